@@ -1,0 +1,176 @@
+package outbox
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"github.com/google/uuid"
+
+	"rds-outbox-demo/dbgen"
+)
+
+// Skip says why a well-formed DMS record is not an event of ours. The consumer counts each kind.
+type Skip string
+
+const (
+	SkipNothing       Skip = ""               // it is an event
+	SkipControl       Skip = "control"        // DMS tells that a table was created, changed or dropped
+	SkipInternalTable Skip = "internal-table" // DMS's own awsdms_status, awsdms_history ...
+	SkipOtherTable    Skip = "other-table"    // a table that is not public.outbox
+	SkipDelete        Skip = "delete"         // retention removed the row
+	SkipOperation     Skip = "operation"      // any other operation on public.outbox
+)
+
+// ParseRecord reads one record of the stream, from DMS or from walrelay. Exactly one of three holds: the record is an event (error
+// nil, SkipNothing); it is a well-formed DMS record that is no event of ours (Skip says which kind); or the error says why it
+// never can be an event: not a DMS record at all, or one of our table that cannot be decoded.
+func ParseRecord(data []byte) (Record, Skip, error) {
+	// encoding/json would quietly replace what is not UTF-8.
+	if !utf8.Valid(data) {
+		return Record{}, SkipNothing, errors.New("not a DMS record: not valid UTF-8")
+	}
+	var envelope struct {
+		Data     json.RawMessage `json:"data"`
+		Metadata json.RawMessage `json:"metadata"`
+	}
+	if err := json.Unmarshal(data, &envelope); err != nil {
+		return Record{}, SkipNothing, fmt.Errorf("not a DMS record: %w", err)
+	}
+	meta, err := parseMetadata(envelope.Metadata)
+	if err != nil {
+		return Record{}, SkipNothing, fmt.Errorf("not a DMS record: %w", err)
+	}
+	if skip := meta.skip(); skip != SkipNothing {
+		return Record{}, skip, nil
+	}
+	row, err := parseRow(envelope.Data)
+	if err != nil {
+		return Record{}, SkipNothing, fmt.Errorf("decoding a record of public.outbox: %w", err)
+	}
+	record := Record{Row: row, Operation: meta.Operation}
+	// Only informative, and absent from many tasks: an event is not refused for it.
+	record.Timestamp, _ = parseTime(meta.Timestamp)
+	record.Commit.Time, _ = parseTime(meta.CommitTimestamp)
+	record.Commit.TransactionID = meta.TransactionID
+	record.Commit.Sequence = meta.TransactionRecord
+	record.Commit.StreamPosition = meta.StreamPosition
+	return record, SkipNothing, nil
+}
+
+func parseMetadata(data []byte) (wireMetadata, error) {
+	// What decides is strict; what only informs may have any type: Unmarshal fills the rest and reports the first mismatch.
+	var required struct {
+		RecordType *string `json:"record-type"`
+		Operation  *string `json:"operation"`
+		SchemaName *string `json:"schema-name"`
+		TableName  *string `json:"table-name"`
+	}
+	if len(data) == 0 || data[0] != '{' {
+		return wireMetadata{}, errors.New("no metadata object")
+	}
+	if err := json.Unmarshal(data, &required); err != nil {
+		return wireMetadata{}, fmt.Errorf("metadata: %w", err)
+	}
+	var meta wireMetadata
+	_ = json.Unmarshal(data, &meta)
+	switch {
+	case required.RecordType == nil:
+		return wireMetadata{}, errors.New("metadata has no record-type")
+	case meta.RecordType != "data" && meta.RecordType != "control":
+		return wireMetadata{}, fmt.Errorf("metadata has record-type %.40q", meta.RecordType)
+	case required.Operation == nil:
+		return wireMetadata{}, errors.New("metadata has no operation")
+	case meta.RecordType == "data" && (required.SchemaName == nil || required.TableName == nil):
+		return wireMetadata{}, errors.New("metadata has no schema-name and table-name")
+	}
+	return meta, nil
+}
+
+func (m wireMetadata) skip() Skip {
+	switch {
+	case m.RecordType == "control":
+		return SkipControl
+	case strings.HasPrefix(m.TableName, "awsdms_"):
+		return SkipInternalTable
+	case m.SchemaName != "public" || m.TableName != "outbox":
+		return SkipOtherTable
+	case m.Operation == OperationInsert || m.Operation == OperationLoad:
+		return SkipNothing
+	case m.Operation == "delete":
+		return SkipDelete
+	default:
+		return SkipOperation
+	}
+}
+
+func parseRow(data []byte) (dbgen.Outbox, error) {
+	var wire wireRow
+	if len(data) == 0 || data[0] != '{' {
+		return dbgen.Outbox{}, errors.New("no data object")
+	}
+	if err := json.Unmarshal(data, &wire); err != nil {
+		return dbgen.Outbox{}, err
+	}
+	row := dbgen.Outbox{
+		AggregateType: wire.AggregateType,
+		AggregateID:   wire.AggregateID,
+		EventType:     wire.EventType,
+		Traceparent:   wire.Traceparent,
+	}
+	var err error
+	if row.ID, err = uuid.Parse(wire.ID); err != nil {
+		return dbgen.Outbox{}, fmt.Errorf("id %.40q: %w", wire.ID, err)
+	}
+	for _, required := range []struct{ column, value string }{
+		{"aggregate_type", row.AggregateType},
+		{"aggregate_id", row.AggregateID},
+		{"event_type", row.EventType},
+	} {
+		if required.value == "" {
+			return dbgen.Outbox{}, fmt.Errorf("%s is missing", required.column)
+		}
+	}
+	// DMS writes a BIGINT of more than 16 digits as 1.23E+17: rounded, so it would be a wrong version.
+	if row.AggregateVersion, err = strconv.ParseInt(wire.AggregateVersion.String(), 10, 64); err != nil {
+		return dbgen.Outbox{}, fmt.Errorf("aggregate_version %.40q is not an exact integer", wire.AggregateVersion)
+	}
+	if row.CreatedAt, err = parseTime(wire.CreatedAt); err != nil {
+		return dbgen.Outbox{}, fmt.Errorf("created_at: %w", err)
+	}
+	if row.EventData, err = parseEventData(wire.EventData); err != nil {
+		return dbgen.Outbox{}, fmt.Errorf("event_data: %w", err)
+	}
+	return row, nil
+}
+
+// parseEventData accepts the jsonb as DMS sends it, as text in a JSON string, and as the object itself.
+func parseEventData(data json.RawMessage) (json.RawMessage, error) {
+	if len(data) == 0 || bytes.Equal(data, []byte("null")) {
+		return nil, errors.New("is missing")
+	}
+	if data[0] == '"' {
+		var text string
+		if err := json.Unmarshal(data, &text); err != nil {
+			return nil, err
+		}
+		data = json.RawMessage(text)
+		if !json.Valid(data) {
+			return nil, errors.New("is not valid JSON: cut off by the task's LobMaxSize?")
+		}
+	}
+	if data = bytes.TrimSpace(data); data[0] != '{' {
+		return nil, errors.New("is not a JSON object")
+	}
+	return data, nil
+}
+
+func parseTime(s string) (time.Time, error) {
+	t, err := time.Parse(time.RFC3339, s) // accepts a fraction, too
+	return t.UTC(), err
+}

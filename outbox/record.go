@@ -1,0 +1,130 @@
+package outbox
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"strconv"
+	"time"
+	"unicode/utf8"
+
+	"rds-outbox-demo/dbgen"
+)
+
+// Operations that bring an event: load for a row of the initial load, insert for a change read from the WAL.
+const (
+	OperationInsert = "insert"
+	OperationLoad   = "load"
+)
+
+// Record is one event on the stream (④) in the shape that DMS gives it with MessageFormat json-unformatted. Its partition key
+// is Row.AggregateID.
+type Record struct {
+	Row       dbgen.Outbox
+	Operation string    // OperationInsert or OperationLoad
+	Timestamp time.Time // when DMS or walrelay made the record, not when the row was committed
+	Commit    Commit    // zero with OperationLoad, and where a DMS task leaves transaction details out
+}
+
+// Commit places a change in the WAL.
+type Commit struct {
+	Time           time.Time
+	TransactionID  uint32 // xid
+	Sequence       int    // 1, 2, 3 ...: place of the change in its transaction
+	StreamPosition string // position in the WAL; opaque to readers
+}
+
+// wireRecord is the JSON of a Record. Field order is the order that DMS writes; readers must not rely on it.
+type wireRecord struct {
+	Data     wireRow      `json:"data"`
+	Metadata wireMetadata `json:"metadata"`
+}
+
+type wireRow struct {
+	ID               string          `json:"id"`
+	AggregateType    string          `json:"aggregate_type"`
+	AggregateID      string          `json:"aggregate_id"`
+	AggregateVersion json.Number     `json:"aggregate_version"`
+	EventType        string          `json:"event_type"`
+	EventData        json.RawMessage `json:"event_data"` // a JSON string that holds the jsonb's text: decode twice
+	Traceparent      *string         `json:"traceparent"`
+	CreatedAt        string          `json:"created_at"`
+}
+
+type wireMetadata struct {
+	Timestamp         string `json:"timestamp"`
+	RecordType        string `json:"record-type"`
+	Operation         string `json:"operation"`
+	PartitionKeyType  string `json:"partition-key-type"`
+	PartitionKeyValue string `json:"partition-key-value,omitempty"`
+	SchemaName        string `json:"schema-name"`
+	TableName         string `json:"table-name"`
+	TransactionID     uint32 `json:"transaction-id,omitempty"`
+	TransactionRecord int    `json:"transaction-record-id,omitempty"`
+	CommitTimestamp   string `json:"commit-timestamp,omitempty"`
+	StreamPosition    string `json:"stream-position,omitempty"`
+}
+
+// AppendJSON appends the record as one line of JSON, without a newline, as DMS writes it. The error is that of a payload which
+// is not UTF-8; PostgreSQL stores none in a UTF8 database.
+func (r Record) AppendJSON(dst []byte) ([]byte, error) {
+	if !utf8.Valid(r.Row.EventData) {
+		return nil, fmt.Errorf("encoding event %s: event_data is not valid UTF-8", r.Row.ID)
+	}
+	eventData, err := marshal(string(r.Row.EventData))
+	if err != nil {
+		return nil, fmt.Errorf("encoding event %s: %w", r.Row.ID, err)
+	}
+	wire := wireRecord{
+		Data: wireRow{
+			ID:               r.Row.ID.String(),
+			AggregateType:    r.Row.AggregateType,
+			AggregateID:      r.Row.AggregateID,
+			AggregateVersion: json.Number(strconv.FormatInt(r.Row.AggregateVersion, 10)),
+			EventType:        r.Row.EventType,
+			EventData:        eventData,
+			Traceparent:      r.Row.Traceparent,
+			CreatedAt:        FormatTime(r.Row.CreatedAt),
+		},
+		Metadata: wireMetadata{
+			Timestamp:         FormatTime(r.Timestamp),
+			RecordType:        "data",
+			Operation:         r.Operation,
+			PartitionKeyType:  "attribute-name",
+			PartitionKeyValue: r.Row.AggregateID,
+			SchemaName:        "public",
+			TableName:         "outbox",
+			TransactionID:     r.Commit.TransactionID,
+			TransactionRecord: r.Commit.Sequence,
+			StreamPosition:    r.Commit.StreamPosition,
+		},
+	}
+	if !r.Commit.Time.IsZero() {
+		wire.Metadata.CommitTimestamp = FormatTime(r.Commit.Time)
+	}
+	line, err := marshal(wire)
+	if err != nil {
+		return nil, fmt.Errorf("encoding event %s: %w", r.Row.ID, err)
+	}
+	return append(dst, line...), nil
+}
+
+// marshal is json.Marshal without the escapes for HTML, which would change the payload's bytes on the way.
+func marshal(v any) ([]byte, error) {
+	var buf bytes.Buffer
+	encoder := json.NewEncoder(&buf)
+	encoder.SetEscapeHTML(false)
+	if err := encoder.Encode(v); err != nil {
+		return nil, err
+	}
+	return bytes.TrimSuffix(buf.Bytes(), []byte("\n")), nil
+}
+
+// FormatTime is how DMS writes a timestamp: RFC 3339 in UTC, six digits of fraction or none.
+func FormatTime(t time.Time) string {
+	t = t.UTC()
+	if t.Nanosecond()/1000 == 0 {
+		return t.Format("2006-01-02T15:04:05Z")
+	}
+	return t.Format("2006-01-02T15:04:05.000000Z")
+}
