@@ -1,0 +1,245 @@
+package walrelay
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pglogrepl"
+
+	"rds-outbox-demo/dbgen"
+	"rds-outbox-demo/outbox"
+)
+
+// decoder turns the pgoutput messages of one connection, protocol version 1, into records. It keeps what the protocol says
+// only once: the columns of each relation, and the commit that the following changes belong to.
+// Format: https://www.postgresql.org/docs/17/protocol-logicalrep-message-formats.html
+type decoder struct {
+	outboxes map[uint32][]string // relation id of public.outbox -> its columns; other relations are not kept
+	final    pglogrepl.LSN       // of the transaction being received
+	commit   outbox.Commit       // of the latest change
+}
+
+// outboxColumns are what a Record needs.
+var outboxColumns = []string{
+	"id", "aggregate_type", "aggregate_id", "aggregate_version", "event_type", "event_data", "traceparent", "created_at",
+}
+
+type change int
+
+const (
+	changeNone   change = iota // nothing for the pipeline
+	changeBegin                // a transaction begins
+	changeInsert               // record holds an event
+	changeCommit               // end holds the transaction's end LSN
+)
+
+// decoded is one message. The record's payload shares memory with the message.
+type decoded struct {
+	change change
+	record outbox.Record
+	end    pglogrepl.LSN
+}
+
+// decode reads one message that stands at start in the WAL. An error means that the stream cannot be understood: the
+// connection has to end, because skipping a change would lose an event.
+func (d *decoder) decode(start pglogrepl.LSN, message []byte) (decoded, error) {
+	if len(message) == 0 {
+		return decoded{}, errors.New("decoding pgoutput: empty message")
+	}
+	r := reader{rest: message[1:]}
+	var result decoded
+	var err error
+	switch message[0] {
+	case 'B':
+		d.final = pglogrepl.LSN(r.uint64())
+		d.commit = outbox.Commit{Time: pgTime(r.uint64()), TransactionID: r.uint32()}
+		result.change = changeBegin
+	case 'C':
+		r.uint8()  // flags
+		r.uint64() // LSN of the commit; the slot wants the end behind it
+		result = decoded{change: changeCommit, end: pglogrepl.LSN(r.uint64())}
+		r.uint64() // commit time
+	case 'R':
+		err = d.relation(&r)
+	case 'I':
+		result, err = d.insert(start, &r)
+	case 'U', 'D', 'T', 'O', 'Y', 'M':
+		// Update, delete, truncate: the publication leaves them out, and none of them is an event. Origin, type, message:
+		// nothing that concerns outbox.
+	default:
+		err = fmt.Errorf("message type %q is not of protocol version 1", message[0])
+	}
+	if err == nil && r.short {
+		err = errors.New("message is cut off")
+	}
+	if err != nil {
+		return decoded{}, fmt.Errorf("decoding pgoutput %q at %s: %w", message[0], start, err)
+	}
+	return result, nil
+}
+
+func (d *decoder) relation(r *reader) error {
+	id := r.uint32()
+	namespace, name := r.text(), r.text()
+	r.uint8() // replica identity
+	columns := make([]string, 0, 8)
+	for range r.uint16() {
+		r.uint8() // flags
+		columns = append(columns, r.text())
+		r.uint32() // type
+		r.uint32() // type modifier
+		if r.short {
+			return nil // decode reports it
+		}
+	}
+	delete(d.outboxes, id) // an id may be used again for another relation
+	if namespace != "public" || name != "outbox" {
+		return nil
+	}
+	for _, column := range outboxColumns {
+		if !slices.Contains(columns, column) {
+			return fmt.Errorf("column %s of outbox is missing: does the publication have a column list?", column)
+		}
+	}
+	d.outboxes[id] = columns
+	return nil
+}
+
+func (d *decoder) insert(start pglogrepl.LSN, r *reader) (decoded, error) {
+	columns, ours := d.outboxes[r.uint32()]
+	if !ours {
+		return decoded{}, nil
+	}
+	if tuple := r.uint8(); tuple != 'N' {
+		return decoded{}, fmt.Errorf("tuple type %q", tuple)
+	}
+	if n := int(r.uint16()); n != len(columns) {
+		return decoded{}, fmt.Errorf("%d columns, the relation has %d", n, len(columns))
+	}
+	row, err := decodeRow(columns, r)
+	if err != nil {
+		return decoded{}, err
+	}
+	d.commit.Sequence++
+	d.commit.StreamPosition = streamPosition(start, d.commit.Sequence, d.final)
+	return decoded{change: changeInsert, record: outbox.Record{
+		Row: row, Operation: outbox.OperationInsert, Timestamp: time.Now(), Commit: d.commit,
+	}}, nil
+}
+
+// decodeRow reads the columns that it knows; one that a later migration adds is left out.
+func decodeRow(columns []string, r *reader) (dbgen.Outbox, error) {
+	var row dbgen.Outbox
+	for _, column := range columns {
+		kind := r.uint8()
+		if kind == 'n' {
+			continue
+		}
+		if kind != 't' {
+			return row, fmt.Errorf("column %s arrives as %q, not as text", column, kind)
+		}
+		value := r.bytes(int(r.uint32()))
+		if r.short {
+			return row, nil // decode reports it
+		}
+		var err error
+		switch column {
+		case "id":
+			row.ID, err = uuid.ParseBytes(value)
+		case "aggregate_type":
+			row.AggregateType = string(value)
+		case "aggregate_id":
+			row.AggregateID = string(value)
+		case "aggregate_version":
+			row.AggregateVersion, err = strconv.ParseInt(string(value), 10, 64)
+		case "event_type":
+			row.EventType = string(value)
+		case "event_data":
+			row.EventData = value
+		case "created_at":
+			// The connection asks for TimeZone UTC and DateStyle ISO.
+			row.CreatedAt, err = time.Parse("2006-01-02 15:04:05.999999-07", string(value))
+			row.CreatedAt = row.CreatedAt.UTC()
+		case "traceparent":
+			traceparent := string(value)
+			row.Traceparent = &traceparent
+		}
+		if err != nil {
+			return row, fmt.Errorf("column %s: %w", column, err)
+		}
+	}
+	return row, nil
+}
+
+// streamPosition has the shape of DMS's stream-position: the change's LSN, its place in the transaction, the commit's LSN.
+func streamPosition(start pglogrepl.LSN, sequence int, commit pglogrepl.LSN) string {
+	return fmt.Sprintf("%08X/%08X.%d.%08X/%08X", uint32(start>>32), uint32(start), sequence, uint32(commit>>32), uint32(commit))
+}
+
+// pgTime converts microseconds since 2000-01-01, PostgreSQL's epoch.
+func pgTime(micros uint64) time.Time {
+	const epoch = 946684800 * 1e6
+	return time.UnixMicro(int64(micros) + epoch).UTC()
+}
+
+// reader reads big-endian fields; short tells that the message ended too early.
+type reader struct {
+	rest  []byte
+	short bool
+}
+
+func (r *reader) bytes(n int) []byte {
+	if n < 0 || n > len(r.rest) {
+		r.rest, r.short = nil, true
+		return nil
+	}
+	b := r.rest[:n:n]
+	r.rest = r.rest[n:]
+	return b
+}
+
+func (r *reader) uint8() byte {
+	if b := r.bytes(1); b != nil {
+		return b[0]
+	}
+	return 0
+}
+
+func (r *reader) uint16() uint16 {
+	if b := r.bytes(2); b != nil {
+		return binary.BigEndian.Uint16(b)
+	}
+	return 0
+}
+
+func (r *reader) uint32() uint32 {
+	if b := r.bytes(4); b != nil {
+		return binary.BigEndian.Uint32(b)
+	}
+	return 0
+}
+
+func (r *reader) uint64() uint64 {
+	if b := r.bytes(8); b != nil {
+		return binary.BigEndian.Uint64(b)
+	}
+	return 0
+}
+
+// text reads a string that ends with a NUL.
+func (r *reader) text() string {
+	end := bytes.IndexByte(r.rest, 0)
+	if end < 0 {
+		r.rest, r.short = nil, true
+		return ""
+	}
+	s := string(r.rest[:end])
+	r.rest = r.rest[end+1:]
+	return s
+}

@@ -1,0 +1,230 @@
+package walrelay
+
+import (
+	"sync"
+	"time"
+
+	"github.com/jackc/pglogrepl"
+)
+
+// Bounds of what the pipeline holds: the relay's memory, whatever the backlog or the size of a transaction. The reader stops
+// reading at either and goes on below.
+const (
+	maxPendingRecords = 10_000
+	maxPendingBytes   = 16 << 20
+)
+
+// pipeline holds the records between the WAL and Kinesis, in lanes by partition key, and knows how far the WAL is confirmed.
+//
+// Records go in in stream order (add, commit). Senders take batches out (take) and say what Kinesis answered (settle). The
+// head of a lane is unanswered or waits for its retry; what is behind it stays. So a partition key never has two records
+// unanswered, and a failed record is never overtaken by its successor, which the obvious retry of "only what failed" allows.
+type pipeline struct {
+	mu           sync.Mutex
+	work         *sync.Cond    // a lane became ready, or the pipeline closed
+	progress     chan struct{} // capacity 1: records were settled, or a sender failed
+	lanes        map[string]*lane
+	ready        []*lane // lanes whose head may be sent, oldest first
+	records      int
+	bytes        int
+	transactions []*transaction // received and not confirmed, in stream order; the last may be half received
+	confirmed    pglogrepl.LSN
+	closed       bool
+	err          error
+}
+
+type lane struct {
+	key     string
+	records []*pending // the head is the one that is sent
+}
+
+// pending is one record on its way to Kinesis.
+type pending struct {
+	key         string
+	data        []byte
+	transaction *transaction // nil for rows of the initial load
+	attempts    int
+}
+
+type transaction struct {
+	end        pglogrepl.LSN // once committed
+	unaccepted int           // records that Kinesis has not accepted yet
+	records    int
+	committed  bool
+}
+
+func newPipeline() *pipeline {
+	p := &pipeline{lanes: map[string]*lane{}, progress: make(chan struct{}, 1)}
+	p.work = sync.NewCond(&p.mu)
+	return p
+}
+
+// add appends a record to its lane. It never blocks: the caller looks at full first.
+func (p *pipeline) add(key string, data []byte, tx *transaction) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if tx != nil {
+		tx.records++
+		tx.unaccepted++
+	}
+	p.records++
+	p.bytes += len(key) + len(data)
+	l := p.lanes[key]
+	if l == nil {
+		l = &lane{key: key}
+		p.lanes[key] = l
+		p.ready = append(p.ready, l)
+		p.work.Signal()
+	}
+	l.records = append(l.records, &pending{key: key, data: data, transaction: tx})
+}
+
+// begin opens the transaction that the following records belong to.
+func (p *pipeline) begin() *transaction {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	tx := &transaction{}
+	p.transactions = append(p.transactions, tx)
+	return tx
+}
+
+// commit closes the transaction received last, which ends at end.
+func (p *pipeline) commit(tx *transaction, end pglogrepl.LSN) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	tx.end, tx.committed = end, true
+	if last := len(p.transactions) - 1; tx.records == 0 && last > 0 {
+		// Without events of ours it is confirmed with the one before; kept, such commits would pile up without bound.
+		p.transactions[last-1].end = end
+		p.transactions = p.transactions[:last]
+	}
+	p.advance()
+}
+
+// keepalive confirms a position of the WAL behind which nothing of ours was sent, if nothing before it is on its way.
+func (p *pipeline) keepalive(lsn pglogrepl.LSN) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if len(p.transactions) == 0 && lsn > p.confirmed {
+		p.confirmed = lsn
+	}
+}
+
+// advance is the one place where a commit is confirmed: its own records and those of every commit before it were accepted.
+func (p *pipeline) advance() {
+	for len(p.transactions) > 0 {
+		first := p.transactions[0]
+		if !first.committed || first.unaccepted > 0 {
+			return
+		}
+		p.confirmed = first.end
+		p.transactions = p.transactions[1:]
+	}
+}
+
+// position returns the LSN up to which everything was accepted; 0 before the first commit.
+func (p *pipeline) position() pglogrepl.LSN {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.confirmed
+}
+
+func (p *pipeline) full() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.records >= maxPendingRecords || p.bytes >= maxPendingBytes
+}
+
+func (p *pipeline) empty() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.records == 0
+}
+
+// take waits for lanes that are ready and returns the heads of as many as fit into one call: at most one record per key.
+// It returns nil once the pipeline is closed.
+func (p *pipeline) take(maxRecords, maxBytes int) []*pending {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for len(p.ready) == 0 && !p.closed {
+		p.work.Wait()
+	}
+	if p.closed {
+		return nil
+	}
+	var batch []*pending
+	bytes := 0
+	for len(batch) < maxRecords && len(p.ready) > 0 {
+		head := p.ready[0].records[0]
+		size := len(head.key) + len(head.data)
+		if len(batch) > 0 && bytes+size > maxBytes {
+			break
+		}
+		bytes += size
+		batch = append(batch, head)
+		p.ready = p.ready[1:]
+	}
+	return batch
+}
+
+// settle takes Kinesis's answer: accepted[i] belongs to batch[i]. A lane whose head failed is ready again after backoff; the
+// others go on at once.
+func (p *pipeline) settle(batch []*pending, accepted []bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for i, record := range batch {
+		l := p.lanes[record.key]
+		if !accepted[i] {
+			record.attempts++
+			time.AfterFunc(backoff(record.attempts), func() { p.retry(l) })
+			continue
+		}
+		l.records[0] = nil // else the slice's array keeps it
+		l.records = l.records[1:]
+		p.records--
+		p.bytes -= len(record.key) + len(record.data)
+		if record.transaction != nil {
+			record.transaction.unaccepted--
+		}
+		if len(l.records) == 0 {
+			delete(p.lanes, record.key)
+		} else {
+			p.ready = append(p.ready, l)
+		}
+	}
+	p.advance()
+	p.work.Broadcast()
+	p.signal()
+}
+
+func (p *pipeline) retry(l *lane) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.ready = append(p.ready, l)
+	p.work.Signal()
+}
+
+// close ends take for every sender; err says why when Kinesis refused for good. The first reason stays.
+func (p *pipeline) close(err error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if !p.closed {
+		p.closed, p.err = true, err
+	}
+	p.work.Broadcast()
+	p.signal()
+}
+
+// failure returns why the senders gave up, or nil.
+func (p *pipeline) failure() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.err
+}
+
+func (p *pipeline) signal() {
+	select {
+	case p.progress <- struct{}{}:
+	default:
+	}
+}

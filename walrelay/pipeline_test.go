@@ -1,0 +1,270 @@
+package walrelay
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/kinesis"
+	"github.com/aws/aws-sdk-go-v2/service/kinesis/types"
+	"github.com/jackc/pglogrepl"
+	"github.com/stretchr/testify/require"
+	"pgregory.net/rapid"
+)
+
+// flakyKinesis accepts, refuses and forgets to answer at random, and watches rule 4 while it does.
+type flakyKinesis struct {
+	Kinesis
+	mu         sync.Mutex
+	random     *rand.Rand
+	calm       bool // no more faults
+	pipeline   *pipeline
+	unanswered map[string]bool
+	arrived    map[string][]string // partition key -> data in order of arrival
+	count      map[string]int      // data -> arrivals
+	struck     map[string]int
+	violations []error
+	sent       []sentRecord
+}
+
+type sentRecord struct {
+	data string
+	end  pglogrepl.LSN // of its transaction; 0 while it is being received
+}
+
+func (k *flakyKinesis) PutRecords(ctx context.Context, in *kinesis.PutRecordsInput, _ ...func(*kinesis.Options)) (*kinesis.PutRecordsOutput, error) {
+	k.mu.Lock()
+	for _, r := range in.Records {
+		if k.unanswered[*r.PartitionKey] {
+			k.violations = append(k.violations, fmt.Errorf("key %s has two records unanswered", *r.PartitionKey))
+		}
+		k.unanswered[*r.PartitionKey] = true
+	}
+	delay := time.Duration(k.random.IntN(20)) * time.Millisecond
+	k.mu.Unlock()
+	time.Sleep(delay) // in the bubble's time: calls overlap
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.checkPosition()
+
+	fault := k.random.IntN(10)
+	if k.calm {
+		fault = 9
+	}
+	out := &kinesis.PutRecordsOutput{}
+	for _, r := range in.Records {
+		entry := types.PutRecordsResultEntry{SequenceNumber: aws.String("1")}
+		if fault == 0 || fault == 1 && k.random.IntN(2) == 0 {
+			k.struck["record refused"]++
+			entry = types.PutRecordsResultEntry{ErrorCode: aws.String("ProvisionedThroughputExceededException")}
+		} else if fault != 2 {
+			k.arrived[*r.PartitionKey] = append(k.arrived[*r.PartitionKey], string(r.Data))
+			k.count[string(r.Data)]++
+		}
+		out.Records = append(out.Records, entry)
+		delete(k.unanswered, *r.PartitionKey)
+	}
+	switch fault {
+	case 2:
+		k.struck["call refused"]++
+		return nil, errors.New("reset before")
+	case 3:
+		k.struck["answer lost"]++
+		return nil, errors.New("reset behind")
+	case 4:
+		k.struck["answer cut"]++
+		out.Records = out.Records[:len(out.Records)-1]
+	}
+	return out, nil
+}
+
+// checkPosition: what is confirmed was accepted, whatever else is going on.
+func (k *flakyKinesis) checkPosition() {
+	confirmed := k.pipeline.position()
+	for _, s := range k.sent {
+		if s.end != 0 && s.end <= confirmed && k.count[s.data] == 0 {
+			k.violations = append(k.violations, fmt.Errorf("%s is confirmed (%s <= %s) and was never accepted", s.data, s.end, confirmed))
+		}
+	}
+}
+
+// Whatever Kinesis refuses, loses or cuts off: nothing is lost, the first arrivals of a key are in order, no key has two
+// records unanswered, and no commit is confirmed before its records were accepted.
+func TestOrderAndPositionHoldUnderAnyFailure(t *testing.T) {
+	struck := map[string]int{}
+	rapid.Check(t, func(rt *rapid.T) {
+		seed := rapid.Uint64().Draw(rt, "seed")
+		// Records per transaction, by key: few keys, so that lanes fill up; 0 keys is a commit without events of ours.
+		transactions := rapid.SliceOfN(rapid.SliceOfN(rapid.IntRange(0, 5), 0, 12), 1, 25).Draw(rt, "transactions")
+		var failed error
+		synctest.Test(t, func(t *testing.T) { failed = relayThrough(transactions, seed, struck) })
+		require.NoError(rt, failed)
+	})
+	for _, fault := range []string{"record refused", "call refused", "answer lost", "answer cut"} {
+		require.NotZero(t, struck[fault], fault)
+	}
+}
+
+func relayThrough(transactions [][]int, seed uint64, struck map[string]int) error {
+	p := newPipeline()
+	k := &flakyKinesis{
+		random: rand.New(rand.NewPCG(seed, 0)), pipeline: p, struck: struck,
+		unanswered: map[string]bool{}, arrived: map[string][]string{}, count: map[string]int{},
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		sender{k, "stream", slog.New(slog.DiscardHandler)}.run(ctx, p)
+	}()
+	wanted := map[string][]string{}
+	var lsn pglogrepl.LSN
+	for i, keys := range transactions {
+		tx := p.begin()
+		k.mu.Lock()
+		first := len(k.sent)
+		k.mu.Unlock()
+		for j, key := range keys {
+			name, data := fmt.Sprint("key", key), fmt.Sprint(i, "/", j)
+			k.mu.Lock()
+			k.sent = append(k.sent, sentRecord{data: data})
+			k.mu.Unlock()
+			wanted[name] = append(wanted[name], data)
+			p.add(name, []byte(data), tx)
+			p.keepalive(lsn + 1) // a keepalive in the middle must not confirm
+			if k.random64()%4 == 0 {
+				time.Sleep(time.Millisecond)
+			}
+		}
+		lsn += 100
+		k.mu.Lock()
+		for s := first; s < len(k.sent); s++ {
+			k.sent[s].end = lsn
+		}
+		k.mu.Unlock()
+		p.commit(tx, lsn)
+	}
+	time.Sleep(time.Second) // faults for a while, then calm: everything must arrive
+	k.mu.Lock()
+	k.calm = true
+	k.mu.Unlock()
+	err := p.await(context.Background(), p.empty)
+	k.mu.Lock()
+	k.checkPosition()
+	k.mu.Unlock()
+	cancel()
+	<-done
+	if err != nil {
+		return err
+	}
+	if p.position() != lsn {
+		return fmt.Errorf("confirmed %s, the last commit ends at %s", p.position(), lsn)
+	}
+	for key, want := range wanted {
+		var first []string
+		seen := map[string]bool{}
+		for _, data := range k.arrived[key] {
+			if !seen[data] {
+				first = append(first, data)
+			}
+			seen[data] = true
+		}
+		if fmt.Sprint(first) != fmt.Sprint(want) {
+			return fmt.Errorf("%s: first arrivals %v, written %v", key, first, want)
+		}
+	}
+	if p.records != 0 || p.bytes != 0 || len(p.lanes) != 0 || len(p.transactions) != 0 {
+		return fmt.Errorf("left in the pipeline: %d records, %d bytes, %d lanes, %d transactions", p.records, p.bytes, len(p.lanes), len(p.transactions))
+	}
+	return errors.Join(k.violations...)
+}
+
+func (k *flakyKinesis) random64() uint64 {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.random.Uint64()
+}
+
+func TestKeepalive(t *testing.T) {
+	t.Parallel()
+
+	t.Run("ConfirmsWhenNothingIsOnItsWay", func(t *testing.T) {
+		t.Parallel()
+		p := newPipeline()
+		p.keepalive(7)
+		require.EqualValues(t, 7, p.position())
+		p.keepalive(5)
+		require.EqualValues(t, 7, p.position(), "never backwards")
+	})
+
+	t.Run("WaitsForAHalfReceivedTransaction", func(t *testing.T) {
+		t.Parallel()
+		p := newPipeline()
+		tx := p.begin()
+		p.keepalive(7)
+		require.Zero(t, p.position())
+		p.commit(tx, 9)
+		require.EqualValues(t, 9, p.position())
+	})
+
+	t.Run("WaitsForUnacceptedRecords", func(t *testing.T) {
+		t.Parallel()
+		p := newPipeline()
+		tx := p.begin()
+		p.add("a", []byte("1"), tx)
+		p.commit(tx, 9)
+		p.keepalive(20)
+		require.Zero(t, p.position())
+		p.settle(p.take(10, 100), []bool{true})
+		require.EqualValues(t, 9, p.position())
+	})
+}
+
+func TestCommitsWithoutEventsDoNotPileUp(t *testing.T) {
+	t.Parallel()
+	p := newPipeline()
+	tx := p.begin()
+	p.add("a", []byte("1"), tx)
+	p.commit(tx, 1)
+	for lsn := range pglogrepl.LSN(1000) {
+		p.commit(p.begin(), lsn+2)
+	}
+	require.Len(t, p.transactions, 1)
+	require.Zero(t, p.position())
+	p.settle(p.take(10, 100), []bool{true})
+	require.EqualValues(t, 1001, p.position())
+}
+
+func TestTakeKeepsTheLimitsOfOneCall(t *testing.T) {
+	t.Parallel()
+	p := newPipeline()
+	for i := range 10 {
+		p.add(fmt.Sprint("k", i), make([]byte, 98), nil)
+	}
+	p.add("k0", []byte("behind"), nil)
+	require.Len(t, p.take(3, 1000), 3)
+	require.Len(t, p.take(100, 250), 2, "100 bytes each, key included")
+	require.Len(t, p.take(100, 50), 1, "a record larger than the limit goes alone")
+	require.Len(t, p.take(100, 10_000), 4, "k0's second record waits for the answer to its first")
+}
+
+func TestARefusalForGoodEndsTheSenders(t *testing.T) {
+	t.Parallel()
+	p := newPipeline()
+	p.add("a", []byte("1"), nil)
+	sender{refusing{}, "stream", slog.New(slog.DiscardHandler)}.run(t.Context(), p)
+	require.ErrorContains(t, p.await(t.Context(), p.empty), "ResourceNotFoundException")
+}
+
+type refusing struct{ Kinesis }
+
+func (refusing) PutRecords(context.Context, *kinesis.PutRecordsInput, ...func(*kinesis.Options)) (*kinesis.PutRecordsOutput, error) {
+	return nil, &types.ResourceNotFoundException{}
+}

@@ -1,0 +1,123 @@
+package walrelay
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/service/kinesis"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"rds-outbox-demo/dbgen"
+	"rds-outbox-demo/outbox"
+)
+
+// SetupError is a set-up that the relay cannot mend: what is wrong, and what to do about it.
+type SetupError struct {
+	Problem string
+	Remedy  string
+}
+
+func (e *SetupError) Error() string { return e.Problem + ": " + e.Remedy }
+
+// preflight checks server, publication, stream and slot, and tells whether the slot exists.
+func (r *Relay) preflight(ctx context.Context, conn *pgx.Conn) (slotExists bool, err error) {
+	queries := dbgen.New(conn)
+	walLevel, err := queries.SettingGet(ctx, "wal_level")
+	if err != nil {
+		return false, fmt.Errorf("reading wal_level: %w", err)
+	}
+	if walLevel != "logical" {
+		return false, &SetupError{
+			fmt.Sprintf("wal_level is %s", walLevel),
+			"set wal_level = logical (on RDS: rds.logical_replication = 1) and restart the server",
+		}
+	}
+	published, err := queries.PublicationInserts(ctx, outbox.Publication)
+	if err != nil {
+		return false, fmt.Errorf("reading publication %s: %w", outbox.Publication, err)
+	}
+	if !published {
+		return false, &SetupError{
+			fmt.Sprintf("publication %s does not publish every insert into public.outbox", outbox.Publication),
+			"run the migrations (make migrate)",
+		}
+	}
+	if err := r.checkStream(ctx); err != nil {
+		return false, err
+	}
+	return r.checkSlot(ctx, queries)
+}
+
+func (r *Relay) checkStream(ctx context.Context) error {
+	_, err := r.kinesis.DescribeStreamSummary(ctx, &kinesis.DescribeStreamSummaryInput{StreamName: &r.stream})
+	if isPermanent(err) {
+		return &SetupError{
+			fmt.Sprintf("stream %s cannot be used (%v)", r.stream, err),
+			"check the stream's name, the region and the relay's permissions",
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("describing stream %s: %w", r.stream, err)
+	}
+	return nil
+}
+
+func (r *Relay) checkSlot(ctx context.Context, queries *dbgen.Queries) (exists bool, err error) {
+	slot, err := queries.SlotGet(ctx, r.slot)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return false, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("reading slot %s: %w", r.slot, err)
+	}
+	switch {
+	case slot.Plugin != "pgoutput" || slot.Database != r.database.Database:
+		return false, &SetupError{
+			fmt.Sprintf("slot %s is for plugin %q and database %q, not for pgoutput and %q", r.slot, slot.Plugin, slot.Database, r.database.Database),
+			"give the relay another slot name",
+		}
+	case slot.WalStatus == "lost":
+		return false, &SetupError{
+			fmt.Sprintf("slot %s is lost: the server has removed WAL that it needs", r.slot),
+			fmt.Sprintf("run SELECT pg_drop_replication_slot('%s'); the next start then loads the retained rows of outbox again (duplicates, no loss)", r.slot),
+		}
+	}
+	return true, nil
+}
+
+// walSenderTimeout returns the server's patience with a silent client; 0 means without end.
+func walSenderTimeout(ctx context.Context, conn *pgx.Conn) (time.Duration, error) {
+	setting, err := dbgen.New(conn).SettingGet(ctx, "wal_sender_timeout")
+	if err != nil {
+		return 0, fmt.Errorf("reading wal_sender_timeout: %w", err)
+	}
+	millis, err := strconv.Atoi(setting)
+	if err != nil {
+		return 0, fmt.Errorf("reading wal_sender_timeout %q: %w", setting, err)
+	}
+	return time.Duration(millis) * time.Millisecond, nil
+}
+
+// refusedCodes are the server's answers to a login that no retry mends.
+var refusedCodes = []string{
+	"28000", // invalid_authorization_specification: no such user, pg_hba.conf
+	"28P01", // invalid_password
+	"3D000", // invalid_catalog_name: no such database
+	"42501", // insufficient_privilege: no REPLICATION
+}
+
+func connectError(err error) error {
+	var pgErr *pgconn.PgError
+	if errors.As(err, &pgErr) && slices.Contains(refusedCodes, pgErr.Code) {
+		return &SetupError{
+			fmt.Sprintf("PostgreSQL refuses the connection (%s)", pgErr.Message),
+			"check user, password, database and the user's REPLICATION attribute (on RDS: rds_replication)",
+		}
+	}
+	return fmt.Errorf("connecting to PostgreSQL: %w", err) // pgconn's text has no password
+}

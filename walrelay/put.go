@@ -1,0 +1,133 @@
+package walrelay
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/kinesis"
+	"github.com/aws/aws-sdk-go-v2/service/kinesis/types"
+	"github.com/aws/smithy-go"
+)
+
+const (
+	// senders is how many PutRecords calls may be under way at once. Each has other partition keys, so order does not suffer.
+	senders = 8
+	// Limits of one PutRecords call: 500 records and 10 MiB (API reference); half of the bytes keeps a call short.
+	maxPutRecords = 500
+	maxPutBytes   = 5 << 20
+	// putTimeout ends a call whose answer does not come. Its records are sent again and may then be on the stream twice.
+	putTimeout = 10 * time.Second
+
+	minBackoff = 50 * time.Millisecond
+	maxBackoff = 5 * time.Second
+)
+
+// permanentCodes are PutRecords errors that no retry mends. Whatever is not listed is tried again: the WAL waits meanwhile.
+var permanentCodes = []string{
+	"ResourceNotFoundException", "AccessDeniedException", "ValidationException", "InvalidArgumentException",
+	"UnrecognizedClientException", "KMSAccessDeniedException", "KMSDisabledException", "KMSNotFoundException",
+}
+
+// sender puts the pipeline's records on the stream.
+type sender struct {
+	kinesis Kinesis
+	stream  string
+	log     *slog.Logger
+}
+
+// run sends until ctx ends or Kinesis refuses for good; then the pipeline is closed and its failure says why.
+func (s sender) run(ctx context.Context, p *pipeline) {
+	stop := context.AfterFunc(ctx, func() { p.close(nil) })
+	defer stop()
+	var group sync.WaitGroup
+	for range senders {
+		group.Go(func() {
+			failures := 0 // calls in a row that failed as a whole
+			for batch := p.take(maxPutRecords, maxPutBytes); batch != nil; batch = p.take(maxPutRecords, maxPutBytes) {
+				accepted, err := s.put(ctx, batch)
+				if isPermanent(err) {
+					p.close(err)
+					return
+				}
+				failures++
+				if err == nil {
+					failures = 0
+				}
+				p.settle(batch, accepted)
+				if failures > 0 {
+					wait(ctx, backoff(failures))
+				}
+			}
+		})
+	}
+	group.Wait()
+}
+
+// put makes one call and returns, by index, what was accepted. With an error nothing counts as accepted.
+func (s sender) put(ctx context.Context, batch []*pending) ([]bool, error) {
+	accepted := make([]bool, len(batch))
+	input := &kinesis.PutRecordsInput{StreamName: &s.stream, Records: make([]types.PutRecordsRequestEntry, len(batch))}
+	for i, record := range batch {
+		input.Records[i] = types.PutRecordsRequestEntry{Data: record.data, PartitionKey: &record.key}
+	}
+	callCtx, cancel := context.WithTimeout(ctx, putTimeout)
+	defer cancel()
+	start := time.Now()
+	output, err := s.kinesis.PutRecords(callCtx, input, func(o *kinesis.Options) {
+		o.Retryer = aws.NopRetryer{} // the pipeline retries, with its own backoff
+	})
+	if err == nil && len(output.Records) != len(batch) {
+		err = fmt.Errorf("the answer has %d entries for %d records", len(output.Records), len(batch))
+	}
+	if err != nil {
+		if ctx.Err() == nil {
+			s.log.Warn("PutRecords failed", "hop", 4, "records", len(batch), "error", err)
+		}
+		return accepted, fmt.Errorf("putting records on stream %s: %w", s.stream, err)
+	}
+	failed, code := 0, ""
+	for i, entry := range output.Records {
+		// No sequence number, no proof that the record is on the stream.
+		accepted[i] = entry.ErrorCode == nil && entry.SequenceNumber != nil
+		if !accepted[i] {
+			failed++
+			code = aws.ToString(entry.ErrorCode)
+		}
+	}
+	level := slog.LevelInfo
+	if failed > 0 {
+		level = slog.LevelWarn
+	}
+	s.log.Log(ctx, level, "put", "hop", 4, "records", len(batch)-failed, "failed", failed, "last_code", code,
+		"duration_ms", time.Since(start).Milliseconds())
+	return accepted, nil
+}
+
+func isPermanent(err error) bool {
+	var apiErr smithy.APIError
+	return errors.As(err, &apiErr) && slices.Contains(permanentCodes, apiErr.ErrorCode())
+}
+
+// backoff doubles from minBackoff to maxBackoff and takes a random part of the upper half, so that relays and lanes that
+// failed together do not come back together.
+func backoff(attempt int) time.Duration {
+	d := min(maxBackoff, minBackoff<<min(attempt-1, 10))
+	return d/2 + rand.N(d/2)
+}
+
+// wait returns after d or when ctx ends.
+func wait(ctx context.Context, d time.Duration) {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+	case <-timer.C:
+	}
+}

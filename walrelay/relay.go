@@ -1,0 +1,170 @@
+// Package walrelay carries committed events from the WAL to Kinesis (③④). It does what a DMS task does for table outbox, and
+// writes the same records, so that the consumer cannot tell them apart. On top of that it keeps the order of each aggregate.
+//
+// In: the logical replication stream of publication outbox_publication, read through a slot. Out: one Kinesis record per row of
+// outbox, partition key aggregate_id. What is on the stream and nothing else decides how far the slot is confirmed: a crash at
+// any point costs duplicates, never events.
+//
+// relay.go runs sessions, preflight.go checks the set-up, load.go brings the rows that a new slot cannot see, stream.go reads
+// the WAL, decode.go understands it, pipeline.go keeps the order, put.go sends.
+package walrelay
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"regexp"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/service/kinesis"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+)
+
+const (
+	// standbyInterval is how often a standby looks whether the slot has become free.
+	standbyInterval = time.Second
+	// drainTimeout bounds how long a stopping relay waits for the answers to what it has read. What is unanswered then is read
+	// again by the next one.
+	drainTimeout = 3 * time.Second
+)
+
+// Kinesis is the part of the SDK's Kinesis client that the relay uses.
+type Kinesis interface {
+	DescribeStreamSummary(context.Context, *kinesis.DescribeStreamSummaryInput, ...func(*kinesis.Options)) (*kinesis.DescribeStreamSummaryOutput, error)
+	PutRecords(context.Context, *kinesis.PutRecordsInput, ...func(*kinesis.Options)) (*kinesis.PutRecordsOutput, error)
+}
+
+// Config says what to relay where. Every field is required.
+type Config struct {
+	// DatabaseURL names the database of table outbox. Its user needs REPLICATION (on RDS: rds_replication) and outbox_relay's
+	// SELECT for the initial load. Not through a pooler: replication needs a session of its own.
+	DatabaseURL string
+	// Stream is the name of the Kinesis data stream.
+	Stream string
+	// Slot is the name of the replication slot: a-z, 0-9 and _, at most 63. Relays with the same slot are active and standby.
+	Slot    string
+	Kinesis Kinesis
+	Log     *slog.Logger
+}
+
+// Relay relays one database's outbox to one stream.
+type Relay struct {
+	database *pgx.ConnConfig
+	stream   string
+	slot     string
+	kinesis  Kinesis
+	log      *slog.Logger
+}
+
+var slotPattern = regexp.MustCompile(`^[a-z0-9_]{1,63}$`)
+
+// New checks the configuration; it does not connect.
+func New(c Config) (*Relay, error) {
+	if c.DatabaseURL == "" {
+		return nil, errors.New("walrelay: DatabaseURL is empty")
+	}
+	database, err := pgx.ParseConfig(c.DatabaseURL)
+	if err != nil {
+		return nil, fmt.Errorf("walrelay: DatabaseURL: %w", err)
+	}
+	switch {
+	case c.Stream == "":
+		return nil, errors.New("walrelay: Stream is empty")
+	case !slotPattern.MatchString(c.Slot):
+		return nil, fmt.Errorf("walrelay: Slot %q must be 1-63 of a-z, 0-9 and _", c.Slot)
+	case c.Kinesis == nil:
+		return nil, errors.New("walrelay: Kinesis is nil")
+	case c.Log == nil:
+		return nil, errors.New("walrelay: Log is nil")
+	}
+	for name, value := range map[string]string{
+		"application_name": "walrelay",
+		// Values arrive as text: fix how they are spelt, whatever the server's defaults.
+		"client_encoding": "UTF8", "timezone": "UTC", "datestyle": "ISO",
+		// A load may wait for Kinesis for as long as it takes; a transaction killed meanwhile would only start it over.
+		"statement_timeout": "0", "idle_in_transaction_session_timeout": "0", "idle_session_timeout": "0",
+	} {
+		database.RuntimeParams[name] = value
+	}
+	return &Relay{database: database, stream: c.Stream, slot: c.Slot, kinesis: c.Kinesis, log: c.Log}, nil
+}
+
+// Run relays until ctx ends; then it waits up to 3 s for outstanding answers, confirms them and returns nil. While another relay
+// holds the slot it stands by. A lost connection or a restarted server is waited for. The error is a *SetupError, or one of
+// Kinesis that no retry mends: both need a person, and nothing is lost meanwhile, because the slot keeps the WAL.
+func (r *Relay) Run(ctx context.Context) error {
+	standby := false
+	for failures := 0; ctx.Err() == nil; {
+		started := time.Now()
+		err := r.session(ctx)
+		var setup *SetupError
+		switch {
+		case err == nil || ctx.Err() != nil:
+		case errors.As(err, &setup) || isPermanent(err):
+			return err
+		case isSlotActive(err):
+			if !standby {
+				r.log.Info("standby: another relay holds the slot", "hop", 3, "slot", r.slot)
+			}
+			standby, failures = true, 0
+			wait(ctx, standbyInterval)
+			continue
+		default:
+			if time.Since(started) > maxBackoff {
+				failures = 0
+			}
+			failures++
+			r.log.Warn("session ended, connecting again", "hop", 3, "slot", r.slot, "error", err)
+			wait(ctx, backoff(failures))
+		}
+		standby = false
+	}
+	return nil
+}
+
+// session connects, makes the slot if it is missing, and streams until ctx or the connection ends.
+func (r *Relay) session(ctx context.Context) error {
+	control, err := pgx.ConnectConfig(ctx, r.database)
+	if err != nil {
+		return connectError(err)
+	}
+	defer closeConn(control.PgConn())
+	replicationConfig := r.database.Config.Copy()
+	replicationConfig.RuntimeParams["replication"] = "database"
+	replication, err := pgconn.ConnectConfig(ctx, replicationConfig)
+	if err != nil {
+		return connectError(err)
+	}
+	defer closeConn(replication)
+
+	slotExists, err := r.preflight(ctx, control)
+	if err != nil {
+		return err
+	}
+	if !slotExists {
+		if err := r.load(ctx, control, replication); err != nil {
+			return fmt.Errorf("initial load: %w", err)
+		}
+	}
+	timeout, err := walSenderTimeout(ctx, control)
+	if err != nil {
+		return err
+	}
+	closeConn(control.PgConn()) // streaming needs one connection only
+	return r.streamWAL(ctx, replication, timeout)
+}
+
+// closeConn ends a connection even when the context of its work has ended.
+func closeConn(conn *pgconn.PgConn) {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	_ = conn.Close(ctx) // a connection that is gone already is as good
+}
+
+// isSlotActive recognises the server's "replication slot is active for PID ...".
+func isSlotActive(err error) bool {
+	var pgErr *pgconn.PgError
+	return errors.As(err, &pgErr) && pgErr.Code == "55006" // object_in_use
+}

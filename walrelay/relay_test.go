@@ -1,0 +1,240 @@
+package walrelay_test
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"sync"
+	"testing"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/stretchr/testify/require"
+
+	"rds-outbox-demo/outbox"
+	"rds-outbox-demo/walrelay"
+)
+
+func TestCommittedEventsArriveInOrder(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	stop := r.start(t)
+	r.streaming(t)
+	r.append(t, "a", 20, 1, 3) // one transaction
+	var writers sync.WaitGroup
+	for a := range 20 { // one transaction each, concurrently
+		writers.Go(func() {
+			for version := 4; version <= 8; version++ {
+				if err := outbox.Append(t.Context(), r.db.Pool, event(fmt.Sprint("a", a), version)); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	writers.Wait()
+	records := r.await(t, 160)
+	require.NoError(t, stop())
+	require.Len(t, records, 160, "without a fault there are no duplicates")
+	r.requireWhole(t, records)
+	for _, record := range records {
+		require.Equal(t, outbox.OperationInsert, record.Operation)
+		require.False(t, record.Commit.Time.IsZero())
+		require.False(t, record.Timestamp.Before(record.Commit.Time))
+	}
+}
+
+func TestRowsOlderThanTheSlotAreLoaded(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	r.append(t, "a", 30, 1, 10) // more than a page
+	stop := r.start(t)
+	r.await(t, 300)
+	r.streaming(t)
+	r.append(t, "a", 30, 11, 12)
+	records := r.await(t, 360)
+	require.NoError(t, stop())
+	require.Len(t, records, 360, "no row comes by load and by insert")
+	r.requireWhole(t, records)
+	for _, record := range records {
+		want := outbox.OperationLoad
+		if record.Row.AggregateVersion > 10 {
+			want = outbox.OperationInsert
+		}
+		require.Equal(t, want, record.Operation)
+	}
+}
+
+// Writers that commit all through the load: the snapshot and the slot's start must meet exactly.
+func TestNothingFallsBetweenLoadAndStream(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	r.append(t, "a", 50, 1, 20)
+	ctx, cancel := context.WithCancel(t.Context())
+	var writers sync.WaitGroup
+	for w := range 4 {
+		writers.Go(func() {
+			for version := 1; ctx.Err() == nil; version++ {
+				if err := outbox.Append(t.Context(), r.db.Pool, event(fmt.Sprint("during", w), version)); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	stop := r.start(t)
+	r.streaming(t)
+	cancel()
+	writers.Wait()
+	var rows int
+	require.NoError(t, r.db.Pool.QueryRow(t.Context(), "SELECT count(*) FROM outbox").Scan(&rows))
+	require.Greater(t, rows, 1000, "nothing was written during the load")
+	records := r.await(t, rows)
+	require.NoError(t, stop())
+	require.Len(t, records, rows)
+	r.requireWhole(t, records)
+}
+
+func TestRolledBackEventsNeverArrive(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	stop := r.start(t)
+	r.streaming(t)
+	ctx := t.Context()
+	tx, err := r.db.Pool.Begin(ctx)
+	require.NoError(t, err)
+	require.NoError(t, outbox.Append(ctx, tx, event("rolled back", 1)))
+	require.NoError(t, tx.Rollback(ctx))
+	require.NoError(t, pgx.BeginFunc(ctx, r.db.Pool, func(tx pgx.Tx) error {
+		if err := outbox.Append(ctx, tx, event("kept", 1)); err != nil {
+			return err
+		}
+		savepoint, err := tx.Begin(ctx)
+		if err != nil {
+			return err
+		}
+		if err := outbox.Append(ctx, savepoint, event("kept", 2)); err != nil {
+			return err
+		}
+		if err := savepoint.Rollback(ctx); err != nil {
+			return err
+		}
+		return outbox.Append(ctx, tx, event("kept", 2))
+	}))
+	r.append(t, "end", 1, 1, 1)
+	records := r.await(t, 3)
+	require.NoError(t, stop())
+	require.Len(t, records, 3)
+	r.requireWhole(t, records)
+}
+
+func TestACleanStopSendsNothingTwice(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	for round := range 3 {
+		stop := r.start(t)
+		r.streaming(t)
+		r.append(t, "a", 10, 2*round+1, 2*round+2)
+		r.await(t, 20*(round+1))
+		require.NoError(t, stop())
+	}
+	records := r.arrived(t)
+	require.Len(t, records, 60)
+	r.requireWhole(t, records)
+}
+
+// A database whose other tables are busy must not keep WAL for an outbox that is quiet.
+func TestOtherTablesMoveTheSlotOn(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	r.start(t)
+	r.streaming(t)
+	r.exec(t, "CREATE TABLE busy AS SELECT generate_series(1, 10000) AS n")
+	var target string
+	require.NoError(t, r.db.Pool.QueryRow(t.Context(), "SELECT pg_current_wal_lsn()::text").Scan(&target))
+	r.eventually(t, "the slot to pass "+target, func() bool {
+		var passed bool
+		err := r.db.Pool.QueryRow(t.Context(), "SELECT confirmed_flush_lsn >= $2::pg_lsn FROM pg_replication_slots WHERE slot_name = $1", r.slot, target).Scan(&passed)
+		return err == nil && passed
+	})
+}
+
+func TestConfigurationIsRefusedByName(t *testing.T) {
+	t.Parallel()
+	good := walrelay.Config{
+		DatabaseURL: "postgres://localhost/x", Stream: "s", Slot: "relay", Kinesis: struct{ walrelay.Kinesis }{}, Log: slog.New(slog.DiscardHandler),
+	}
+	_, err := walrelay.New(good)
+	require.NoError(t, err)
+	for field, change := range map[string]func(*walrelay.Config){
+		"DatabaseURL": func(c *walrelay.Config) { c.DatabaseURL = "" },
+		"Stream":      func(c *walrelay.Config) { c.Stream = "" },
+		"Slot":        func(c *walrelay.Config) { c.Slot = "Relay-1" },
+		"Kinesis":     func(c *walrelay.Config) { c.Kinesis = nil },
+		"Log":         func(c *walrelay.Config) { c.Log = nil },
+	} {
+		bad := good
+		change(&bad)
+		_, err := walrelay.New(bad)
+		require.ErrorContains(t, err, field)
+	}
+}
+
+// Each of these needs a person: one clear error that says what to do, and no slot left behind.
+func TestSetupErrors(t *testing.T) {
+	t.Parallel()
+	for name, tc := range map[string]struct {
+		prepare         func(*testing.T, *rig, *walrelay.Config)
+		problem, remedy string
+	}{
+		"PublicationMissing": {
+			func(t *testing.T, r *rig, _ *walrelay.Config) { r.exec(t, "DROP PUBLICATION outbox_publication") },
+			"publication outbox_publication", "make migrate",
+		},
+		"PublicationWithoutInserts": {
+			func(t *testing.T, r *rig, _ *walrelay.Config) {
+				r.exec(t, "ALTER PUBLICATION outbox_publication SET (publish = 'delete')")
+			},
+			"publication outbox_publication", "make migrate",
+		},
+		"PublicationWithAFilter": {
+			func(t *testing.T, r *rig, _ *walrelay.Config) {
+				r.exec(t, "ALTER PUBLICATION outbox_publication SET TABLE outbox WHERE (aggregate_version > 5)")
+			},
+			"every insert", "make migrate",
+		},
+		"StreamMissing": {
+			func(_ *testing.T, _ *rig, c *walrelay.Config) { c.Stream = "nowhere" },
+			"stream nowhere", "region",
+		},
+		"SlotOfAnotherPlugin": {
+			func(t *testing.T, r *rig, _ *walrelay.Config) {
+				r.exec(t, "SELECT pg_create_logical_replication_slot($1, 'test_decoding')", r.slot)
+			},
+			"test_decoding", "another slot name",
+		},
+		"PasswordRefused": {
+			func(t *testing.T, r *rig, c *walrelay.Config) {
+				r.exec(t, "CREATE ROLE nobody_"+r.slot+" LOGIN")
+				t.Cleanup(func() { r.exec(t, "DROP ROLE nobody_"+r.slot) })
+				config, err := pgx.ParseConfig(r.db.URL)
+				require.NoError(t, err)
+				c.DatabaseURL = fmt.Sprintf("postgres://nobody_%s:wrong@%s:%d/%s", r.slot, config.Host, config.Port, config.Database)
+			},
+			"refuses the connection", "REPLICATION",
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			r := newRig(t)
+			config := r.config()
+			tc.prepare(t, r, &config)
+			relay, err := walrelay.New(config)
+			require.NoError(t, err)
+			err = relay.Run(t.Context())
+			var setup *walrelay.SetupError
+			require.ErrorAs(t, err, &setup)
+			require.Contains(t, setup.Problem, tc.problem)
+			require.Contains(t, setup.Remedy, tc.remedy)
+			require.NotContains(t, err.Error(), "wrong", "the password must not be told")
+			require.Empty(t, r.arrived(t))
+		})
+	}
+}

@@ -1,0 +1,273 @@
+package walrelay_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/kinesis"
+	"github.com/aws/aws-sdk-go-v2/service/kinesis/types"
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+	"github.com/stretchr/testify/require"
+
+	"rds-outbox-demo/dbgen"
+	"rds-outbox-demo/internal/pgtest"
+	"rds-outbox-demo/lab/awslocal"
+	"rds-outbox-demo/lab/awslocal/awstest"
+	"rds-outbox-demo/outbox"
+	"rds-outbox-demo/walrelay"
+)
+
+const stream = "outbox"
+
+// rig is a database, a stream, and relays between them.
+type rig struct {
+	db      *pgtest.DB
+	aws     *awslocal.Server
+	kinesis *kinesis.Client
+	url     string // of the AWS listener
+	slot    string
+	mu      sync.Mutex
+	log     bytes.Buffer
+}
+
+func newRig(t *testing.T) *rig {
+	t.Helper()
+	r := &rig{db: pgtest.New(t)}
+	server, config := awstest.Start(t, awslocal.Config{Streams: []awslocal.Stream{{Name: stream, Shards: 2}}})
+	r.aws, r.kinesis, r.url = server, kinesis.NewFromConfig(config), *config.BaseEndpoint
+	require.NoError(t, r.db.Pool.QueryRow(t.Context(), "SELECT 'relay_' || oid FROM pg_database WHERE datname = current_database()").Scan(&r.slot))
+	t.Cleanup(func() {
+		if t.Failed() {
+			t.Logf("relay log:\n%s", r.logged())
+		}
+	})
+	return r
+}
+
+// Write makes the rig the relays' log.
+func (r *rig) Write(p []byte) (int, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.log.Write(p)
+}
+
+func (r *rig) logged() string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.log.String()
+}
+
+func (r *rig) config() walrelay.Config {
+	return walrelay.Config{DatabaseURL: r.db.URL, Stream: stream, Slot: r.slot, Kinesis: r.kinesis, Log: slog.New(slog.NewTextHandler(r, nil))}
+}
+
+// start runs a relay in this process; the function it returns stops it and waits. The test's end stops it, too.
+func (r *rig) start(t *testing.T) (stop func() error) {
+	t.Helper()
+	relay, err := walrelay.New(r.config())
+	require.NoError(t, err)
+	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
+	done := make(chan error, 1)
+	go func() { done <- relay.Run(ctx) }()
+	stop = sync.OnceValue(func() error {
+		cancel()
+		return <-done
+	})
+	t.Cleanup(func() { _ = stop() })
+	return stop
+}
+
+// program is the built walrelay.
+var program = sync.OnceValues(func() (string, error) {
+	dir, err := os.MkdirTemp("", "walrelay-")
+	if err != nil {
+		return "", err
+	}
+	path := filepath.Join(dir, "walrelay")
+	out, err := exec.Command("go", "build", "-o", path, "./cmd/walrelay").CombinedOutput()
+	if err != nil {
+		return "", fmt.Errorf("%w: %s", err, out)
+	}
+	return path, nil
+})
+
+func TestMain(m *testing.M) {
+	code := m.Run()
+	if path, err := program(); err == nil {
+		_ = os.RemoveAll(filepath.Dir(path))
+	}
+	os.Exit(code)
+}
+
+// spawn runs the program; kill ends it with SIGKILL.
+func (r *rig) spawn(t *testing.T) (kill func()) {
+	t.Helper()
+	path, err := program()
+	require.NoError(t, err)
+	cmd := exec.Command(path)
+	cmd.Env = append(os.Environ(), "DATABASE_URL="+r.db.URL, "STREAM_NAME="+stream, "SLOT_NAME="+r.slot, "AWS_REGION=us-east-1",
+		"AWS_ACCESS_KEY_ID=local", "AWS_SECRET_ACCESS_KEY=local", "AWS_ENDPOINT_URL_KINESIS="+r.url)
+	cmd.Stdout, cmd.Stderr = r, r
+	require.NoError(t, cmd.Start())
+	kill = sync.OnceFunc(func() {
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
+	})
+	t.Cleanup(kill)
+	return kill
+}
+
+// append writes one event per (aggregate, version) pair, aggregates × versions, all in one transaction.
+func (r *rig) append(t *testing.T, prefix string, aggregates, fromVersion, toVersion int) {
+	t.Helper()
+	require.NoError(t, pgx.BeginFunc(t.Context(), r.db.Pool, func(tx pgx.Tx) error {
+		var batch pgx.Batch
+		for version := fromVersion; version <= toVersion; version++ {
+			for a := range aggregates {
+				if err := outbox.Queue(&batch, event(fmt.Sprintf("%s%d", prefix, a), version)); err != nil {
+					return err
+				}
+			}
+		}
+		return tx.SendBatch(t.Context(), &batch).Close()
+	}))
+}
+
+func event(aggregateID string, version int) outbox.Event {
+	return outbox.Event{
+		ID: uuid.Must(uuid.NewV7()), AggregateType: "Car", AggregateID: aggregateID, AggregateVersion: int64(version),
+		Type: "CarUpdated", Data: json.RawMessage(fmt.Sprintf(`{"version":%d}`, version)),
+	}
+}
+
+// arrived reads the whole stream, shard by shard.
+func (r *rig) arrived(t require.TestingT) []outbox.Record {
+	ctx := context.Background()
+	shards, err := r.kinesis.ListShards(ctx, &kinesis.ListShardsInput{StreamName: aws.String(stream)})
+	require.NoError(t, err)
+	var records []outbox.Record
+	for _, shard := range shards.Shards {
+		iterator, err := r.kinesis.GetShardIterator(ctx, &kinesis.GetShardIteratorInput{
+			StreamName: aws.String(stream), ShardId: shard.ShardId, ShardIteratorType: types.ShardIteratorTypeTrimHorizon,
+		})
+		require.NoError(t, err)
+		for next := iterator.ShardIterator; ; {
+			page, err := r.kinesis.GetRecords(ctx, &kinesis.GetRecordsInput{ShardIterator: next})
+			require.NoError(t, err)
+			for _, raw := range page.Records {
+				record, skip, err := outbox.ParseRecord(raw.Data)
+				require.NoError(t, err)
+				require.Equal(t, outbox.SkipNothing, skip)
+				require.Equal(t, record.Row.AggregateID, *raw.PartitionKey)
+				records = append(records, record)
+			}
+			if len(page.Records) == 0 {
+				break
+			}
+			next = page.NextShardIterator
+		}
+	}
+	return records
+}
+
+func distinct(records []outbox.Record) int {
+	ids := map[uuid.UUID]bool{}
+	for _, record := range records {
+		ids[record.Row.ID] = true
+	}
+	return len(ids)
+}
+
+// await waits until n different events are on the stream and returns everything that is there.
+func (r *rig) await(t *testing.T, n int) []outbox.Record {
+	t.Helper()
+	var records []outbox.Record
+	r.eventually(t, fmt.Sprintf("%d events on the stream", n), func() bool {
+		records = r.arrived(t)
+		return distinct(records) >= n
+	})
+	return records
+}
+
+func (r *rig) eventually(t *testing.T, what string, condition func() bool) {
+	t.Helper()
+	deadline := time.Now().Add(30 * time.Second)
+	for !condition() {
+		require.True(t, time.Now().Before(deadline), "waited too long for: %s", what)
+		time.Sleep(10 * time.Millisecond) // between two looks
+	}
+}
+
+// requireWhole: every row of the table is on the stream, nothing else is, first arrivals of each aggregate are in version order,
+// and duplicates are the same event.
+func (r *rig) requireWhole(t *testing.T, records []outbox.Record) {
+	t.Helper()
+	rows, err := r.db.Pool.Query(t.Context(), "SELECT * FROM outbox")
+	require.NoError(t, err)
+	table, err := pgx.CollectRows(rows, pgx.RowToStructByPos[dbgen.Outbox])
+	require.NoError(t, err)
+	want := map[uuid.UUID]dbgen.Outbox{}
+	for _, row := range table {
+		row.CreatedAt = row.CreatedAt.UTC()
+		want[row.ID] = row
+	}
+	seen := map[uuid.UUID]bool{}
+	version := map[string]int64{}
+	for _, record := range records {
+		row, committed := want[record.Row.ID]
+		require.True(t, committed, "event %s was never committed", record.Row.ID)
+		require.Equal(t, row, record.Row)
+		if !seen[row.ID] {
+			version[row.AggregateID]++
+			require.Equal(t, version[row.AggregateID], row.AggregateVersion, "first arrivals of %s", row.AggregateID)
+		}
+		seen[row.ID] = true
+	}
+	require.Len(t, seen, len(want))
+}
+
+// slotState returns the slot's confirmed position and whether it exists.
+func (r *rig) slotState(t *testing.T) (confirmed string, exists bool) {
+	t.Helper()
+	err := r.db.Pool.QueryRow(t.Context(), "SELECT confirmed_flush_lsn::text FROM pg_replication_slots WHERE slot_name = $1", r.slot).Scan(&confirmed)
+	if err == pgx.ErrNoRows {
+		return "", false
+	}
+	require.NoError(t, err)
+	return confirmed, true
+}
+
+// streaming waits until a relay streams from the slot, and returns its backend's process id.
+func (r *rig) streaming(t *testing.T) (pid int) {
+	t.Helper()
+	r.eventually(t, "a relay that streams", func() bool {
+		err := r.db.Pool.QueryRow(t.Context(), `SELECT r.pid FROM pg_stat_replication r JOIN pg_replication_slots s ON s.active_pid = r.pid
+			WHERE s.slot_name = $1 AND r.state IN ('streaming', 'catchup')`, r.slot).Scan(&pid)
+		return err == nil
+	})
+	return pid
+}
+
+func (r *rig) exec(t *testing.T, sql string, args ...any) {
+	t.Helper()
+	_, err := r.db.Pool.Exec(context.WithoutCancel(t.Context()), sql, args...) // cleanups, too
+	require.NoError(t, err)
+}
+
+func (r *rig) database(t *testing.T) string {
+	t.Helper()
+	config, err := pgx.ParseConfig(r.db.URL)
+	require.NoError(t, err)
+	return pgx.Identifier{config.Database}.Sanitize()
+}

@@ -1,0 +1,216 @@
+package walrelay
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"time"
+
+	"github.com/jackc/pglogrepl"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgproto3"
+
+	"rds-outbox-demo/outbox"
+)
+
+// maxStatusInterval is how often the server hears the confirmed position at least; sooner where wal_sender_timeout asks.
+const maxStatusInterval = time.Second
+
+// wal is one streaming connection. Its goroutine alone reads and writes the connection.
+type wal struct {
+	conn           *pgconn.PgConn
+	pipeline       *pipeline
+	decoder        decoder
+	transaction    *transaction // being received
+	statusInterval time.Duration
+	nextStatus     time.Time
+}
+
+// streamWAL reads the slot into a pipeline and confirms what Kinesis has accepted, until ctx or the connection ends.
+func (r *Relay) streamWAL(ctx context.Context, conn *pgconn.PgConn, walSenderTimeout time.Duration) error {
+	err := pglogrepl.StartReplication(ctx, conn, r.slot,
+		0, // the slot's confirmed position; any other could skip what was never accepted
+		pglogrepl.StartReplicationOptions{
+			Mode:       pglogrepl.LogicalReplication,
+			PluginArgs: []string{"proto_version '1'", fmt.Sprintf("publication_names '%s'", outbox.Publication)},
+		})
+	if err != nil {
+		return fmt.Errorf("streaming from slot %s: %w", r.slot, err)
+	}
+	r.log.Info("streaming", "hop", 3, "slot", r.slot, "stream", r.stream)
+
+	w := &wal{
+		conn:           conn,
+		pipeline:       newPipeline(),
+		decoder:        decoder{outboxes: map[uint32][]string{}},
+		statusInterval: maxStatusInterval,
+	}
+	if walSenderTimeout > 0 {
+		w.statusInterval = min(w.statusInterval, walSenderTimeout/3)
+	}
+	// The senders outlive ctx: a stopping relay still waits for their answers.
+	sendCtx, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		sender{r.kinesis, r.stream, r.log}.run(sendCtx, w.pipeline)
+	}()
+	defer func() {
+		cancel()
+		<-done // a session that goes on sending could overtake the next one
+	}()
+
+	if err := w.read(ctx); err != nil {
+		return err
+	}
+	return w.drain()
+}
+
+// read passes messages to the pipeline until ctx ends (nil) or something fails. While the pipeline is full it does not read,
+// but keeps telling the server its position: a client that falls silent under backpressure is cut off.
+func (w *wal) read(ctx context.Context) error {
+	// A read that waits for the next message ends at once when ctx ends.
+	stop := context.AfterFunc(ctx, func() { _ = w.conn.Conn().SetReadDeadline(time.Unix(1, 0)) })
+	defer stop()
+	for ctx.Err() == nil {
+		if err := w.pipeline.failure(); err != nil {
+			return err
+		}
+		if err := w.statusIfDue(); err != nil {
+			return err
+		}
+		if w.pipeline.full() {
+			w.waitForProgress(ctx)
+			continue
+		}
+		// ReceiveMessage with a context costs a watcher per message; the read deadline does the same.
+		message, err := w.conn.ReceiveMessage(context.Background())
+		var netErr net.Error
+		if errors.As(err, &netErr) && netErr.Timeout() {
+			continue
+		}
+		if err != nil {
+			return fmt.Errorf("reading the WAL: %w", err)
+		}
+		if err := w.handle(message); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// drain waits a while for what is on its way, then leaves the server with the position reached.
+func (w *wal) drain() error {
+	deadline := time.Now().Add(drainTimeout)
+	ctx, cancel := context.WithDeadline(context.Background(), deadline)
+	defer cancel()
+	for !w.pipeline.empty() && ctx.Err() == nil && w.pipeline.failure() == nil {
+		w.waitForProgress(ctx)
+		if err := w.statusIfDue(); err != nil {
+			return err
+		}
+	}
+	return w.status()
+}
+
+func (w *wal) waitForProgress(ctx context.Context) {
+	timer := time.NewTimer(time.Until(w.nextStatus))
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+	case <-timer.C:
+	case <-w.pipeline.progress:
+	}
+}
+
+func (w *wal) handle(message pgproto3.BackendMessage) error {
+	switch message := message.(type) {
+	case *pgproto3.CopyData:
+		return w.copyData(message.Data)
+	case *pgproto3.ErrorResponse:
+		return fmt.Errorf("reading the WAL: %w", pgconn.ErrorResponseToPgError(message))
+	case *pgproto3.NoticeResponse, *pgproto3.ParameterStatus:
+		return nil
+	default:
+		return fmt.Errorf("reading the WAL: the server ended the stream with %T", message)
+	}
+}
+
+func (w *wal) copyData(data []byte) error {
+	if len(data) == 0 {
+		return errors.New("reading the WAL: empty message")
+	}
+	switch data[0] {
+	case pglogrepl.PrimaryKeepaliveMessageByteID:
+		keepalive, err := pglogrepl.ParsePrimaryKeepaliveMessage(data[1:])
+		if err != nil {
+			return fmt.Errorf("reading a keepalive: %w", err)
+		}
+		w.pipeline.keepalive(keepalive.ServerWALEnd)
+		if keepalive.ReplyRequested {
+			return w.status()
+		}
+		return nil
+	case pglogrepl.XLogDataByteID:
+		xlog, err := pglogrepl.ParseXLogData(data[1:])
+		if err != nil {
+			return fmt.Errorf("reading the WAL: %w", err)
+		}
+		message, err := w.decoder.decode(xlog.WALStart, xlog.WALData)
+		if err != nil {
+			return err
+		}
+		return w.apply(message)
+	default:
+		return fmt.Errorf("reading the WAL: unknown message %q", data[0])
+	}
+}
+
+func (w *wal) apply(message decoded) error {
+	switch message.change {
+	case changeBegin:
+		w.transaction = w.pipeline.begin()
+	case changeInsert:
+		if w.transaction == nil {
+			return errors.New("reading the WAL: insert outside a transaction")
+		}
+		line, err := message.record.AppendJSON(nil)
+		if err != nil {
+			return err
+		}
+		w.pipeline.add(message.record.Row.AggregateID, line, w.transaction)
+	case changeCommit:
+		if w.transaction == nil {
+			return errors.New("reading the WAL: commit outside a transaction")
+		}
+		w.pipeline.commit(w.transaction, message.end)
+		w.transaction = nil
+	case changeNone:
+	}
+	return nil
+}
+
+func (w *wal) statusIfDue() error {
+	if time.Now().Before(w.nextStatus) {
+		return nil
+	}
+	return w.status()
+}
+
+// status tells the server how far everything is on the stream: from there it streams again, and before it WAL may go.
+func (w *wal) status() error {
+	lsn := w.pipeline.position()
+	// All three are set: SendStandbyStatusUpdate would fill a zero in from the first.
+	err := pglogrepl.SendStandbyStatusUpdate(context.Background(), w.conn, pglogrepl.StandbyStatusUpdate{
+		WALWritePosition: lsn, WALFlushPosition: lsn, WALApplyPosition: lsn,
+	})
+	if err != nil {
+		return fmt.Errorf("confirming %s: %w", lsn, err)
+	}
+	w.nextStatus = time.Now().Add(w.statusInterval)
+	if err := w.conn.Conn().SetReadDeadline(w.nextStatus); err != nil {
+		return fmt.Errorf("setting the read deadline: %w", err)
+	}
+	return nil
+}
