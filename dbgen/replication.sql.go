@@ -60,7 +60,8 @@ const SlotGet = `-- name: SlotGet :one
 SELECT
     coalesce(plugin::text, '')::text AS plugin,
     coalesce(database::text, '')::text AS database,
-    coalesce(wal_status, '')::text AS wal_status
+    coalesce(wal_status, '')::text AS wal_status,
+    coalesce(active, false)::boolean AS active
 FROM pg_catalog.pg_replication_slots
 WHERE slot_name = $1::name
 `
@@ -69,12 +70,18 @@ type SlotGetRow struct {
 	Plugin    string
 	Database  string
 	WalStatus string
+	Active    bool
 }
 
 // What decides whether a slot can be streamed from; pgx.ErrNoRows when there is none.
 func (q *Queries) SlotGet(ctx context.Context, slot string) (SlotGetRow, error) {
 	row := q.db.QueryRow(ctx, SlotGet, slot)
 	var i SlotGetRow
-	err := row.Scan(&i.Plugin, &i.Database, &i.WalStatus)
+	err := row.Scan(
+		&i.Plugin,
+		&i.Database,
+		&i.WalStatus,
+		&i.Active,
+	)
 	return i, err
 }

@@ -99,14 +99,16 @@ func TestBothDoorsWriteTheWholeRow(t *testing.T) {
 	t.Parallel()
 	db := pgtest.New(t)
 	changes := map[string]func(*outbox.Event){
-		"Plain":            nil,
-		"LargestVersion":   func(e *outbox.Event) { e.AggregateVersion = 1<<63 - 1 },
-		"LongestNames":     func(e *outbox.Event) { e.AggregateType, e.Type = strings.Repeat("T", 100), strings.Repeat("E", 100) },
-		"LongestID":        func(e *outbox.Event) { e.AggregateID = strings.Repeat("€", 255) },
-		"OddID":            func(e *outbox.Event) { e.AggregateID = " \n'\"\\%\u2028" },
-		"LargestData":      func(e *outbox.Event) { e.Data = object(outbox.MaxDataBytes) },
-		"EmptyData":        func(e *outbox.Event) { e.Data = json.RawMessage(" {} ") },
-		"DeepestData":      func(e *outbox.Event) { e.Data = json.RawMessage(strings.Repeat(`{"a":`, 999) + "1" + strings.Repeat("}", 999)) },
+		"Plain":          nil,
+		"LargestVersion": func(e *outbox.Event) { e.AggregateVersion = 1<<63 - 1 },
+		"LongestNames":   func(e *outbox.Event) { e.AggregateType, e.Type = strings.Repeat("T", 100), strings.Repeat("E", 100) },
+		"LongestID":      func(e *outbox.Event) { e.AggregateID = strings.Repeat("€", 255) },
+		"OddID":          func(e *outbox.Event) { e.AggregateID = " \n'\"\\%\u2028" },
+		"LargestData":    func(e *outbox.Event) { e.Data = object(outbox.MaxDataBytes) },
+		"EmptyData":      func(e *outbox.Event) { e.Data = json.RawMessage(" {} ") },
+		"DeepestData": func(e *outbox.Event) {
+			e.Data = json.RawMessage(strings.Repeat(`{"a":`, 999) + "1" + strings.Repeat("}", 999))
+		},
 		"Escapes":          func(e *outbox.Event) { e.Data = json.RawMessage(`{"a":"\ud83d\ude00\\u0000<&>\n"}`) },
 		"Int64":            func(e *outbox.Event) { e.Data = json.RawMessage(`{"a":[9223372036854775807,-9223372036854775808]}`) },
 		"FractionBeyond":   func(e *outbox.Event) { e.Data = json.RawMessage(`{"a":10000000000000000000.5}`) },

@@ -24,7 +24,10 @@ type SetupError struct {
 
 func (e *SetupError) Error() string { return e.Problem + ": " + e.Remedy }
 
-// preflight checks server, publication, stream and slot, and tells whether the slot exists.
+// errSlotActive means that another relay streams from the slot.
+var errSlotActive = errors.New("the slot is active")
+
+// preflight checks server, publication, slot and stream, and tells whether the slot exists.
 func (r *Relay) preflight(ctx context.Context, conn *pgx.Conn) (slotExists bool, err error) {
 	queries := dbgen.New(conn)
 	walLevel, err := queries.SettingGet(ctx, "wal_level")
@@ -47,10 +50,11 @@ func (r *Relay) preflight(ctx context.Context, conn *pgx.Conn) (slotExists bool,
 			"run the migrations (make migrate)",
 		}
 	}
-	if err := r.checkStream(ctx); err != nil {
+	slotExists, err = r.checkSlot(ctx, queries)
+	if err != nil {
 		return false, err
 	}
-	return r.checkSlot(ctx, queries)
+	return slotExists, r.checkStream(ctx)
 }
 
 func (r *Relay) checkStream(ctx context.Context) error {
@@ -86,6 +90,8 @@ func (r *Relay) checkSlot(ctx context.Context, queries *dbgen.Queries) (exists b
 			fmt.Sprintf("slot %s is lost: the server has removed WAL that it needs", r.slot),
 			fmt.Sprintf("run SELECT pg_drop_replication_slot('%s'); the next start then loads the retained rows of outbox again (duplicates, no loss)", r.slot),
 		}
+	case slot.Active:
+		return false, errSlotActive
 	}
 	return true, nil
 }

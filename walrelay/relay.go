@@ -131,6 +131,10 @@ func (r *Relay) session(ctx context.Context) error {
 		return connectError(err)
 	}
 	defer closeConn(control.PgConn())
+	slotExists, err := r.preflight(ctx, control)
+	if err != nil {
+		return err
+	}
 	replicationConfig := r.database.Config.Copy()
 	replicationConfig.RuntimeParams["replication"] = "database"
 	replication, err := pgconn.ConnectConfig(ctx, replicationConfig)
@@ -138,11 +142,6 @@ func (r *Relay) session(ctx context.Context) error {
 		return connectError(err)
 	}
 	defer closeConn(replication)
-
-	slotExists, err := r.preflight(ctx, control)
-	if err != nil {
-		return err
-	}
 	if !slotExists {
 		if err := r.load(ctx, control, replication); err != nil {
 			return fmt.Errorf("initial load: %w", err)
@@ -163,8 +162,8 @@ func closeConn(conn *pgconn.PgConn) {
 	_ = conn.Close(ctx) // a connection that is gone already is as good
 }
 
-// isSlotActive recognises the server's "replication slot is active for PID ...".
+// isSlotActive recognises both ways to find another relay on the slot: by looking, and by coming second.
 func isSlotActive(err error) bool {
 	var pgErr *pgconn.PgError
-	return errors.As(err, &pgErr) && pgErr.Code == "55006" // object_in_use
+	return errors.Is(err, errSlotActive) || errors.As(err, &pgErr) && pgErr.Code == "55006" // object_in_use
 }

@@ -156,6 +156,25 @@ func TestOtherTablesMoveTheSlotOn(t *testing.T) {
 	})
 }
 
+// What the migrations grant, and the REPLICATION attribute: a relay needs no more.
+func TestTheRolesOfTheMigrationsSuffice(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	r.append(t, "a", 3, 1, 2)
+	user := "user_" + r.slot
+	r.exec(t, "CREATE ROLE "+user+" LOGIN REPLICATION PASSWORD 'secret' IN ROLE outbox_relay")
+	t.Cleanup(func() { r.exec(t, "DROP ROLE "+user) })
+	config, err := pgx.ParseConfig(r.db.URL)
+	require.NoError(t, err)
+	r.db.URL = fmt.Sprintf("postgres://%s:secret@%s:%d/%s", user, config.Host, config.Port, config.Database)
+	stop := r.start(t)
+	r.streaming(t)
+	r.append(t, "a", 3, 3, 4)
+	records := r.await(t, 12)
+	require.NoError(t, stop())
+	r.requireWhole(t, records)
+}
+
 func TestConfigurationIsRefusedByName(t *testing.T) {
 	t.Parallel()
 	good := walrelay.Config{

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -241,7 +242,7 @@ func (r *rig) requireWhole(t *testing.T, records []outbox.Record) {
 func (r *rig) slotState(t *testing.T) (confirmed string, exists bool) {
 	t.Helper()
 	err := r.db.Pool.QueryRow(t.Context(), "SELECT confirmed_flush_lsn::text FROM pg_replication_slots WHERE slot_name = $1", r.slot).Scan(&confirmed)
-	if err == pgx.ErrNoRows {
+	if errors.Is(err, pgx.ErrNoRows) {
 		return "", false
 	}
 	require.NoError(t, err)

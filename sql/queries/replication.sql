@@ -19,7 +19,8 @@ SELECT pg_copy_logical_replication_slot(@source::name, @slot::name, false, 'pgou
 SELECT
     coalesce(plugin::text, '')::text AS plugin,
     coalesce(database::text, '')::text AS database,
-    coalesce(wal_status, '')::text AS wal_status
+    coalesce(wal_status, '')::text AS wal_status,
+    coalesce(active, false)::boolean AS active
 FROM pg_catalog.pg_replication_slots
 WHERE slot_name = @slot::name;
 
