@@ -1,0 +1,120 @@
+# `make` lists the targets. Everything runs on Go, Node and make alone; what else is needed is downloaded from the ordinary
+# package registries into this folder.
+
+SHELL := /bin/sh
+.DEFAULT_GOAL := help
+
+# Pinned tools, built outside go.mod so that their dependencies are not ours.
+SQLC_VERSION := v1.31.1
+GOLANGCI_LINT_VERSION := v2.12.2
+SQLC := .cache/bin/sqlc-$(SQLC_VERSION)
+GOLANGCI_LINT := .cache/bin/golangci-lint-$(GOLANGCI_LINT_VERSION)
+
+# A server of your own instead of the local one: DATABASE_URL for programs, TEST_DATABASE_URL for tests.
+ifdef DATABASE_URL
+DATABASE :=
+NODE_MODULES :=
+else
+DATABASE := bin/lab with-postgres --
+NODE_MODULES := node_modules/.package-lock.json
+endif
+ifdef TEST_DATABASE_URL
+TEST_DATABASE :=
+else
+TEST_DATABASE := bin/lab with-postgres -throwaway --
+endif
+
+# The race detector needs a C compiler.
+RACE := $(shell CGO_ENABLED=1 go env CC | xargs command -v >/dev/null 2>&1 && echo -race)
+
+.PHONY: help
+help: ## List the targets.
+	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+##
+## Run it
+##
+
+.PHONY: dev
+dev: build ## Run the whole path here: PORT= (3000), FRESH=1 starts with empty data, DATABASE_URL= takes your server.
+	@bin/lab dev
+
+.PHONY: demo
+demo: build ## Send events through a throw-away path and check every one: CARS= (100), JSON=1.
+	@bin/lab demo
+
+.PHONY: psql
+psql: build ## Open a SQL console on the local database, or on DATABASE_URL.
+	@bin/lab psql
+
+.PHONY: relay-stop relay-start
+relay-stop: bin/lab ## Stop the relay of the running `make dev`; commits wait in the WAL.
+	@bin/lab relay stop
+relay-start: bin/lab ## Start it again.
+	@bin/lab relay start
+
+.PHONY: migrate
+migrate: build ## Apply the migrations, locally or on DATABASE_URL: CMD="status" or CMD="down-to 2" for others.
+	@$(DATABASE) bin/migrate $(or $(CMD),up)
+
+##
+## Work on it
+##
+
+.PHONY: test
+test: build ## Run every test on a throw-away server, or on TEST_DATABASE_URL.
+	@test -n "$(RACE)" || echo "test: no C compiler, so without -race"
+	$(TEST_DATABASE) go test $(RACE) -shuffle=on -timeout 10m ./...
+
+.PHONY: fuzz
+fuzz: build ## Fuzz every parser for FUZZTIME= (10s) each.
+	$(TEST_DATABASE) sh scripts/fuzz.sh $(or $(FUZZTIME),10s)
+
+.PHONY: generate
+generate: $(SQLC) ## Generate dbgen from sql/.
+	$(SQLC) generate
+
+.PHONY: verify
+verify: build $(SQLC) ## Check that generated code, queries and go.mod are current.
+	$(SQLC) diff
+	$(TEST_DATABASE) sh -c 'DATABASE_URL="$$TEST_DATABASE_URL" && export DATABASE_URL && bin/migrate up && $(SQLC) vet'
+	go mod tidy -diff
+
+.PHONY: lint
+lint: $(GOLANGCI_LINT) ## Run gofmt, vet and the linters of .golangci.yml.
+	$(GOLANGCI_LINT) run
+
+##
+## Build
+##
+
+.PHONY: build
+build: $(NODE_MODULES) bin/lab bin/walrelay bin/migrate ## Build the local programs into bin/.
+
+GO_SOURCES := $(shell find . -name '*.go' -not -path './node_modules/*' -o -name '*.sql' -not -path './node_modules/*') go.mod go.sum
+
+bin/lab: $(GO_SOURCES)
+	@echo "building $@"
+	@go build -o $@ ./lab
+bin/walrelay: $(GO_SOURCES)
+	@echo "building $@"
+	@go build -o $@ ./walrelay/cmd/walrelay
+bin/migrate: $(GO_SOURCES)
+	@echo "building $@"
+	@go build -o $@ ./migrate/cmd/migrate
+
+# PostgreSQL itself. No install scripts: the one that makes library links is replaced by our own.
+node_modules/.package-lock.json: package-lock.json
+	@echo "installing PostgreSQL (npm)"
+	@npm ci --ignore-scripts --omit=dev --no-audit --no-fund --loglevel=error
+	@touch $@
+
+$(SQLC):
+	@echo "building sqlc $(SQLC_VERSION) (a minute or two, once)"
+	@GOBIN=$(CURDIR)/.cache/bin/sqlc CGO_ENABLED=0 go install github.com/sqlc-dev/sqlc/cmd/sqlc@$(SQLC_VERSION)
+	@mv .cache/bin/sqlc/sqlc $@ && rmdir .cache/bin/sqlc
+
+$(GOLANGCI_LINT):
+	@echo "building golangci-lint $(GOLANGCI_LINT_VERSION) (a minute or two, once)"
+	@GOBIN=$(CURDIR)/.cache/bin/lint CGO_ENABLED=0 go install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(GOLANGCI_LINT_VERSION)
+	@mv .cache/bin/lint/golangci-lint $@ && rmdir .cache/bin/lint

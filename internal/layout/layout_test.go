@@ -1,0 +1,118 @@
+// Package layout keeps the dependency rule: mains -> handlers, walrelay, migrate -> outbox -> dbgen. The path, which teams
+// copy, knows nothing of what stands around it.
+package layout
+
+import (
+	"encoding/json"
+	"errors"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+const module = "rds-outbox-demo/"
+
+type goPackage struct {
+	ImportPath, Name, Dir string
+	GoFiles, Imports      []string
+}
+
+// allowed says, by longest prefix, which packages of the module a package may import.
+var allowed = map[string][]string{
+	"dbgen":          {},
+	"sql/migrations": {},
+	"outbox":         {"dbgen"},
+	"handlers/":      {"outbox", "dbgen", "internal/"},
+	"walrelay":       {"outbox", "dbgen"},
+	"migrate":        {"sql/migrations", "internal/"},
+	"inbox":          {"outbox", "dbgen"},
+	"outboxctl":      {"outbox", "dbgen", "migrate", "internal/"},
+	"internal/":      {"migrate", "sql/migrations"},
+	"lab":            {"dbgen", "handlers/", "inbox", "internal/", "lab/", "migrate", "outbox", "sql/migrations", "walrelay"},
+}
+
+func TestDependencyRule(t *testing.T) {
+	t.Parallel()
+	packages := list(t)
+	require.Greater(t, len(packages), 8, "go list found the module")
+	for _, p := range packages {
+		own := strings.TrimPrefix(p.ImportPath, module)
+		for _, imported := range p.Imports {
+			path, ours := strings.CutPrefix(imported, module)
+			switch {
+			case !ours:
+				require.False(t, own == "outbox" && strings.Contains(imported, "aws"), "outbox imports %s: it must not know AWS", imported)
+			case p.Name == "main":
+				require.False(t, onPath(own) && hasAny(path, "inbox", "outboxctl", "lab"), "%s imports %s", own, path)
+			default:
+				require.True(t, hasAny(path, rule(t, own)...), "%s imports %s", own, path)
+			}
+		}
+	}
+}
+
+var readsEnvironment = regexp.MustCompile(`\bos\.(Getenv|LookupEnv|Environ|ExpandEnv)\(`)
+
+func TestOnlyMainsReadTheEnvironment(t *testing.T) {
+	t.Parallel()
+	for _, p := range list(t) {
+		if p.Name == "main" || p.ImportPath == module+"internal/pgtest" {
+			continue
+		}
+		for _, file := range p.GoFiles {
+			source, err := os.ReadFile(filepath.Join(p.Dir, file))
+			require.NoError(t, err)
+			require.False(t, readsEnvironment.Match(source), "%s/%s reads the environment", p.ImportPath, file)
+		}
+	}
+}
+
+func onPath(own string) bool {
+	return hasAny(own, "handlers/", "walrelay", "migrate", "outbox", "dbgen")
+}
+
+// hasAny tells whether path is one of the packages, or below one that ends in a slash.
+func hasAny(path string, packages ...string) bool {
+	for _, p := range packages {
+		if path == strings.TrimSuffix(p, "/") || strings.HasPrefix(path, strings.TrimSuffix(p, "/")+"/") {
+			return true
+		}
+	}
+	return false
+}
+
+func rule(t *testing.T, own string) []string {
+	t.Helper()
+	best := ""
+	for prefix := range allowed {
+		if hasAny(own, prefix) && len(prefix) > len(best) {
+			best = prefix
+		}
+	}
+	require.NotEmpty(t, best, "package %s has no rule: add it to allowed", own)
+	return allowed[best]
+}
+
+func list(t *testing.T) []goPackage {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), "go", "list", "-json=ImportPath,Name,Dir,GoFiles,Imports", "./...")
+	cmd.Dir = "../.."
+	out, err := cmd.Output()
+	require.NoError(t, err)
+	var packages []goPackage
+	for decoder := json.NewDecoder(strings.NewReader(string(out))); ; {
+		var p goPackage
+		err := decoder.Decode(&p)
+		if errors.Is(err, io.EOF) {
+			return packages
+		}
+		require.NoError(t, err)
+		packages = append(packages, p)
+	}
+}

@@ -1,0 +1,182 @@
+// Package demo is `make demo`: it sends cars through a throw-away path, waits until their events are on the bus, and judges every
+// one of them against the table: there, right, in order, once.
+//
+// The judge shares no code with the path: it states the contract of the bus entry again, in check.go.
+package demo
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"rds-outbox-demo/lab/stack"
+)
+
+// patience is how long nothing may arrive before the missing events count as lost.
+const patience = 30 * time.Second
+
+// Config of a run.
+type Config struct {
+	Stack    stack.Config // Dir, Log, OnEvent and Progress are set here
+	Cars     int
+	JSON     bool      // one JSON object on Out instead of text
+	Out      io.Writer // the report
+	Progress io.Writer // what is going on meanwhile
+}
+
+// Run makes the run and prints its report. The error says what is wrong with the events, or what stopped the run.
+func Run(ctx context.Context, c Config) (err error) {
+	dir, err := os.MkdirTemp("", "outbox-demo-")
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	// With a server of the user's own a database of our own on it: the demo counts every row of outbox.
+	if c.Stack.DatabaseURL != "" {
+		drop, err := c.scratchDatabase(ctx)
+		if err != nil {
+			return err
+		}
+		defer func() { err = errors.Join(err, drop()) }()
+	}
+	logFile, err := os.Create(filepath.Join(dir, "demo.log"))
+	if err != nil {
+		return err
+	}
+	defer logFile.Close()
+	arrivals := &arrivals{byID: map[string]*arrived{}}
+	c.Stack.Dir = dir
+	c.Stack.Log = slog.New(slog.NewMultiHandler(
+		slog.NewJSONHandler(logFile, nil),
+		slog.NewTextHandler(c.Progress, &slog.HandlerOptions{Level: slog.LevelWarn}),
+	))
+	c.Stack.OnEvent = arrivals.add
+	c.Stack.Progress = func(what string) { fmt.Fprintf(c.Progress, "starting %s\n", what) }
+
+	s, err := stack.Start(ctx, c.Stack)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, s.Close()) }()
+	start := time.Now()
+	written, err := write(ctx, s.APIURL, c.Cars)
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(c.Progress, "%d cars created and %d changed in %s, waiting for their events\n",
+		written.cars, written.updates, time.Since(start).Round(time.Millisecond))
+	if err := arrivals.wait(ctx, written.cars+written.updates, s.Failed()); err != nil {
+		return err
+	}
+	report, err := judge(ctx, s.DatabaseURL, written, arrivals)
+	if err != nil {
+		return err
+	}
+	if err := report.print(c.Out, c.JSON); err != nil {
+		return err
+	}
+	if !report.Pass {
+		return errors.New("demo: the events are not what was written; see above")
+	}
+	return nil
+}
+
+// scratchDatabase makes a database on the user's server and points the stack to it.
+func (c *Config) scratchDatabase(ctx context.Context) (drop func() error, err error) {
+	config, err := pgx.ParseConfig(c.Stack.DatabaseURL)
+	if err != nil {
+		return nil, fmt.Errorf("DATABASE_URL: %w", err)
+	}
+	server := config.Copy()
+	name := fmt.Sprintf("outbox_demo_%d", time.Now().UnixNano())
+	if err := execOn(ctx, server, "CREATE DATABASE "+name); err != nil {
+		return nil, fmt.Errorf("making database %s on your server: %w", name, err)
+	}
+	if c.Stack.DatabaseURL, err = withDatabase(c.Stack.DatabaseURL, name); err != nil {
+		return nil, err
+	}
+	return func() error {
+		// The relay has stopped; its slot goes with the database.
+		if err := execOn(context.WithoutCancel(ctx), server, "DROP DATABASE "+name+" WITH (FORCE)"); err != nil {
+			return fmt.Errorf("dropping database %s: %w", name, err)
+		}
+		return nil
+	}, nil
+}
+
+func execOn(ctx context.Context, server *pgx.ConnConfig, sql string) error {
+	conn, err := pgx.ConnectConfig(ctx, server)
+	if err != nil {
+		return err
+	}
+	defer conn.Close(ctx)
+	_, err = conn.Exec(ctx, sql)
+	return err
+}
+
+// arrivals collects what the bus accepted, in order.
+type arrivals struct {
+	mu     sync.Mutex
+	byID   map[string]*arrived
+	count  int
+	latest time.Time
+}
+
+type arrived struct {
+	place   int // 0 for the first event that ever arrived
+	copies  int
+	differs bool // a duplicate is not identical to the first
+	first   stack.Arrival
+}
+
+func (a *arrivals) add(arrival stack.Arrival) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.latest = time.Now()
+	id := arrival.EventID.String()
+	seen := a.byID[id]
+	if seen == nil {
+		seen = &arrived{place: a.count, first: arrival}
+		a.byID[id] = seen
+	}
+	seen.copies++
+	seen.differs = seen.differs || entryText(seen.first.Entry) != entryText(arrival.Entry)
+	a.count++
+}
+
+// wait returns when as many different events have arrived as were written, or nothing has come for a while: what is missing
+// then, the judge says.
+func (a *arrivals) wait(ctx context.Context, want int, failed <-chan error) error {
+	started := time.Now()
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return errors.New("demo: interrupted")
+		case err := <-failed:
+			return err
+		case <-tick.C:
+		}
+		a.mu.Lock()
+		have, latest := len(a.byID), a.latest
+		a.mu.Unlock()
+		if have >= want {
+			return nil
+		}
+		if latest.Before(started) {
+			latest = started
+		}
+		if time.Since(latest) > patience {
+			return nil
+		}
+	}
+}

@@ -1,0 +1,118 @@
+// Package dev is `make dev`: the whole path on this machine, one line per event, until Ctrl-C.
+package dev
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"rds-outbox-demo/lab/postgres"
+	"rds-outbox-demo/lab/stack"
+)
+
+// Config of a run.
+type Config struct {
+	Stack stack.Config // Log, OnEvent and Progress are set here
+	Fresh bool         // begin with an empty data folder
+	Out   io.Writer
+}
+
+// Run runs the path until ctx ends, which is a success, or a part of it ends, which is not.
+func Run(ctx context.Context, c Config) (err error) {
+	if c.Fresh {
+		if err := empty(c.Stack.Dir); err != nil {
+			return err
+		}
+	}
+	if err := os.MkdirAll(c.Stack.Dir, 0o700); err != nil {
+		return fmt.Errorf("making the data folder: %w", err)
+	}
+	logPath := filepath.Join(c.Stack.Dir, "dev.log")
+	if err := os.Rename(logPath, logPath+".1"); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return fmt.Errorf("rotating the log: %w", err)
+	}
+	logFile, err := os.OpenFile(logPath, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
+	if err != nil {
+		return fmt.Errorf("opening the log: %w", err)
+	}
+	defer logFile.Close()
+	c.Stack.Log = slog.New(slog.NewMultiHandler(
+		slog.NewJSONHandler(logFile, nil),
+		slog.NewTextHandler(c.Out, &slog.HandlerOptions{Level: slog.LevelWarn}),
+	))
+	c.Stack.OnEvent = func(a stack.Arrival) { fmt.Fprintln(c.Out, eventLine(a)) }
+	c.Stack.Progress = func(what string) { fmt.Fprintf(c.Out, "starting %s\n", what) }
+
+	s, err := stack.Start(ctx, c.Stack)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, s.Close()) }()
+	stopControl, err := serveControl(c.Stack.Dir, s.Relay)
+	if err != nil {
+		return err
+	}
+	defer stopControl()
+	fmt.Fprint(c.Out, banner(c.Stack, s))
+	select {
+	case <-ctx.Done():
+		fmt.Fprintln(c.Out, "stopping")
+		return nil
+	case err := <-s.Failed():
+		return err
+	}
+}
+
+// empty removes the data folder, but never under a running `make dev`.
+func empty(dir string) error {
+	if _, err := postgres.FindRunning(filepath.Join(dir, "postgres")); err == nil {
+		return fmt.Errorf("FRESH=1: a local PostgreSQL still runs on %s: end the other `make dev` first", dir)
+	}
+	if err := os.RemoveAll(dir); err != nil {
+		return fmt.Errorf("FRESH=1: emptying the data folder: %w", err)
+	}
+	return nil
+}
+
+func banner(c stack.Config, s *stack.Stack) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "\nThe path is up: ① %s\n\n", s.APIURL)
+	fmt.Fprintf(&b, "  curl -i %s/cars -H 'Content-Type: application/json' -d '{\"make\":\"Toyota\",\"model\":\"Camry\",\"year\":2023,\"color\":\"Blue\"}'\n\n", s.APIURL)
+	fmt.Fprintf(&b, "Elsewhere: make psql, make relay-stop, make relay-start. Logs and data: %s. Ctrl-C ends.\n", c.Dir)
+	if c.DatabaseURL != "" {
+		b.WriteString("On your server the slot outbox_relay stays when this ends, and keeps WAL until it is dropped: SELECT pg_drop_replication_slot('outbox_relay');\n")
+	}
+	b.WriteString("One line per event, with the time since its commit at ③ WAL read, ④ stream, ⑤ consumer, ⑥ bus:\n\n")
+	return b.String()
+}
+
+// eventLine is "CarCreated  5f0c9d4e-... v1  ③ 1.2 ms  ④ 3.0 ms  ⑤ 120.4 ms  ⑥ 124.9 ms". Rows of the initial load have no
+// commit time: for them only the bus is known.
+func eventLine(a stack.Arrival) string {
+	var detail struct {
+		AggregateID      string `json:"aggregateId"`
+		AggregateVersion int64  `json:"aggregateVersion"`
+	}
+	_ = json.Unmarshal([]byte(*a.Entry.Detail), &detail) // the bus has accepted it as JSON
+	line := fmt.Sprintf("%s  %s v%d", *a.Entry.DetailType, detail.AggregateID, detail.AggregateVersion)
+	t := a.Times
+	if t.Commit.IsZero() {
+		return line + "  ⑥ on the bus (from the initial load)"
+	}
+	for _, hop := range []struct {
+		sign string
+		at   time.Time
+	}{{"③", t.Read}, {"④", t.Stream}, {"⑤", t.Consumer}, {"⑥", t.Bus}} {
+		line += fmt.Sprintf("  %s %s", hop.sign, millis(hop.at.Sub(t.Commit)))
+	}
+	return line
+}
+
+func millis(d time.Duration) string { return fmt.Sprintf("%.1f ms", float64(d.Microseconds())/1000) }

@@ -1,0 +1,321 @@
+package main_test
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"rds-outbox-demo/internal/pgtest"
+	"rds-outbox-demo/lab/awslocal"
+)
+
+// programs are the built lab and walrelay, beside each other as in bin/.
+var programs = sync.OnceValues(func() (string, error) {
+	dir, err := os.MkdirTemp("", "lab-")
+	if err != nil {
+		return "", err
+	}
+	for name, source := range map[string]string{"lab": ".", "walrelay": "../walrelay/cmd/walrelay"} {
+		if out, err := exec.Command("go", "build", "-o", filepath.Join(dir, name), source).CombinedOutput(); err != nil {
+			return "", fmt.Errorf("building %s: %w: %s", name, err, out)
+		}
+	}
+	return dir, nil
+})
+
+func TestMain(m *testing.M) {
+	code := m.Run()
+	if dir, err := programs(); err == nil {
+		_ = os.RemoveAll(dir)
+	}
+	os.Exit(code)
+}
+
+// lab prepares the program in a folder of its own that has node_modules and nothing else of ours.
+func lab(t *testing.T, dir string, env []string, args ...string) *exec.Cmd {
+	t.Helper()
+	bin, err := programs()
+	require.NoError(t, err)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), time.Minute)
+	t.Cleanup(cancel)
+	cmd := exec.CommandContext(ctx, filepath.Join(bin, "lab"), args...)
+	cmd.Dir = dir
+	for _, entry := range os.Environ() {
+		if !strings.HasPrefix(entry, "AWS_") && !strings.HasPrefix(entry, "DATABASE_URL=") {
+			cmd.Env = append(cmd.Env, entry)
+		}
+	}
+	cmd.Env = append(cmd.Env, env...)
+	return cmd
+}
+
+func newFolder(t *testing.T) string {
+	t.Helper()
+	modules, err := filepath.Abs("../node_modules")
+	require.NoError(t, err)
+	if _, err := os.Stat(modules); err != nil {
+		const absent = "node_modules with PostgreSQL is absent: run `make build`"
+		if os.Getenv("CI") == "true" {
+			t.Fatal(absent)
+		}
+		t.Skip(absent)
+	}
+	dir := t.TempDir()
+	require.NoError(t, os.Symlink(modules, filepath.Join(dir, "node_modules")))
+	return dir
+}
+
+// running is a `lab dev`.
+type running struct {
+	cmd    *exec.Cmd
+	dir    string
+	url    string
+	mu     sync.Mutex
+	output bytes.Buffer
+	ended  chan error
+}
+
+func startDev(t *testing.T, dir string, env ...string) *running {
+	t.Helper()
+	d := &running{dir: dir, ended: make(chan error, 1)}
+	d.cmd = lab(t, dir, append(env, "PORT=0"), "dev")
+	// A pipe of our own: Wait would otherwise also wait for whoever else holds the output.
+	reader, writer, err := os.Pipe()
+	require.NoError(t, err)
+	d.cmd.Stdout, d.cmd.Stderr = writer, writer
+	require.NoError(t, d.cmd.Start())
+	require.NoError(t, writer.Close())
+	go func() {
+		lines := bufio.NewScanner(reader)
+		for lines.Scan() {
+			d.mu.Lock()
+			d.output.WriteString(lines.Text() + "\n")
+			d.mu.Unlock()
+		}
+	}()
+	go func() { d.ended <- d.cmd.Wait() }()
+	t.Cleanup(func() {
+		_ = d.cmd.Process.Kill()
+		_ = reader.Close()
+		if t.Failed() {
+			t.Logf("lab dev printed:\n%s", d.printed())
+		}
+	})
+	address := regexp.MustCompile(`① (http://\S+)`)
+	eventually(t, "the path to be up", func() bool {
+		found := address.FindStringSubmatch(d.printed())
+		if found != nil {
+			d.url = found[1]
+		}
+		return found != nil
+	})
+	return d
+}
+
+func (d *running) printed() string {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.output.String()
+}
+
+func (d *running) post(t *testing.T, n int) {
+	t.Helper()
+	for range n {
+		response, err := http.Post(d.url+"/cars", "application/json", strings.NewReader(`{"make":"Toyota","model":"Camry","year":2023}`))
+		require.NoError(t, err)
+		_, _ = io.Copy(io.Discard, response.Body)
+		require.NoError(t, response.Body.Close())
+		require.Equal(t, http.StatusCreated, response.StatusCode)
+	}
+}
+
+// onBus counts the different events in the journal, first arrivals only.
+func (d *running) onBus(t *testing.T) int {
+	t.Helper()
+	seen := map[string]bool{}
+	err := awslocal.ReadBus(filepath.Join(d.dir, ".data", "aws"), func(e awslocal.BusEvent) error {
+		seen[regexp.MustCompile(`"eventId":"([^"]+)"`).FindString(string(e.Detail))] = true
+		return nil
+	})
+	if !errors.Is(err, os.ErrNotExist) {
+		require.NoError(t, err)
+	}
+	return len(seen)
+}
+
+func eventually(t *testing.T, what string, condition func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(40 * time.Second); !condition(); time.Sleep(20 * time.Millisecond) {
+		require.True(t, time.Now().Before(deadline), "waited too long for: %s", what)
+	}
+}
+
+// processes returns the ids of processes whose command line or open data folder mentions dir, by name.
+func processes(t *testing.T, dir, name string) (pids []int) {
+	t.Helper()
+	entries, err := filepath.Glob("/proc/[0-9]*/cmdline")
+	require.NoError(t, err)
+	if len(entries) == 0 {
+		t.Skip("no /proc here: stray processes cannot be looked for")
+	}
+	for _, entry := range entries {
+		cmdline, err := os.ReadFile(entry)
+		if err != nil {
+			continue // it has ended
+		}
+		environ, _ := os.ReadFile(filepath.Join(filepath.Dir(entry), "environ"))
+		program := filepath.Base(strings.SplitN(string(cmdline), "\x00", 2)[0])
+		if program == name && (strings.Contains(string(cmdline), dir) || strings.Contains(string(environ), dir)) {
+			pid, err := strconv.Atoi(filepath.Base(filepath.Dir(entry)))
+			require.NoError(t, err)
+			pids = append(pids, pid)
+		}
+	}
+	return pids
+}
+
+func TestCommitsWaitForAStoppedRelay(t *testing.T) {
+	t.Parallel()
+	d := startDev(t, newFolder(t))
+	d.post(t, 1)
+	eventually(t, "the first event", func() bool { return d.onBus(t) == 1 })
+	out, err := lab(t, d.dir, nil, "relay", "stop").CombinedOutput()
+	require.NoError(t, err, "%s", out)
+	d.post(t, 1000)
+	require.Equal(t, 1, d.onBus(t), "the relay was not stopped")
+	out, err = lab(t, d.dir, nil, "relay", "start").CombinedOutput()
+	require.NoError(t, err, "%s", out)
+	eventually(t, "1,001 events", func() bool { return d.onBus(t) == 1001 })
+	eventually(t, "a line for each", func() bool { return strings.Count(d.printed(), "CarCreated  ") == 1001 })
+	require.Regexp(t, `CarCreated  [0-9a-f-]{36} v1  ③ \d+\.\d ms  ④ \d+\.\d ms  ⑤ \d+\.\d ms  ⑥ \d+\.\d ms`, d.printed())
+}
+
+func TestCarriesOnAfterKill9(t *testing.T) {
+	t.Parallel()
+	dir := newFolder(t)
+	posted := 0
+	for _, victim := range []string{"lab", "walrelay", "postgres"} {
+		d := startDev(t, dir)
+		d.post(t, 20)
+		posted += 20
+		relays := relaysOf(t, d)
+		require.Len(t, relays, 1)
+		servers := processes(t, dir, "postgres")
+		require.NotEmpty(t, servers)
+		switch victim {
+		case "lab":
+			require.NoError(t, d.cmd.Process.Kill())
+			require.Error(t, <-d.ended)
+		case "walrelay":
+			require.NoError(t, syscall.Kill(relays[0], syscall.SIGKILL))
+			d.post(t, 20)
+			posted += 20
+			eventually(t, "the relay to come back", func() bool { return d.onBus(t) == posted })
+			require.NoError(t, d.cmd.Process.Signal(os.Interrupt))
+			require.NoError(t, <-d.ended)
+		case "postgres":
+			require.NoError(t, syscall.Kill(servers[0], syscall.SIGKILL))
+			require.Error(t, <-d.ended)
+			require.Contains(t, d.printed(), "PostgreSQL has ended")
+		}
+		eventually(t, "no stray process after "+victim, func() bool {
+			return len(processes(t, dir, "postgres")) == 0 && len(relaysOf(t, d)) == 0
+		})
+	}
+	d := startDev(t, dir)
+	eventually(t, "every event", func() bool { return d.onBus(t) == posted })
+}
+
+// relaysOf finds the relays by the address of the database that they were given.
+func relaysOf(t *testing.T, d *running) []int {
+	t.Helper()
+	password, err := os.ReadFile(filepath.Join(d.dir, ".data", "postgres", "password"))
+	require.NoError(t, err)
+	return processes(t, strings.TrimSpace(string(password)), "walrelay")
+}
+
+func TestCtrlCEndsAllWithin5Seconds(t *testing.T) {
+	t.Parallel()
+	d := startDev(t, newFolder(t))
+	d.post(t, 50)
+	started := time.Now()
+	require.NoError(t, d.cmd.Process.Signal(os.Interrupt))
+	require.NoError(t, <-d.ended)
+	require.Less(t, time.Since(started), 5*time.Second)
+	require.Empty(t, processes(t, d.dir, "postgres"))
+	require.Empty(t, relaysOf(t, d))
+
+	again := startDev(t, d.dir)
+	eventually(t, "the events of the first run", func() bool { return again.onBus(t) == 50 })
+}
+
+func TestWrongUseIsNamed(t *testing.T) {
+	t.Parallel()
+	taken, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = taken.Close() }) // not defer: the parallel subtests run after this function
+	port := strconv.Itoa(taken.Addr().(*net.TCPAddr).Port)
+	for name, tc := range map[string]struct {
+		env     []string
+		args    []string
+		code    int
+		message string
+	}{
+		"NoCommand":      {nil, nil, 2, "usage: lab"},
+		"UnknownCommand": {nil, []string{"deploy"}, 2, "usage: lab"},
+		"PortTaken":      {[]string{"PORT=" + port}, []string{"dev"}, 1, "127.0.0.1:" + port},
+		"PortNoNumber":   {[]string{"PORT=web"}, []string{"dev"}, 2, `PORT is "web"`},
+		"FreshElsewhere": {[]string{"FRESH=1", "DATABASE_URL=postgres://x"}, []string{"dev"}, 2, "FRESH=1"},
+		"CarsZero":       {[]string{"CARS=0"}, []string{"demo"}, 2, `CARS is "0"`},
+		"JSONYes":        {[]string{"JSON=yes"}, []string{"demo"}, 2, `JSON is "yes"`},
+		"NoServer":       {nil, []string{"psql"}, 1, "make dev"},
+		"NoDev":          {nil, []string{"relay", "stop"}, 1, "make dev"},
+		"BusWithoutName": {[]string{"AWS_ENDPOINT_URL_EVENTBRIDGE=http://127.0.0.1:1"}, []string{"demo"}, 1, "EVENT_BUS_NAME"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			out, err := lab(t, newFolder(t), tc.env, tc.args...).CombinedOutput()
+			var exit *exec.ExitError
+			require.ErrorAs(t, err, &exit, "%s", out)
+			require.Equal(t, tc.code, exit.ExitCode(), "%s", out)
+			require.Contains(t, string(out), tc.message)
+		})
+	}
+}
+
+func TestDemoJudgesEveryEvent(t *testing.T) {
+	t.Parallel()
+	t.Run("OnItsOwnServer", func(t *testing.T) {
+		t.Parallel()
+		out, err := lab(t, newFolder(t), []string{"CARS=30"}, "demo").Output()
+		require.NoError(t, err)
+		require.Contains(t, string(out), "demo: pass: 30 cars, 15 changes: 45 events, 0 lost")
+	})
+	t.Run("OnAServerOfTheUser", func(t *testing.T) {
+		t.Parallel()
+		db := pgtest.New(t)
+		out, err := lab(t, newFolder(t), []string{"CARS=20", "JSON=1", "DATABASE_URL=" + db.URL}, "demo").Output()
+		require.NoError(t, err)
+		require.Contains(t, string(out), `"pass":true`)
+		var left int
+		require.NoError(t, db.Pool.QueryRow(t.Context(), "SELECT count(*) FROM pg_database WHERE datname LIKE 'outbox\\_demo\\_%'").Scan(&left))
+		require.Zero(t, left)
+	})
+}

@@ -1,0 +1,216 @@
+// Command lab runs the whole path on this machine. The Makefile is its front: `make dev`, `make demo`, `make psql` ...
+//
+// Environment: PORT, FRESH, CARS, JSON, DATABASE_URL, and for services that are not the local listener AWS_ENDPOINT_URL_KINESIS,
+// AWS_ENDPOINT_URL_EVENTBRIDGE, AWS_ENDPOINT_URL_SQS, STREAM_NAME, EVENT_BUS_NAME, FAILURE_QUEUE_URL, AWS_REGION and
+// credentials. Without an endpoint no AWS service is reached. Exit code 0, 1 on failure, 2 on wrong use.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+
+	"rds-outbox-demo/lab/console"
+	"rds-outbox-demo/lab/demo"
+	"rds-outbox-demo/lab/dev"
+	"rds-outbox-demo/lab/postgres"
+	"rds-outbox-demo/lab/stack"
+)
+
+const usage = `usage: lab dev | demo | psql | relay stop|start | with-postgres [-throwaway] -- command ...`
+
+// dataDir is kept between runs and ignored by git.
+const dataDir = ".data"
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	context.AfterFunc(ctx, stop) // a second signal ends the program at once
+	err := run(ctx, os.Args[1:])
+	var exit *exec.ExitError
+	var wrong usageError
+	switch {
+	case err == nil:
+	case errors.As(err, &exit):
+		os.Exit(max(1, exit.ExitCode())) // the command has said why
+	case errors.As(err, &wrong):
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(2)
+	default:
+		fmt.Fprintln(os.Stderr, "lab:", err)
+		os.Exit(1)
+	}
+}
+
+type usageError string
+
+func (e usageError) Error() string { return string(e) }
+
+func run(ctx context.Context, args []string) error {
+	if len(args) == 0 {
+		return usageError(usage)
+	}
+	switch command, rest := args[0], args[1:]; {
+	case command == "dev" && len(rest) == 0:
+		return runDev(ctx)
+	case command == "demo" && len(rest) == 0:
+		return runDemo(ctx)
+	case command == "psql" && len(rest) == 0:
+		return runConsole(ctx)
+	case command == "relay" && len(rest) == 1:
+		return dev.Control(ctx, dataDir, rest[0])
+	case command == "with-postgres" && len(rest) > 1 && rest[0] == "--":
+		return withLocal(ctx, rest[1:])
+	case command == "with-postgres" && len(rest) > 2 && rest[0] == "-throwaway" && rest[1] == "--":
+		return withThrowAway(ctx, rest[2:])
+	default:
+		return usageError(usage)
+	}
+}
+
+func runDev(ctx context.Context) error {
+	port, err := intEnv("PORT", 3000, 0, 65535)
+	if err != nil {
+		return err
+	}
+	fresh, err := boolEnv("FRESH")
+	if err != nil {
+		return err
+	}
+	if fresh && os.Getenv("DATABASE_URL") != "" {
+		return usageError("FRESH=1 empties the local data folder; with DATABASE_URL the data is on your server: empty it yourself, or leave FRESH out")
+	}
+	config, err := stackConfig()
+	if err != nil {
+		return err
+	}
+	config.Dir, config.Durable = dataDir, true
+	config.Listen = fmt.Sprintf("127.0.0.1:%d", port)
+	return dev.Run(ctx, dev.Config{Stack: config, Fresh: fresh, Out: os.Stdout})
+}
+
+func runDemo(ctx context.Context) error {
+	cars, err := intEnv("CARS", 100, 1, 1_000_000)
+	if err != nil {
+		return err
+	}
+	asJSON, err := boolEnv("JSON")
+	if err != nil {
+		return err
+	}
+	config, err := stackConfig()
+	if err != nil {
+		return err
+	}
+	config.Listen = "127.0.0.1:0"
+	return demo.Run(ctx, demo.Config{Stack: config, Cars: cars, JSON: asJSON, Out: os.Stdout, Progress: os.Stderr})
+}
+
+func runConsole(ctx context.Context) error {
+	databaseURL := os.Getenv("DATABASE_URL")
+	if databaseURL == "" {
+		var err error
+		if databaseURL, err = postgres.FindRunning(filepath.Join(dataDir, "postgres")); err != nil {
+			return err
+		}
+	}
+	return console.Run(ctx, databaseURL, os.Stdin, os.Stdout)
+}
+
+// stackConfig reads what is common to dev and demo.
+func stackConfig() (stack.Config, error) {
+	self, err := os.Executable()
+	if err != nil {
+		return stack.Config{}, err
+	}
+	return stack.Config{
+		Root:        ".",
+		Relay:       filepath.Join(filepath.Dir(self), "walrelay"),
+		DatabaseURL: os.Getenv("DATABASE_URL"),
+		AWS: stack.AWS{
+			Region:          os.Getenv("AWS_REGION"),
+			KinesisURL:      os.Getenv("AWS_ENDPOINT_URL_KINESIS"),
+			StreamName:      os.Getenv("STREAM_NAME"),
+			EventBridgeURL:  os.Getenv("AWS_ENDPOINT_URL_EVENTBRIDGE"),
+			BusName:         os.Getenv("EVENT_BUS_NAME"),
+			SQSURL:          os.Getenv("AWS_ENDPOINT_URL_SQS"),
+			FailureQueueURL: os.Getenv("FAILURE_QUEUE_URL"),
+			AccessKeyID:     os.Getenv("AWS_ACCESS_KEY_ID"),
+			SecretKey:       os.Getenv("AWS_SECRET_ACCESS_KEY"),
+			SessionToken:    os.Getenv("AWS_SESSION_TOKEN"),
+		},
+	}, nil
+}
+
+// withLocal runs a command with DATABASE_URL set to the local server: the one of a running `make dev`, or else its data folder's,
+// started for as long as the command runs.
+func withLocal(ctx context.Context, command []string) error {
+	dir := filepath.Join(dataDir, "postgres")
+	if databaseURL, err := postgres.FindRunning(dir); err == nil {
+		return runCommand(ctx, command, "DATABASE_URL="+databaseURL)
+	}
+	return withServer(ctx, postgres.Config{Dir: dir, Durable: true}, command, "DATABASE_URL")
+}
+
+// withThrowAway runs a command with TEST_DATABASE_URL set to a new server that goes with its data afterwards.
+func withThrowAway(ctx context.Context, command []string) (err error) {
+	dir, err := os.MkdirTemp("", "outbox-postgres-")
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	return withServer(ctx, postgres.Config{Dir: dir}, command, "TEST_DATABASE_URL")
+}
+
+func withServer(ctx context.Context, config postgres.Config, command []string, variable string) (err error) {
+	if config.Binaries, err = postgres.FindBinaries("."); err != nil {
+		return err
+	}
+	server, err := postgres.Start(ctx, config)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, server.Stop(context.WithoutCancel(ctx))) }()
+	return runCommand(ctx, command, variable+"="+server.URL())
+}
+
+// runCommand runs it in the foreground. Ctrl-C reaches it from the terminal, as it reaches us; we wait for it to end.
+func runCommand(ctx context.Context, command []string, env string) error {
+	cmd := exec.CommandContext(ctx, command[0], command[1:]...)
+	cmd.Env = append(os.Environ(), env)
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
+	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
+	if err := cmd.Run(); err != nil {
+		return fmt.Errorf("%s: %w", strings.Join(command, " "), err)
+	}
+	return nil
+}
+
+func intEnv(name string, fallback, low, high int) (int, error) {
+	value := os.Getenv(name)
+	if value == "" {
+		return fallback, nil
+	}
+	n, err := strconv.Atoi(value)
+	if err != nil || n < low || n > high {
+		return 0, usageError(fmt.Sprintf("%s is %q: give a whole number from %d to %d", name, value, low, high))
+	}
+	return n, nil
+}
+
+func boolEnv(name string) (bool, error) {
+	switch value := os.Getenv(name); value {
+	case "", "0":
+		return false, nil
+	case "1":
+		return true, nil
+	default:
+		return false, usageError(fmt.Sprintf("%s is %q: give 1, or leave it out", name, value))
+	}
+}

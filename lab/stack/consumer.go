@@ -1,0 +1,67 @@
+package stack
+
+import (
+	"context"
+	"fmt"
+	"path/filepath"
+	"time"
+
+	"github.com/aws/aws-lambda-go/lambda"
+	"github.com/jackc/pgx/v5"
+
+	"rds-outbox-demo/handlers/cdcconsumer"
+	"rds-outbox-demo/lab/poller"
+	"rds-outbox-demo/migrate"
+)
+
+// startConsumer puts the consumer behind the poller, as the event source mapping puts it behind the stream.
+func (s *Stack) startConsumer(c Config, k clients, t *tracker) error {
+	consumer, err := cdcconsumer.New(cdcconsumer.Config{
+		EventBridge:     watchedBus{k.eventBridge, t},
+		SQS:             k.sqs,
+		BusName:         k.bus,
+		FailureQueueURL: k.queueURL,
+		Logger:          c.Log,
+	})
+	if err != nil {
+		return err
+	}
+	mapping, err := poller.New(poller.Config{
+		Kinesis:        k.kinesis,
+		Stream:         k.stream,
+		Function:       lambda.NewHandler(t.watch(consumer.Handle)).Invoke,
+		Log:            c.Log,
+		BisectOnError:  true,
+		CheckpointFile: filepath.Join(c.Dir, "checkpoint.json"),
+	})
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		if err := mapping.Run(ctx); err != nil {
+			s.fail(fmt.Errorf("polling the stream: %w", err))
+		}
+	}()
+	s.onClose(func(closing context.Context) error {
+		cancel()
+		select {
+		case <-done:
+			return nil
+		case <-closing.Done():
+			return fmt.Errorf("ending the poller: %w", closing.Err())
+		}
+	})
+	return nil
+}
+
+func migrateUp(ctx context.Context, databaseURL string) error {
+	database, err := pgx.ParseConfig(databaseURL)
+	if err != nil {
+		return fmt.Errorf("DATABASE_URL: %w", err)
+	}
+	_, err = migrate.Up(ctx, database, migrate.Options{LockWait: 20 * time.Second})
+	return err
+}

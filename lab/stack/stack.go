@@ -1,0 +1,185 @@
+// Package stack runs the whole path ①-⑥ on this machine: PostgreSQL, the API, walrelay as a process of its own, the local AWS
+// listener, and the consumer behind Lambda's poller. `make dev` and `make demo` are this plus what they show.
+//
+// In: a data folder, and optionally a database or AWS endpoints of the user's own. Out: the API's address, and a call for
+// every event that reached the bus, with the times of its hops.
+package stack
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"rds-outbox-demo/handlers/carapi"
+	"rds-outbox-demo/lab/postgres"
+)
+
+// Config of a Stack. Dir, Root, Relay, Listen and Log are required.
+type Config struct {
+	Dir    string // data folder: everything that is kept between runs
+	Root   string // folder with node_modules, where PostgreSQL's binaries are
+	Relay  string // path of the walrelay program
+	Listen string // address of the API, such as 127.0.0.1:3000
+	// Durable lets commits survive a crash of the machine; a throw-away stack does without.
+	Durable bool
+	// DatabaseURL is a server of the user's own instead of the local one.
+	DatabaseURL string
+	AWS         AWS
+	// OnEvent is called for every event on the bus, one call at a time. It must not block.
+	OnEvent func(Arrival)
+	// Progress is told in a few words what is being started.
+	Progress func(string)
+	Log      *slog.Logger
+}
+
+// Stack is a running path.
+type Stack struct {
+	APIURL      string
+	DatabaseURL string
+	Relay       *Relay
+
+	failed chan error
+	close  []func(context.Context) error // in the order of starting
+}
+
+// Start brings everything up in the order of dependence and returns once the API answers. With an error nothing is left running.
+func Start(ctx context.Context, c Config) (_ *Stack, err error) {
+	s := &Stack{failed: make(chan error, 8)}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, s.Close())
+		}
+	}()
+	// Named first: a taken port is the most likely thing to go wrong, and the quickest to see.
+	listener, err := net.Listen("tcp", c.Listen)
+	if err != nil {
+		return nil, fmt.Errorf("listening on %s: %w (set PORT to another port)", c.Listen, err)
+	}
+	s.onClose(func(context.Context) error { return ignoreClosed(listener.Close()) })
+	s.APIURL = "http://" + listener.Addr().String()
+	if err := os.MkdirAll(c.Dir, 0o700); err != nil {
+		return nil, fmt.Errorf("making the data folder: %w", err)
+	}
+
+	if s.DatabaseURL, err = s.startDatabase(ctx, c); err != nil {
+		return nil, err
+	}
+	c.Progress("migrations")
+	if err := migrateUp(ctx, s.DatabaseURL); err != nil {
+		return nil, err
+	}
+	tracker := newTracker(c.OnEvent)
+	clients, err := s.startAWS(ctx, c)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.startConsumer(c, clients, tracker); err != nil {
+		return nil, err
+	}
+	c.Progress("relay")
+	s.Relay = newRelay(c, clients, s.DatabaseURL)
+	s.onClose(func(ctx context.Context) error { s.Relay.Stop(ctx); return nil })
+	if err := s.Relay.Start(); err != nil {
+		return nil, err
+	}
+	return s, s.startAPI(ctx, c, listener)
+}
+
+// Failed delivers why a part of the stack ended that cannot be started again by itself.
+func (s *Stack) Failed() <-chan error { return s.failed }
+
+// Close stops everything against the order of starting, within 5 seconds. What is on its way stays in the WAL or the stream
+// and arrives after the next start.
+func (s *Stack) Close() error {
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	var all error
+	for i := len(s.close) - 1; i >= 0; i-- {
+		all = errors.Join(all, s.close[i](ctx))
+	}
+	s.close = nil
+	return all
+}
+
+func (s *Stack) onClose(f func(context.Context) error) { s.close = append(s.close, f) }
+
+func (s *Stack) fail(err error) {
+	select {
+	case s.failed <- err:
+	default: // the first few are enough
+	}
+}
+
+func (s *Stack) startDatabase(ctx context.Context, c Config) (string, error) {
+	if c.DatabaseURL != "" {
+		return c.DatabaseURL, nil
+	}
+	c.Progress("PostgreSQL")
+	binaries, err := postgres.FindBinaries(c.Root)
+	if err != nil {
+		return "", err
+	}
+	server, err := postgres.Start(ctx, postgres.Config{
+		Dir: filepath.Join(c.Dir, "postgres"), Binaries: binaries, Durable: c.Durable,
+	})
+	if err != nil {
+		return "", err
+	}
+	var closing sync.Once
+	stopping := make(chan struct{})
+	go func() {
+		select {
+		case <-stopping:
+		case <-server.Done():
+			s.fail(errors.New("PostgreSQL has ended; its log is " + filepath.Join(c.Dir, "postgres", "server.log")))
+		}
+	}()
+	s.onClose(func(ctx context.Context) error {
+		closing.Do(func() { close(stopping) })
+		return server.Stop(ctx)
+	})
+	return server.URL(), nil
+}
+
+func (s *Stack) startAPI(ctx context.Context, c Config, listener net.Listener) error {
+	pool, err := pgxpool.New(ctx, s.DatabaseURL)
+	if err != nil {
+		return fmt.Errorf("opening the API's pool: %w", err)
+	}
+	s.onClose(func(context.Context) error { pool.Close(); return nil })
+	handler, err := carapi.New(carapi.Config{Pool: pool, Logger: c.Log})
+	if err != nil {
+		return err
+	}
+	server := carapi.NewServer(handler)
+	go func() {
+		if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
+			s.fail(fmt.Errorf("serving the API: %w", err))
+		}
+	}()
+	s.onClose(func(ctx context.Context) error {
+		ctx, cancel := context.WithTimeout(ctx, time.Second)
+		defer cancel()
+		if server.Shutdown(ctx) != nil {
+			return server.Close()
+		}
+		return nil
+	})
+	return nil
+}
+
+func ignoreClosed(err error) error {
+	if errors.Is(err, net.ErrClosed) {
+		return nil
+	}
+	return err
+}
