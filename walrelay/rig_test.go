@@ -48,12 +48,16 @@ func newRig(t *testing.T) *rig {
 	server, config := awstest.Start(t, awslocal.Config{Streams: []awslocal.Stream{{Name: stream, Shards: 2}}})
 	r.aws, r.kinesis, r.url = server, kinesis.NewFromConfig(config), *config.BaseEndpoint
 	require.NoError(t, r.db.Pool.QueryRow(t.Context(), "SELECT 'relay_' || oid FROM pg_database WHERE datname = current_database()").Scan(&r.slot))
+	r.logWhenFailed(t)
+	return r
+}
+
+func (r *rig) logWhenFailed(t *testing.T) {
 	t.Cleanup(func() {
 		if t.Failed() {
 			t.Logf("relay log:\n%s", r.logged())
 		}
 	})
-	return r
 }
 
 // Write makes the rig the relays' log.

@@ -1,0 +1,89 @@
+package walrelay_test
+
+import (
+	"os"
+	"testing"
+
+	"github.com/aws/aws-sdk-go-v2/service/kinesis"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/stretchr/testify/require"
+
+	"rds-outbox-demo/internal/pgtest"
+	"rds-outbox-demo/lab/awslocal"
+	"rds-outbox-demo/lab/awslocal/awstest"
+	"rds-outbox-demo/lab/postgres"
+	"rds-outbox-demo/migrate"
+	"rds-outbox-demo/walrelay"
+)
+
+// newServerRig is a rig on a PostgreSQL server of its own, for what concerns the whole server.
+func newServerRig(t *testing.T, settings map[string]string) (*rig, *postgres.Server) {
+	t.Helper()
+	binaries, err := postgres.FindBinaries("..")
+	if err != nil {
+		if os.Getenv("CI") == "true" {
+			t.Fatal(err)
+		}
+		t.Skip(err)
+	}
+	server, err := postgres.Start(t.Context(), postgres.Config{Dir: t.TempDir(), Binaries: binaries, Settings: settings})
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = server.Kill() })
+	database, err := pgx.ParseConfig(server.URL())
+	require.NoError(t, err)
+	_, err = migrate.Up(t.Context(), database, migrate.Options{})
+	require.NoError(t, err)
+	pool, err := pgxpool.New(t.Context(), server.URL())
+	require.NoError(t, err)
+	t.Cleanup(pool.Close)
+	r := &rig{db: &pgtest.DB{URL: server.URL(), Pool: pool}, slot: "relay"}
+	aws, config := awstest.Start(t, awslocal.Config{Streams: []awslocal.Stream{{Name: stream, Shards: 2}}})
+	r.aws, r.kinesis, r.url = aws, kinesis.NewFromConfig(config), *config.BaseEndpoint
+	r.logWhenFailed(t)
+	return r, server
+}
+
+func TestWALLevelNotLogical(t *testing.T) {
+	t.Parallel()
+	r, _ := newServerRig(t, map[string]string{"wal_level": "replica"})
+	relay, err := walrelay.New(r.config())
+	require.NoError(t, err)
+	var setup *walrelay.SetupError
+	require.ErrorAs(t, relay.Run(t.Context()), &setup)
+	require.Equal(t, "wal_level is replica", setup.Problem)
+	require.Contains(t, setup.Remedy, "rds.logical_replication")
+}
+
+// A slot that fell behind max_slot_wal_keep_size can never be streamed from again. The relay says so and what to run; after that
+// the retained rows come by load: duplicates, and nothing is missing.
+func TestSlotLost(t *testing.T) {
+	t.Parallel()
+	r, _ := newServerRig(t, map[string]string{"max_slot_wal_keep_size": "1MB", "min_wal_size": "32MB", "max_wal_size": "32MB"})
+	stop := r.start(t)
+	r.streaming(t)
+	r.append(t, "a", 10, 1, 2)
+	r.await(t, 20)
+	require.NoError(t, stop())
+	r.append(t, "a", 10, 3, 3) // these are in the WAL that goes
+	r.eventually(t, "the slot to be lost", func() bool {
+		r.exec(t, "SELECT pg_switch_wal(), pg_logical_emit_message(false, 'fill', repeat('x', 1000000))")
+		r.exec(t, "CHECKPOINT")
+		var status string
+		err := r.db.Pool.QueryRow(t.Context(), "SELECT wal_status FROM pg_replication_slots WHERE slot_name = 'relay'").Scan(&status)
+		require.NoError(t, err)
+		return status == "lost"
+	})
+
+	relay, err := walrelay.New(r.config())
+	require.NoError(t, err)
+	var setup *walrelay.SetupError
+	require.ErrorAs(t, relay.Run(t.Context()), &setup)
+	require.Contains(t, setup.Problem, "lost")
+	const remedy = "SELECT pg_drop_replication_slot('relay')"
+	require.Contains(t, setup.Remedy, remedy)
+
+	r.exec(t, remedy)
+	r.start(t)
+	r.requireWhole(t, r.await(t, 30))
+}
