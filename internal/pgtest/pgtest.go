@@ -1,0 +1,92 @@
+// Package pgtest gives every test a real PostgreSQL database of its own, cloned from a migrated template.
+package pgtest
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+	"os"
+	"testing"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+	_ "github.com/jackc/pgx/v5/stdlib" // the database/sql driver that pgtestdb opens
+	"github.com/peterldowns/pgtestdb"
+	"github.com/peterldowns/pgtestdb/migrators/common"
+
+	"rds-outbox-demo/migrate"
+	migrations "rds-outbox-demo/sql/migrations"
+)
+
+// EnvURL names the one variable that tests read: a server with wal_level=logical and a user who may do anything. `make test`
+// starts such a server and sets it.
+const EnvURL = "TEST_DATABASE_URL"
+
+// DB is one test's own database. It goes when the test passes and stays, its URL logged, when the test fails.
+type DB struct {
+	URL  string
+	Pool *pgxpool.Pool
+}
+
+// New clones the migrated template for t. A test that starts a relay must stop it before it ends: PostgreSQL drops the idle
+// slots of a database with it, but refuses while one is in use.
+func New(t testing.TB) *DB {
+	t.Helper()
+	url := clone(t, migrator{})
+	pool, err := pgxpool.New(t.Context(), url)
+	if err != nil {
+		t.Fatalf("opening the test database: %v", err)
+	}
+	t.Cleanup(pool.Close)
+	return &DB{URL: url, Pool: pool}
+}
+
+// NewEmpty returns the URL of a database of t's own without any table, for tests of the migrations themselves.
+func NewEmpty(t testing.TB) string {
+	t.Helper()
+	return clone(t, pgtestdb.NoopMigrator{})
+}
+
+func clone(t testing.TB, template pgtestdb.Migrator) string {
+	t.Helper()
+	url := ServerURL(t)
+	server, err := pgx.ParseConfig(url)
+	if err != nil {
+		t.Fatalf("%s: %v", EnvURL, err)
+	}
+	return pgtestdb.Custom(t, pgtestdb.Config{
+		DriverName: "pgx",
+		Host:       server.Host,
+		Port:       fmt.Sprint(server.Port),
+		User:       server.User,
+		Password:   server.Password,
+		Database:   server.Database,
+		Options:    "sslmode=disable",
+		// Roles and slots need a superuser; the least-privilege roles have tests of their own.
+		TestRole:                  &pgtestdb.Role{Username: "pgtest", Password: "pgtest", Capabilities: "SUPERUSER"},
+		ForceTerminateConnections: true,
+	}, template).URL()
+}
+
+// ServerURL returns the test server's URL and fails the test when there is none.
+func ServerURL(t testing.TB) string {
+	t.Helper()
+	url := os.Getenv(EnvURL)
+	if url == "" {
+		t.Fatalf("%s is not set: run `make test`, or point it at a PostgreSQL server with wal_level=logical", EnvURL)
+	}
+	return url
+}
+
+type migrator struct{}
+
+func (migrator) Hash() (string, error) { return common.HashDirs(migrations.FS, "*.sql", ".") }
+
+func (migrator) Migrate(ctx context.Context, _ *sql.DB, template pgtestdb.Config) error {
+	conn, err := pgx.ParseConfig(template.URL())
+	if err != nil {
+		return err
+	}
+	_, err = migrate.Up(ctx, conn, migrate.Options{})
+	return err
+}

@@ -1,0 +1,273 @@
+// Package postgres runs a real PostgreSQL 17 server on this machine, without root and without Docker.
+//
+// In: the binaries that npm installed and a folder of its own. Out: the URL of a superuser of the database outboxdb, on
+// 127.0.0.1, with wal_level=logical. The server never outlives the process that started it, however that process ends, and a
+// folder whose server or owner was killed starts again with every committed row.
+package postgres
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+)
+
+const (
+	superuser = "dbadmin"
+	database  = "outboxdb"
+
+	// startTimeout is for a start with crash recovery; a usual one takes a fraction of a second.
+	startTimeout = 60 * time.Second
+)
+
+// Config says which server to start. Dir and Binaries are required.
+type Config struct {
+	// Dir is the server's folder: data, password and log live in it and stay. At most one server at a time runs on it.
+	Dir string
+	// Binaries is what FindBinaries returned.
+	Binaries string
+	// Durable makes commits survive a crash of the machine. Without it (throw-away servers) they survive a crash of any process
+	// only, and everything is faster.
+	Durable bool
+	// Settings are further PostgreSQL settings by name, such as "wal_sender_timeout": "2s". They win over ours.
+	Settings map[string]string
+
+	pickPort func() (int, error) // tests hand out a taken one
+}
+
+// Server is a running PostgreSQL. Its methods are safe for concurrent use.
+type Server struct {
+	url  string
+	cmd  *exec.Cmd
+	gone chan struct{} // every process of the server has ended
+	done chan struct{} // and its folder is free again
+}
+
+// Start brings the server up and returns once it answers. It makes the data folder if there is none, or carries on with it; a
+// server that an owner who was killed left behind on the same folder is stopped first. The server ends with Stop or Kill, or when
+// this process does; ctx bounds the start only.
+func Start(ctx context.Context, cfg Config) (*Server, error) {
+	return start(ctx, cfg, accounts())
+}
+
+func start(ctx context.Context, cfg Config, as []account) (*Server, error) {
+	if cfg.Dir == "" || cfg.Binaries == "" {
+		return nil, errors.New("starting PostgreSQL: Config.Dir and Config.Binaries must be set")
+	}
+	err := os.MkdirAll(cfg.Dir, 0o755)
+	if err == nil {
+		cfg.Dir, err = resolve(cfg.Dir)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("starting PostgreSQL: %w", err)
+	}
+	ctx, cancel := context.WithTimeoutCause(ctx, startTimeout, fmt.Errorf("not ready within %s", startTimeout))
+	defer cancel()
+
+	lock, err := lockDir(ctx, cfg.Dir)
+	if err != nil {
+		return nil, err
+	}
+	server, err := startLocked(ctx, cfg, as)
+	if err != nil {
+		_ = lock.Close()
+		return nil, fmt.Errorf("starting PostgreSQL in %s: %w", cfg.Dir, err)
+	}
+	go func() {
+		<-server.gone
+		_ = lock.Close()
+		close(server.done)
+	}()
+	return server, nil
+}
+
+func startLocked(ctx context.Context, cfg Config, as []account) (*Server, error) {
+	if err := stopLeftover(ctx, cfg.Dir); err != nil {
+		return nil, err
+	}
+	account, version, err := chooseAccount(ctx, as, cfg.Dir, cfg.Binaries)
+	if err != nil {
+		return nil, err
+	}
+	password, err := prepare(ctx, cfg, account, version)
+	if err != nil {
+		return nil, err
+	}
+	if err := os.Rename(logFile(cfg.Dir), logFile(cfg.Dir)+".1"); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return nil, err
+	}
+	for {
+		server, output, err := launch(ctx, cfg, account, password)
+		if err == nil {
+			return server, nil
+		}
+		// Both pass: somebody took the port between our choice and the server's bind, or the processes of a killed postmaster
+		// have not all ended.
+		passing := strings.Contains(output, "could not create any TCP/IP sockets") ||
+			strings.Contains(output, "pre-existing shared memory block")
+		if !passing || ctx.Err() != nil {
+			return nil, fmt.Errorf("%w; the end of %s:\n%s", err, logFile(cfg.Dir), output)
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+}
+
+// script becomes the server, so that the postmaster is our child and its exit status ours to read. Before that it leaves a
+// watchdog behind, which reads descriptor 3: a line means that we saw the server end; the end of the file means that we are
+// gone, however we went, and the server must go too. The watchdog is a grandchild that init adopts: a postmaster takes the death of
+// a child it does not know for a crash of its own.
+// Fast shutdown waits for whoever reads the WAL; after three seconds it is cut short, which costs a recovery and no data.
+const script = `
+( (
+	read -r line <&3 && exit
+	kill -INT $$
+	for second in 1 2 3; do sleep 1; kill -0 $$ || exit; done
+	kill -QUIT $$
+) 4>&- 2>/dev/null & )
+exec "$@" 3<&-`
+
+// launch starts the server once and waits until it answers. With an error it returns what the server logged; no process is left.
+func launch(ctx context.Context, cfg Config, as account, password string) (_ *Server, output string, _ error) {
+	pick := freePort
+	if cfg.pickPort != nil {
+		pick = cfg.pickPort
+	}
+	port, err := pick()
+	if err != nil {
+		return nil, "", err
+	}
+	log, err := os.Create(logFile(cfg.Dir))
+	if err != nil {
+		return nil, "", err
+	}
+	defer func() { _ = log.Close() }()
+	// Every process of the server holds alive's write end: the read end's end is the end of them all.
+	watched, life, err := os.Pipe()
+	if err != nil {
+		return nil, "", err
+	}
+	alive, held, err := os.Pipe()
+	if err != nil {
+		return nil, "", errors.Join(err, watched.Close(), life.Close())
+	}
+
+	postgres := filepath.Join(cfg.Binaries, "bin", "postgres")
+	args := append([]string{"-c", script, "sh", postgres}, arguments(cfg, port)...)
+	cmd := as.command(context.Background(), "/bin/sh", args...)
+	cmd.Stdout, cmd.Stderr = log, log
+	cmd.ExtraFiles = []*os.File{watched, held} // descriptors 3 and 4
+	// A session of its own: Ctrl-C and a closed terminal reach us, and we stop the server when its users are done.
+	cmd.SysProcAttr.Setsid = true
+	err = cmd.Start()
+	_, _ = watched.Close(), held.Close()
+	if err != nil {
+		return nil, "", errors.Join(err, life.Close(), alive.Close())
+	}
+	server := &Server{url: serverURL(password, port, database), cmd: cmd, gone: make(chan struct{}), done: make(chan struct{})}
+	go func() {
+		_ = cmd.Wait()
+		_, _ = io.WriteString(life, "ended\n")
+		_, _ = io.Copy(io.Discard, alive)
+		_, _ = life.Close(), alive.Close()
+		close(server.gone)
+	}()
+	if err := server.ready(ctx, serverURL(password, port, "postgres")); err != nil {
+		stopErr := server.end(ctx, server.gone)
+		logged, _ := os.ReadFile(logFile(cfg.Dir))
+		return nil, lastLines(logged, 8), errors.Join(err, stopErr)
+	}
+	return server, "", nil
+}
+
+// ready waits for the server's first answer and makes the database if this is its first start.
+func (s *Server) ready(ctx context.Context, url string) error {
+	// Whoever took the port may accept our connection and say nothing.
+	connecting, cancel := context.WithCancel(ctx)
+	defer cancel()
+	go func() {
+		select {
+		case <-s.gone:
+			cancel()
+		case <-connecting.Done():
+		}
+	}()
+	for {
+		conn, err := pgx.Connect(connecting, url)
+		if err == nil {
+			return errors.Join(ensureDatabase(ctx, conn), conn.Close(ctx))
+		}
+		select {
+		case <-s.gone:
+			return errors.New("the server ended while starting")
+		case <-ctx.Done():
+			return fmt.Errorf("waiting for the server: %w: %w", context.Cause(ctx), err)
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
+}
+
+func ensureDatabase(ctx context.Context, conn *pgx.Conn) error {
+	var exists bool
+	err := conn.QueryRow(ctx, "SELECT EXISTS (SELECT FROM pg_database WHERE datname = $1)", database).Scan(&exists)
+	if err == nil && !exists {
+		_, err = conn.Exec(ctx, "CREATE DATABASE "+database)
+	}
+	if err != nil {
+		return fmt.Errorf("making database %s: %w", database, err)
+	}
+	return nil
+}
+
+// URL is the superuser's URL of the database outboxdb. It carries the password.
+func (s *Server) URL() string { return s.url }
+
+// PID is the postmaster's process id.
+func (s *Server) PID() int { return s.cmd.Process.Pid }
+
+// Done is closed when every process of the server has ended and its folder may be used again.
+func (s *Server) Done() <-chan struct{} { return s.done }
+
+// Stop shuts the server down and waits until it is gone. Sessions are ended, not waited for. Two seconds later, or when ctx ends,
+// it is cut short: the next start then recovers from the WAL and loses nothing. Stopping a stopped server does nothing.
+func (s *Server) Stop(ctx context.Context) error { return s.end(ctx, s.done) }
+
+func (s *Server) end(ctx context.Context, gone <-chan struct{}) error {
+	steps := []struct {
+		signal   os.Signal
+		patience time.Duration
+		ctx      context.Context
+	}{
+		{syscall.SIGINT, 2 * time.Second, ctx}, // fast: a walsender waits for a reader that does not confirm
+		{syscall.SIGQUIT, time.Second, context.WithoutCancel(ctx)},
+		{syscall.SIGKILL, 5 * time.Second, context.WithoutCancel(ctx)},
+	}
+	for _, step := range steps {
+		_ = s.cmd.Process.Signal(step.signal) // an error means that it has ended
+		select {
+		case <-gone:
+			return nil
+		case <-step.ctx.Done():
+		case <-time.After(step.patience):
+		}
+	}
+	return fmt.Errorf("stopping PostgreSQL (process %d): some of its processes are still there after SIGKILL", s.PID())
+}
+
+// Kill ends the postmaster with SIGKILL, as a fault would, and waits until its children have noticed and ended too.
+func (s *Server) Kill() error {
+	_ = s.cmd.Process.Kill()
+	select {
+	case <-s.done:
+		return nil
+	case <-time.After(10 * time.Second):
+		return fmt.Errorf("killing PostgreSQL (process %d): some of its processes are still there", s.PID())
+	}
+}

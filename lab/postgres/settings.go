@@ -1,0 +1,50 @@
+package postgres
+
+import (
+	"fmt"
+	"maps"
+	"net"
+	"slices"
+	"strconv"
+)
+
+// settings are chosen for many parallel tests: connections, senders and slots are plenty, and their shared memory is little.
+var settings = map[string]string{
+	"listen_addresses":        "127.0.0.1",
+	"unix_socket_directories": "", // its path may be too long, and 127.0.0.1 is enough
+	"wal_level":               "logical",
+	"max_connections":         "300",
+	"max_wal_senders":         "60",
+	"max_replication_slots":   "200",
+	"shared_buffers":          "64MB",
+	"max_wal_size":            "256MB",
+	"timezone":                "UTC",
+	"log_timezone":            "UTC",
+	"logging_collector":       "off", // the log is our standard error: its folder stays bounded
+}
+
+func arguments(cfg Config, port int) []string {
+	all := maps.Clone(settings)
+	all["port"] = strconv.Itoa(port)
+	if !cfg.Durable {
+		all["fsync"] = "off"
+	}
+	maps.Copy(all, cfg.Settings)
+	args := []string{"-D", dataDir(cfg.Dir)} // first: owns() looks for it there
+	for _, name := range slices.Sorted(maps.Keys(all)) {
+		args = append(args, "-c", name+"="+all[name])
+	}
+	return args
+}
+
+func freePort() (int, error) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return 0, fmt.Errorf("finding a free port: %w", err)
+	}
+	return listener.Addr().(*net.TCPAddr).Port, listener.Close()
+}
+
+func serverURL(password string, port int, db string) string {
+	return fmt.Sprintf("postgres://%s:%s@127.0.0.1:%d/%s?sslmode=disable", superuser, password, port, db)
+}

@@ -1,0 +1,126 @@
+package main
+
+import (
+	"bytes"
+	"os"
+	"os/exec"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"rds-outbox-demo/internal/pgtest"
+)
+
+// asProgram makes the test binary the program itself.
+const asProgram = "MIGRATE_TEST_AS_PROGRAM"
+
+func TestMain(m *testing.M) {
+	if os.Getenv(asProgram) != "" {
+		main()
+	}
+	os.Exit(m.Run())
+}
+
+func TestProgram(t *testing.T) {
+	t.Parallel()
+
+	t.Run("UpTwiceStatusDownAndUp", func(t *testing.T) {
+		t.Parallel()
+		url := pgtest.NewEmpty(t)
+
+		out, _, code := program(t, url, "status")
+		require.Equal(t, 0, code)
+		require.Contains(t, out, "pending                  00001_cars.sql\n")
+		require.Contains(t, out, "\nmigrate: at version 0, 4 pending: run migrate up\n")
+
+		out, _, code = program(t, url, "up")
+		require.Equal(t, 0, code)
+		require.Regexp(t, `^applied 00001_cars\.sql \(.*s\)\n(applied .*\n){3}migrate: up to date at version 4\n$`, out)
+
+		out, _, code = program(t, url, "up")
+		require.Equal(t, 0, code)
+		require.Equal(t, "migrate: up to date at version 4\n", out)
+
+		out, _, code = program(t, url, "status")
+		require.Equal(t, 0, code)
+		require.Regexp(t, `^(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC  0000\d_\w+\.sql\n){4}migrate: up to date at version 4\n$`, out)
+
+		out, _, code = program(t, url, "down-to", "3")
+		require.Equal(t, 0, code)
+		require.Regexp(t, `^took back 00004_roles\.sql \(.*s\)\nmigrate: at version 3\n$`, out)
+
+		out, _, code = program(t, url, "up")
+		require.Equal(t, 0, code)
+		require.Regexp(t, `^applied 00004_roles\.sql \(.*s\)\nmigrate: up to date at version 4\n$`, out)
+	})
+
+	t.Run("TwoProcessesAtOnce", func(t *testing.T) {
+		t.Parallel()
+		url := pgtest.NewEmpty(t)
+		type answer struct {
+			out, errs string
+			code      int
+		}
+		answers := make(chan answer)
+		for range 2 {
+			go func() {
+				out, errs, code := program(t, url, "up")
+				answers <- answer{out, errs, code}
+			}()
+		}
+		first, second := <-answers, <-answers
+		require.Equal(t, 0, first.code, first.errs)
+		require.Equal(t, 0, second.code, second.errs)
+		require.Equal(t, 4, strings.Count(first.out+second.out, "applied "))
+		require.Equal(t, 2, strings.Count(first.out+second.out, "migrate: up to date at version 4\n"))
+	})
+
+	t.Run("FailureIsExitCode1", func(t *testing.T) {
+		t.Parallel()
+		out, errs, code := program(t, "postgres://u:very-secret@127.0.0.1:1/cars?sslmode=disable", "up")
+		require.Equal(t, 1, code)
+		require.Empty(t, out)
+		require.Contains(t, errs, "migrate: connecting to database cars at 127.0.0.1:1: ")
+		require.NotContains(t, errs, "very-secret")
+	})
+
+	t.Run("WrongUseIsExitCode2", func(t *testing.T) {
+		t.Parallel()
+		for want, args := range map[string][]string{
+			"no command":               {},
+			`not a command: ["down"]`:  {"down"},
+			`not a command: ["up" "3`:  {"up", "3"},
+			"down-to -1: not a ver":    {"down-to", "-1"},
+			"down-to four: not a ver":  {"down-to", "four"},
+			`not a command: ["down-to`: {"down-to"},
+		} {
+			out, errs, code := program(t, "postgres://127.0.0.1:1/cars", args...)
+			require.Equal(t, 2, code, args)
+			require.Empty(t, out)
+			require.Contains(t, errs, want)
+			require.Contains(t, errs, "usage: migrate up | status | down-to N\n")
+		}
+		_, errs, code := program(t, "", "up")
+		require.Equal(t, 2, code)
+		require.Contains(t, errs, "DATABASE_URL is not set")
+		_, errs, code = program(t, "postgres://u:very-secret@127.0.0.1:port/cars", "up")
+		require.Equal(t, 2, code)
+		require.Contains(t, errs, "DATABASE_URL: ")
+		require.NotContains(t, errs, "very-secret")
+	})
+}
+
+// program runs migrate as a process of its own.
+func program(t *testing.T, url string, args ...string) (out, errs string, code int) {
+	cmd := exec.CommandContext(t.Context(), os.Args[0], args...)
+	cmd.Env = append(os.Environ(), asProgram+"=1", "DATABASE_URL="+url, "GORACE=atexit_sleep_ms=0") // else each sleeps a second
+	var stdout, stderr bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &stdout, &stderr
+	err := cmd.Run()
+	if cmd.ProcessState == nil {
+		t.Error(err)
+		return "", "", -1
+	}
+	return stdout.String(), stderr.String(), cmd.ProcessState.ExitCode()
+}

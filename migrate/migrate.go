@@ -1,0 +1,187 @@
+// Package migrate brings a database to the schema of sql/migrations, or back.
+//
+// In: how to connect, and a direction. Out: which files ran and the version that the database is at now. A lock in the database
+// keeps two migrations apart, wherever they run; the same library serves the command line, the Lambda function and the tests.
+package migrate
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"path"
+	"strconv"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/stdlib"
+	"github.com/pressly/goose/v3"
+
+	migrations "rds-outbox-demo/sql/migrations"
+)
+
+// connectTimeout bounds the first connection, so that a wrong address is an error soon.
+const connectTimeout = 10 * time.Second
+
+// Options may stay empty.
+type Options struct {
+	// LockWait is how long to wait for another migration of the same database to finish, in whole seconds. 0 means one minute; a
+	// Lambda function wants less than its own timeout.
+	LockWait time.Duration
+	// Files replaces the migrations of this project. Tests do that.
+	Files fs.FS
+}
+
+// Migration is one file that ran.
+type Migration struct {
+	Version  int64
+	File     string
+	Duration time.Duration
+}
+
+// Result says what a run did and where it left the database. Nothing to do is a result, too.
+type Result struct {
+	Ran     []Migration // in the order they ran
+	Version int64       // of the database afterwards; 0 is an empty one
+}
+
+// FileStatus is one file and when it was applied; the zero time means that it is pending.
+type FileStatus struct {
+	Version   int64
+	File      string
+	AppliedAt time.Time
+}
+
+// Up applies what is pending. A database that is newer than the files is left as it is: the old program's half of a rolled-back
+// deployment must not fail. conn comes from pgx.ParseConfig.
+// Errors: *LockedError, *FailedError, or that the database cannot be reached.
+func Up(ctx context.Context, conn *pgx.ConnConfig, options Options) (Result, error) {
+	return run(ctx, conn, options, (*goose.Provider).Up)
+}
+
+// DownTo takes back every migration above version; 0 takes back all. Its errors are those of Up, and that the database is newer than
+// the files.
+func DownTo(ctx context.Context, conn *pgx.ConnConfig, version int64, options Options) (Result, error) {
+	if version < 0 {
+		return Result{}, fmt.Errorf("migrating down to version %d: it must be 0 or more", version)
+	}
+	return run(ctx, conn, options, func(locked *goose.Provider, ctx context.Context) ([]*goose.MigrationResult, error) {
+		return locked.DownTo(ctx, version)
+	})
+}
+
+// Status lists every file and returns the version that the database is at. It does not wait for a migration that is running.
+func Status(ctx context.Context, conn *pgx.ConnConfig, options Options) ([]FileStatus, int64, error) {
+	s, err := open(ctx, conn, options)
+	if err != nil {
+		return nil, 0, err
+	}
+	defer s.close()
+	found, err := s.unlocked.Status(ctx)
+	if err != nil {
+		return nil, 0, fmt.Errorf("reading the migration status: %w", err)
+	}
+	version, err := s.unlocked.GetDBVersion(ctx)
+	if err != nil {
+		return nil, 0, fmt.Errorf("reading the database's version: %w", err)
+	}
+	files := make([]FileStatus, 0, len(found))
+	for _, f := range found {
+		files = append(files, FileStatus{Version: f.Source.Version, File: path.Base(f.Source.Path), AppliedAt: f.AppliedAt})
+	}
+	return files, version, nil
+}
+
+func run(ctx context.Context, conn *pgx.ConnConfig, options Options, do func(*goose.Provider, context.Context) ([]*goose.MigrationResult, error)) (Result, error) {
+	s, err := open(ctx, conn, options)
+	if err != nil {
+		return Result{}, err
+	}
+	defer s.close()
+	ran, err := do(s.locked, ctx)
+	if err != nil {
+		return Result{}, s.explain(err)
+	}
+	version, err := s.unlocked.GetDBVersion(ctx)
+	if err != nil {
+		return Result{}, fmt.Errorf("reading the database's version: %w", err)
+	}
+	return Result{Ran: results(ran), Version: version}, nil
+}
+
+func results(ran []*goose.MigrationResult) []Migration {
+	var all []Migration
+	for _, r := range ran {
+		all = append(all, Migration{Version: r.Source.Version, File: path.Base(r.Source.Path), Duration: r.Duration})
+	}
+	return all
+}
+
+// session is one use of a database. There are two providers because goose takes the lock for reading, too, and a goose locker
+// counts its tries over all its uses.
+type session struct {
+	db               *sql.DB
+	locked, unlocked *goose.Provider
+	failures         *failures
+}
+
+func open(ctx context.Context, conn *pgx.ConnConfig, options Options) (*session, error) {
+	files := options.Files
+	if files == nil {
+		files = migrations.FS
+	}
+	locker, err := newLocker(options.LockWait)
+	if err != nil {
+		return nil, err
+	}
+	conn = conn.Copy()
+	failed := &failures{}
+	conn.Tracer = failed
+	conn.RuntimeParams["application_name"] = "migrate" // what LockedError shows to the next one
+	conn.RuntimeParams["timezone"] = "UTC"             // goose keeps when it applied a file in a timestamp without time zone
+	// No limit on open connections: goose holds one for the lock and would wait for itself.
+	db := stdlib.OpenDB(*conn)
+	s := &session{db: db, failures: failed}
+	s.locked, err = goose.NewProvider(goose.DialectPostgres, db, files, goose.WithSessionLocker(locker))
+	if err == nil {
+		s.unlocked, err = goose.NewProvider(goose.DialectPostgres, db, files)
+	}
+	if err != nil {
+		s.close()
+		return nil, fmt.Errorf("reading the migration files: %w", err)
+	}
+	reaching, cancel := context.WithTimeout(ctx, connectTimeout)
+	defer cancel()
+	if err := db.PingContext(reaching); err != nil {
+		s.close()
+		address := net.JoinHostPort(conn.Host, strconv.Itoa(int(conn.Port)))
+		return nil, fmt.Errorf("connecting to database %s at %s: %w", conn.Database, address, err)
+	}
+	return s, nil
+}
+
+func (s *session) close() { _ = s.db.Close() }
+
+// explain turns goose's error into one that an operator can act on.
+func (s *session) explain(err error) error {
+	var partial *goose.PartialError
+	if errors.As(err, &partial) {
+		return &FailedError{
+			File:      path.Base(partial.Failed.Source.Path),
+			Direction: partial.Failed.Direction,
+			Statement: s.failures.statement(partial.Err),
+			Before:    results(partial.Applied),
+			Err:       partial.Err,
+		}
+	}
+	if errors.Is(err, goose.ErrVersionNotFound) {
+		return fmt.Errorf("the database is newer than these files, which cannot take it back: use the release that brought it there: %w", err)
+	}
+	var locked *LockedError
+	if errors.As(err, &locked) {
+		return locked
+	}
+	return fmt.Errorf("migrating: %w", err)
+}

@@ -1,0 +1,212 @@
+package migrate_test
+
+import (
+	"crypto/rand"
+	"fmt"
+	"io/fs"
+	"maps"
+	"slices"
+	"strings"
+	"testing"
+	"testing/fstest"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/stretchr/testify/require"
+	"golang.org/x/sync/errgroup"
+
+	"rds-outbox-demo/internal/pgtest"
+	"rds-outbox-demo/migrate"
+	migrations "rds-outbox-demo/sql/migrations"
+)
+
+func TestOutboxConstraints(t *testing.T) {
+	t.Parallel()
+	db := pgtest.New(t)
+
+	// jsonb prints {"a": "..."}: 9 characters around the value.
+	const overhead = len(`{"a": ""}`)
+	for name, row := range map[string]struct {
+		column string
+		value  any
+		want   string // constraint, SQLSTATE, or "" when the row is accepted
+	}{
+		"DataOfExactly60KiB":         {"event_data", `{"a":"` + strings.Repeat("x", 61440-overhead) + `"}`, ""},
+		"DataOneByteLonger":          {"event_data", `{"a":"` + strings.Repeat("x", 61441-overhead) + `"}`, "outbox_event_data_size_check"},
+		"DataCountedInBytes":         {"event_data", `{"a":"` + strings.Repeat("é", 30720) + `"}`, "outbox_event_data_size_check"},
+		"DataThatJsonbMakesLonger":   {"event_data", `{"a":1e61440}`, "outbox_event_data_size_check"},
+		"DataEmptyObject":            {"event_data", `{}`, ""},
+		"DataArray":                  {"event_data", `[{}]`, "outbox_event_data_object_check"},
+		"DataJSONNull":               {"event_data", `null`, "outbox_event_data_object_check"},
+		"DataString":                 {"event_data", `"{}"`, "outbox_event_data_object_check"},
+		"DataMissing":                {"event_data", nil, "23502"},
+		"AggregateIDEmpty":           {"aggregate_id", "", "outbox_aggregate_id_check"},
+		"AggregateIDOfOneCharacter":  {"aggregate_id", "1", ""},
+		"AggregateIDOf255Characters": {"aggregate_id", strings.Repeat("🚗", 255), ""},
+		"AggregateIDOf256Characters": {"aggregate_id", strings.Repeat("a", 256), "22001"},
+		"VersionZero":                {"aggregate_version", 0, "outbox_aggregate_version_check"},
+		"VersionOne":                 {"aggregate_version", 1, ""},
+		"VersionOf63Bits":            {"aggregate_version", int64(9223372036854775807), ""},
+		"TypeEmpty":                  {"aggregate_type", "", "outbox_aggregate_type_check"},
+		"TypeOfOneLetter":            {"aggregate_type", "C", ""},
+		"TypeWithEveryCharacter":     {"aggregate_type", "aZ09._-", ""},
+		"TypeOf100Characters":        {"aggregate_type", strings.Repeat("a", 100), ""},
+		"TypeOf101Characters":        {"aggregate_type", strings.Repeat("a", 101), "22001"},
+		"TypeStartingWithADigit":     {"aggregate_type", "1Car", "outbox_aggregate_type_check"},
+		"TypeWithSpace":              {"aggregate_type", "Car ", "outbox_aggregate_type_check"},
+		"TypeWithLineEnd":            {"aggregate_type", "Car\n", "outbox_aggregate_type_check"},
+		"TypeWithUmlaut":             {"aggregate_type", "Käfer", "outbox_aggregate_type_check"},
+		"EventTypeEmpty":             {"event_type", "", "outbox_event_type_check"},
+		"EventTypeOf100Characters":   {"event_type", strings.Repeat("Z", 100), ""},
+		"EventTypeWithSlash":         {"event_type", "Car/Created", "outbox_event_type_check"},
+		"EventTypeWithLineEnd":       {"event_type", "CarCreated\n", "outbox_event_type_check"},
+		"TraceparentMissing":         {"traceparent", nil, ""},
+		"TraceparentOf55Characters":  {"traceparent", strings.Repeat("0", 55), ""},
+		"TraceparentOf56Characters":  {"traceparent", strings.Repeat("0", 56), "22001"},
+		"IDMissing":                  {"id", nil, "23502"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			err := insertOutbox(t, db, map[string]any{row.column: row.value})
+			require.Equal(t, row.want, refusal(t, err))
+		})
+	}
+
+	t.Run("VersionUsedTwice", func(t *testing.T) {
+		t.Parallel()
+		same := map[string]any{"aggregate_id": "twice"}
+		require.NoError(t, insertOutbox(t, db, same))
+		require.Equal(t, "outbox_pkey", refusal(t, insertOutbox(t, db, same)))
+	})
+
+	t.Run("EventIDUsedTwice", func(t *testing.T) {
+		t.Parallel()
+		id := uuid.NewString()
+		require.NoError(t, insertOutbox(t, db, map[string]any{"id": id}))
+		require.Equal(t, "outbox_id_key", refusal(t, insertOutbox(t, db, map[string]any{"id": id})))
+	})
+
+	t.Run("CarVersionZero", func(t *testing.T) {
+		t.Parallel()
+		_, err := db.Pool.Exec(t.Context(), "INSERT INTO cars (id, make, model, year, version) VALUES (gen_random_uuid(), 'a', 'b', 2020, 0)")
+		require.Equal(t, "cars_version_check", refusal(t, err))
+	})
+}
+
+func TestGrants(t *testing.T) {
+	t.Parallel()
+	db := pgtest.New(t)
+	require.NoError(t, insertOutbox(t, db, nil))
+
+	statements := map[string]string{
+		"InsertOutbox": `INSERT INTO outbox (id, aggregate_type, aggregate_id, aggregate_version, event_type, event_data)
+			VALUES (gen_random_uuid(), 'Car', gen_random_uuid(), 1, 'CarCreated', '{}')`,
+		"SelectOutbox":   "SELECT * FROM outbox",
+		"UpdateOutbox":   "UPDATE outbox SET traceparent = NULL",
+		"DeleteOutbox":   "DELETE FROM outbox",
+		"TruncateOutbox": "TRUNCATE outbox",
+		"InsertCar":      "INSERT INTO cars (id, make, model, year) VALUES (gen_random_uuid(), 'a', 'b', 2020) RETURNING version",
+		"SelectCar":      "SELECT * FROM cars",
+		"UpdateCar":      "UPDATE cars SET version = version + 1 RETURNING version",
+		"DeleteCar":      "DELETE FROM cars",
+	}
+	for role, allowed := range map[string][]string{
+		"outbox_api":   {"InsertOutbox", "InsertCar", "SelectCar", "UpdateCar"},
+		"outbox_relay": {"SelectOutbox"},
+	} {
+		for name, statement := range statements {
+			t.Run(role+"/"+name, func(t *testing.T) {
+				t.Parallel()
+				tx, err := db.Pool.Begin(t.Context())
+				require.NoError(t, err)
+				defer func() { _ = tx.Rollback(t.Context()) }()
+				_, err = tx.Exec(t.Context(), "SET LOCAL ROLE "+role)
+				require.NoError(t, err)
+				_, err = tx.Exec(t.Context(), statement)
+				if slices.Contains(allowed, name) {
+					require.NoError(t, err)
+				} else {
+					require.Equal(t, "42501", refusal(t, err), "insufficient_privilege")
+				}
+			})
+		}
+	}
+}
+
+// Roles belong to the server: databases migrated at the same moment make them against each other.
+func TestRolesOfTwoDatabasesAtOnce(t *testing.T) {
+	t.Parallel()
+	unique := "t" + strings.ToLower(rand.Text()[:8]) + "_"
+	files := fstest.MapFS{}
+	all, err := fs.Glob(migrations.FS, "*.sql")
+	require.NoError(t, err)
+	for _, name := range all {
+		text, err := fs.ReadFile(migrations.FS, name)
+		require.NoError(t, err)
+		renamed := strings.NewReplacer("outbox_api", unique+"api", "outbox_relay", unique+"relay").Replace(string(text))
+		files[name] = &fstest.MapFile{Data: []byte(renamed)}
+	}
+	server, err := pgx.ParseConfig(pgtest.ServerURL(t))
+	require.NoError(t, err)
+	databases := make([]*pgx.ConnConfig, 6)
+	var group errgroup.Group
+	for i := range databases {
+		databases[i] = emptyDatabase(t)
+		_, err := migrate.Up(t.Context(), databases[i], migrate.Options{Files: filesUpTo(files, "00003")})
+		require.NoError(t, err)
+	}
+	for _, database := range databases {
+		group.Go(func() error {
+			_, err := migrate.Up(t.Context(), database, migrate.Options{Files: files})
+			return err
+		})
+	}
+	require.NoError(t, group.Wait())
+	for _, database := range databases {
+		require.Equal(t, "t", query(t, database, "SELECT left(has_table_privilege('"+unique+"api', 'outbox', 'INSERT')::text, 1)"))
+	}
+
+	// Down in one leaves them to the others.
+	_, err = migrate.DownTo(t.Context(), databases[0], 0, migrate.Options{Files: files})
+	require.NoError(t, err)
+	require.Equal(t, "t", query(t, databases[1], "SELECT left(has_table_privilege('"+unique+"relay', 'outbox', 'SELECT')::text, 1)"))
+	for _, database := range databases[1:] {
+		_, err := migrate.DownTo(t.Context(), database, 0, migrate.Options{Files: files})
+		require.NoError(t, err)
+	}
+	query(t, server, fmt.Sprintf("DROP ROLE %sapi, %srelay", unique, unique))
+}
+
+func filesUpTo(files fstest.MapFS, last string) fstest.MapFS {
+	some := maps.Clone(files)
+	maps.DeleteFunc(some, func(name string, _ *fstest.MapFile) bool { return name[:5] > last })
+	return some
+}
+
+// insertOutbox inserts a good row of a new aggregate with some columns replaced.
+func insertOutbox(t *testing.T, db *pgtest.DB, replaced map[string]any) error {
+	t.Helper()
+	row := map[string]any{
+		"id": uuid.NewString(), "aggregate_type": "Car", "aggregate_id": uuid.NewString(), "aggregate_version": 1,
+		"event_type": "CarCreated", "event_data": "{}", "traceparent": nil,
+	}
+	maps.Copy(row, replaced)
+	columns := slices.Sorted(maps.Keys(row))
+	_, err := db.Pool.Exec(t.Context(), "INSERT INTO outbox ("+strings.Join(columns, ", ")+") VALUES (@"+strings.Join(columns, ", @")+")", pgx.NamedArgs(row))
+	return err
+}
+
+// refusal returns the constraint that refused, the SQLSTATE where none did, or "".
+func refusal(t *testing.T, err error) string {
+	t.Helper()
+	if err == nil {
+		return ""
+	}
+	var refused *pgconn.PgError
+	require.ErrorAs(t, err, &refused)
+	if refused.ConstraintName != "" {
+		return refused.ConstraintName
+	}
+	return refused.Code
+}
