@@ -113,7 +113,10 @@ func TestSlotDropped(t *testing.T) {
 	r.append(t, "a", 10, 1, 2)
 	r.await(t, 20)
 	require.NoError(t, stop())
-	r.exec(t, "SELECT pg_drop_replication_slot($1)", r.slot)
+	r.eventually(t, "the server to let go of the slot", func() bool {
+		_, err := r.db.Pool.Exec(t.Context(), "SELECT pg_drop_replication_slot($1)", r.slot)
+		return err == nil
+	})
 	r.append(t, "a", 10, 3, 3) // no slot keeps this
 
 	r.start(t)

@@ -27,7 +27,7 @@ type Config struct {
 // Run runs the path until ctx ends, which is a success, or a part of it ends, which is not.
 func Run(ctx context.Context, c Config) (err error) {
 	if c.Fresh {
-		if err := empty(c.Stack.Dir); err != nil {
+		if err := empty(ctx, c.Stack.Dir); err != nil {
 			return err
 		}
 	}
@@ -71,9 +71,9 @@ func Run(ctx context.Context, c Config) (err error) {
 }
 
 // empty removes the data folder, but never under a running `make dev`.
-func empty(dir string) error {
-	if _, err := postgres.FindRunning(filepath.Join(dir, "postgres")); err == nil {
-		return fmt.Errorf("FRESH=1: a local PostgreSQL still runs on %s: end the other `make dev` first", dir)
+func empty(ctx context.Context, dir string) error {
+	if err := postgres.Remove(ctx, filepath.Join(dir, "postgres")); err != nil {
+		return fmt.Errorf("FRESH=1: %w", err)
 	}
 	if err := os.RemoveAll(dir); err != nil {
 		return fmt.Errorf("FRESH=1: emptying the data folder: %w", err)

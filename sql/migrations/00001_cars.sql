@@ -2,8 +2,32 @@
 -- Why: an aggregate's row also hands out the version of its events. Whoever changes a car holds its row lock until commit, so
 -- version order is commit order.
 -- Locks: none, the table is new.
+--
+-- Each table grants what the components need to two group roles; login users are made elsewhere and join one, so that a password is
+-- never a migration's business:
+--   * outbox_api writes cars and appends to outbox. It can neither read nor change nor remove an event.
+--   * outbox_relay reads outbox for the initial load (walrelay, DMS). Replication itself is an attribute of the login user
+--     (REPLICATION, on RDS membership in rds_replication) and does not come with a group.
 
 -- +goose Up
+-- Roles belong to the server: a second database finds them there, and so Down keeps them.
+-- +goose StatementBegin
+DO $$
+DECLARE
+    role_name text;
+BEGIN
+    FOREACH role_name IN ARRAY ARRAY['outbox_api', 'outbox_relay'] LOOP
+        BEGIN
+            EXECUTE format('CREATE ROLE %I NOLOGIN', role_name);
+        EXCEPTION
+            -- unique_violation: another database's migration made it between our look and our insert.
+            WHEN duplicate_object OR unique_violation THEN NULL;
+        END;
+    END LOOP;
+END
+$$;
+-- +goose StatementEnd
+
 CREATE TABLE cars (
     id uuid NOT NULL,
     make varchar(100) NOT NULL,
@@ -21,6 +45,8 @@ COMMENT ON TABLE cars IS 'One car as it is now.';
 COMMENT ON COLUMN cars.id IS 'Aggregate id of the car''s events; never used again after the car is gone.';
 COMMENT ON COLUMN cars.color IS 'NULL when nobody has said which.';
 COMMENT ON COLUMN cars.version IS 'Version of the car''s latest event: 1 on insert, +1 with every change in the same transaction.';
+
+GRANT SELECT, INSERT, UPDATE ON cars TO outbox_api;
 
 -- +goose Down
 DROP TABLE cars;

@@ -41,5 +41,8 @@ COMMENT ON COLUMN outbox.event_data IS 'Payload: a JSON object of at most 60 KiB
 COMMENT ON COLUMN outbox.traceparent IS 'W3C traceparent of the request that caused the event; NULL when there was none.';
 COMMENT ON COLUMN outbox.created_at IS 'Start of the writing transaction by the database''s clock; the event''s time on the bus.';
 
+GRANT INSERT ON outbox TO outbox_api;
+GRANT SELECT ON outbox TO outbox_relay;
+
 -- +goose Down
 DROP TABLE outbox;
