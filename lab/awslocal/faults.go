@@ -1,0 +1,241 @@
+package awslocal
+
+import (
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net/http"
+	"slices"
+	"sync"
+	"time"
+)
+
+// FaultKind is what a fault does to a call.
+type FaultKind string
+
+// The kinds of faults.
+const (
+	// CallError answers the call with Code and Status instead of carrying it out: a throttle, AccessDeniedException, 413, 5xx.
+	CallError FaultKind = "call-error"
+	// EntryError fails single entries of PutRecords and PutEvents with Code; the others are carried out.
+	EntryError FaultKind = "entry-error"
+	// LostAnswer carries the call out and never answers: the client runs into its own timeout.
+	LostAnswer FaultKind = "lost-answer"
+	// Reset resets the connection before anything is carried out.
+	Reset FaultKind = "reset"
+	// ResetAfter carries the call out and resets the connection instead of answering.
+	ResetAfter FaultKind = "reset-after"
+	// Delay waits, then lets the call (and further faults) go on.
+	Delay FaultKind = "delay"
+)
+
+// Fault is one rule: which calls, what happens to them, how often.
+type Fault struct {
+	Service   string // kinesis, events, sqs or secretsmanager; empty: every service
+	Operation string // PutRecords, ...; empty: every operation
+	// Match narrows the rule to a partition key (Kinesis), to a part of Detail (PutEvents) or of the body (SendMessage). Calls
+	// without such entries are never struck then. Empty: everything.
+	Match string
+
+	Kind    FaultKind
+	Code    string // of CallError and EntryError; for CallError with Status 413 or 5xx it may be empty
+	Message string
+	Status  int           // of CallError; default 400
+	Delay   time.Duration // of Delay
+
+	Count int     // strikes after which the rule is off; 0: until Off
+	Rate  float64 // share of matching calls or entries that are struck; 0: all
+	Seed  uint64  // of Rate's random numbers: the same seed strikes the same calls
+}
+
+// Validate says which field is wrong.
+func (f Fault) Validate() error {
+	switch f.Kind {
+	case CallError:
+		if f.Code == "" && f.Status != http.StatusRequestEntityTooLarge && f.Status < http.StatusInternalServerError {
+			return errors.New("fault: Code is empty: name the error, or set Status to 413 or 5xx")
+		}
+		if f.Status != 0 && (f.Status < 400 || f.Status > 599) {
+			return fmt.Errorf("fault: Status %d is no error: use 400 to 599", f.Status)
+		}
+	case EntryError:
+		if f.Code == "" {
+			return errors.New("fault: Code is empty: name the entry's error")
+		}
+	case Delay:
+		if f.Delay <= 0 {
+			return errors.New("fault: Delay is empty: say how long")
+		}
+	case LostAnswer, Reset, ResetAfter:
+	default:
+		return fmt.Errorf("fault: Kind %q is unknown", f.Kind)
+	}
+	if f.Rate < 0 || f.Rate > 1 || f.Count < 0 {
+		return fmt.Errorf("fault: Rate %g must be within 0..1 and Count %d not negative", f.Rate, f.Count)
+	}
+	return nil
+}
+
+// Faults holds the rules of one server. Safe for concurrent use.
+type Faults struct {
+	mu     sync.Mutex
+	active []*Active
+}
+
+// Active is a rule that was added.
+type Active struct {
+	faults *Faults
+	fault  Fault
+	random *rand.Rand
+	struck int
+}
+
+// Add switches a rule on. Rules are tried in the order they were added. A Fault that Validate refuses panics: call Validate first
+// where the rule is a user's.
+func (f *Faults) Add(fault Fault) *Active {
+	if err := fault.Validate(); err != nil {
+		panic(err)
+	}
+	a := &Active{faults: f, fault: fault, random: rand.New(rand.NewPCG(fault.Seed, 0))}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.active = append(f.active, a)
+	return a
+}
+
+// List returns the rules that are on, oldest first.
+func (f *Faults) List() []*Active {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return slices.Clone(f.active)
+}
+
+// Fault returns the rule as it was added.
+func (a *Active) Fault() Fault { return a.fault }
+
+// Struck returns how many calls, or for EntryError entries, the rule hit so far.
+func (a *Active) Struck() int {
+	a.faults.mu.Lock()
+	defer a.faults.mu.Unlock()
+	return a.struck
+}
+
+// Off switches the rule off. Calls it already holds (LostAnswer, Delay) are not released.
+func (a *Active) Off() {
+	a.faults.mu.Lock()
+	defer a.faults.mu.Unlock()
+	a.faults.remove(a)
+}
+
+func (f *Faults) remove(a *Active) {
+	f.active = slices.DeleteFunc(slices.Clone(f.active), func(other *Active) bool { return other == a })
+}
+
+// take reports whether the rule strikes once more and counts it. f.mu is held.
+func (f *Faults) take(a *Active) bool {
+	if a.fault.Rate > 0 && a.random.Float64() >= a.fault.Rate {
+		return false
+	}
+	a.struck++
+	if a.struck == a.fault.Count {
+		f.remove(a)
+	}
+	return true
+}
+
+func (a *Active) concerns(c *call) bool {
+	return (a.fault.Service == "" || a.fault.Service == c.service) && (a.fault.Operation == "" || a.fault.Operation == c.operation)
+}
+
+// matcher is an input that Fault.Match can look into.
+type matcher interface {
+	matches(text string) bool
+}
+
+// onCall returns the rules that strike the whole call: delays, and at most one other at the end.
+func (f *Faults) onCall(c *call, in any) (struck []Fault) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, a := range f.active {
+		if a.fault.Kind == EntryError || !a.concerns(c) {
+			continue
+		}
+		if a.fault.Match != "" {
+			if m, ok := in.(matcher); !ok || !m.matches(a.fault.Match) {
+				continue
+			}
+		}
+		if !f.take(a) {
+			continue
+		}
+		struck = append(struck, a.fault)
+		if a.fault.Kind != Delay {
+			break
+		}
+	}
+	return struck
+}
+
+// onEntry returns the rule that fails this entry of the call, or nil.
+func (c *call) onEntry(matches func(text string) bool) *Fault {
+	f := c.faults
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, a := range f.active {
+		if a.fault.Kind != EntryError || !a.concerns(c) {
+			continue
+		}
+		if (a.fault.Match == "" || matches(a.fault.Match)) && f.take(a) {
+			return &a.fault
+		}
+	}
+	return nil
+}
+
+var (
+	errReset      = errors.New("the connection is to be reset")
+	errLostAnswer = errors.New("the answer is to be lost")
+)
+
+// strike carries the call out as far as the faults let it.
+func (c *call) strike(in any, run func() (any, error)) (any, error) {
+	for _, fault := range c.faults.onCall(c, in) {
+		switch fault.Kind {
+		case Delay:
+			select {
+			case <-time.After(fault.Delay):
+			case <-c.ctx.Done():
+			case <-c.done:
+			}
+		case CallError:
+			return nil, fault.apiError()
+		case Reset:
+			return nil, errReset
+		case ResetAfter:
+			if _, err := run(); err != nil {
+				return nil, err
+			}
+			return nil, errReset
+		case LostAnswer:
+			if _, err := run(); err != nil {
+				return nil, err
+			}
+			return nil, errLostAnswer
+		}
+	}
+	return run()
+}
+
+func (f Fault) apiError() *apiError {
+	e := &apiError{status: f.Status, code: f.Code, message: f.Message}
+	if e.status == 0 {
+		e.status = http.StatusBadRequest
+	}
+	if e.code == "" {
+		e.code = "InternalFailure"
+	}
+	if e.message == "" {
+		e.message = "injected fault"
+	}
+	return e
+}

@@ -1,0 +1,149 @@
+package awslocal
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+)
+
+// BusEvent is one event that a bus accepted. The journal holds it as one JSON line.
+type BusEvent struct {
+	ID          string          `json:"eventId"` // the EventId that PutEvents answered with
+	Bus         string          `json:"eventBus"`
+	Accepted    time.Time       `json:"acceptedAt"` // UTC, nanoseconds
+	Source      string          `json:"source"`
+	DetailType  string          `json:"detailType"`
+	Time        time.Time       `json:"time"` // as sent, milliseconds; Accepted if none was sent
+	Resources   []string        `json:"resources,omitempty"`
+	TraceHeader string          `json:"traceHeader,omitempty"`
+	Detail      json.RawMessage `json:"detail"` // as sent, but for space between its tokens
+}
+
+// The journal is bus.jsonl; once that is big enough it becomes bus.1.jsonl and replaces the one before.
+const (
+	journalFile = "bus.jsonl"
+	journalOld  = "bus.1.jsonl"
+)
+
+type journal struct {
+	dir      string
+	maxBytes int64
+	onEvent  func(BusEvent)
+
+	mu   sync.Mutex
+	file *os.File
+	size int64
+	buf  bytes.Buffer
+}
+
+func openJournal(dir string, maxBytes int64, onEvent func(BusEvent)) (*journal, error) {
+	j := &journal{dir: dir, maxBytes: maxBytes, onEvent: onEvent}
+	return j, j.begin()
+}
+
+func (j *journal) begin() (err error) {
+	j.file, j.size, err = openLines(filepath.Join(j.dir, journalFile), func([]byte, int64) error { return nil })
+	return err
+}
+
+// add writes the events with one write and shows them to onEvent. After an error none of them is in the journal.
+func (j *journal) add(events []BusEvent) error {
+	if len(events) == 0 {
+		return nil
+	}
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if j.size >= j.maxBytes {
+		if err := j.rotate(); err != nil {
+			return err
+		}
+	}
+	j.buf.Reset()
+	lines := json.NewEncoder(&j.buf)
+	lines.SetEscapeHTML(false) // it would rewrite <, > and & inside Detail
+	for _, e := range events {
+		if err := lines.Encode(e); err != nil {
+			return fmt.Errorf("encoding an event: %w", err)
+		}
+	}
+	if err := appendWhole(j.file, j.size, j.buf.Bytes()); err != nil {
+		return fmt.Errorf("writing the bus journal: %w", err)
+	}
+	j.size += int64(j.buf.Len())
+	if j.onEvent != nil {
+		for _, e := range events {
+			j.onEvent(e)
+		}
+	}
+	return nil
+}
+
+func (j *journal) rotate() error {
+	if err := os.Rename(filepath.Join(j.dir, journalFile), filepath.Join(j.dir, journalOld)); err != nil {
+		return fmt.Errorf("rotating the bus journal: %w", err)
+	}
+	return errors.Join(j.file.Close(), j.begin())
+}
+
+func (j *journal) close() error {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.file.Close()
+}
+
+// ReadBus calls fn for every event that the journal in dir (Config.Dir) still has, in the order of acceptance. It can run while a
+// Server writes; it sees what was accepted before it began. fn's error ends it and is returned. No journal means no events.
+func ReadBus(dir string, fn func(BusEvent) error) error {
+	files, err := openJournals(dir)
+	if err != nil {
+		return fmt.Errorf("opening the bus journal: %w", err)
+	}
+	for _, f := range files {
+		if err == nil {
+			err = readLines(f, func(line []byte, _ int64) error {
+				var e BusEvent
+				if err := json.Unmarshal(line, &e); err != nil {
+					return fmt.Errorf("reading a line of %s: %w", f.Name(), err)
+				}
+				return fn(e)
+			})
+		}
+		err = errors.Join(err, f.Close())
+	}
+	return err
+}
+
+// openJournals opens the old and the current file. A rotation between the two would make the middle of the journal fall out: the
+// current file must still be current when the old one is open.
+func openJournals(dir string) ([]*os.File, error) {
+	for {
+		current, err := os.Open(filepath.Join(dir, journalFile))
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil, nil
+		} else if err != nil {
+			return nil, err
+		}
+		old, err := os.Open(filepath.Join(dir, journalOld))
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return nil, errors.Join(err, current.Close())
+		}
+		opened, err1 := current.Stat()
+		named, err2 := os.Stat(filepath.Join(dir, journalFile))
+		if err1 == nil && err2 == nil && os.SameFile(opened, named) {
+			if old == nil {
+				return []*os.File{current}, nil
+			}
+			return []*os.File{old, current}, nil
+		}
+		_ = current.Close()
+		if old != nil {
+			_ = old.Close()
+		}
+	}
+}

@@ -1,0 +1,162 @@
+package awslocal
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"math/big"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"sync"
+	"time"
+)
+
+// kinesis is the streams. Their number of shards is fixed and they are ACTIVE at once; everything else of the service's behaviour
+// that a producer or a consumer can see is kept.
+type kinesis struct {
+	conf    Config
+	mu      sync.RWMutex
+	streams map[string]*stream
+}
+
+type stream struct {
+	name    string
+	created time.Time
+	shards  []*shard
+}
+
+type shard struct {
+	id       string // shardId-000000000000
+	number   int
+	from, to *big.Int // of the hash key, both inclusive
+	log      *shardLog
+	limits   *shardLimits // nil: none
+}
+
+var streamName = regexp.MustCompile(`^[a-zA-Z0-9_.-]{1,128}$`)
+
+// streamFile is the stream's entry in its folder.
+type streamFile struct {
+	Name    string
+	Created time.Time
+	Shards  int
+}
+
+// The prefix also keeps the legal names "." and ".." from being folders.
+const streamFolder = "stream-"
+
+func (k *kinesis) dir(name string) string { return filepath.Join(k.conf.Dir, streamFolder+name) }
+
+func openKinesis(conf Config) (*kinesis, error) {
+	k := &kinesis{conf: conf, streams: map[string]*stream{}}
+	folders, err := os.ReadDir(conf.Dir)
+	if err != nil {
+		return nil, fmt.Errorf("listing streams: %w", err)
+	}
+	for _, folder := range folders {
+		if !strings.HasPrefix(folder.Name(), streamFolder) {
+			continue
+		}
+		// A folder without the file was killed while it was made; create finishes it.
+		if err := k.load(filepath.Join(conf.Dir, folder.Name(), "stream.json")); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return k, err
+		}
+	}
+	for i, s := range conf.Streams {
+		if !streamName.MatchString(s.Name) || s.Shards < 1 || s.Shards > 500 {
+			return k, fmt.Errorf("awslocal: Config.Streams[%d] %+v: Name is 1 to 128 of a-z A-Z 0-9 _ . -, Shards 1 to 500", i, s)
+		}
+		if have, ok := k.streams[s.Name]; !ok {
+			if err := k.create(s.Name, s.Shards); err != nil {
+				return k, err
+			}
+		} else if len(have.shards) != s.Shards {
+			return k, fmt.Errorf("awslocal: Config.Streams[%d].Shards is %d, but stream %s in %s has %d: keep that, or remove the folder",
+				i, s.Shards, s.Name, conf.Dir, len(have.shards))
+		}
+	}
+	return k, nil
+}
+
+func (k *kinesis) load(path string) error {
+	content, err := os.ReadFile(path)
+	if err != nil {
+		return fmt.Errorf("reading a stream: %w", err)
+	}
+	var file streamFile
+	if err := json.Unmarshal(content, &file); err != nil {
+		return fmt.Errorf("reading %s: %w", path, err)
+	}
+	s := &stream{name: file.Name, created: file.Created}
+	hashes := new(big.Int).Lsh(big.NewInt(1), 128)
+	width := new(big.Int).Div(hashes, big.NewInt(int64(file.Shards)))
+	for n := range file.Shards {
+		sh := &shard{id: fmt.Sprintf("shardId-%012d", n), number: n}
+		sh.from = new(big.Int).Mul(width, big.NewInt(int64(n)))
+		sh.to = new(big.Int).Add(sh.from, width)
+		if n == file.Shards-1 {
+			sh.to.Set(hashes) // the last shard takes what the division left over
+		}
+		sh.to.Sub(sh.to, big.NewInt(1))
+		sh.log, err = openShardLog(filepath.Join(filepath.Dir(path), sh.id), k.conf.Retention, k.conf.ShardBytes, k.now())
+		if err != nil {
+			return errors.Join(err, s.close())
+		}
+		if k.conf.ShardLimits {
+			sh.limits = newShardLimits()
+		}
+		s.shards = append(s.shards, sh)
+	}
+	k.streams[s.name] = s
+	return nil
+}
+
+// create makes the stream's entry with a rename, so that a kill leaves either a whole stream or none.
+func (k *kinesis) create(name string, shards int) error {
+	if err := os.MkdirAll(k.dir(name), 0o700); err != nil {
+		return fmt.Errorf("making a stream's folder: %w", err)
+	}
+	content, err := json.Marshal(streamFile{Name: name, Created: k.conf.Now().UTC().Truncate(time.Millisecond), Shards: shards})
+	if err != nil {
+		return err
+	}
+	path := filepath.Join(k.dir(name), "stream.json")
+	if err := errors.Join(os.WriteFile(path+".new", content, 0o600), os.Rename(path+".new", path)); err != nil {
+		return fmt.Errorf("making stream %s: %w", name, err)
+	}
+	return k.load(path)
+}
+
+func (k *kinesis) now() int64 { return k.conf.Now().UnixMilli() }
+
+func (k *kinesis) close() error {
+	var errs []error
+	for _, s := range k.streams {
+		errs = append(errs, s.close())
+	}
+	return errors.Join(errs...)
+}
+
+func (s *stream) close() error {
+	var errs []error
+	for _, sh := range s.shards {
+		errs = append(errs, sh.log.close())
+	}
+	return errors.Join(errs...)
+}
+
+func (k *kinesis) operations() map[string]operation {
+	return map[string]operation{
+		"CreateStream":          handle(k.createStream),
+		"DescribeStream":        handle(k.describeStream),
+		"DescribeStreamSummary": handle(k.describeStreamSummary),
+		"ListShards":            handle(k.listShards),
+		"PutRecord":             handle(k.putRecord),
+		"PutRecords":            handle(k.putRecords),
+		"GetShardIterator":      handle(k.getShardIterator),
+		"GetRecords":            handle(k.getRecords),
+	}
+}

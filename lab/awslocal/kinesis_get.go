@@ -1,0 +1,227 @@
+package awslocal
+
+import (
+	"bufio"
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+)
+
+const (
+	maxGetRecords = 10_000
+	maxGetBytes   = 10 << 20 // keys and data
+)
+
+type getShardIteratorInput struct {
+	streamRef
+	ShardId                string
+	ShardIteratorType      string
+	StartingSequenceNumber string
+	Timestamp              *epochTime
+}
+
+func (k *kinesis) getShardIterator(_ *call, in *getShardIteratorInput) (any, error) {
+	s, err := k.find(in.streamRef)
+	if err != nil {
+		return nil, err
+	}
+	sh := s.shard(in.ShardId)
+	if sh == nil {
+		return nil, clientError("ResourceNotFoundException", "Shard "+in.ShardId+" in stream "+s.name+" under account "+Account+" does not exist")
+	}
+	next, err := k.position(s, sh, in)
+	if err != nil {
+		return nil, err
+	}
+	return map[string]string{"ShardIterator": s.iterator(sh, next, k.now())}, nil
+}
+
+func (s *stream) shard(id string) *shard {
+	for _, sh := range s.shards {
+		if sh.id == id {
+			return sh
+		}
+	}
+	return nil
+}
+
+func (s *stream) iterator(sh *shard, next uint64, now int64) string {
+	return iterator{stream: s.name, created: s.created.UnixMilli(), shard: sh.number, next: next, made: now}.String()
+}
+
+func (k *kinesis) position(s *stream, sh *shard, in *getShardIteratorInput) (uint64, error) {
+	switch in.ShardIteratorType {
+	case "TRIM_HORIZON", "LATEST", "AT_SEQUENCE_NUMBER", "AFTER_SEQUENCE_NUMBER", "AT_TIMESTAMP":
+	default:
+		return 0, clientError("ValidationException", invalid(violation("shardIteratorType",
+			"Member must satisfy enum value set: [AFTER_SEQUENCE_NUMBER, LATEST, AT_TIMESTAMP, AT_SEQUENCE_NUMBER, TRIM_HORIZON]")))
+	}
+	bySequence := strings.HasSuffix(in.ShardIteratorType, "SEQUENCE_NUMBER")
+	if bySequence != (in.StartingSequenceNumber != "") {
+		also := "and no StartingSequenceNumber."
+		if in.StartingSequenceNumber != "" {
+			also = "and also a StartingSequenceNumber."
+		}
+		return 0, clientError("InvalidArgumentException", "Must either specify (1) AT_SEQUENCE_NUMBER or AFTER_SEQUENCE_NUMBER and "+
+			"StartingSequenceNumber or (2) TRIM_HORIZON or LATEST and no StartingSequenceNumber. Request specified "+in.ShardIteratorType+" "+also)
+	}
+	switch in.ShardIteratorType {
+	case "TRIM_HORIZON":
+		return 1, nil
+	case "LATEST":
+		return sh.log.end(), nil
+	case "AT_TIMESTAMP":
+		return k.positionAt(sh, in.Timestamp)
+	}
+	seq, err := s.checkSequence(sh, in.StartingSequenceNumber)
+	if err != nil {
+		return 0, err
+	}
+	if in.ShardIteratorType == "AFTER_SEQUENCE_NUMBER" {
+		return seq.index + 1, nil
+	}
+	return seq.index, nil
+}
+
+func (k *kinesis) positionAt(sh *shard, timestamp *epochTime) (uint64, error) {
+	if timestamp == nil {
+		return 0, clientError("InvalidArgumentException", "Must specify timestampInMillis parameter for iterator of type AT_TIMESTAMP. "+
+			"Current request has no timestamp parameter.")
+	}
+	now, at := k.now(), timestamp.UnixMilli()
+	if at > now {
+		return 0, clientError("InvalidArgumentException", fmt.Sprintf("The timestampInMillis parameter cannot be greater than the "+
+			"currentTimestampInMillis. timestampInMillis: %d, currentTimestampInMillis: %d", at, now))
+	}
+	return sh.log.at(now, at)
+}
+
+func (s *stream) checkSequence(sh *shard, text string) (sequence, error) {
+	seq, ok := parseSequence(text)
+	where := "StartingSequenceNumber " + text + " used in GetShardIterator on shard " + sh.id + " in stream " + s.name + " under account " + Account + " is invalid"
+	switch {
+	case !ok:
+		return seq, clientError("InvalidArgumentException", where+".")
+	case seq.shard != sh.number:
+		return seq, clientError("InvalidArgumentException", fmt.Sprintf("Invalid StartingSequenceNumber. It encodes shardId-%012d, "+
+			"while it was used in a call to a shard with %s", seq.shard, sh.id))
+	case seq.created != s.created.Unix():
+		return seq, clientError("InvalidArgumentException", where+" because it did not come from this stream.")
+	case seq.index >= sh.log.end():
+		// Accepting it would skip the records that are still to come.
+		return seq, clientError("InvalidArgumentException", where+".")
+	}
+	return seq, nil
+}
+
+type getRecordsInput struct {
+	ShardIterator string
+	Limit         *int
+}
+
+func (k *kinesis) getRecords(_ *call, in *getRecordsInput) (any, error) {
+	limit := maxGetRecords
+	if in.Limit != nil {
+		limit = *in.Limit
+	}
+	if limit < 1 {
+		return nil, clientError("ValidationException", invalid(violation("limit", "Member must have value greater than or equal to 1")))
+	} else if limit > maxGetRecords {
+		return nil, clientError("InvalidArgumentException", fmt.Sprintf("Limit must be at most %d.", maxGetRecords))
+	}
+	it, err := parseIterator(in.ShardIterator)
+	if err != nil {
+		return nil, clientError("InvalidArgumentException", "Invalid ShardIterator.")
+	}
+	now := k.now()
+	if made := time.UnixMilli(it.made); now-it.made > iteratorLife.Milliseconds() {
+		const layout = "Mon Jan 02 15:04:05 UTC 2006"
+		return nil, clientError("ExpiredIteratorException", fmt.Sprintf("Iterator expired. The iterator was created at time %s while right "+
+			"now it is %s which is further in the future than the tolerated delay of %d milliseconds.",
+			made.UTC().Format(layout), time.UnixMilli(now).UTC().Format(layout), iteratorLife.Milliseconds()))
+	}
+	s, err := k.find(streamRef{StreamName: it.stream})
+	if err != nil {
+		return nil, err
+	}
+	if it.created != s.created.UnixMilli() || it.shard >= len(s.shards) {
+		return nil, clientError("InvalidArgumentException", "Invalid ShardIterator.")
+	}
+	sh := s.shards[it.shard]
+	if !sh.limits.read(now) {
+		return nil, s.throttled(sh)
+	}
+	return &getRecordsOutput{stream: s, shard: sh, next: it.next, limit: limit, now: now}, nil
+}
+
+// getRecordsOutput reads the shard while it is written to the client: an answer of 10 MiB needs the memory of one record.
+type getRecordsOutput struct {
+	stream *stream
+	shard  *shard
+	next   uint64
+	limit  int
+	now    int64
+}
+
+func (o *getRecordsOutput) writeJSON(w *bufio.Writer) error {
+	count, bytes := 0, 0
+	last := int64(0) // arrival of the last record returned
+	line := []byte(`{"Records":[`)
+	next, err := o.shard.log.read(o.now, o.next, func(rec stored) (bool, error) {
+		size := len(rec.key) + len(rec.data)
+		if count == o.limit || bytes+size > maxGetBytes {
+			return false, nil
+		}
+		if count > 0 {
+			line = append(line, ',')
+		}
+		line = o.appendRecord(line, rec)
+		_, err := w.Write(line)
+		line = line[:0]
+		count, bytes, last = count+1, bytes+size, rec.arrival
+		return true, err
+	})
+	if err != nil {
+		return err
+	}
+	o.shard.limits.returned(bytes)
+	millis := int64(0)
+	if next < o.shard.log.end() {
+		millis = max(1, o.now-last) // 0 would say that nothing is left
+	}
+	line = append(line, `],"MillisBehindLatest":`...)
+	line = strconv.AppendInt(line, millis, 10)
+	line = append(line, `,"NextShardIterator":"`...)
+	line = append(line, o.stream.iterator(o.shard, next, o.now)...)
+	line = append(line, `"}`...)
+	_, err = w.Write(line)
+	return err
+}
+
+func (o *getRecordsOutput) appendRecord(dst []byte, rec stored) []byte {
+	dst = append(dst, `{"SequenceNumber":"`...)
+	dst = o.stream.sequence(o.shard, rec.index, rec.arrival/1000).append(dst)
+	dst = append(dst, `","ApproximateArrivalTimestamp":`...)
+	dst = fmt.Appendf(dst, "%d.%03d", rec.arrival/1000, rec.arrival%1000)
+	dst = append(dst, `,"PartitionKey":`...)
+	key, _ := json.Marshal(string(rec.key)) // a string always marshals
+	dst = append(dst, key...)
+	dst = append(dst, `,"EncryptionType":"NONE","Data":"`...)
+	dst = base64.StdEncoding.AppendEncode(dst, rec.data)
+	return append(dst, `"}`...)
+}
+
+// epochTime is a timestamp in the protocol's form: Unix seconds with a fraction. It is exact to the millisecond.
+type epochTime struct{ time.Time }
+
+func (t *epochTime) UnmarshalJSON(b []byte) error {
+	seconds, err := strconv.ParseFloat(string(b), 64)
+	if err != nil {
+		return fmt.Errorf("timestamp %s is no number of seconds", b)
+	}
+	t.Time = time.UnixMilli(int64(seconds*1000 + 0.5)).UTC()
+	return nil
+}

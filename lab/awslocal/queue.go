@@ -1,0 +1,264 @@
+package awslocal
+
+import (
+	"crypto/md5" // SQS answers with the sum of a body
+	"encoding/base64"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/google/uuid"
+)
+
+const (
+	queueRetention    = 14 * 24 * time.Hour // SQS's longest
+	compactionAtLeast = 1 << 20             // bytes of deleted messages that make a file worth rewriting
+)
+
+// queue is a durable standard queue: a file of lines, one for a message sent and one for a message deleted. Memory has a few words
+// per message; bodies stay on disk. Visibility and receive counts are not kept over a restart: every message is visible then, which
+// at-least-once delivery allows.
+type queue struct {
+	name    string
+	path    string
+	created time.Time
+	now     func() time.Time
+
+	mu       sync.Mutex
+	file     *os.File
+	size     int64 // of the file
+	live     int64 // bytes of the lines of messages that are not deleted
+	messages []*message
+	byID     map[string]*message
+	sent     chan struct{} // closed when a message arrives
+}
+
+type message struct {
+	id            string
+	offset        int64
+	length        int
+	sent          int64 // Unix milliseconds, as the others
+	visible       int64
+	received      int
+	firstReceived int64
+}
+
+// queueLine is a line of the file: one of the two.
+type queueLine struct {
+	Send   *sentMessage `json:"send,omitempty"`
+	Delete string       `json:"delete,omitempty"` // message id
+}
+
+type sentMessage struct {
+	ID         string                     `json:"id"`
+	Sent       int64                      `json:"sent"`
+	Visible    int64                      `json:"visible"`
+	Body       string                     `json:"body"`
+	Attributes map[string]json.RawMessage `json:"attributes,omitempty"`
+}
+
+func openQueue(path, name string, now func() time.Time) (*queue, error) {
+	q := &queue{name: name, path: path, created: now(), now: now, byID: map[string]*message{}, sent: make(chan struct{})}
+	var err error
+	q.file, q.size, err = openLines(path, q.apply)
+	if err != nil {
+		return nil, fmt.Errorf("opening queue %s: %w", name, err)
+	}
+	return q, nil
+}
+
+// apply takes a line that is in the file into account.
+func (q *queue) apply(line []byte, offset int64) error {
+	var l queueLine
+	if err := json.Unmarshal(line, &l); err != nil {
+		return fmt.Errorf("reading %s at byte %d: %w", q.path, offset, err)
+	}
+	if l.Send != nil {
+		m := &message{id: l.Send.ID, offset: offset, length: len(line), sent: l.Send.Sent, visible: l.Send.Visible}
+		q.messages, q.byID[m.id] = append(q.messages, m), m
+		q.live += int64(m.length)
+		return nil
+	}
+	q.forget(l.Delete)
+	return nil
+}
+
+func (q *queue) forget(id string) {
+	if m, ok := q.byID[id]; ok {
+		delete(q.byID, id)
+		q.live -= int64(m.length)
+	}
+}
+
+func (q *queue) write(l queueLine) error {
+	line, err := json.Marshal(l)
+	if err != nil {
+		return err
+	}
+	line = append(line, '\n')
+	if err := appendWhole(q.file, q.size, line); err != nil {
+		return fmt.Errorf("writing queue %s: %w", q.name, err)
+	}
+	offset := q.size
+	q.size += int64(len(line))
+	return q.apply(line, offset)
+}
+
+func (q *queue) send(body string, attributes map[string]json.RawMessage, delay time.Duration) (id string, err error) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	now := q.now()
+	m := &sentMessage{ID: uuid.NewString(), Sent: now.UnixMilli(), Visible: now.Add(delay).UnixMilli(), Body: body, Attributes: attributes}
+	if err := q.write(queueLine{Send: m}); err != nil {
+		return "", err
+	}
+	close(q.sent)
+	q.sent = make(chan struct{})
+	return m.ID, nil
+}
+
+// received is a message as ReceiveMessage gives it.
+type received struct {
+	sentMessage
+	handle        string
+	count         int
+	firstReceived int64
+}
+
+// receive takes up to limit visible messages, oldest first, and hides them for the time given. With none it says when to look
+// again: at the closing of sent, or after wait (0: not before).
+func (q *queue) receive(limit int, hide time.Duration) (all []received, sent <-chan struct{}, wait time.Duration, err error) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	now := q.now()
+	kept := q.messages[:0]
+	soonest := int64(0)
+	for _, m := range q.messages {
+		if m.sent < now.Add(-queueRetention).UnixMilli() {
+			q.forget(m.id)
+		}
+		if q.byID[m.id] == nil {
+			continue
+		}
+		kept = append(kept, m)
+		if err != nil || len(all) == limit {
+			continue
+		}
+		if m.visible > now.UnixMilli() {
+			if soonest == 0 || m.visible < soonest {
+				soonest = m.visible
+			}
+			continue
+		}
+		var r received
+		if r, err = q.take(m, now, hide); err == nil {
+			all = append(all, r)
+		}
+	}
+	clear(q.messages[len(kept):])
+	q.messages = kept
+	if soonest > 0 {
+		wait = time.Duration(soonest-now.UnixMilli()) * time.Millisecond
+	}
+	return all, q.sent, wait, err
+}
+
+func (q *queue) take(m *message, now time.Time, hide time.Duration) (received, error) {
+	line := make([]byte, m.length)
+	if _, err := q.file.ReadAt(line, m.offset); err != nil {
+		return received{}, fmt.Errorf("reading queue %s: %w", q.name, err)
+	}
+	var l queueLine
+	if err := json.Unmarshal(line, &l); err != nil || l.Send == nil || l.Send.ID != m.id {
+		return received{}, fmt.Errorf("reading queue %s at byte %d: message %s is not there", q.name, m.offset, m.id)
+	}
+	m.visible = now.Add(hide).UnixMilli()
+	if m.received++; m.received == 1 {
+		m.firstReceived = now.UnixMilli()
+	}
+	handle := base64.StdEncoding.EncodeToString([]byte(q.name + "/" + m.id + "/" + uuid.NewString()))
+	return received{sentMessage: *l.Send, handle: handle, count: m.received, firstReceived: m.firstReceived}, nil
+}
+
+// delete removes the message of the handle; one that is gone already is no error. ok is false for a handle that this queue never
+// gave out. An old handle still deletes, as moto#4655 verified against AWS.
+func (q *queue) delete(handle string) (ok bool, err error) {
+	raw, err := base64.StdEncoding.DecodeString(handle)
+	parts := strings.Split(string(raw), "/")
+	if err != nil || len(parts) != 3 || parts[0] != q.name {
+		return false, nil
+	}
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.byID[parts[1]] == nil {
+		return true, nil
+	}
+	if err := q.write(queueLine{Delete: parts[1]}); err != nil {
+		return true, err
+	}
+	if dead := q.size - q.live; dead > compactionAtLeast && dead > q.live {
+		return true, q.compact()
+	}
+	return true, nil
+}
+
+// compact rewrites the file without what is deleted. The rename makes it one step for whoever opens it after a kill.
+func (q *queue) compact() error {
+	fresh, err := os.Create(q.path + ".new")
+	if err != nil {
+		return fmt.Errorf("compacting queue %s: %w", q.name, err)
+	}
+	for _, m := range q.messages {
+		if err == nil && q.byID[m.id] != nil {
+			line := make([]byte, m.length)
+			_, errRead := q.file.ReadAt(line, m.offset)
+			_, errWrite := fresh.Write(line)
+			err = errors.Join(errRead, errWrite)
+		}
+	}
+	if err = errors.Join(err, fresh.Close()); err == nil {
+		err = os.Rename(fresh.Name(), q.path)
+	}
+	if err != nil {
+		return fmt.Errorf("compacting queue %s: %w", q.name, err)
+	}
+	again, err := openQueue(q.path, q.name, q.now)
+	if err != nil {
+		return err
+	}
+	for id, m := range again.byID {
+		old := q.byID[id]
+		m.visible, m.received, m.firstReceived = old.visible, old.received, old.firstReceived
+	}
+	err = q.file.Close()
+	q.file, q.size, q.live, q.messages, q.byID = again.file, again.size, again.live, again.messages, again.byID
+	return err
+}
+
+// count returns how many messages are visible, hidden by a receiver, and delayed.
+func (q *queue) count() (visible, hidden, delayed int) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	now := q.now().UnixMilli()
+	for _, m := range q.byID {
+		switch {
+		case m.visible <= now:
+			visible++
+		case m.received > 0:
+			hidden++
+		default:
+			delayed++
+		}
+	}
+	return visible, hidden, delayed
+}
+
+func md5Hex(body string) string {
+	sum := md5.Sum([]byte(body))
+	return hex.EncodeToString(sum[:])
+}

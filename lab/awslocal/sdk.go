@@ -1,0 +1,19 @@
+package awslocal
+
+import (
+	"context"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+)
+
+// SDKConfig makes the SDK's clients talk to the listener at endpoint, such as http://127.0.0.1:4566, with credentials that are no
+// good anywhere else. Nothing of it comes from the environment.
+func SDKConfig(endpoint string) aws.Config {
+	return aws.Config{
+		Region:       Region,
+		BaseEndpoint: aws.String(endpoint),
+		Credentials: aws.CredentialsProviderFunc(func(context.Context) (aws.Credentials, error) {
+			return aws.Credentials{AccessKeyID: "local", SecretAccessKey: "local"}, nil
+		}),
+	}
+}

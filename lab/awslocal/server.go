@@ -1,0 +1,196 @@
+// Package awslocal is one HTTP listener that answers like Kinesis, EventBridge, SQS and Secrets Manager, for a laptop and for tests.
+//
+// In: the JSON requests of any AWS SDK (X-Amz-Target, x-amz-json-1.0 and 1.1) on 127.0.0.1; credentials are ignored. Out: the
+// services' answers, limits and error codes, and a journal of every event that the bus accepted. What is missing says
+// UnknownOperationException.
+//
+// State lives in one folder and survives kill -9 of the process: an answer is given after write(2), not after fsync, so a power
+// cut can lose what was answered last. Memory stays flat whatever is stored: records and events are on disk, bounded by age and size.
+package awslocal
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"sync"
+	"syscall"
+	"time"
+)
+
+// Every ARN of this package names them.
+const (
+	Region  = "us-east-1"
+	Account = "000000000000"
+)
+
+// Config says where the state is and what exists. Resources are made where they are absent and kept where they are present.
+type Config struct {
+	// Dir holds all state. One process at a time; Open fails while another has it.
+	Dir string
+
+	Streams []Stream
+	// Buses besides "default", which always exists. A PutEvents entry for an unknown bus gets an EventId and is dropped: see PutEvents.
+	Buses  []string
+	Queues []string
+	// Secrets maps a name to its SecretString. Never written to Dir.
+	Secrets map[string]string
+
+	// ShardLimits switches on a shard's throughput: 1 MiB and 1,000 records a second in, 2 MiB and 5 GetRecords a second out.
+	ShardLimits bool
+
+	// Retention is a record's age in a stream after which it goes. Default 168 h.
+	Retention time.Duration
+	// ShardBytes bounds a shard on disk: its oldest records go first. Default 256 MiB.
+	ShardBytes int64
+	// JournalBytes is how much of the bus journal is kept at least; at most twice as much. Default 64 MiB.
+	JournalBytes int64
+
+	// OnEvent sees every accepted event, in journal order, after it is in the journal and before PutEvents answers. One call at
+	// a time; while it runs no other event is accepted. Nil: nobody looks.
+	OnEvent func(BusEvent)
+
+	// Log gets what a client cannot see: disk errors, events for unknown buses. Nil: nothing.
+	Log *slog.Logger
+	// Now is the clock for arrival times, retention, iterators and visibility. Nil: time.Now.
+	Now func() time.Time
+}
+
+// Stream is a Kinesis stream and its number of shards, 1 to 500. The number cannot change later.
+type Stream struct {
+	Name   string
+	Shards int
+}
+
+// Server is the listener's handler. Serve it on 127.0.0.1 only: it has no authentication.
+type Server struct {
+	conf    Config
+	lock    *os.File
+	faults  *Faults
+	kinesis *kinesis
+	events  *events
+	sqs     *sqs
+	secrets *secrets
+
+	operations map[string]operation // by X-Amz-Target
+
+	done     chan struct{}  // closed by Close: releases everyone who waits
+	requests sync.WaitGroup // being answered
+	mu       sync.Mutex     // guards closed against requests.Add
+	closed   bool
+}
+
+// Open reads the folder, cuts off what a kill left half-written, and makes the missing resources. Errors: a bad Config (naming the
+// field), a folder in use, a damaged file.
+func Open(conf Config) (*Server, error) {
+	if conf.Dir == "" {
+		return nil, errors.New("awslocal: Config.Dir is empty: name the folder that keeps the state")
+	}
+	setDefaults(&conf)
+	if err := os.MkdirAll(conf.Dir, 0o700); err != nil {
+		return nil, fmt.Errorf("making the state folder: %w", err)
+	}
+	lock, err := lockDir(conf.Dir)
+	if err != nil {
+		return nil, err
+	}
+	s := &Server{conf: conf, lock: lock, faults: &Faults{}, done: make(chan struct{})}
+	if err := s.openServices(); err != nil {
+		return nil, errors.Join(err, s.closeFiles())
+	}
+	s.operations = map[string]operation{}
+	for target, op := range s.kinesis.operations() {
+		s.operations["Kinesis_20131202."+target] = op
+	}
+	for target, op := range s.events.operations() {
+		s.operations["AWSEvents."+target] = op
+	}
+	for target, op := range s.sqs.operations() {
+		s.operations["AmazonSQS."+target] = op
+	}
+	for target, op := range s.secrets.operations() {
+		s.operations["secretsmanager."+target] = op
+	}
+	return s, nil
+}
+
+func setDefaults(conf *Config) {
+	if conf.Retention == 0 {
+		conf.Retention = 168 * time.Hour
+	}
+	if conf.ShardBytes == 0 {
+		conf.ShardBytes = 256 << 20
+	}
+	if conf.JournalBytes == 0 {
+		conf.JournalBytes = 64 << 20
+	}
+	if conf.Log == nil {
+		conf.Log = slog.New(slog.DiscardHandler)
+	}
+	if conf.Now == nil {
+		conf.Now = time.Now
+	}
+}
+
+func (s *Server) openServices() error {
+	var err error
+	if s.kinesis, err = openKinesis(s.conf); err != nil {
+		return err
+	}
+	if s.events, err = openEvents(s.conf); err != nil {
+		return err
+	}
+	if s.sqs, err = openSQS(s.conf, s.done); err != nil {
+		return err
+	}
+	s.secrets = openSecrets(s.conf)
+	return nil
+}
+
+// lockDir keeps a second process out: two writers would interleave their records. The kernel frees the lock of a killed process.
+func lockDir(dir string) (*os.File, error) {
+	f, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("opening the state folder's lock: %w", err)
+	}
+	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+		_ = f.Close()
+		return nil, fmt.Errorf("locking %s: another process uses it, stop that first: %w", dir, err)
+	}
+	return f, nil
+}
+
+// Faults are the switchable faults of this server.
+func (s *Server) Faults() *Faults { return s.faults }
+
+// SetSecret adds or changes a secret, as a rotation does.
+func (s *Server) SetSecret(name, value string) { s.secrets.set(name, value) }
+
+// Close releases waiting clients, lets the others finish and closes the files. Later requests get 503.
+func (s *Server) Close() error {
+	s.mu.Lock()
+	already := s.closed
+	s.closed = true
+	s.mu.Unlock()
+	if already {
+		return nil
+	}
+	close(s.done)
+	s.requests.Wait()
+	return s.closeFiles()
+}
+
+func (s *Server) closeFiles() error {
+	var errs []error
+	if s.kinesis != nil {
+		errs = append(errs, s.kinesis.close())
+	}
+	if s.events != nil {
+		errs = append(errs, s.events.journal.close())
+	}
+	if s.sqs != nil {
+		errs = append(errs, s.sqs.close())
+	}
+	return errors.Join(append(errs, s.lock.Close())...)
+}

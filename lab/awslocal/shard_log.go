@@ -1,0 +1,226 @@
+package awslocal
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"sort"
+	"sync"
+	"time"
+)
+
+// shardLog is the records of one shard on disk: segments, the newest of which grows. Whole segments go when they are too old or
+// when the shard is too big; then the trim horizon moves up. A record may outlive its retention until its segment goes.
+type shardLog struct {
+	dir       string
+	retention time.Duration
+	maxBytes  int64
+
+	mu       sync.Mutex
+	segments []*segment // oldest first, at least one
+	file     *os.File   // the newest segment, for appending
+	total    int64      // bytes of all segments
+	next     uint64     // index of the next record; the first is 1
+	last     int64      // arrival of the newest record
+	buf      []byte
+	broken   error // a failed write that could not be taken back
+}
+
+// openShardLog reads every segment once, so damage shows now and not in the middle of an answer.
+func openShardLog(dir string, retention time.Duration, maxBytes, now int64) (*shardLog, error) {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, fmt.Errorf("making a shard's folder: %w", err)
+	}
+	segments, err := listSegments(dir)
+	if err != nil {
+		return nil, err
+	}
+	l := &shardLog{dir: dir, retention: retention, maxBytes: maxBytes, segments: segments, next: 1}
+	for i, s := range segments {
+		if i > 0 && s.base != l.next {
+			return nil, fmt.Errorf("segment %s does not follow the one before, which ends at %d; remove the state folder to start anew", s.path, l.next)
+		}
+		if l.next, err = s.load(i == len(segments)-1); err != nil {
+			return nil, err
+		}
+		l.total += s.size
+		l.last = max(l.last, s.last)
+	}
+	if len(segments) == 0 {
+		return l, l.roll()
+	}
+	newest := segments[len(segments)-1]
+	if l.file, err = os.OpenFile(newest.path, os.O_WRONLY|os.O_APPEND, 0); err != nil {
+		return nil, fmt.Errorf("opening a segment: %w", err)
+	}
+	return l, l.trim(now)
+}
+
+func (l *shardLog) newest() *segment { return l.segments[len(l.segments)-1] }
+
+// roll begins a new segment.
+func (l *shardLog) roll() error {
+	s := &segment{path: segmentPath(l.dir, l.next), base: l.next}
+	f, err := os.OpenFile(s.path, os.O_CREATE|os.O_EXCL|os.O_WRONLY|os.O_APPEND, 0o600)
+	if err != nil {
+		return fmt.Errorf("beginning a segment: %w", err)
+	}
+	if l.file != nil {
+		err = l.file.Close()
+	}
+	l.file, l.segments = f, append(l.segments, s)
+	return err
+}
+
+// trim drops the oldest segments that are too old or too much. l.mu is held.
+func (l *shardLog) trim(now int64) error {
+	cutoff := now - l.retention.Milliseconds()
+	if newest := l.newest(); newest.size > 0 && newest.last < cutoff {
+		if err := l.roll(); err != nil {
+			return err
+		}
+	}
+	for len(l.segments) > 1 {
+		oldest := l.segments[0]
+		if l.total <= l.maxBytes && oldest.last >= cutoff {
+			return nil
+		}
+		if err := os.Remove(oldest.path); err != nil {
+			return fmt.Errorf("dropping a segment: %w", err)
+		}
+		l.total -= oldest.size
+		l.segments = l.segments[1:]
+	}
+	return nil
+}
+
+// append stores the records behind each other with one write. It returns the first one's index and the arrival time that they all
+// share, which never runs backwards even if the clock does. After an error none of them is stored.
+func (l *shardLog) append(now int64, records []putRecord) (first uint64, arrival int64, err error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.broken != nil {
+		return 0, 0, l.broken
+	}
+	if err := l.trim(now); err != nil {
+		return 0, 0, err
+	}
+	if l.newest().size >= l.maxBytes/16 {
+		if err := l.roll(); err != nil {
+			return 0, 0, err
+		}
+	}
+	s := l.newest()
+	arrival = max(now, l.last)
+	if cap(l.buf) > 1<<20 {
+		l.buf = nil // one huge batch must not pin its memory in every shard
+	}
+	l.buf = l.buf[:0]
+	for _, r := range records {
+		l.buf = appendFrame(l.buf, arrival, r.PartitionKey, r.Data)
+	}
+	if _, err := l.file.Write(l.buf); err != nil {
+		// Half a batch must not stay: the next one would begin inside a record.
+		if cut := l.file.Truncate(s.size); cut != nil {
+			l.broken = fmt.Errorf("shard %s is unusable until a restart: %w", l.dir, errors.Join(err, cut))
+		}
+		return 0, 0, fmt.Errorf("writing to a segment: %w", err)
+	}
+	first, l.last = l.next, arrival
+	for _, r := range records {
+		size := int64(frameHeader + recordHeader + len(r.PartitionKey) + len(r.Data))
+		s.add(l.next, arrival, size)
+		l.total += size
+		l.next++
+	}
+	return first, arrival, nil
+}
+
+// end returns the index after the newest record.
+func (l *shardLog) end() uint64 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.next
+}
+
+// open opens the segment that holds the record index, or the oldest record if that is trimmed, at the last mark before it. The
+// file is opened under the lock: trim cannot remove it in between, and an open file outlives its removal. It returns the index of
+// the first record in the section, and of the record to begin with; io.EOF if that is not written yet.
+func (l *shardLog) open(now int64, index uint64) (f *os.File, section io.Reader, first, begin uint64, err error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if err := l.trim(now); err != nil {
+		return nil, nil, 0, 0, err
+	}
+	begin = max(index, l.segments[0].base)
+	if begin >= l.next {
+		return nil, nil, 0, begin, io.EOF
+	}
+	s := l.segments[sort.Search(len(l.segments), func(i int) bool { return l.segments[i].base > begin })-1]
+	at := s.marks[sort.Search(len(s.marks), func(i int) bool { return s.marks[i].index > begin })-1]
+	if f, err = os.Open(s.path); err != nil {
+		return nil, nil, 0, 0, fmt.Errorf("opening a segment: %w", err)
+	}
+	// The size is fixed now: what a writer adds meanwhile may be half-written.
+	return f, io.NewSectionReader(f, at.offset, s.size-at.offset), at.index, begin, nil
+}
+
+// read calls visit for the records from index on, oldest first, until visit returns false or nothing is left. What is trimmed is
+// jumped over. It returns the index of the record that visit refused, or that is not written yet.
+func (l *shardLog) read(now int64, index uint64, visit func(stored) (bool, error)) (next uint64, err error) {
+	for next = index; ; {
+		file, section, first, begin, err := l.open(now, next)
+		if err == io.EOF {
+			return begin, nil
+		} else if err != nil {
+			return next, err
+		}
+		var more bool
+		next, more, err = readSection(section, first, begin, visit)
+		if err := errors.Join(err, file.Close()); err != nil || !more {
+			return next, err
+		}
+	}
+}
+
+// readSection visits the records from begin on of a section that begins with record first.
+func readSection(section io.Reader, first, begin uint64, visit func(stored) (bool, error)) (next uint64, more bool, err error) {
+	frames := newFrames(section)
+	for next = first; ; next++ {
+		rec, _, err := frames.next()
+		if err == io.EOF {
+			return next, true, nil
+		} else if err != nil {
+			return next, false, fmt.Errorf("reading record %d: %w", next, err)
+		}
+		if next < begin {
+			continue
+		}
+		rec.index = next
+		if more, err := visit(rec); err != nil || !more {
+			return next, false, err
+		}
+	}
+}
+
+// at returns the index of the first record that arrived at or after the time; the end if there is none.
+func (l *shardLog) at(now, arrival int64) (uint64, error) {
+	l.mu.Lock()
+	start := l.next
+	for _, s := range l.segments {
+		if s.size > 0 && s.last >= arrival {
+			i := sort.Search(len(s.marks), func(i int) bool { return s.marks[i].arrival >= arrival })
+			start = s.marks[max(i-1, 0)].index // the records before this mark are all older
+			break
+		}
+	}
+	l.mu.Unlock()
+	return l.read(now, start, func(rec stored) (bool, error) { return rec.arrival < arrival, nil })
+}
+
+func (l *shardLog) close() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.file.Close()
+}

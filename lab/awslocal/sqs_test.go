@@ -1,0 +1,266 @@
+package awslocal_test
+
+import (
+	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	sdk "github.com/aws/aws-sdk-go-v2/service/sqs"
+	"github.com/aws/aws-sdk-go-v2/service/sqs/types"
+	"github.com/stretchr/testify/require"
+
+	"rds-outbox-demo/lab/awslocal"
+)
+
+// queueClient is an SQS client for the queue "q".
+type queueClient struct {
+	t   *testing.T
+	url *string
+	*sdk.Client
+}
+
+func queue(t *testing.T, cfg aws.Config) queueClient {
+	t.Helper()
+	c := sdk.NewFromConfig(cfg)
+	out, err := c.GetQueueUrl(t.Context(), &sdk.GetQueueUrlInput{QueueName: aws.String("q")})
+	require.NoError(t, err)
+	require.Equal(t, awslocal.QueueURL(*cfg.BaseEndpoint, "q"), *out.QueueUrl)
+	return queueClient{t, out.QueueUrl, c}
+}
+
+func (q queueClient) send(body string) {
+	q.t.Helper()
+	_, err := q.SendMessage(q.t.Context(), &sdk.SendMessageInput{QueueUrl: q.url, MessageBody: &body})
+	require.NoError(q.t, err)
+}
+
+func (q queueClient) receive(edit ...func(*sdk.ReceiveMessageInput)) []types.Message {
+	q.t.Helper()
+	in := &sdk.ReceiveMessageInput{QueueUrl: q.url, MaxNumberOfMessages: 10}
+	for _, edit := range edit {
+		edit(in)
+	}
+	out, err := q.ReceiveMessage(q.t.Context(), in)
+	require.NoError(q.t, err)
+	return out.Messages
+}
+
+func (q queueClient) delete(m types.Message) {
+	q.t.Helper()
+	_, err := q.DeleteMessage(q.t.Context(), &sdk.DeleteMessageInput{QueueUrl: q.url, ReceiptHandle: m.ReceiptHandle})
+	require.NoError(q.t, err)
+}
+
+func bodies(messages []types.Message) (all []string) {
+	for _, m := range messages {
+		all = append(all, *m.Body)
+	}
+	return all
+}
+
+func (q queueClient) counts() string {
+	q.t.Helper()
+	out, err := q.GetQueueAttributes(q.t.Context(), &sdk.GetQueueAttributesInput{QueueUrl: q.url, AttributeNames: []types.QueueAttributeName{"All"}})
+	require.NoError(q.t, err)
+	return strings.Join([]string{
+		out.Attributes["ApproximateNumberOfMessages"], out.Attributes["ApproximateNumberOfMessagesNotVisible"],
+		out.Attributes["ApproximateNumberOfMessagesDelayed"],
+	}, " ")
+}
+
+func TestQueueHidesAndReturnsMessages(t *testing.T) {
+	t.Parallel()
+	clock := newClock()
+	_, cfg := start(t, awslocal.Config{Queues: []string{"q"}, Now: clock.now})
+	q := queue(t, cfg)
+	q.send("one")
+	q.send("two")
+	_, err := q.SendMessage(t.Context(), &sdk.SendMessageInput{QueueUrl: q.url, MessageBody: aws.String("later"), DelaySeconds: 60})
+	require.NoError(t, err)
+	require.Equal(t, "2 0 1", q.counts())
+
+	first := q.receive(func(in *sdk.ReceiveMessageInput) { in.MaxNumberOfMessages = 1; in.VisibilityTimeout = 10 })
+	require.Equal(t, []string{"one"}, bodies(first))
+	require.Equal(t, []string{"two"}, bodies(q.receive()), "30 seconds by default")
+	require.Empty(t, q.receive())
+	require.Equal(t, "0 2 1", q.counts())
+	clock.pass(9999 * time.Millisecond)
+	require.Empty(t, q.receive())
+	clock.pass(time.Millisecond)
+	again := q.receive(func(in *sdk.ReceiveMessageInput) {
+		in.MessageSystemAttributeNames = []types.MessageSystemAttributeName{"ApproximateReceiveCount", "SentTimestamp"}
+	})
+	require.Equal(t, []string{"one"}, bodies(again))
+	require.Equal(t, map[string]string{"ApproximateReceiveCount": "2", "SentTimestamp": "1772366400000"}, again[0].Attributes)
+	q.delete(first[0]) // an old handle still deletes
+	q.delete(again[0])
+	clock.pass(50 * time.Second)
+	require.Equal(t, []string{"two", "later"}, bodies(q.receive()))
+	clock.pass(14 * 24 * time.Hour)
+	require.Empty(t, q.receive(), "retention")
+}
+
+func TestQueueLongPoll(t *testing.T) {
+	t.Parallel()
+	wait := func(in *sdk.ReceiveMessageInput) { in.WaitTimeSeconds = 20 }
+	t.Run("EndsWhenMessageArrives", func(t *testing.T) {
+		t.Parallel()
+		server, cfg := start(t, awslocal.Config{Queues: []string{"q"}})
+		q := queue(t, cfg)
+		polls := server.Faults().Add(awslocal.Fault{Operation: "ReceiveMessage", Kind: awslocal.Delay, Delay: time.Nanosecond}) // says that the poll is there
+		began, got := time.Now(), make(chan []string)
+		go func() { got <- bodies(q.receive(wait)) }()
+		require.Eventually(t, func() bool { return polls.Struck() == 1 }, 5*time.Second, time.Millisecond)
+		q.send("one")
+		require.Equal(t, []string{"one"}, <-got)
+		require.Less(t, time.Since(began), 10*time.Second)
+	})
+	t.Run("EndsWhenMessageIsVisibleAgain", func(t *testing.T) {
+		t.Parallel()
+		_, cfg := start(t, awslocal.Config{Queues: []string{"q"}})
+		q := queue(t, cfg)
+		q.send("one")
+		require.Len(t, q.receive(func(in *sdk.ReceiveMessageInput) { in.VisibilityTimeout = 1 }), 1)
+		began := time.Now()
+		require.Equal(t, []string{"one"}, bodies(q.receive(wait)))
+		require.Less(t, time.Since(began), 10*time.Second)
+	})
+	t.Run("EndsEmptyAfterItsTime", func(t *testing.T) {
+		t.Parallel()
+		_, cfg := start(t, awslocal.Config{Queues: []string{"q"}})
+		require.Empty(t, queue(t, cfg).receive(func(in *sdk.ReceiveMessageInput) { in.WaitTimeSeconds = 1 }))
+	})
+	t.Run("EndsWhenServerCloses", func(t *testing.T) {
+		t.Parallel()
+		server, cfg := start(t, awslocal.Config{Queues: []string{"q"}})
+		q := queue(t, cfg)
+		polls := server.Faults().Add(awslocal.Fault{Operation: "ReceiveMessage", Kind: awslocal.Delay, Delay: time.Nanosecond})
+		began, got := time.Now(), make(chan []types.Message)
+		go func() { got <- q.receive(wait) }()
+		require.Eventually(t, func() bool { return polls.Struck() == 1 }, 5*time.Second, time.Millisecond)
+		require.NoError(t, server.Close())
+		require.Empty(t, <-got)
+		require.Less(t, time.Since(began), 10*time.Second)
+	})
+}
+
+func TestQueueMessageAttributes(t *testing.T) {
+	t.Parallel()
+	clock := newClock()
+	_, cfg := start(t, awslocal.Config{Queues: []string{"q"}, Now: clock.now})
+	q := queue(t, cfg)
+	attributes := map[string]types.MessageAttributeValue{
+		"reason": {DataType: aws.String("String"), StringValue: aws.String("no <JSON>")},
+		"raw":    {DataType: aws.String("Binary"), BinaryValue: []byte{0, 255}},
+	}
+	_, err := q.SendMessage(t.Context(), &sdk.SendMessageInput{QueueUrl: q.url, MessageBody: aws.String("body"), MessageAttributes: attributes})
+	require.NoError(t, err)
+	for _, tc := range []struct{ asked, want []string }{
+		{nil, nil}, {[]string{"reason"}, []string{"reason"}}, {[]string{"r.*"}, []string{"raw", "reason"}}, {[]string{"All"}, []string{"raw", "reason"}},
+	} {
+		clock.pass(time.Minute)
+		got := q.receive(func(in *sdk.ReceiveMessageInput) { in.MessageAttributeNames = tc.asked })
+		require.Len(t, got, 1)
+		require.Equal(t, tc.want, slices.Sorted(maps.Keys(got[0].MessageAttributes)))
+		for name, value := range got[0].MessageAttributes {
+			require.Equal(t, attributes[name], value)
+		}
+	}
+}
+
+func TestQueueErrors(t *testing.T) {
+	t.Parallel()
+	_, cfg := start(t, awslocal.Config{Queues: []string{"q"}})
+	q := queue(t, cfg)
+	send := func(body string) error {
+		_, err := q.SendMessage(t.Context(), &sdk.SendMessageInput{QueueUrl: q.url, MessageBody: &body})
+		return err
+	}
+	require.NoError(t, send(strings.Repeat("x", 1<<20)))
+	err := send(strings.Repeat("x", 1<<20+1))
+	require.Equal(t, "InvalidParameterValue", code(t, err))
+	require.Equal(t, "One or more parameters are invalid. Reason: Message must be shorter than 1048576 bytes.", message(t, err))
+	require.Equal(t, "MissingParameter", code(t, send("")))
+	for _, bad := range []string{"a\x00b", "\x1f", "\uFFFE"} {
+		require.ErrorAs(t, send(bad), new(*types.InvalidMessageContents))
+	}
+	require.NoError(t, send("tab\tnew\nline é \U0001F600"))
+
+	_, err = q.SendMessage(t.Context(), &sdk.SendMessageInput{QueueUrl: aws.String(awslocal.QueueURL(*cfg.BaseEndpoint, "absent")), MessageBody: aws.String("x")})
+	require.ErrorAs(t, err, new(*types.QueueDoesNotExist))
+	require.Equal(t, "AWS.SimpleQueueService.NonExistentQueue", code(t, err))
+	_, err = q.GetQueueUrl(t.Context(), &sdk.GetQueueUrlInput{QueueName: aws.String("absent")})
+	require.ErrorAs(t, err, new(*types.QueueDoesNotExist))
+	_, err = q.ReceiveMessage(t.Context(), &sdk.ReceiveMessageInput{QueueUrl: q.url, MaxNumberOfMessages: 11})
+	require.Equal(t, "Value 11 for parameter MaxNumberOfMessages is invalid. Reason: Must be between 1 and 10, if provided.", message(t, err))
+	_, err = q.DeleteMessage(t.Context(), &sdk.DeleteMessageInput{QueueUrl: q.url, ReceiptHandle: aws.String("fake")})
+	require.ErrorAs(t, err, new(*types.ReceiptHandleIsInvalid))
+	require.Equal(t, `The input receipt handle "fake" is not a valid receipt handle.`, message(t, err))
+	_, err = q.GetQueueAttributes(t.Context(), &sdk.GetQueueAttributesInput{QueueUrl: q.url, AttributeNames: []types.QueueAttributeName{"Colour"}})
+	require.ErrorAs(t, err, new(*types.InvalidAttributeName))
+	one, err := q.GetQueueAttributes(t.Context(), &sdk.GetQueueAttributesInput{QueueUrl: q.url, AttributeNames: []types.QueueAttributeName{"QueueArn"}})
+	require.NoError(t, err)
+	require.Equal(t, map[string]string{"QueueArn": "arn:aws:sqs:us-east-1:000000000000:q"}, one.Attributes)
+}
+
+func TestQueueSurvivesRestart(t *testing.T) {
+	t.Parallel()
+	conf := awslocal.Config{Dir: t.TempDir(), Queues: []string{"q"}}
+	server, cfg := start(t, conf)
+	q := queue(t, cfg)
+	for i := range 5 {
+		q.send(fmt.Sprint(i))
+	}
+	held := q.receive()
+	q.delete(held[1])
+	q.delete(held[1]) // gone already: no error
+	require.NoError(t, server.Close())
+	path := filepath.Join(conf.Dir, "queue-q.jsonl")
+	f, err := os.OpenFile(path, os.O_APPEND|os.O_WRONLY, 0)
+	require.NoError(t, err)
+	_, err = f.WriteString(`{"send":{"id":"torn`)
+	require.NoError(t, err)
+	require.NoError(t, f.Close())
+
+	_, cfg = start(t, conf)
+	q = queue(t, cfg)
+	require.Equal(t, []string{"0", "2", "3", "4"}, bodies(q.receive()))
+	q.delete(held[2]) // a handle of before
+	q.send("5")
+	require.Equal(t, []string{"5"}, bodies(q.receive()))
+	require.Equal(t, "0 4 0", q.counts())
+}
+
+func TestQueueForgetsDeletedMessages(t *testing.T) {
+	t.Parallel()
+	conf := awslocal.Config{Dir: t.TempDir(), Queues: []string{"q"}}
+	server, cfg := start(t, conf)
+	q := queue(t, cfg)
+	q.send("stays hidden")
+	hidden := q.receive()
+	q.send("stays")
+	for range 30 {
+		q.send("x" + strings.Repeat("y", 100<<10))
+		for _, m := range q.receive(func(in *sdk.ReceiveMessageInput) { in.VisibilityTimeout = 1000 }) {
+			if *m.Body != "stays" {
+				q.delete(m)
+			}
+		}
+	}
+	info, err := os.Stat(filepath.Join(conf.Dir, "queue-q.jsonl"))
+	require.NoError(t, err)
+	require.Less(t, info.Size(), int64(2<<20), "3 MB went through")
+	require.Empty(t, q.receive(), "compaction keeps what is hidden hidden")
+	require.NoError(t, server.Close())
+	_, cfg = start(t, conf)
+	q = queue(t, cfg)
+	require.Equal(t, []string{"stays hidden", "stays"}, bodies(q.receive()))
+	q.delete(hidden[0])
+	require.Equal(t, "0 1 0", q.counts())
+}
