@@ -38,6 +38,8 @@ type rig struct {
 	kinesis *kinesis.Client
 	url     string // of the AWS listener
 	slot    string
+	next    []*string // iterator per shard
+	read    []outbox.Record
 	mu      sync.Mutex
 	log     bytes.Buffer
 }
@@ -156,34 +158,35 @@ func event(aggregateID string, version int) outbox.Event {
 	}
 }
 
-// arrived reads the whole stream, shard by shard.
+// arrived returns everything that is on the stream, shard by shard; it reads on from where it last was.
 func (r *rig) arrived(t require.TestingT) []outbox.Record {
 	ctx := context.Background()
-	shards, err := r.kinesis.ListShards(ctx, &kinesis.ListShardsInput{StreamName: aws.String(stream)})
-	require.NoError(t, err)
-	var records []outbox.Record
-	for _, shard := range shards.Shards {
-		iterator, err := r.kinesis.GetShardIterator(ctx, &kinesis.GetShardIteratorInput{
-			StreamName: aws.String(stream), ShardId: shard.ShardId, ShardIteratorType: types.ShardIteratorTypeTrimHorizon,
-		})
+	if r.next == nil {
+		shards, err := r.kinesis.ListShards(ctx, &kinesis.ListShardsInput{StreamName: aws.String(stream)})
 		require.NoError(t, err)
-		for next := iterator.ShardIterator; ; {
-			page, err := r.kinesis.GetRecords(ctx, &kinesis.GetRecordsInput{ShardIterator: next})
+		for _, shard := range shards.Shards {
+			iterator, err := r.kinesis.GetShardIterator(ctx, &kinesis.GetShardIteratorInput{
+				StreamName: aws.String(stream), ShardId: shard.ShardId, ShardIteratorType: types.ShardIteratorTypeTrimHorizon,
+			})
+			require.NoError(t, err)
+			r.next = append(r.next, iterator.ShardIterator)
+		}
+	}
+	for shard := range r.next {
+		for more := true; more; {
+			page, err := r.kinesis.GetRecords(ctx, &kinesis.GetRecordsInput{ShardIterator: r.next[shard]})
 			require.NoError(t, err)
 			for _, raw := range page.Records {
 				record, skip, err := outbox.ParseRecord(raw.Data)
 				require.NoError(t, err)
 				require.Equal(t, outbox.SkipNothing, skip)
 				require.Equal(t, record.Row.AggregateID, *raw.PartitionKey)
-				records = append(records, record)
+				r.read = append(r.read, record)
 			}
-			if len(page.Records) == 0 {
-				break
-			}
-			next = page.NextShardIterator
+			more, r.next[shard] = len(page.Records) > 0, page.NextShardIterator
 		}
 	}
-	return records
+	return r.read
 }
 
 func distinct(records []outbox.Record) int {

@@ -1,0 +1,170 @@
+package carapi
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"runtime/debug"
+	"time"
+
+	"github.com/google/uuid"
+
+	"rds-outbox-demo/outbox"
+)
+
+// handler is one route: it answers, or says why not. Only handle writes to the client and to the log.
+type handler func(*http.Request) (answer, error)
+
+type answer struct {
+	status   int
+	body     any    // nil: no body
+	location string // header Location
+	allow    string // header Allow
+	eventID  uuid.UUID
+}
+
+// The kinds of errors. Any other error is a fault of ours or of the database.
+type (
+	// invalidError is a body that the client must correct.
+	invalidError struct {
+		message string
+		fields  map[string]string // name: reason
+	}
+	methodError    struct{ allow string }
+	unhealthyError struct{ err error }
+	panicError     struct {
+		value any
+		stack []byte
+	}
+)
+
+var errNotFound = errors.New("not found")
+
+func (e *invalidError) Error() string   { return e.message }
+func (e *methodError) Error() string    { return "method not allowed" }
+func (e *unhealthyError) Error() string { return fmt.Sprintf("asking the database: %v", e.err) }
+func (e *panicError) Error() string     { return fmt.Sprintf("panic: %v\n%s", e.value, e.stack) }
+
+// statusClientGone is nginx's code for a client that went away before its answer. Only the log shows it.
+const statusClientGone = 499
+
+type errorBody struct {
+	Error  string            `json:"error"`
+	Fields map[string]string `json:"fields,omitempty"`
+}
+
+// answerTo is the one table from errors to answers. What is not in it becomes a 500 that tells the client nothing.
+func answerTo(ctx context.Context, err error) answer {
+	var (
+		invalid   *invalidError
+		event     *outbox.InvalidEventError
+		tooLarge  *http.MaxBytesError
+		method    *methodError
+		unhealthy *unhealthyError
+	)
+	switch {
+	case errors.As(err, &invalid):
+		return answer{status: http.StatusBadRequest, body: errorBody{Error: invalid.message, Fields: invalid.fields}}
+	// The payload is what the client sent. The other parts of an event are ours: a 500.
+	case errors.As(err, &event) && event.Field == "event_data":
+		return answer{status: http.StatusBadRequest, body: errorBody{Error: "the change cannot be published: its event " + event.Reason}}
+	case errors.Is(err, errNotFound):
+		return answer{status: http.StatusNotFound, body: errorBody{Error: "not found"}}
+	case errors.As(err, &method):
+		return answer{status: http.StatusMethodNotAllowed, body: errorBody{Error: "method not allowed"}, allow: method.allow}
+	case errors.As(err, &tooLarge):
+		return answer{status: http.StatusRequestEntityTooLarge, body: errorBody{Error: fmt.Sprintf("the body is larger than %d bytes", tooLarge.Limit)}}
+	case ctx.Err() != nil && errors.Is(err, context.Canceled):
+		return answer{status: statusClientGone}
+	case errors.As(err, &unhealthy):
+		return answer{status: http.StatusServiceUnavailable, body: errorBody{Error: "the database does not answer"}}
+	default:
+		return answer{status: http.StatusInternalServerError, body: errorBody{Error: "internal error"}}
+	}
+}
+
+// handle does for every route what is the same: the body's limit, panics, the answer, the log line.
+func (a *api) handle(h handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		start := a.now()
+		r.Body = http.MaxBytesReader(w, r.Body, maxBodyBytes)
+		ans, body, err := run(h, r)
+		if err != nil {
+			ans = answerTo(r.Context(), err)
+			body, _ = encode(ans.body) // strings only: cannot fail
+		}
+		write(w, ans, body)
+		a.log(r, ans, err, a.now().Sub(start))
+	})
+}
+
+// run turns a panic into an error: net/http would cut the connection, and Lambda throw the whole environment away.
+func run(h handler, r *http.Request) (ans answer, body []byte, err error) {
+	defer func() {
+		if v := recover(); v != nil {
+			err = &panicError{value: v, stack: debug.Stack()}
+		}
+	}()
+	if ans, err = h(r); err == nil {
+		body, err = encode(ans.body)
+	}
+	return ans, body, err
+}
+
+func write(w http.ResponseWriter, ans answer, body []byte) {
+	header := w.Header()
+	header.Set("Access-Control-Allow-Origin", "*")
+	header.Set("Access-Control-Allow-Headers", "Content-Type, Traceparent")
+	header.Set("Access-Control-Allow-Methods", "GET, POST, PATCH, OPTIONS")
+	header.Set("Content-Type", "application/json")
+	if ans.location != "" {
+		header.Set("Location", ans.location)
+	}
+	if ans.allow != "" {
+		header.Set("Allow", ans.allow)
+	}
+	w.WriteHeader(ans.status)
+	// An error means that the client is gone: nobody is left to tell.
+	_, _ = w.Write(body) //nolint:gosec // G705: JSON that is declared as JSON, never HTML
+}
+
+// encode is json.Marshal without HTML escapes (< is not \u003c). Of nil it makes nothing.
+func encode(v any) ([]byte, error) {
+	if v == nil {
+		return nil, nil
+	}
+	var buf bytes.Buffer
+	encoder := json.NewEncoder(&buf)
+	encoder.SetEscapeHTML(false)
+	if err := encoder.Encode(v); err != nil {
+		return nil, err
+	}
+	return buf.Bytes(), nil
+}
+
+// log writes the request's one line. An error's text is for our eyes, and only of a 5xx: below that it may quote the body.
+func (a *api) log(r *http.Request, ans answer, err error, took time.Duration) {
+	attrs := []slog.Attr{
+		slog.Int("hop", 1),
+		slog.String("method", r.Method),
+		slog.String("route", r.Pattern),
+		slog.Int("status", ans.status),
+		slog.Float64("duration_ms", float64(took.Microseconds())/1000),
+	}
+	if s := traceparent(r); s != "" {
+		attrs = append(attrs, slog.String("trace_id", s[3:35]))
+	}
+	if ans.eventID != uuid.Nil {
+		attrs = append(attrs, slog.String("event_id", ans.eventID.String()))
+	}
+	level := slog.LevelInfo
+	if ans.status >= http.StatusInternalServerError {
+		level = slog.LevelError
+		attrs = append(attrs, slog.String("error", err.Error()))
+	}
+	a.logger.LogAttrs(r.Context(), level, "request", attrs...)
+}

@@ -1,0 +1,91 @@
+// Command lambda is the car API (①②) as an AWS Lambda function behind an API Gateway REST API.
+//
+// In: proxy events of payload version 1.0, and the environment variables DB_HOST, DB_PORT, DB_NAME, DB_USER, DB_SECRET_ARN and
+// DB_SSL (package rdsdb). Out: proxy answers, JSON log lines on standard output.
+package main
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"os"
+	"strings"
+
+	"github.com/aws/aws-lambda-go/events"
+	"github.com/aws/aws-lambda-go/lambda"
+	"github.com/aws/aws-sdk-go-v2/config"
+	"github.com/aws/aws-sdk-go-v2/service/secretsmanager"
+	"github.com/awslabs/aws-lambda-go-api-proxy/httpadapter"
+
+	"rds-outbox-demo/handlers/carapi"
+	"rds-outbox-demo/internal/rdsdb"
+)
+
+func main() { os.Exit(run()) }
+
+func run() int {
+	logger := slog.New(slog.NewJSONHandler(os.Stdout, nil))
+	gateway, err := start(context.Background(), logger)
+	if err != nil {
+		logger.Error("starting the car API", "error", err)
+		return 1
+	}
+	lambda.Start(gateway.handle)
+	return 0
+}
+
+// start is the function's init: one pool for the environment's whole life. It asks no other machine; the first request does.
+func start(ctx context.Context, logger *slog.Logger) (*gateway, error) {
+	dbConfig, err := rdsdb.ConfigFromEnv(os.Getenv)
+	if err != nil {
+		return nil, err
+	}
+	dbConfig.ApplicationName = "carapi"
+	awsConfig, err := config.LoadDefaultConfig(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("configuring the AWS SDK: %w", err)
+	}
+	pool, err := rdsdb.New(dbConfig, secretsmanager.NewFromConfig(awsConfig))
+	if err != nil {
+		return nil, err
+	}
+	api, err := carapi.New(carapi.Config{Pool: pool, Logger: logger})
+	if err != nil {
+		return nil, err
+	}
+	return newGateway(api, logger), nil
+}
+
+// gateway gives API Gateway's requests to the API.
+type gateway struct {
+	adapter *httpadapter.HandlerAdapter
+	logger  *slog.Logger
+}
+
+func newGateway(api http.Handler, logger *slog.Logger) *gateway {
+	return &gateway{httpadapter.New(api), logger}
+}
+
+func (g *gateway) handle(ctx context.Context, event events.APIGatewayProxyRequest) (events.APIGatewayProxyResponse, error) {
+	response, err := g.adapter.ProxyWithContext(ctx, event)
+	if err != nil {
+		// The adapter could not make a request of the event: a path such as /cars/%zz. Returned as an error it would count as a
+		// fault of the function, which anyone could raise the alarm with.
+		g.logger.LogAttrs(ctx, slog.LevelInfo, "request", slog.Int("hop", 1), slog.String("method", event.HTTPMethod),
+			slog.Int("status", http.StatusBadRequest))
+		return badRequest, nil //nolint:nilerr // it is answered
+	}
+	// The stage (/dev) is in the address that the client used but not in the path that the API sees: an absolute path without it
+	// leads nowhere. https://gist.github.com/GREsau/444c7d4d0bb9e8c82dd1a585931028bd compares the two members.
+	if location := response.MultiValueHeaders["Location"]; len(location) == 1 {
+		location[0] = strings.TrimSuffix(event.RequestContext.Path, event.Path) + location[0]
+	}
+	return response, nil
+}
+
+var badRequest = events.APIGatewayProxyResponse{
+	StatusCode: http.StatusBadRequest,
+	Headers:    map[string]string{"Content-Type": "application/json", "Access-Control-Allow-Origin": "*"},
+	Body:       `{"error":"bad request"}`,
+}

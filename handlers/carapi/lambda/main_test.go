@@ -1,0 +1,212 @@
+package main
+
+import (
+	"bytes"
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/aws/aws-lambda-go/events"
+	"github.com/jackc/pgx/v5"
+	"github.com/stretchr/testify/require"
+
+	"rds-outbox-demo/handlers/carapi"
+	"rds-outbox-demo/internal/pgtest"
+)
+
+// runEnv makes the test's binary the program itself: the test of the process below starts it so.
+const runEnv = "CARAPI_LAMBDA_TEST_RUN"
+
+func TestMain(m *testing.M) {
+	if os.Getenv(runEnv) != "" {
+		main()
+	}
+	os.Exit(m.Run())
+}
+
+// sample reads a proxy event; id replaces ID in it.
+func sample(t testing.TB, file, id string) events.APIGatewayProxyRequest {
+	t.Helper()
+	data, err := os.ReadFile(filepath.Join("testdata", file))
+	require.NoError(t, err)
+	var event events.APIGatewayProxyRequest
+	require.NoError(t, json.Unmarshal(bytes.ReplaceAll(data, []byte("ID"), []byte(id)), &event))
+	return event
+}
+
+func setup(t testing.TB) (*gateway, *pgtest.DB) {
+	t.Helper()
+	db := pgtest.New(t)
+	logger := slog.New(slog.DiscardHandler)
+	api, err := carapi.New(carapi.Config{Pool: db.Pool, Logger: logger})
+	require.NoError(t, err)
+	return newGateway(api, logger), db
+}
+
+func send(t testing.TB, g *gateway, event events.APIGatewayProxyRequest) events.APIGatewayProxyResponse {
+	t.Helper()
+	response, err := g.handle(t.Context(), event)
+	require.NoError(t, err)
+	require.False(t, response.IsBase64Encoded)
+	return response
+}
+
+func TestProxyEvents(t *testing.T) {
+	t.Parallel()
+	g, db := setup(t)
+	created := send(t, g, sample(t, "post-cars.json", ""))
+	require.Equal(t, 201, created.StatusCode, created.Body)
+	require.Equal(t, []string{"application/json"}, created.MultiValueHeaders["Content-Type"])
+	require.Equal(t, []string{"*"}, created.MultiValueHeaders["Access-Control-Allow-Origin"])
+	var answer struct{ Car struct{ ID, Make string } }
+	require.NoError(t, json.Unmarshal([]byte(created.Body), &answer))
+	require.Equal(t, "Škoda", answer.Car.Make)
+	require.Equal(t, []string{"/dev/cars/" + answer.Car.ID}, created.MultiValueHeaders["Location"])
+	var traceparent string
+	require.NoError(t, db.Pool.QueryRow(t.Context(), "SELECT traceparent FROM outbox").Scan(&traceparent))
+	require.Equal(t, "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01", traceparent)
+
+	for name, test := range map[string]struct {
+		file   string
+		change func(*events.APIGatewayProxyRequest)
+		status int
+		body   string // part of the answer
+	}{
+		"Get":        {"get-car.json", func(*events.APIGatewayProxyRequest) {}, 200, answer.Car.ID},
+		"Patch":      {"get-car.json", func(e *events.APIGatewayProxyRequest) { e.HTTPMethod, e.Body = "PATCH", `{"color":"red"}` }, 200, `"color":"red"`},
+		"UnknownCar": {"get-car.json", func(e *events.APIGatewayProxyRequest) { e.Path = "/cars/7" }, 404, "not found"},
+		"Base64Body": {"post-cars.json", func(e *events.APIGatewayProxyRequest) {
+			e.Body, e.IsBase64Encoded = base64.StdEncoding.EncodeToString([]byte(e.Body)), true
+		}, 201, "Škoda"},
+		"Base64NotUTF8": {"post-cars.json", func(e *events.APIGatewayProxyRequest) {
+			e.Body, e.IsBase64Encoded = base64.StdEncoding.EncodeToString([]byte("{\"make\":\"\xff\"}")), true
+		}, 400, "the body is not valid UTF-8"},
+		"BodyMissing":  {"post-cars.json", func(e *events.APIGatewayProxyRequest) { e.Body = "" }, 400, "the body is empty"},
+		"BodyTooLarge": {"post-cars.json", func(e *events.APIGatewayProxyRequest) { e.Body += strings.Repeat(" ", 1<<20) }, 413, "larger than 1048576"},
+		"SingleHeaders": {"post-cars.json", func(e *events.APIGatewayProxyRequest) {
+			e.MultiValueHeaders = nil // as the console's test button sends it
+		}, 201, "Škoda"},
+		"NoSuchPath":      {"post-cars.json", func(e *events.APIGatewayProxyRequest) { e.Path = "/trucks" }, 404, "not found"},
+		"Preflight":       {"post-cars.json", func(e *events.APIGatewayProxyRequest) { e.HTTPMethod = "OPTIONS" }, 200, ""},
+		"PathNotAnURL":    {"get-car.json", func(e *events.APIGatewayProxyRequest) { e.Path = "/cars/%zz" }, 400, "bad request"},
+		"Base64NotBase64": {"post-cars.json", func(e *events.APIGatewayProxyRequest) { e.IsBase64Encoded = true }, 400, "bad request"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			event := sample(t, test.file, answer.Car.ID)
+			test.change(&event)
+			response := send(t, g, event)
+			require.Equal(t, test.status, response.StatusCode, response.Body)
+			require.Contains(t, response.Body, test.body)
+		})
+	}
+}
+
+func TestLocationOnACustomDomain(t *testing.T) {
+	t.Parallel()
+	g, _ := setup(t)
+	event := sample(t, "post-cars.json", "")
+	event.RequestContext.Path = event.Path // no stage in the address
+	require.True(t, strings.HasPrefix(send(t, g, event).MultiValueHeaders["Location"][0], "/cars/"))
+}
+
+// TestProcess runs the whole program against the Lambda runtime API, Secrets Manager's API and the test's database.
+func TestProcess(t *testing.T) {
+	t.Parallel()
+	db := pgtest.New(t)
+	url, err := pgx.ParseConfig(db.URL)
+	require.NoError(t, err)
+	secrets := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "application/x-amz-json-1.1")
+		value := fmt.Sprintf(`{"username":%q,"password":%q}`, url.User, url.Password)
+		_ = json.NewEncoder(w).Encode(map[string]string{"SecretString": value})
+	}))
+	t.Cleanup(secrets.Close)
+
+	invocations := make(chan events.APIGatewayProxyRequest)
+	answers := make(chan []byte)
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /2018-06-01/runtime/invocation/next", func(w http.ResponseWriter, r *http.Request) {
+		select {
+		case event := <-invocations:
+			w.Header().Set("Lambda-Runtime-Aws-Request-Id", "request-1")
+			w.Header().Set("Lambda-Runtime-Deadline-Ms", fmt.Sprint(time.Now().Add(time.Minute).UnixMilli()))
+			_ = json.NewEncoder(w).Encode(event)
+		case <-r.Context().Done():
+		}
+	})
+	mux.HandleFunc("POST /2018-06-01/runtime/invocation/request-1/{result}", func(w http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body)
+		w.WriteHeader(http.StatusAccepted)
+		answers <- body
+	})
+	runtime := httptest.NewServer(mux)
+	t.Cleanup(runtime.Close)
+
+	command, output := program(t, map[string]string{
+		"AWS_LAMBDA_RUNTIME_API": strings.TrimPrefix(runtime.URL, "http://"), "AWS_ENDPOINT_URL_SECRETS_MANAGER": secrets.URL,
+		"AWS_REGION": "eu-west-1", "AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test",
+		"DB_HOST": url.Host, "DB_PORT": fmt.Sprint(url.Port), "DB_NAME": url.Database, "DB_USER": url.User,
+		"DB_SECRET_ARN": "arn:aws:secretsmanager:eu-west-1:000000000000:secret:db", "DB_SSL": "false",
+	})
+	require.NoError(t, command.Start())
+	t.Cleanup(func() {
+		_ = command.Process.Kill()
+		_ = command.Wait()
+		if t.Failed() {
+			t.Logf("%s", output)
+		}
+	})
+	deadline := time.After(30 * time.Second)
+	select {
+	case invocations <- sample(t, "post-cars.json", ""):
+	case <-deadline:
+		t.Fatal("the program does not ask for invocations")
+	}
+	select {
+	case answer := <-answers:
+		var response events.APIGatewayProxyResponse
+		require.NoError(t, json.Unmarshal(answer, &response), "%s", answer)
+		require.Equal(t, 201, response.StatusCode, "%s", answer)
+	case <-deadline:
+		t.Fatal("no answer")
+	}
+	var sessions int
+	require.NoError(t, db.Pool.QueryRow(t.Context(),
+		"SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'carapi'").Scan(&sessions))
+	require.Equal(t, 1, sessions)
+}
+
+func TestWrongEnvironmentEndsTheProcess(t *testing.T) {
+	t.Parallel()
+	command, output := program(t, map[string]string{"DB_PORT": "postgres", "DB_SSL": "true"})
+	var exit *exec.ExitError
+	require.ErrorAs(t, command.Run(), &exit)
+	require.Equal(t, 1, exit.ExitCode())
+	require.Contains(t, output.String(), `DB_PORT is \"postgres\": set it to the port of the instance`)
+}
+
+// program is this test's binary as the Lambda function, with an environment of nothing but env.
+func program(t testing.TB, env map[string]string) (*exec.Cmd, *bytes.Buffer) {
+	t.Helper()
+	self, err := os.Executable()
+	require.NoError(t, err)
+	command := exec.CommandContext(t.Context(), self)
+	command.Env = []string{runEnv + "=1"}
+	for name, value := range env {
+		command.Env = append(command.Env, name+"="+value)
+	}
+	var output bytes.Buffer
+	command.Stdout, command.Stderr = &output, &output
+	return command, &output
+}

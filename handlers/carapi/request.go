@@ -1,0 +1,173 @@
+package carapi
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strconv"
+	"strings"
+	"unicode/utf8"
+
+	"rds-outbox-demo/dbgen"
+)
+
+// Limits of a request. Those of the fields are the widths of table cars: varchar(n) counts characters, too.
+const (
+	maxBodyBytes  = 1 << 20
+	maxMakeChars  = 100
+	maxModelChars = 100
+	maxColorChars = 50
+	minYear       = 1886 // the first patented car
+)
+
+// sentCar is the part of a car that a body carries. A nil field was not sent.
+type sentCar struct {
+	make, model *string
+	year        *int32
+	color       **string // points to nil when null was sent
+}
+
+func (s sentCar) apply(car *dbgen.Car) {
+	if s.make != nil {
+		car.Make = *s.make
+	}
+	if s.model != nil {
+		car.Model = *s.model
+	}
+	if s.year != nil {
+		car.Year = *s.year
+	}
+	if s.color != nil {
+		car.Color = *s.color
+	}
+}
+
+// readCar reads a body: `{"make","model","year","color"}`. complete says that only color may be left out (POST); otherwise at
+// least one field must be there (PATCH). Names are case-sensitive, other names are ignored, and of a name that comes twice the
+// last counts. It returns an *invalidError that names every wrong field, or an *http.MaxBytesError.
+func readCar(body io.Reader, maxYear int, complete bool) (sentCar, error) {
+	f, err := readFields(body)
+	if err != nil {
+		return sentCar{}, err
+	}
+	if complete {
+		f.require("make", "model", "year")
+	} else if !f.hasAny("make", "model", "year", "color") {
+		return sentCar{}, &invalidError{message: "the body has none of the fields make, model, year, color"}
+	}
+	sent := sentCar{make: f.text("make", maxMakeChars), model: f.text("model", maxModelChars), year: f.year("year", maxYear)}
+	if f.isNull("color") {
+		sent.color = new(*string)
+	} else if color := f.text("color", maxColorChars); color != nil {
+		sent.color = &color
+	}
+	if len(f.wrong) > 0 {
+		return sentCar{}, &invalidError{message: "invalid fields", fields: f.wrong}
+	}
+	return sent, nil
+}
+
+// fields are the members of a body, and what is wrong with them. They are read one by one: encoding/json stops at the first
+// field of a wrong type, and it would take "MAKE" for make.
+type fields struct {
+	sent  map[string]json.RawMessage
+	wrong map[string]string
+}
+
+func readFields(body io.Reader) (fields, error) {
+	f := fields{wrong: map[string]string{}}
+	data, err := io.ReadAll(body)
+	var tooLarge *http.MaxBytesError
+	if errors.As(err, &tooLarge) {
+		return f, err
+	}
+	switch {
+	case err != nil:
+		return f, &invalidError{message: "the body ended early"}
+	case len(data) == 0:
+		return f, &invalidError{message: "the body is empty: send a JSON object"}
+	case !utf8.Valid(data): // encoding/json would replace what is wrong
+		return f, &invalidError{message: "the body is not valid UTF-8"}
+	case !json.Valid(data):
+		return f, &invalidError{message: "the body is not valid JSON"}
+	}
+	// null is not an object either, and leaves the map nil without an error.
+	if err := json.Unmarshal(data, &f.sent); err != nil || f.sent == nil {
+		return f, &invalidError{message: "the body is not a JSON object"}
+	}
+	return f, nil
+}
+
+func (f fields) hasAny(names ...string) bool {
+	for _, name := range names {
+		if _, ok := f.sent[name]; ok {
+			return true
+		}
+	}
+	return false
+}
+
+func (f fields) require(names ...string) {
+	for _, name := range names {
+		if _, ok := f.sent[name]; !ok {
+			f.wrong[name] = "is required"
+		}
+	}
+}
+
+func (f fields) isNull(name string) bool { return string(f.sent[name]) == "null" }
+
+// text returns nil for a field that was not sent or is wrong.
+func (f fields) text(name string, maxChars int) *string {
+	raw, ok := f.sent[name]
+	if !ok {
+		return nil
+	}
+	var s string
+	if raw[0] != '"' || json.Unmarshal(raw, &s) != nil {
+		f.wrong[name] = "must be a string"
+		return nil
+	}
+	s = strings.TrimSpace(s)
+	switch {
+	case s == "":
+		f.wrong[name] = "must not be empty"
+	case strings.ContainsRune(s, 0):
+		f.wrong[name] = "must not contain U+0000"
+	case halfSurrogate(raw, s):
+		f.wrong[name] = "must not contain half of a surrogate pair"
+	case utf8.RuneCountInString(s) > maxChars:
+		f.wrong[name] = fmt.Sprintf("must have at most %d characters", maxChars)
+	default:
+		return &s
+	}
+	return nil
+}
+
+// halfSurrogate finds an escape such as "\ud800" that stands for no character: encoding/json makes it U+FFFD without a word.
+func halfSurrogate(raw []byte, decoded string) bool {
+	return strings.ContainsRune(decoded, utf8.RuneError) &&
+		!bytes.ContainsRune(raw, utf8.RuneError) && !bytes.Contains(bytes.ToLower(raw), []byte(`\ufffd`))
+}
+
+// year takes digits only: 2020.5, 2.02e3 and "2020" are wrong. It returns nil for a field that was not sent or is wrong.
+func (f fields) year(name string, latest int) *int32 {
+	raw, ok := f.sent[name]
+	if !ok {
+		return nil
+	}
+	n, err := strconv.ParseInt(string(raw), 10, 32)
+	switch {
+	case err != nil && !errors.Is(err, strconv.ErrRange):
+		f.wrong[name] = "must be a whole number"
+	case err != nil || n < minYear || n > int64(latest):
+		f.wrong[name] = fmt.Sprintf("must be from %d to %d", minYear, latest)
+	default:
+		year := int32(n)
+		return &year
+	}
+	return nil
+}

@@ -1,0 +1,50 @@
+package carapi_test
+
+import (
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"rds-outbox-demo/handlers/carapi"
+)
+
+func TestServer(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	server := carapi.NewServer(b.handler)
+	require.NotZero(t, server.ReadHeaderTimeout)
+	require.NotZero(t, server.ReadTimeout)
+	require.NotZero(t, server.WriteTimeout)
+	require.NotZero(t, server.IdleTimeout)
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	go func() { _ = server.Serve(listener) }()
+	t.Cleanup(func() { _ = server.Close() })
+	url := "http://" + listener.Addr().String()
+	send := func(t *testing.T, body io.Reader, header string) int {
+		r, err := http.NewRequestWithContext(t.Context(), "POST", url+"/cars", body)
+		require.NoError(t, err)
+		r.Header.Set("X-Padding", header)
+		resp, err := http.DefaultClient.Do(r)
+		require.NoError(t, err)
+		require.NoError(t, resp.Body.Close())
+		return resp.StatusCode
+	}
+
+	t.Run("Created", func(t *testing.T) {
+		require.Equal(t, 201, send(t, strings.NewReader(bmw), ""))
+	})
+	t.Run("ChunkedBodyTooLarge", func(t *testing.T) {
+		// No Content-Length: the limit is found while reading.
+		endless := io.MultiReader(strings.NewReader(bmw), strings.NewReader(strings.Repeat(" ", 2<<20)))
+		require.Equal(t, 413, send(t, endless, ""))
+	})
+	t.Run("HeaderTooLarge", func(t *testing.T) {
+		require.Equal(t, 431, send(t, strings.NewReader(bmw), strings.Repeat("x", 32<<10)))
+	})
+	require.Equal(t, 1, b.count(t, "cars"))
+}

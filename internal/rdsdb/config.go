@@ -1,0 +1,118 @@
+package rdsdb
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	_ "embed"
+	"errors"
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+)
+
+const (
+	// maxConns: a Lambda environment serves one request at a time. The second connection is for the moment in which the first
+	// is replaced. The instance's max_connections bounds environments times this.
+	maxConns = 2
+	// connectTimeout and statementTimeout end well before API Gateway gives up after 29 seconds: the client gets our answer, and
+	// a lock is not waited for on behalf of nobody.
+	connectTimeout   = 5 * time.Second
+	statementTimeout = 10 * time.Second
+	// idleInTransactionTimeout frees the row locks of an environment that was frozen or killed in the middle of a transaction.
+	idleInTransactionTimeout = 10 * time.Second
+)
+
+// Config says which database. Behind each field: the environment variable that ConfigFromEnv takes it from.
+type Config struct {
+	Host      string // DB_HOST: the instance's endpoint address, the name in its certificate
+	Port      uint16 // DB_PORT, 5432 when unset
+	Name      string // DB_NAME: the database
+	User      string // DB_USER: must be the secret's username
+	SecretARN string // DB_SECRET_ARN: secret with `{"username","password"}`
+	// DB_SSL: "true" demands TLS with a certificate of Amazon RDS for Host; "false" is for a server on this machine.
+	SSL bool
+
+	ApplicationName string // how the server's views and log call the sessions
+}
+
+// ConfigFromEnv reads the DB_* variables by getenv, which is os.Getenv in a main.
+func ConfigFromEnv(getenv func(string) string) (Config, error) {
+	config := Config{
+		Host: getenv("DB_HOST"), Port: 5432, Name: getenv("DB_NAME"), User: getenv("DB_USER"), SecretARN: getenv("DB_SECRET_ARN"),
+	}
+	var errs []error
+	if s := getenv("DB_PORT"); s != "" {
+		port, err := strconv.ParseUint(s, 10, 16)
+		if err != nil || port == 0 {
+			errs = append(errs, fmt.Errorf("DB_PORT is %q: set it to the port of the instance, such as 5432", s))
+		}
+		config.Port = uint16(port)
+	}
+	switch s := getenv("DB_SSL"); s {
+	case "true":
+		config.SSL = true
+	case "false":
+	default: // not false: a typing mistake must not send the password in the clear
+		errs = append(errs, fmt.Errorf("DB_SSL is %q: set it to true (RDS) or false (a server on this machine)", s))
+	}
+	return config, errors.Join(errs...)
+}
+
+func (c Config) validate() error {
+	var errs []error
+	for _, field := range []struct{ value, name, is string }{
+		{c.Host, "DB_HOST (Host)", "the endpoint address of the instance (stack output DatabaseEndpoint)"},
+		{c.Name, "DB_NAME (Name)", "the name of the database"},
+		{c.User, "DB_USER (User)", "the user that the secret is of"},
+		{c.SecretARN, "DB_SECRET_ARN (SecretARN)", "the ARN of the user's secret (stack output DatabaseSecretArn)"},
+		{c.ApplicationName, "ApplicationName", "the program's name"},
+	} {
+		if field.value == "" {
+			errs = append(errs, fmt.Errorf("%s is empty: set it to %s", field.name, field.is))
+		}
+	}
+	if c.Port == 0 {
+		errs = append(errs, errors.New("DB_PORT (Port) is 0: set it to the port of the instance, such as 5432"))
+	}
+	return errors.Join(errs...)
+}
+
+//go:generate sh rds-ca-bundle.sh
+//go:embed rds-ca-bundle.pem
+var caBundle []byte
+
+// amazonRoots parses the bundle. The system's certificates have no part in it: only Amazon RDS may say who the server is.
+func amazonRoots() *x509.CertPool {
+	roots := x509.NewCertPool()
+	roots.AppendCertsFromPEM(caBundle)
+	return roots
+}
+
+// poolConfig leaves the password to BeforeConnect. roots is asked only when TLS is wanted.
+func (c Config) poolConfig(roots func() *x509.CertPool) (*pgxpool.Config, error) {
+	// Fields instead of a connection string: no value needs quoting. sslmode keeps pgx from making a TLS configuration of its own,
+	// whose default falls back to no TLS.
+	config, err := pgxpool.ParseConfig("sslmode=disable sslnegotiation=postgres")
+	if err != nil {
+		return nil, err
+	}
+	config.MaxConns = maxConns
+	conn := config.ConnConfig
+	conn.Host, conn.Port, conn.Database, conn.User, conn.Password = c.Host, c.Port, c.Name, c.User, ""
+	conn.Fallbacks = nil
+	conn.ConnectTimeout = connectTimeout
+	conn.RuntimeParams = map[string]string{
+		"application_name":                    c.ApplicationName,
+		"statement_timeout":                   milliseconds(statementTimeout),
+		"idle_in_transaction_session_timeout": milliseconds(idleInTransactionTimeout),
+	}
+	if c.SSL {
+		// With ServerName and RootCAs, crypto/tls checks what libpq calls verify-full.
+		conn.TLSConfig = &tls.Config{ServerName: c.Host, RootCAs: roots(), MinVersion: tls.VersionTLS12}
+	}
+	return config, nil
+}
+
+func milliseconds(d time.Duration) string { return strconv.FormatInt(d.Milliseconds(), 10) }

@@ -1,0 +1,72 @@
+// Package rdsdb is the pool of connections that a Lambda function has to PostgreSQL on Amazon RDS.
+//
+// In: the DB_* settings and a Secrets Manager client. Out: connections that are encrypted and verified (unless DB_SSL is false),
+// made when they are first needed, and made again with the new password after a rotation.
+package rdsdb
+
+import (
+	"context"
+	"crypto/x509"
+	"errors"
+	"fmt"
+
+	"github.com/aws/aws-sdk-go-v2/service/secretsmanager"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
+)
+
+// Pool is made once per process and kept.
+type Pool struct {
+	pool   *pgxpool.Pool
+	secret *secret
+}
+
+// New checks the configuration. It asks neither the database nor Secrets Manager: the first Acquire does.
+func New(config Config, secrets *secretsmanager.Client) (*Pool, error) {
+	return newPool(config, secrets, amazonRoots)
+}
+
+func newPool(config Config, secrets *secretsmanager.Client, roots func() *x509.CertPool) (*Pool, error) {
+	if err := config.validate(); err != nil {
+		return nil, fmt.Errorf("configuring the database: %w", err)
+	}
+	poolConfig, err := config.poolConfig(roots)
+	if err != nil {
+		return nil, fmt.Errorf("configuring the database: %w", err)
+	}
+	s := &secret{client: secrets, arn: config.SecretARN, user: config.User}
+	poolConfig.BeforeConnect = func(ctx context.Context, conn *pgx.ConnConfig) (err error) {
+		conn.Password, err = s.get(ctx)
+		return err
+	}
+	// This context is for the connections of MinConns, which is 0.
+	pool, err := pgxpool.NewWithConfig(context.Background(), poolConfig)
+	if err != nil {
+		return nil, fmt.Errorf("configuring the database: %w", err)
+	}
+	return &Pool{pool: pool, secret: s}, nil
+}
+
+// Acquire lends a connection; give it back with Release. When the server refuses the login, the password has probably been
+// rotated since it was read: Acquire reads it again and tries once more, which is safe because nothing was sent yet.
+func (p *Pool) Acquire(ctx context.Context) (*pgxpool.Conn, error) {
+	conn, err := p.pool.Acquire(ctx)
+	if !loginRefused(err) {
+		return conn, err
+	}
+	p.secret.forget()
+	return p.pool.Acquire(ctx)
+}
+
+// Close ends all connections. It waits for those that are lent out.
+func (p *Pool) Close() { p.pool.Close() }
+
+func loginRefused(err error) bool {
+	var pgErr *pgconn.PgError
+	if !errors.As(err, &pgErr) {
+		return false
+	}
+	// invalid_password; invalid_authorization_specification
+	return pgErr.Code == "28P01" || pgErr.Code == "28000"
+}
