@@ -211,7 +211,7 @@ func putUntilKilled(dir string) int {
 			fmt.Fprintln(os.Stderr, "putting:", err)
 			return 1
 		}
-		fmt.Println("answered", i+50)
+		fmt.Fprintln(os.Stdout, "answered", i+50)
 	}
 }
 

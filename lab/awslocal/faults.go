@@ -221,6 +221,7 @@ func (c *call) strike(in any, run func() (any, error)) (any, error) {
 				return nil, err
 			}
 			return nil, errLostAnswer
+		case EntryError: // strikes in onEntry
 		}
 	}
 	return run()

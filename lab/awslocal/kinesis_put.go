@@ -59,7 +59,7 @@ type putRecordsOutput struct {
 
 func (r *putRecord) violations(prefix string) (all []string) {
 	if r.PartitionKey == "" {
-		all = append(all, violation(prefix+"partitionKey", atLeast(1)))
+		all = append(all, violation(prefix+"partitionKey", atLeastOne))
 	} else if utf8.RuneCountInString(r.PartitionKey) > maxPartitionKey {
 		all = append(all, violation(prefix+"partitionKey", atMost(maxPartitionKey)))
 	}
@@ -74,7 +74,7 @@ func (r *putRecord) violations(prefix string) (all []string) {
 func (k *kinesis) putRecords(c *call, in *putRecordsInput) (any, error) {
 	var violations []string
 	if len(in.Records) == 0 {
-		violations = append(violations, violation("records", atLeast(1)))
+		violations = append(violations, violation("records", atLeastOne))
 	} else if len(in.Records) > maxPutRecords {
 		violations = append(violations, violation("records", atMost(maxPutRecords)))
 	}

@@ -59,9 +59,8 @@ func nullAt(member string) string {
 }
 
 func atMost(n int) string { return fmt.Sprintf("Member must have length less than or equal to %d", n) }
-func atLeast(n int) string {
-	return fmt.Sprintf("Member must have length greater than or equal to %d", n)
-}
+
+const atLeastOne = "Member must have length greater than or equal to 1"
 
 type createStreamInput struct {
 	StreamName string

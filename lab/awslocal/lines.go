@@ -35,10 +35,10 @@ func readLines(r io.Reader, fn func(line []byte, offset int64) error) error {
 	var long []byte
 	for {
 		line, err := lines.ReadSlice('\n')
-		if err == bufio.ErrBufferFull {
+		if errors.Is(err, bufio.ErrBufferFull) {
 			long = append(long, line...)
 			continue
-		} else if err == io.EOF {
+		} else if errors.Is(err, io.EOF) {
 			return nil
 		} else if err != nil {
 			return err

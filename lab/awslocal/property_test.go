@@ -21,7 +21,7 @@ import (
 func TestShardsGiveExactlyWhatWasAccepted(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(rt *rapid.T) {
-		dir, err := os.MkdirTemp(t.TempDir(), "")
+		dir, err := os.MkdirTemp(t.TempDir(), "") //nolint:usetesting // t.TempDir is one folder per test, not per check
 		require.NoError(rt, err)
 		shards := rapid.IntRange(1, 4).Draw(rt, "shards")
 		conf := awslocal.Config{Dir: dir, Streams: []awslocal.Stream{{Name: "s", Shards: shards}}}

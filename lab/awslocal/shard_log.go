@@ -171,7 +171,7 @@ func (l *shardLog) open(now int64, index uint64) (f *os.File, section io.Reader,
 func (l *shardLog) read(now int64, index uint64, visit func(stored) (bool, error)) (next uint64, err error) {
 	for next = index; ; {
 		file, section, first, begin, err := l.open(now, next)
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			return begin, nil
 		} else if err != nil {
 			return next, err
@@ -189,7 +189,7 @@ func readSection(section io.Reader, first, begin uint64, visit func(stored) (boo
 	frames := newFrames(section)
 	for next = first; ; next++ {
 		rec, _, err := frames.next()
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			return next, true, nil
 		} else if err != nil {
 			return next, false, fmt.Errorf("reading record %d: %w", next, err)

@@ -74,9 +74,9 @@ var errTorn = errors.New("the file ends inside a record")
 // next returns the record and its size on disk; io.EOF at the end, errTorn inside a record.
 func (f *frames) next() (stored, int64, error) {
 	header, err := f.r.Peek(frameHeader)
-	if len(header) == 0 && err == io.EOF {
+	if len(header) == 0 && errors.Is(err, io.EOF) {
 		return stored{}, 0, io.EOF
-	} else if err == io.EOF {
+	} else if errors.Is(err, io.EOF) {
 		return stored{}, 0, errTorn
 	} else if err != nil {
 		return stored{}, 0, err
@@ -130,7 +130,7 @@ func (s *segment) load(tornOK bool) (next uint64, err error) {
 	for index := s.base; ; index++ {
 		rec, size, err := frames.next()
 		switch {
-		case err == io.EOF:
+		case errors.Is(err, io.EOF):
 			return index, nil
 		case errors.Is(err, errTorn) && tornOK:
 			if err := f.Truncate(s.size); err != nil {

@@ -15,7 +15,10 @@ import (
 )
 
 // startConsumer puts the consumer behind the poller, as the event source mapping puts it behind the stream.
-func (s *Stack) startConsumer(c Config, k clients, t *tracker) error {
+func (s *Stack) startConsumer(ctx context.Context, c Config, k clients, t *tracker) error {
+	if err := cdcconsumer.CheckBus(ctx, k.eventBridge, k.bus); err != nil {
+		return err
+	}
 	consumer, err := cdcconsumer.New(cdcconsumer.Config{
 		EventBridge:     watchedBus{k.eventBridge, t},
 		SQS:             k.sqs,
@@ -37,11 +40,11 @@ func (s *Stack) startConsumer(c Config, k clients, t *tracker) error {
 	if err != nil {
 		return err
 	}
-	ctx, cancel := context.WithCancel(context.Background())
+	polling, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		if err := mapping.Run(ctx); err != nil {
+		if err := mapping.Run(polling); err != nil {
 			s.fail(fmt.Errorf("polling the stream: %w", err))
 		}
 	}()

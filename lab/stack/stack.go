@@ -82,7 +82,7 @@ func Start(ctx context.Context, c Config) (_ *Stack, err error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := s.startConsumer(c, clients, tracker); err != nil {
+	if err := s.startConsumer(ctx, c, clients, tracker); err != nil {
 		return nil, err
 	}
 	c.Progress("relay")

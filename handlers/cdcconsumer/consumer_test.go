@@ -1,0 +1,383 @@
+package cdcconsumer
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/aws/aws-lambda-go/events"
+	"github.com/stretchr/testify/require"
+
+	"rds-outbox-demo/outbox"
+)
+
+func TestNew(t *testing.T) {
+	t.Parallel()
+	eventBridge, queue := (&services{}).clients()
+	valid := Config{
+		EventBridge: eventBridge, SQS: queue, BusName: "OutboxEventBus",
+		FailureQueueURL: "http://127.0.0.1:4000/000000000000/failures", Logger: slog.New(slog.DiscardHandler),
+	}
+	for name, test := range map[string]struct {
+		change func(*Config)
+		want   string // in the error; empty is none
+	}{
+		"AcceptsAName":            {func(*Config) {}, ""},
+		"AcceptsAnARN":            {func(c *Config) { c.BusName = "arn:aws:events:eu-west-1:000000000000:event-bus/b" }, ""},
+		"RefusesNoEventBridge":    {func(c *Config) { c.EventBridge = nil }, "EventBridge"},
+		"RefusesNoSQS":            {func(c *Config) { c.SQS = nil }, "SQS"},
+		"RefusesNoLogger":         {func(c *Config) { c.Logger = nil }, "Logger"},
+		"RefusesNoBusName":        {func(c *Config) { c.BusName = "" }, "BusName"},
+		"RefusesABadBusName":      {func(c *Config) { c.BusName = "my bus" }, `"my bus"`},
+		"RefusesAQueueName":       {func(c *Config) { c.FailureQueueURL = "failures" }, `"failures"`},
+		"RefusesNegativeLanes":    {func(c *Config) { c.Lanes = -1 }, "Lanes -1"},
+		"RefusesNegativeMargin":   {func(c *Config) { c.Margin = -1 }, "Margin -1ns"},
+		"RefusesNegativeTimeouts": {func(c *Config) { c.CallTimeout = -1 }, "CallTimeout -1ns"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			config := valid
+			test.change(&config)
+			_, err := New(config)
+			if test.want == "" {
+				require.NoError(t, err)
+				return
+			}
+			require.ErrorContains(t, err, test.want)
+		})
+	}
+}
+
+func TestHandle(t *testing.T) {
+	t.Parallel()
+
+	t.Run("AnswersNothingToAnEmptyBatch", func(t *testing.T) {
+		inBubble(t, Config{}, func(t *testing.T, b *bundle) {
+			response, err := b.consumer.Handle(context.Background(), events.KinesisEvent{})
+			require.NoError(t, err)
+			require.Empty(t, response.BatchItemFailures)
+		})
+	})
+
+	t.Run("CountsEachRecordOnceInOneLine", func(t *testing.T) {
+		inBubble(t, Config{Margin: time.Second}, func(t *testing.T, b *bundle) {
+			b.put = func(_ context.Context, _ int, entries []wireEntry) (answer, error) {
+				codes := make([]string, len(entries))
+				for i, e := range entries {
+					if e.detail().AggregateID == "c" {
+						codes[i] = "AccessDeniedException"
+					}
+				}
+				return results(codes...), nil
+			}
+			deleted := bytes.Replace(car("z", 1), []byte(`"insert"`), []byte(`"delete"`), 1)
+			require.Equal(t, 5, b.handle(t, 20*time.Second, batch(
+				car("a", 1), control, []byte("poison"), control, deleted, car("c", 1), car("b", 1), []byte("poison"))))
+			line := b.batchLine(t)
+			require.Subset(t, line, map[string]any{
+				"level": "ERROR", "hop": 5.0, "shard": "shardId-000000000006", "records": 8.0, "published": 2.0, "parked": 1.0,
+				"skipped": 3.0, "skipped_control": 2.0, "skipped_delete": 1.0, "failed": 2.0, "duration_ms": 19000.0,
+				"first_sequence_number":         fmt.Sprintf("4959%052d", 0),
+				"last_sequence_number":          fmt.Sprintf("4959%052d", 7),
+				"lowest_failed_sequence_number": fmt.Sprintf("4959%052d", 5),
+				"error":                         "PutEvents: AccessDeniedException: scripted",
+			})
+			require.NotContains(t, b.log.String(), "Volvo", "payload in the log")
+		})
+	})
+
+	t.Run("StopsReadingAtAPanic", func(t *testing.T) {
+		inBubble(t, Config{}, func(t *testing.T, b *bundle) {
+			b.consumer.parse = func(data []byte) (outbox.Record, outbox.Skip, error) {
+				if string(data) == "panic" {
+					panic("scripted")
+				}
+				return outbox.ParseRecord(data)
+			}
+			require.Equal(t, 1, b.handle(t, time.Minute, batch(car("a", 1), []byte("panic"), car("b", 2))))
+			require.Equal(t, []int64{1}, b.sent("a"))
+			require.Empty(t, b.sent("b"), "may have overtaken the record before it")
+			require.Contains(t, b.log.String(), "decodeItem", "no stack in the log")
+		})
+	})
+
+	t.Run("TakesAPanicOfACallForItsFailure", func(t *testing.T) {
+		inBubble(t, Config{}, func(t *testing.T, b *bundle) {
+			b.put = func(_ context.Context, call int, entries []wireEntry) (answer, error) {
+				if call == 1 {
+					panic("scripted")
+				}
+				return acceptAll(entries), nil
+			}
+			require.Equal(t, -1, b.handle(t, time.Minute, batch(car("a", 1))))
+			require.Equal(t, []int64{1, 1}, b.sent("a"))
+		})
+	})
+
+	t.Run("ReturnsAnErrorForAPanicOfItsOwn", func(t *testing.T) {
+		inBubble(t, Config{}, func(t *testing.T, b *bundle) {
+			b.consumer.config.SQS = nil
+			_, err := b.consumer.Handle(context.Background(), batch([]byte("poison")))
+			require.ErrorContains(t, err, "panic")
+		})
+	})
+
+	t.Run("RetriesWhatTheAnswerLeavesOut", func(t *testing.T) {
+		inBubble(t, Config{}, func(t *testing.T, b *bundle) {
+			b.put = func(_ context.Context, call int, entries []wireEntry) (answer, error) {
+				if call == 1 {
+					return results(""), nil // of three
+				}
+				return acceptAll(entries), nil
+			}
+			require.Equal(t, -1, b.handle(t, time.Minute, batch(car("a", 1), car("b", 1), car("c", 1))))
+			require.Equal(t, []int64{1}, b.sent("a"))
+			require.Equal(t, []int64{1, 1}, b.sent("b"))
+			require.Equal(t, []int64{1, 1}, b.sent("c"))
+		})
+	})
+
+	t.Run("RetriesAResultWithoutEventID", func(t *testing.T) {
+		inBubble(t, Config{}, func(t *testing.T, b *bundle) {
+			b.put = func(_ context.Context, call int, entries []wireEntry) (answer, error) {
+				if call == 1 {
+					return answer{body: map[string]any{"Entries": []any{map[string]any{}}}}, nil
+				}
+				return acceptAll(entries), nil
+			}
+			require.Equal(t, -1, b.handle(t, time.Minute, batch(car("a", 1))))
+			require.Equal(t, []int64{1, 1}, b.sent("a"))
+		})
+	})
+
+	t.Run("AnswersBeforeTheDeadlineOfABusThatNeverAnswers", func(t *testing.T) {
+		inBubble(t, Config{}, func(t *testing.T, b *bundle) {
+			b.put = func(ctx context.Context, _ int, _ []wireEntry) (answer, error) {
+				<-ctx.Done()
+				return answer{}, ctx.Err()
+			}
+			started := time.Now()
+			require.Equal(t, 0, b.handle(t, 20*time.Second, batch(car("a", 1))))
+			require.Equal(t, 16*time.Second, time.Since(started), "all but the margin is for publishing")
+			require.Greater(t, len(b.calls), 2, "CallTimeout ends a call, and it is retried")
+		})
+	})
+
+	t.Run("KeepsHalfOfAShortTimeAsMargin", func(t *testing.T) {
+		inBubble(t, Config{}, func(t *testing.T, b *bundle) {
+			b.put = func(context.Context, int, []wireEntry) (answer, error) { return answer{}, errors.New("broken") }
+			started := time.Now()
+			require.Equal(t, 0, b.handle(t, 3*time.Second, batch(car("a", 1))))
+			require.Equal(t, 1500*time.Millisecond, time.Since(started))
+		})
+	})
+
+	t.Run("HasABudgetWithoutADeadline", func(t *testing.T) {
+		inBubble(t, Config{}, func(t *testing.T, b *bundle) {
+			b.put = func(context.Context, int, []wireEntry) (answer, error) { return answer{}, errors.New("broken") }
+			started := time.Now()
+			response, err := b.consumer.Handle(context.Background(), batch(car("a", 1)))
+			require.NoError(t, err)
+			require.Len(t, response.BatchItemFailures, 1)
+			require.Equal(t, budget-4*time.Second, time.Since(started))
+		})
+	})
+
+	t.Run("SendsNothingWithoutTime", func(t *testing.T) {
+		inBubble(t, Config{}, func(t *testing.T, b *bundle) {
+			ctx, cancel := context.WithCancel(context.Background())
+			cancel()
+			response, err := b.consumer.Handle(ctx, batch([]byte("poison"), car("a", 1)))
+			require.NoError(t, err)
+			require.Equal(t, fmt.Sprintf("4959%052d", 0), response.BatchItemFailures[0].ItemIdentifier, "parking needs time, too")
+			require.Empty(t, b.calls)
+			require.Empty(t, b.parked)
+		})
+	})
+
+	t.Run("MakesOneAttemptPerCall", func(t *testing.T) {
+		inBubble(t, Config{}, func(t *testing.T, b *bundle) {
+			var at []time.Time
+			b.put = func(_ context.Context, call int, entries []wireEntry) (answer, error) {
+				if at = append(at, time.Now()); call < 4 {
+					return answer{status: 500, code: "InternalException"}, nil
+				}
+				return acceptAll(entries), nil
+			}
+			require.Equal(t, -1, b.handle(t, time.Minute, batch(car("a", 1))))
+			require.Len(t, at, 4)
+			for i, longest := range []time.Duration{firstBackoff, 2 * firstBackoff, 4 * firstBackoff} {
+				gap := at[i+1].Sub(at[i])
+				require.True(t, longest/2 <= gap && gap < longest, "call %d came after %s: a retry that is not the consumer's", i+2, gap)
+			}
+		})
+	})
+}
+
+func TestLanes(t *testing.T) {
+	t.Parallel()
+
+	many := func(n int) (records [][]byte) {
+		for i := range n {
+			records = append(records, car(fmt.Sprintf("a%04d", i), 1))
+		}
+		return records
+	}
+	slow := func(_ context.Context, _ int, entries []wireEntry) (answer, error) {
+		time.Sleep(10 * time.Millisecond)
+		return acceptAll(entries), nil
+	}
+
+	t.Run("SendLanesTimesTenPerRoundTrip", func(t *testing.T) {
+		inBubble(t, Config{}, func(t *testing.T, b *bundle) {
+			b.put = slow
+			started := time.Now()
+			require.Equal(t, -1, b.handle(t, time.Minute, batch(many(1000)...)))
+			require.Equal(t, 100*time.Millisecond, time.Since(started), "10 round trips of 10 lanes")
+			require.Len(t, b.calls, 100)
+		})
+	})
+
+	t.Run("SendOneAggregateOneByOne", func(t *testing.T) {
+		inBubble(t, Config{}, func(t *testing.T, b *bundle) {
+			b.put = slow
+			require.Equal(t, -1, b.handle(t, time.Minute, batch(car("a", 1), car("a", 2), car("a", 3))))
+			require.Equal(t, []int64{1, 2, 3}, b.sent("a"))
+			require.Len(t, b.calls, 3)
+		})
+	})
+
+	t.Run("KeepTypesApart", func(t *testing.T) {
+		inBubble(t, Config{}, func(t *testing.T, b *bundle) {
+			driver := row("a", 1)
+			driver.AggregateType = "Driver"
+			require.Equal(t, -1, b.handle(t, time.Minute, batch(car("a", 1), record(driver))))
+			require.Len(t, b.calls, 1, "two aggregates, although they share an id")
+		})
+	})
+
+	t.Run("StartWithTheLongestAggregate", func(t *testing.T) {
+		inBubble(t, Config{Lanes: 1}, func(t *testing.T, b *bundle) {
+			b.put = slow
+			var records [][]byte
+			for v := range int64(10) {
+				records = append(records, car("hot", v+1))
+			}
+			records = append(records, many(90)...)
+			require.Equal(t, -1, b.handle(t, time.Minute, batch(records...)))
+			require.Len(t, b.calls, 10, "its ten calls have room for the others")
+		})
+	})
+
+	t.Run("KeepCallsBelowTheSizeLimit", func(t *testing.T) {
+		inBubble(t, Config{}, func(t *testing.T, b *bundle) {
+			var records [][]byte
+			for i := range 20 {
+				big := row(fmt.Sprint("a", i), 1)
+				big.EventData = json.RawMessage(`{"x": "` + strings.Repeat("é", 30<<10-10) + `"}`)
+				records = append(records, record(big))
+			}
+			require.Equal(t, -1, b.handle(t, time.Minute, batch(records...)))
+			for _, call := range b.calls {
+				size := 0
+				for _, e := range call {
+					size += 14 + len(e.Source) + len(e.DetailType) + len(e.Detail)
+				}
+				require.Less(t, size, 256<<10)
+			}
+			require.Len(t, b.calls, 5, "four of 60 KiB fit")
+		})
+	})
+
+	t.Run("StopStartingWhenAWholeCallFails", func(t *testing.T) {
+		inBubble(t, Config{Lanes: 3}, func(t *testing.T, b *bundle) {
+			b.put = func(_ context.Context, _ int, entries []wireEntry) (answer, error) {
+				time.Sleep(10 * time.Millisecond)
+				if entries[0].detail().AggregateID == "a0000" {
+					return answer{}, errors.New("broken")
+				}
+				time.Sleep(10 * time.Millisecond)
+				return acceptAll(entries), nil
+			}
+			require.Equal(t, 0, b.handle(t, time.Minute, batch(many(100)...)))
+			require.Len(t, distinct(b.calls), 30, "lanes were started after the failure")
+		})
+	})
+
+	t.Run("StopStartingWhenSeveralFailAndGoOnAfterwards", func(t *testing.T) {
+		inBubble(t, Config{Lanes: 3}, func(t *testing.T, b *bundle) {
+			recovered := time.Now().Add(10 * time.Second)
+			b.put = func(_ context.Context, _ int, entries []wireEntry) (answer, error) {
+				time.Sleep(10 * time.Millisecond)
+				codes := make([]string, len(entries))
+				if time.Now().After(recovered) {
+					return results(codes...), nil
+				}
+				switch first := entries[0].detail().AggregateID; {
+				case first < "a0020":
+					codes[0] = "ThrottlingException"
+				case first < "a0030":
+					time.Sleep(10 * time.Millisecond) // succeeds when the two others have failed
+				default:
+					t.Errorf("a lane was started with %s", first)
+				}
+				return results(codes...), nil
+			}
+			require.Equal(t, -1, b.handle(t, time.Minute, batch(many(100)...)))
+			require.Len(t, distinct(b.calls), 100)
+		})
+	})
+
+	t.Run("GoOnBesideOneEntryThatFails", func(t *testing.T) {
+		inBubble(t, Config{Lanes: 2}, func(t *testing.T, b *bundle) {
+			b.put = func(_ context.Context, _ int, entries []wireEntry) (answer, error) {
+				time.Sleep(10 * time.Millisecond)
+				codes := make([]string, len(entries))
+				if entries[0].detail().AggregateID == "a0000" {
+					codes[0] = "InternalFailure"
+				}
+				return results(codes...), nil
+			}
+			require.Equal(t, 0, b.handle(t, time.Minute, batch(many(100)...)))
+			require.Len(t, distinct(b.calls), 100)
+		})
+	})
+}
+
+// distinct lists the aggregates that were ever sent.
+func distinct(calls [][]wireEntry) map[string]bool {
+	aggregates := map[string]bool{}
+	for _, call := range calls {
+		for _, e := range call {
+			aggregates[e.detail().AggregateID] = true
+		}
+	}
+	return aggregates
+}
+
+func BenchmarkHandle(b *testing.B) {
+	records := make([][]byte, 1000)
+	for i := range records {
+		records[i] = car(fmt.Sprintf("a%04d", i), 1)
+	}
+	for name, roundTrip := range map[string]time.Duration{"Immediate": 0, "TenMilliseconds": 10 * time.Millisecond} {
+		b.Run(name, func(b *testing.B) {
+			bundle := newBundle(b, Config{})
+			bundle.put = func(_ context.Context, _ int, entries []wireEntry) (answer, error) {
+				time.Sleep(roundTrip)
+				return acceptAll(entries), nil
+			}
+			for b.Loop() {
+				bundle.calls = nil
+				require.Equal(b, -1, bundle.handle(b, time.Minute, batch(records...)))
+			}
+			b.ReportMetric(float64(1000*b.N)/b.Elapsed().Seconds(), "records/s")
+		})
+	}
+}

@@ -1,0 +1,170 @@
+package cdcconsumer
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"runtime/debug"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/aws/aws-lambda-go/events"
+	"github.com/aws/aws-sdk-go-v2/service/eventbridge/types"
+
+	"rds-outbox-demo/dbgen"
+	"rds-outbox-demo/outbox"
+)
+
+// state of a record. What is not done is delivered again, so a record that nobody came to can never count as done.
+type state int
+
+const (
+	stateUnread    state = iota
+	stateEvent           // to be published
+	statePoison          // can never be published; to be parked
+	stateSkipped         // done: no event of ours
+	statePublished       // done: accepted by the bus
+	stateParked          // done: accepted by the failure queue
+)
+
+func (s state) done() bool { return s >= stateSkipped }
+
+// item is one record of the batch on its way.
+type item struct {
+	place  int // in the batch
+	record *events.KinesisEventRecord
+	state  state
+	skip   outbox.Skip
+	cause  error // why it is not done
+
+	// Of an event:
+	row   dbgen.Outbox
+	entry types.PutEventsRequestEntry
+	size  int  // bytes that the entry counts in a call
+	alone bool // the bus refused it in company
+
+	// Of poison:
+	reason  Reason
+	code    string
+	message string
+}
+
+// aggregate is what keeps its order.
+type aggregate struct{ kind, id string }
+
+func (it *item) aggregate() aggregate { return aggregate{it.row.AggregateType, it.row.AggregateID} }
+
+func (it *item) poison(reason Reason, code, message string) {
+	it.state, it.reason, it.code, it.message = statePoison, reason, code, message
+}
+
+// decode makes an item of each record. After a panic it reads no further: the aggregate of that record is unknown, so any event
+// behind it could overtake one of its own aggregate. All of them are delivered again with it anyway.
+func (c *Consumer) decode(ctx context.Context, records []events.KinesisEventRecord) []*item {
+	items := make([]*item, len(records))
+	for i := range records {
+		items[i] = &item{place: i, record: &records[i]}
+	}
+	for _, it := range items {
+		if it.cause = c.decodeItem(ctx, it); it.cause != nil {
+			break
+		}
+	}
+	return items
+}
+
+// decodeItem returns an error only for a panic. A record that cannot be decoded is poison.
+func (c *Consumer) decodeItem(ctx context.Context, it *item) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			it.state, err = stateUnread, c.panicked(ctx, p)
+		}
+	}()
+	record, skip, err := c.parse(it.record.Kinesis.Data)
+	if err != nil {
+		it.poison(ReasonUndecodable, "", err.Error())
+		return nil
+	}
+	if skip != outbox.SkipNothing {
+		it.state, it.skip = stateSkipped, skip
+		return nil
+	}
+	it.row = record.Row
+	it.entry, err = newEntry(c.config.BusName, record.Row)
+	if err != nil {
+		it.poison(ReasonUndecodable, "", err.Error())
+		return nil
+	}
+	it.state, it.size = stateEvent, entrySize(it.entry)
+	return nil
+}
+
+// lowestFailed is the first item by place that is not done, nil when all are.
+func lowestFailed(items []*item) *item {
+	for _, it := range items {
+		if !it.state.done() {
+			return it
+		}
+	}
+	return nil
+}
+
+// panicked makes an error of what recover returned, and logs where it came from: the stack is gone afterwards.
+func (c *Consumer) panicked(ctx context.Context, p any) error {
+	err := fmt.Errorf("panic: %v", p)
+	c.config.Logger.ErrorContext(ctx, "panic", "hop", 5, "error", err.Error(), "stack", string(debug.Stack()))
+	return err
+}
+
+// logBatch writes the one line per batch. The counts published, parked, skipped and failed add up to records.
+func (c *Consumer) logBatch(ctx context.Context, items []*item, took time.Duration) {
+	var published, parked, skipped, failed int
+	kinds := map[outbox.Skip]int{}
+	for _, it := range items {
+		switch it.state {
+		case statePublished:
+			published++
+		case stateParked:
+			parked++
+		case stateSkipped:
+			skipped++
+			kinds[it.skip]++
+		default:
+			failed++
+		}
+	}
+	first, last := items[0].record, items[len(items)-1].record
+	attributes := []slog.Attr{
+		slog.Int("hop", 5),
+		slog.String("shard", shardID(first)),
+		slog.String("first_sequence_number", first.Kinesis.SequenceNumber),
+		slog.String("last_sequence_number", last.Kinesis.SequenceNumber),
+		slog.Int("records", len(items)),
+		slog.Int("published", published),
+		slog.Int("parked", parked),
+		slog.Int("skipped", skipped),
+		slog.Int("failed", failed),
+		slog.Int64("duration_ms", took.Milliseconds()),
+	}
+	for kind, n := range kinds {
+		attributes = append(attributes, slog.Int("skipped_"+strings.ReplaceAll(string(kind), "-", "_"), n))
+	}
+	level := slog.LevelInfo
+	if lowest := lowestFailed(items); lowest != nil {
+		level = slog.LevelError
+		attributes = append(attributes, slog.String("lowest_failed_sequence_number", lowest.record.Kinesis.SequenceNumber))
+		// The lowest may be one that was not sent any more, because of others.
+		why := slices.IndexFunc(items, func(it *item) bool { return !it.state.done() && it.cause != nil })
+		if why >= 0 {
+			attributes = append(attributes, slog.String("error", items[why].cause.Error()))
+		}
+	}
+	c.config.Logger.LogAttrs(ctx, level, "batch", attributes...)
+}
+
+// shardID reads it from the event id, "shardId-000000000000:<sequence number>": no other member of the record names the shard.
+func shardID(record *events.KinesisEventRecord) string {
+	shard, _, _ := strings.Cut(record.EventID, ":")
+	return shard
+}

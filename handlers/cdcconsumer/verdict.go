@@ -1,0 +1,115 @@
+package cdcconsumer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"strconv"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/eventbridge"
+	"github.com/aws/aws-sdk-go-v2/service/eventbridge/types"
+	"github.com/aws/smithy-go"
+	smithyhttp "github.com/aws/smithy-go/transport/http"
+)
+
+// verdict on one entry. Failed comes first: an answer that nobody understood must never count as accepted.
+type verdict int
+
+const (
+	failed   verdict = iota // to be sent again
+	accepted                // on the bus
+	refused                 // for its content, or, in company, for that of another
+)
+
+// contentRefusals are the codes, of an entry or of a call, that can be the event's own fault. No other is, AccessDenied least of
+// all: a bad deployment must block its shard, not drain it into the failure queue.
+var contentRefusals = map[string]bool{
+	"MalformedDetail":     true,
+	"InvalidArgument":     true,
+	"ValidationException": true,
+	// A call that is too big, which has an empty body instead of a code.
+	strconv.Itoa(http.StatusRequestEntityTooLarge): true,
+}
+
+// result of one entry in one call.
+type result struct {
+	verdict       verdict
+	code, message string // why not accepted
+}
+
+func (r result) err() error { return fmt.Errorf("PutEvents: %s: %s", r.code, r.message) }
+
+// notAccepted decides by the code alone.
+func notAccepted(code, message string) result {
+	if contentRefusals[code] {
+		return result{refused, code, message}
+	}
+	return result{failed, code, message}
+}
+
+// put makes one PutEvents call and returns a result for each item. callFailed tells that the call as a whole brought none, not even
+// a refusal.
+func (c *Consumer) put(ctx context.Context, items []*item) (results []result, callFailed bool) {
+	results = make([]result, len(items))
+	defer func() {
+		// The lane is a goroutine: a panic here would end the process, and every batch in it.
+		if p := recover(); p != nil {
+			err := c.panicked(ctx, p)
+			fill(results, result{failed, "Panic", err.Error()})
+			callFailed = true
+		}
+	}()
+	entries := make([]types.PutEventsRequestEntry, len(items))
+	for i, it := range items {
+		entries[i] = it.entry
+	}
+	ctx, cancel := context.WithTimeout(ctx, c.config.CallTimeout)
+	defer cancel()
+	output, err := c.config.EventBridge.PutEvents(ctx, &eventbridge.PutEventsInput{Entries: entries}, oneAttempt)
+	if err != nil {
+		whole := callError(err)
+		fill(results, whole)
+		return results, whole.verdict == failed
+	}
+	for i := range results {
+		if i >= len(output.Entries) {
+			results[i] = result{failed, "NoResult", "the answer has fewer results than the call had entries"}
+			continue
+		}
+		answer := output.Entries[i]
+		switch code := aws.ToString(answer.ErrorCode); {
+		case code != "":
+			results[i] = notAccepted(code, aws.ToString(answer.ErrorMessage))
+		case aws.ToString(answer.EventId) == "":
+			results[i] = result{failed, "NoEventId", "the result has neither an event id nor an error code"}
+		default:
+			results[i] = result{verdict: accepted}
+		}
+	}
+	return results, false
+}
+
+// oneAttempt switches the SDK's retries off. They would keep the order, since the same call is sent again. But a lane could not
+// tell a bus in trouble from a slow one, and the SDK's backoff would be spent out of our deadline.
+func oneAttempt(o *eventbridge.Options) { o.Retryer = aws.NopRetryer{} }
+
+// callError is the result of each entry of a call that failed as a whole.
+func callError(err error) result {
+	var response *smithyhttp.ResponseError
+	if errors.As(err, &response) && response.HTTPStatusCode() == http.StatusRequestEntityTooLarge {
+		return notAccepted(strconv.Itoa(http.StatusRequestEntityTooLarge), err.Error())
+	}
+	var api smithy.APIError
+	if errors.As(err, &api) {
+		return notAccepted(api.ErrorCode(), api.ErrorMessage())
+	}
+	return result{failed, "NoAnswer", err.Error()}
+}
+
+func fill(results []result, r result) {
+	for i := range results {
+		results[i] = r
+	}
+}
