@@ -1,0 +1,95 @@
+package poller
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/kinesis/types"
+)
+
+// checkpoints is the checkpoint file. It is written anew with each change and renamed into place, so that a killed process leaves the
+// old one or the new one. It is not synced: a power cut may cost the last checkpoints, and brings their records again.
+type checkpoints struct {
+	Stream string                `json:"stream"`
+	Shards map[string]checkpoint `json:"shards"`
+
+	mu   sync.Mutex
+	path string // empty: keep nothing
+}
+
+// checkpoint is how far a shard is done.
+type checkpoint struct {
+	SequenceNumber string    `json:"sequenceNumber,omitempty"` // of the last record below which nothing is left
+	Since          time.Time `json:"since,omitzero"`           // when reading began at LATEST, until there is a sequence number
+	Finished       bool      `json:"finished,omitempty"`       // the shard is closed and read to its end
+}
+
+func openCheckpoints(path, stream string) (*checkpoints, error) {
+	c := &checkpoints{path: path, Stream: stream, Shards: map[string]checkpoint{}}
+	if path == "" {
+		return c, nil
+	}
+	data, err := os.ReadFile(path)
+	if errors.Is(err, os.ErrNotExist) {
+		return c, c.write() // finds out now that it cannot be written
+	}
+	if err != nil {
+		return nil, fmt.Errorf("reading the checkpoints: %w", err)
+	}
+	if err := json.Unmarshal(data, c); err != nil {
+		return nil, fmt.Errorf("reading the checkpoints in %s: %w (delete the file to begin at the starting position)", path, err)
+	}
+	if c.Stream != stream {
+		return nil, fmt.Errorf("%s is of stream %s, not of %s: name another file or delete this one", path, c.Stream, stream)
+	}
+	return c, nil
+}
+
+func (c *checkpoints) get(shard string) checkpoint {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.Shards[shard]
+}
+
+func (c *checkpoints) set(shard string, to checkpoint) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.Shards[shard] = to
+	return c.write()
+}
+
+func (c *checkpoints) write() error {
+	if c.path == "" {
+		return nil
+	}
+	data, err := json.Marshal(c)
+	if err != nil {
+		return fmt.Errorf("encoding the checkpoints: %w", err)
+	}
+	// In the same folder: a rename between file systems is no rename.
+	temporary := filepath.Join(filepath.Dir(c.path), "."+filepath.Base(c.path)+".new")
+	if err := os.WriteFile(temporary, data, 0o600); err != nil {
+		return fmt.Errorf("writing the checkpoints: %w", err)
+	}
+	if err := os.Rename(temporary, c.path); err != nil {
+		return fmt.Errorf("writing the checkpoints: %w", err)
+	}
+	return nil
+}
+
+// mayStart tells whether a listed shard is to be read now: it is not finished, and its parents are, or are no longer listed since
+// all they held has expired.
+func (c *checkpoints) mayStart(shard types.Shard, listed []types.Shard) bool {
+	waitsFor := func(parent *string) bool {
+		return parent != nil && !c.get(*parent).Finished &&
+			slices.ContainsFunc(listed, func(s types.Shard) bool { return aws.ToString(s.ShardId) == *parent })
+	}
+	return !c.get(aws.ToString(shard.ShardId)).Finished && !waitsFor(shard.ParentShardId) && !waitsFor(shard.AdjacentParentShardId)
+}

@@ -1,0 +1,124 @@
+package poller
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/aws/aws-lambda-go/lambdacontext"
+	"github.com/google/uuid"
+)
+
+const (
+	// maxPayload is the limit of a synchronous invocation: 6 MB.
+	maxPayload = 6 << 20
+	// grace is what an invocation gets after Run's context has ended. Cut off at once, it would leave entries that are
+	// published and not answered.
+	grace = time.Second
+
+	payloadHead, payloadTail = `{"Records":[`, `]}`
+)
+
+// fit is how many records, from the first on, go into one batch, at least one; full tells that no more would.
+func fit(records []*record, batchSize int) (n int, full bool) {
+	size := len(payloadHead) + len(payloadTail)
+	for n < min(len(records), batchSize) {
+		size += len(records[n].json) + 1 // and a comma
+		if n > 0 && size > maxPayload {
+			return n, true
+		}
+		n++
+	}
+	return n, n == batchSize
+}
+
+func payload(records []*record) []byte {
+	parts := make([][]byte, len(records))
+	for i, r := range records {
+		parts[i] = r.json
+	}
+	return slices.Concat([]byte(payloadHead), bytes.Join(parts, []byte(",")), []byte(payloadTail))
+}
+
+// invoke runs the function once.
+func (s *shard) invoke(ctx context.Context, w work) outcome {
+	answer, err := s.call(ctx, payload(w.records))
+	from := 0
+	if err == nil {
+		from, err = readAnswer(answer, w.records)
+	}
+	if from < len(w.records) {
+		s.poller.config.Log.WarnContext(ctx, "batch failed", "hop", 5, "shard", s.id, "records", len(w.records), "from_place", from,
+			"from_sequence_number", w.records[from].sequenceNumber, "retries", w.retries, "error", fmt.Sprint(err))
+	}
+	return outcome{from, err}
+}
+
+// call returns the function's answer. A panic and a timeout are errors, as they are to Lambda.
+func (s *shard) call(ctx context.Context, payload []byte) (answer []byte, err error) {
+	invocation, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.poller.config.FunctionTimeout)
+	defer cancel()
+	defer context.AfterFunc(ctx, func() { time.AfterFunc(grace, cancel) })()
+	invocation = lambdacontext.NewContext(invocation, &lambdacontext.LambdaContext{
+		AwsRequestID: uuid.NewString(), InvokedFunctionArn: s.poller.functionARN(),
+	})
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("panic: %v", p)
+		}
+	}()
+	answer, err = s.poller.config.Function(invocation, payload)
+	if errors.Is(invocation.Err(), context.DeadlineExceeded) {
+		return nil, fmt.Errorf("task timed out after %s", s.poller.config.FunctionTimeout) // whatever it said too late
+	}
+	return answer, err
+}
+
+// readAnswer returns the place of the first record to deliver again. An error means all of them: Lambda takes an answer that does not
+// name a record of the batch, under this very key, for a failure of the whole batch.
+func readAnswer(answer []byte, records []*record) (from int, err error) {
+	if len(bytes.TrimSpace(answer)) == 0 {
+		return len(records), nil
+	}
+	// Maps, not structs: encoding/json takes a member's name in any case.
+	var object map[string]json.RawMessage
+	if err := json.Unmarshal(answer, &object); err != nil {
+		return 0, fmt.Errorf("reading the answer: %w", err)
+	}
+	var failures []map[string]json.RawMessage
+	if list, ok := object["batchItemFailures"]; ok {
+		if err := json.Unmarshal(list, &failures); err != nil {
+			return 0, fmt.Errorf("reading batchItemFailures: %w", err)
+		}
+	}
+	lowest := len(records)
+	for _, failure := range failures {
+		var identifier string
+		if err := json.Unmarshal(failure["itemIdentifier"], &identifier); err != nil {
+			return 0, fmt.Errorf("reading an itemIdentifier: %w", err)
+		}
+		place := slices.IndexFunc(records, func(r *record) bool { return r.sequenceNumber == identifier })
+		if place < 0 {
+			return 0, fmt.Errorf("itemIdentifier %.80q is no sequence number of the batch", identifier)
+		}
+		lowest = min(lowest, place)
+	}
+	return lowest, nil
+}
+
+func (p *Poller) functionARN() string {
+	return "arn:aws:lambda:" + p.config.Kinesis.Options().Region + ":" + account(p.streamARN) + ":function:local"
+}
+
+// account is the account in an ARN.
+func account(arn string) string {
+	if parts := strings.Split(arn, ":"); len(parts) > 4 {
+		return parts[4]
+	}
+	return ""
+}

@@ -1,0 +1,82 @@
+package poller
+
+import "time"
+
+// Conditions of an on-failure message.
+const (
+	conditionRetries = "RetryAttemptsExhausted"
+	conditionAge     = "RecordAgeExceeded"
+)
+
+// work is a batch, or what is left of one.
+type work struct {
+	records     []*record
+	retries     int // used up
+	invocations int // so far
+	last        outcome
+}
+
+// first is the part of w up to place n.
+func (w work) first(n int) work {
+	w.records = w.records[:n]
+	return w
+}
+
+// outcome of an invocation.
+type outcome struct {
+	from int   // place of the first record to deliver again; the number of records is success
+	err  error // the invocation failed, or its answer could not be read: from is 0
+}
+
+// limits is what the mapping does about failures.
+type limits struct {
+	bisect     bool
+	maxRetries *int
+	maxAge     time.Duration
+}
+
+func (c Config) limits() limits { return limits{c.BisectOnError, c.MaxRetries, c.MaxRecordAge} }
+
+// decision follows an invocation.
+type decision struct {
+	done      []*record
+	discarded work
+	left      []work // to be delivered next, in this order
+}
+
+// after decides what follows the invocation of w. The rules are those of docs.aws.amazon.com/lambda/latest/dg, with-kinesis and
+// services-kinesis-batchfailurereporting: everything from the returned number on is delivered again; with bisecting on, the batch
+// is split there, or in halves when the invocation failed; a split uses no retry. Whether progress gives the used retries back is
+// not documented; here it does not.
+func (l limits) after(w work, o outcome) decision {
+	d := decision{done: w.records[:o.from]}
+	rest := work{records: w.records[o.from:], retries: w.retries, invocations: w.invocations + 1, last: o}
+	n := len(rest.records)
+	switch {
+	case n == 0:
+		return d
+	case l.bisect && o.err == nil && o.from > 0:
+		d.left = []work{rest}
+		return d
+	case l.bisect && o.err != nil && n > 1:
+		second := rest
+		second.records = rest.records[n/2:]
+		d.left = []work{rest.first(n / 2), second}
+		return d
+	case l.maxRetries != nil && rest.retries >= *l.maxRetries:
+		d.discarded = rest
+		return d
+	}
+	rest.retries++
+	d.left = []work{rest}
+	return d
+}
+
+// expired is how many records of w are too old, from the first on: records arrive in order.
+func (l limits) expired(w work, now time.Time) int {
+	n := 0
+	for l.maxAge > 0 && n < len(w.records) && now.Sub(w.records[n].arrival) > l.maxAge {
+		n++
+	}
+	return n
+}
