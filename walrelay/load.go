@@ -11,6 +11,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"rds-outbox-demo/dbgen"
+	"rds-outbox-demo/internal/failpoint"
 	"rds-outbox-demo/outbox"
 )
 
@@ -53,10 +54,12 @@ func (r *Relay) load(ctx context.Context, control *pgx.Conn, replication *pgconn
 	if err != nil {
 		return err
 	}
+	failpoint.Hit(failpoint.RelayBeforeSlotCopy)
 	err = dbgen.New(control).SlotCopy(ctx, dbgen.SlotCopyParams{Source: temporary, Slot: r.slot})
 	if err != nil {
 		return fmt.Errorf("copying slot %s to %s: %w", temporary, r.slot, err)
 	}
+	failpoint.Hit(failpoint.RelayAfterSlotCopy)
 	r.log.Info("load complete, slot made", "hop", 4, "slot", r.slot, "rows", rows, "duration_ms", time.Since(start).Milliseconds())
 	return nil
 }

@@ -14,6 +14,8 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/kinesis"
 	"github.com/aws/aws-sdk-go-v2/service/kinesis/types"
 	"github.com/aws/smithy-go"
+
+	"rds-outbox-demo/internal/failpoint"
 )
 
 const (
@@ -80,9 +82,11 @@ func (s sender) put(ctx context.Context, batch []*pending) ([]bool, error) {
 	callCtx, cancel := context.WithTimeout(ctx, putTimeout)
 	defer cancel()
 	start := time.Now()
+	failpoint.Hit(failpoint.RelayBeforePut)
 	output, err := s.kinesis.PutRecords(callCtx, input, func(o *kinesis.Options) {
 		o.Retryer = aws.NopRetryer{} // the pipeline retries, with its own backoff
 	})
+	failpoint.Hit(failpoint.RelayAfterPut)
 	if err == nil && len(output.Records) != len(batch) {
 		err = fmt.Errorf("the answer has %d entries for %d records", len(output.Records), len(batch))
 	}

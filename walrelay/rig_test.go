@@ -22,6 +22,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"rds-outbox-demo/dbgen"
+	"rds-outbox-demo/internal/failpoint"
 	"rds-outbox-demo/internal/pgtest"
 	"rds-outbox-demo/lab/awslocal"
 	"rds-outbox-demo/lab/awslocal/awstest"
@@ -95,24 +96,25 @@ func (r *rig) start(t *testing.T) (stop func() error) {
 	return stop
 }
 
-// program is the built walrelay.
-var program = sync.OnceValues(func() (string, error) {
+// programs is a folder with the built walrelay, and walrelay-failpoints, which FAILPOINT can kill.
+var programs = sync.OnceValues(func() (string, error) {
 	dir, err := os.MkdirTemp("", "walrelay-")
 	if err != nil {
 		return "", err
 	}
-	path := filepath.Join(dir, "walrelay")
-	out, err := exec.Command("go", "build", "-o", path, "./cmd/walrelay").CombinedOutput()
-	if err != nil {
-		return "", fmt.Errorf("%w: %s", err, out)
+	for name, tags := range map[string]string{"walrelay": "", "walrelay-failpoints": "failpoints"} {
+		out, err := exec.Command("go", "build", "-tags", tags, "-o", filepath.Join(dir, name), "./cmd/walrelay").CombinedOutput()
+		if err != nil {
+			return "", fmt.Errorf("building %s: %w: %s", name, err, out)
+		}
 	}
-	return path, nil
+	return dir, nil
 })
 
 func TestMain(m *testing.M) {
 	code := m.Run()
-	if path, err := program(); err == nil {
-		_ = os.RemoveAll(filepath.Dir(path))
+	if dir, err := programs(); err == nil {
+		_ = os.RemoveAll(dir)
 	}
 	os.Exit(code)
 }
@@ -120,19 +122,39 @@ func TestMain(m *testing.M) {
 // spawn runs the program; kill ends it with SIGKILL.
 func (r *rig) spawn(t *testing.T) (kill func()) {
 	t.Helper()
-	path, err := program()
+	cmd, dead := r.command(t, "walrelay")
+	return func() {
+		_ = cmd.Process.Kill()
+		<-dead
+	}
+}
+
+// spawnWithFailpoint runs the program that dies at the given hit of the point; dead is closed when it has.
+func (r *rig) spawnWithFailpoint(t *testing.T, point failpoint.Point, hit int) (dead <-chan struct{}) {
+	t.Helper()
+	_, dead = r.command(t, "walrelay-failpoints", fmt.Sprintf("FAILPOINT=%s:%d", point, hit))
+	return dead
+}
+
+func (r *rig) command(t *testing.T, name string, env ...string) (*exec.Cmd, <-chan struct{}) {
+	t.Helper()
+	dir, err := programs()
 	require.NoError(t, err)
-	cmd := exec.Command(path)
-	cmd.Env = append(os.Environ(), "DATABASE_URL="+r.db.URL, "STREAM_NAME="+stream, "SLOT_NAME="+r.slot, "AWS_REGION=us-east-1",
+	cmd := exec.Command(filepath.Join(dir, name))
+	cmd.Env = append(env, "DATABASE_URL="+r.db.URL, "STREAM_NAME="+stream, "SLOT_NAME="+r.slot, "AWS_REGION=us-east-1",
 		"AWS_ACCESS_KEY_ID=local", "AWS_SECRET_ACCESS_KEY=local", "AWS_ENDPOINT_URL_KINESIS="+r.url)
 	cmd.Stdout, cmd.Stderr = r, r
 	require.NoError(t, cmd.Start())
-	kill = sync.OnceFunc(func() {
-		_ = cmd.Process.Kill()
+	dead := make(chan struct{})
+	go func() {
+		defer close(dead)
 		_ = cmd.Wait()
+	}()
+	t.Cleanup(func() {
+		_ = cmd.Process.Kill()
+		<-dead
 	})
-	t.Cleanup(kill)
-	return kill
+	return cmd, dead
 }
 
 // append writes one event per (aggregate, version) pair, aggregates × versions, all in one transaction.

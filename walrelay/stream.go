@@ -11,6 +11,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgproto3"
 
+	"rds-outbox-demo/internal/failpoint"
 	"rds-outbox-demo/outbox"
 )
 
@@ -201,6 +202,7 @@ func (w *wal) statusIfDue() error {
 // status tells the server how far everything is on the stream: from there it streams again, and before it WAL may go.
 func (w *wal) status() error {
 	lsn := w.pipeline.position()
+	failpoint.Hit(failpoint.RelayBeforeConfirm)
 	// All three are set: SendStandbyStatusUpdate would fill a zero in from the first.
 	err := pglogrepl.SendStandbyStatusUpdate(context.Background(), w.conn, pglogrepl.StandbyStatusUpdate{
 		WALWritePosition: lsn, WALFlushPosition: lsn, WALApplyPosition: lsn,
@@ -208,6 +210,7 @@ func (w *wal) status() error {
 	if err != nil {
 		return fmt.Errorf("confirming %s: %w", lsn, err)
 	}
+	failpoint.Hit(failpoint.RelayAfterConfirm)
 	w.nextStatus = time.Now().Add(w.statusInterval)
 	if err := w.conn.Conn().SetReadDeadline(w.nextStatus); err != nil {
 		return fmt.Errorf("setting the read deadline: %w", err)

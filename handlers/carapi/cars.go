@@ -11,6 +11,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"rds-outbox-demo/dbgen"
+	"rds-outbox-demo/internal/failpoint"
 	"rds-outbox-demo/outbox"
 )
 
@@ -48,9 +49,11 @@ func (a *api) createCar(r *http.Request) (answer, error) {
 		return answer{}, fmt.Errorf("connecting to the database: %w", err)
 	}
 	defer conn.Release()
+	failpoint.Hit(failpoint.APIBeforeCommit)
 	if err := conn.SendBatch(r.Context(), batch).Close(); err != nil {
 		return answer{}, fmt.Errorf("writing a car and its event: %w", err)
 	}
+	failpoint.Hit(failpoint.APIAfterCommit)
 	return answer{
 		status:   http.StatusCreated,
 		location: "/cars/" + car.ID.String(),

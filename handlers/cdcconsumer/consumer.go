@@ -19,6 +19,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/eventbridge"
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
 
+	"rds-outbox-demo/internal/failpoint"
 	"rds-outbox-demo/outbox"
 )
 
@@ -107,6 +108,7 @@ func (c *Consumer) Handle(ctx context.Context, event events.KinesisEvent) (respo
 	c.publish(ctx, items, deadline.Add(-margin))
 	c.park(ctx, items, deadline.Add(-margin/4))
 	c.logBatch(ctx, items, time.Since(started))
+	failpoint.Hit(failpoint.ConsumerBeforeAnswer)
 	if lowest := lowestFailed(items); lowest != nil {
 		response.BatchItemFailures = []events.KinesisBatchItemFailure{{ItemIdentifier: lowest.record.Kinesis.SequenceNumber}}
 	}

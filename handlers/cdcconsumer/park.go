@@ -10,6 +10,8 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
 	"github.com/google/uuid"
+
+	"rds-outbox-demo/internal/failpoint"
 )
 
 const (
@@ -79,10 +81,12 @@ func (c *Consumer) parkItem(ctx context.Context, it *item) error {
 	if err != nil {
 		return fmt.Errorf("parking record %s: %w", it.record.Kinesis.SequenceNumber, err)
 	}
+	failpoint.Hit(failpoint.ConsumerBeforePark)
 	_, err = c.config.SQS.SendMessage(ctx, &sqs.SendMessageInput{
 		QueueUrl:    aws.String(c.config.FailureQueueURL),
 		MessageBody: aws.String(body),
 	})
+	failpoint.Hit(failpoint.ConsumerAfterPark)
 	if err != nil {
 		return fmt.Errorf("parking record %s: %w", it.record.Kinesis.SequenceNumber, err)
 	}

@@ -12,6 +12,8 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/eventbridge/types"
 	"github.com/aws/smithy-go"
 	smithyhttp "github.com/aws/smithy-go/transport/http"
+
+	"rds-outbox-demo/internal/failpoint"
 )
 
 // verdict on one entry. Failed comes first: an answer that nobody understood must never count as accepted.
@@ -67,7 +69,9 @@ func (c *Consumer) put(ctx context.Context, items []*item) (results []result, ca
 	}
 	ctx, cancel := context.WithTimeout(ctx, c.config.CallTimeout)
 	defer cancel()
+	failpoint.Hit(failpoint.ConsumerBeforePublish)
 	output, err := c.config.EventBridge.PutEvents(ctx, &eventbridge.PutEventsInput{Entries: entries}, oneAttempt)
+	failpoint.Hit(failpoint.ConsumerAfterPublish)
 	if err != nil {
 		whole := callError(err)
 		fill(results, whole)

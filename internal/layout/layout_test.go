@@ -29,7 +29,7 @@ var allowed = map[string][]string{
 	"sql/migrations": {},
 	"outbox":         {"dbgen"},
 	"handlers/":      {"outbox", "dbgen", "internal/"},
-	"walrelay":       {"outbox", "dbgen"},
+	"walrelay":       {"outbox", "dbgen", "internal/"},
 	"migrate":        {"sql/migrations", "internal/"},
 	"inbox":          {"outbox", "dbgen"},
 	"outboxctl":      {"outbox", "dbgen", "migrate", "internal/"},
