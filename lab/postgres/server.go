@@ -37,6 +37,8 @@ type Config struct {
 	// Durable makes commits survive a crash of the machine. Without it (throw-away servers) they survive a crash of any process
 	// only, and everything is faster.
 	Durable bool
+	// Port to listen on. 0 takes a free one; a server that is started again under its old address gets its old one.
+	Port int
 	// Settings are further PostgreSQL settings by name, such as "wal_sender_timeout": "2s". They win over ours.
 	Settings map[string]string
 
@@ -136,13 +138,16 @@ exec "$@" 3<&-`
 
 // launch starts the server once and waits until it answers. With an error it returns what the server logged; no process is left.
 func launch(ctx context.Context, cfg Config, as account, password string) (_ *Server, output string, _ error) {
-	pick := freePort
-	if cfg.pickPort != nil {
-		pick = cfg.pickPort
-	}
-	port, err := pick()
-	if err != nil {
-		return nil, "", err
+	port := cfg.Port
+	if port == 0 {
+		pick := freePort
+		if cfg.pickPort != nil {
+			pick = cfg.pickPort
+		}
+		var err error
+		if port, err = pick(); err != nil {
+			return nil, "", err
+		}
 	}
 	log, err := os.Create(logFile(cfg.Dir))
 	if err != nil {
