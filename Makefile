@@ -65,6 +65,10 @@ migrate: build ## Apply the migrations, locally or on DATABASE_URL: CMD="status"
 test: build ## Run every test on a throw-away server, or on TEST_DATABASE_URL.
 	@test -n "$(RACE)" || { echo "test: no C compiler, so without -race"; test "$$CI" != true; }
 	$(TEST_DATABASE) go test $(RACE) -shuffle=on -timeout 10m ./...
+ifneq ($(RACE),)
+	@# Tests with hundreds of thousands of rows are not built with the race detector.
+	$(TEST_DATABASE) go test -run '^TestVolume' ./walrelay
+endif
 
 .PHONY: fuzz
 fuzz: build ## Fuzz every parser for FUZZTIME= (10s) each.

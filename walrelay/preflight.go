@@ -127,3 +127,18 @@ func connectError(err error) error {
 	}
 	return fmt.Errorf("connecting to PostgreSQL: %w", err) // pgconn's text has no password
 }
+
+// isPublicationGone recognises the server's "publication ... does not exist" while it decodes.
+func isPublicationGone(err error) bool {
+	var pgErr *pgconn.PgError
+	return errors.As(err, &pgErr) && pgErr.Code == "42704" // undefined_object
+}
+
+// publicationGone explains what looks impossible: preflight has seen the publication. But the server looks it up as of the position
+// that it decodes, and there it did not exist; made anew it exists only from then on.
+func (r *Relay) publicationGone(err error) error {
+	return &SetupError{
+		fmt.Sprintf("slot %s stands where publication %s did not exist (%v)", r.slot, outbox.Publication, err),
+		fmt.Sprintf("make sure that the publication is there (make migrate) and run SELECT pg_drop_replication_slot('%s'); the next start then loads the retained rows of outbox again (duplicates, no loss)", r.slot),
+	}
+}

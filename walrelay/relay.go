@@ -104,6 +104,8 @@ func (r *Relay) Run(ctx context.Context) error {
 		case err == nil || ctx.Err() != nil:
 		case errors.As(err, &setup) || isPermanent(err):
 			return err
+		case isPublicationGone(err):
+			return r.publicationGone(err)
 		case isSlotActive(err):
 			if !standby {
 				r.log.Info("standby: another relay holds the slot", "hop", 3, "slot", r.slot)

@@ -33,7 +33,7 @@ func TestCommittedEventsArriveInOrder(t *testing.T) {
 	writers.Wait()
 	records := r.await(t, 160)
 	require.NoError(t, stop())
-	require.Len(t, records, 160, "without a fault there are no duplicates")
+	require.Equal(t, 160, len(records), "without a fault there are no duplicates")
 	r.requireWhole(t, records)
 	for _, record := range records {
 		require.Equal(t, outbox.OperationInsert, record.Operation)
@@ -52,7 +52,7 @@ func TestRowsOlderThanTheSlotAreLoaded(t *testing.T) {
 	r.append(t, "a", 30, 11, 12)
 	records := r.await(t, 360)
 	require.NoError(t, stop())
-	require.Len(t, records, 360, "no row comes by load and by insert")
+	require.Equal(t, 360, len(records), "no row comes by load and by insert")
 	r.requireWhole(t, records)
 	for _, record := range records {
 		want := outbox.OperationLoad
@@ -88,7 +88,7 @@ func TestNothingFallsBetweenLoadAndStream(t *testing.T) {
 	require.Greater(t, rows, 1000, "nothing was written during the load")
 	records := r.await(t, rows)
 	require.NoError(t, stop())
-	require.Len(t, records, rows)
+	require.Equal(t, rows, len(records))
 	r.requireWhole(t, records)
 }
 
@@ -121,7 +121,7 @@ func TestRolledBackEventsNeverArrive(t *testing.T) {
 	r.append(t, "end", 1, 1, 1)
 	records := r.await(t, 3)
 	require.NoError(t, stop())
-	require.Len(t, records, 3)
+	require.Equal(t, 3, len(records))
 	r.requireWhole(t, records)
 }
 
@@ -136,7 +136,7 @@ func TestACleanStopSendsNothingTwice(t *testing.T) {
 		require.NoError(t, stop())
 	}
 	records := r.arrived(t)
-	require.Len(t, records, 60)
+	require.Equal(t, 60, len(records))
 	r.requireWhole(t, records)
 }
 

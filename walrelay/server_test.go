@@ -1,7 +1,12 @@
 package walrelay_test
 
 import (
+	"context"
+	"fmt"
 	"os"
+	"sync"
+	"sync/atomic"
+	"syscall"
 	"testing"
 
 	"github.com/aws/aws-sdk-go-v2/service/kinesis"
@@ -14,11 +19,13 @@ import (
 	"rds-outbox-demo/lab/awslocal/awstest"
 	"rds-outbox-demo/lab/postgres"
 	"rds-outbox-demo/migrate"
+	"rds-outbox-demo/outbox"
 	"rds-outbox-demo/walrelay"
 )
 
-// newServerRig is a rig on a PostgreSQL server of its own, for what concerns the whole server.
-func newServerRig(t *testing.T, settings map[string]string) (*rig, *postgres.Server) {
+// newServerRig is a rig on a PostgreSQL server of its own, for what concerns the whole server. crash ends the server with a signal to
+// the postmaster, SIGKILL or SIGQUIT (immediate shutdown), and starts it again at the same address.
+func newServerRig(t *testing.T, settings map[string]string) (_ *rig, crash func(syscall.Signal)) {
 	t.Helper()
 	binaries, err := postgres.FindBinaries("..")
 	if err != nil {
@@ -27,21 +34,29 @@ func newServerRig(t *testing.T, settings map[string]string) (*rig, *postgres.Ser
 		}
 		t.Skip(err)
 	}
-	server, err := postgres.Start(t.Context(), postgres.Config{Dir: t.TempDir(), Binaries: binaries, Settings: settings})
+	config := postgres.Config{Dir: t.TempDir(), Binaries: binaries, Settings: settings}
+	server, err := postgres.Start(t.Context(), config)
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = server.Kill() })
 	database, err := pgx.ParseConfig(server.URL())
 	require.NoError(t, err)
+	config.Port = int(database.Port)
+	crash = func(how syscall.Signal) {
+		require.NoError(t, syscall.Kill(server.PID(), how))
+		<-server.Done()
+		server, err = postgres.Start(t.Context(), config)
+		require.NoError(t, err)
+	}
 	_, err = migrate.Up(t.Context(), database, migrate.Options{})
 	require.NoError(t, err)
 	pool, err := pgxpool.New(t.Context(), server.URL())
 	require.NoError(t, err)
 	t.Cleanup(pool.Close)
 	r := &rig{db: &pgtest.DB{URL: server.URL(), Pool: pool}, slot: "relay"}
-	aws, config := awstest.Start(t, awslocal.Config{Streams: []awslocal.Stream{{Name: stream, Shards: 2}}})
-	r.aws, r.kinesis, r.url = aws, kinesis.NewFromConfig(config), *config.BaseEndpoint
+	aws, sdk := awstest.Start(t, awslocal.Config{Streams: []awslocal.Stream{{Name: stream, Shards: 2}}})
+	r.aws, r.kinesis, r.url = aws, kinesis.NewFromConfig(sdk), *sdk.BaseEndpoint
 	r.logWhenFailed(t)
-	return r, server
+	return r, crash
 }
 
 func TestWALLevelNotLogical(t *testing.T) {
@@ -86,4 +101,56 @@ func TestSlotLost(t *testing.T) {
 	r.exec(t, remedy)
 	r.start(t)
 	r.requireWhole(t, r.await(t, 30))
+}
+
+// Clients write, the server crashes under them, twice, and comes back. What a client was told is committed, and more may be; the
+// relay finds its way back by itself and all of it arrives in order.
+func TestServerCrashesUnderLoad(t *testing.T) {
+	t.Parallel()
+	for name, how := range map[string]syscall.Signal{"Killed": syscall.SIGKILL, "StoppedImmediately": syscall.SIGQUIT} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			r, crash := newServerRig(t, nil)
+			r.start(t)
+			r.streaming(t)
+			ctx, cancel := context.WithCancel(t.Context())
+			var writers sync.WaitGroup
+			var committed, refused atomic.Int64
+			for w := range 4 {
+				writers.Go(func() {
+					for version := 1; ctx.Err() == nil; {
+						err := outbox.Append(ctx, r.db.Pool, event(fmt.Sprint("a", w), version))
+						if err == nil {
+							version++
+							committed.Add(1)
+							continue
+						}
+						refused.Add(1)
+						// No answer means maybe: look which version is next.
+						for ctx.Err() == nil {
+							err := r.db.Pool.QueryRow(ctx, "SELECT coalesce(max(aggregate_version), 0) + 1 FROM outbox WHERE aggregate_id = $1", fmt.Sprint("a", w)).Scan(&version)
+							if err == nil {
+								break
+							}
+						}
+					}
+				})
+			}
+			for range 2 {
+				before := committed.Load()
+				r.eventually(t, "load", func() bool { return committed.Load() > before+100 })
+				crash(how)
+			}
+			before := committed.Load()
+			r.eventually(t, "load after the crashes", func() bool { return committed.Load() > before+100 })
+			cancel()
+			writers.Wait()
+			require.NotZero(t, refused.Load(), "no client noticed a crash")
+			var rows int
+			require.NoError(t, r.db.Pool.QueryRow(t.Context(), "SELECT count(*) FROM outbox").Scan(&rows))
+			require.GreaterOrEqual(t, rows, int(committed.Load()))
+			r.requireWhole(t, r.await(t, rows))
+			require.Contains(t, r.logged(), "connecting again")
+		})
+	}
 }

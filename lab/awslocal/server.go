@@ -154,11 +154,17 @@ func lockDir(dir string) (*os.File, error) {
 	if err != nil {
 		return nil, fmt.Errorf("opening the state folder's lock: %w", err)
 	}
-	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
-		_ = f.Close()
-		return nil, fmt.Errorf("locking %s: another process uses it, stop that first: %w", dir, err)
+	// The owner may be on its way out, or a process that it is just starting may hold a copy of the file until its exec.
+	for patience := time.Now().Add(2 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+		err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
+		if err == nil {
+			return f, nil
+		}
+		if !errors.Is(err, syscall.EWOULDBLOCK) || time.Now().After(patience) {
+			_ = f.Close()
+			return nil, fmt.Errorf("locking %s: another process uses it, stop that first: %w", dir, err)
+		}
 	}
-	return f, nil
 }
 
 // Faults are the switchable faults of this server.

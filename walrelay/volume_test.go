@@ -1,0 +1,59 @@
+//go:build !race
+
+// Volume: with the race detector each of these takes minutes. `make test` runs them without it.
+
+package walrelay_test
+
+import (
+	"fmt"
+	"os"
+	"regexp"
+	"strconv"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"rds-outbox-demo/lab/awslocal"
+)
+
+// The server cuts a silent client off after wal_sender_timeout. The relay must not be one while Kinesis throttles it.
+func TestVolumeBackpressureKeepsTheConnection(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	r.exec(t, "ALTER ROLE pgtest IN DATABASE "+r.database(t)+" SET wal_sender_timeout = '1s'")
+	r.start(t)
+	pid := r.streaming(t)
+	throttle := putFault(awslocal.CallError)
+	throttle.Code, throttle.Status = "ProvisionedThroughputExceededException", 400
+	active := r.aws.Faults().Add(throttle)
+	r.fill(t, "a", 500, 100) // 50,000 rows: far more than the pipeline takes
+	// Three times the timeout by the server's own clock, and nothing gets through meanwhile.
+	r.exec(t, "SELECT pg_sleep(3)")
+	require.NotZero(t, active.Struck())
+	require.Empty(t, r.arrived(t))
+	active.Off()
+	records := r.await(t, 50_000)
+	r.requireWhole(t, records)
+	require.Equal(t, pid, r.streaming(t), "the connection broke")
+}
+
+// The relay's memory does not know how large a transaction is.
+func TestVolumeATransactionOf200000Rows(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	cmd, _ := r.command(t, "walrelay")
+	r.streaming(t)
+	r.fill(t, "a", 2000, 100)
+	records := r.await(t, 200_000)
+	r.requireWhole(t, records)
+	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", cmd.Process.Pid))
+	if err != nil {
+		t.Skip("no /proc here: the relay's memory cannot be read")
+	}
+	found := regexp.MustCompile(`VmHWM:\s+(\d+) kB`).FindSubmatch(status)
+	require.NotNil(t, found)
+	peak, err := strconv.Atoi(string(found[1]))
+	require.NoError(t, err)
+	t.Logf("peak resident memory: %d MB", peak>>10)
+	require.Less(t, peak, 200<<10, "peak resident memory in kB") // the rows alone are 90 MB as records
+}
