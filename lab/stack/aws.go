@@ -103,6 +103,7 @@ func (s *Stack) startListener(c Config) (string, error) {
 	if err != nil {
 		return "", err
 	}
+	s.AWS = server
 	s.onClose(func(context.Context) error { return server.Close() })
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

@@ -20,6 +20,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"rds-outbox-demo/handlers/carapi"
+	"rds-outbox-demo/lab/awslocal"
 	"rds-outbox-demo/lab/postgres"
 )
 
@@ -46,9 +47,12 @@ type Stack struct {
 	APIURL      string
 	DatabaseURL string
 	Relay       *Relay
+	// AWS is the local listener, where faults can be switched on; nil when every service is the user's own.
+	AWS *awslocal.Server
 
-	failed chan error
-	close  []func(context.Context) error // in the order of starting
+	clients clients
+	failed  chan error
+	close   []func(context.Context) error // in the order of starting
 }
 
 // Start brings everything up in the order of dependence and returns once the API answers. With an error nothing is left running.
@@ -87,6 +91,7 @@ func Start(ctx context.Context, c Config) (_ *Stack, err error) {
 	}
 	c.Progress("relay")
 	s.Relay = newRelay(c, clients, s.DatabaseURL)
+	s.clients = clients
 	s.onClose(func(ctx context.Context) error { s.Relay.Stop(ctx); return nil })
 	if err := s.Relay.Start(); err != nil {
 		return nil, err

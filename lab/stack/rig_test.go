@@ -1,0 +1,181 @@
+package stack
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/stretchr/testify/require"
+
+	"rds-outbox-demo/lab/postgres"
+)
+
+// relayProgram is the built walrelay.
+var relayProgram = sync.OnceValues(func() (string, error) {
+	dir, err := os.MkdirTemp("", "stack-")
+	if err != nil {
+		return "", err
+	}
+	path := filepath.Join(dir, "walrelay")
+	if out, err := exec.Command("go", "build", "-o", path, "../../walrelay/cmd/walrelay").CombinedOutput(); err != nil {
+		return "", fmt.Errorf("%w: %s", err, out)
+	}
+	return path, nil
+})
+
+func TestMain(m *testing.M) {
+	code := m.Run()
+	if path, err := relayProgram(); err == nil {
+		_ = os.RemoveAll(filepath.Dir(path))
+	}
+	os.Exit(code)
+}
+
+// rig is a whole path and what arrived at its end.
+type rig struct {
+	*Stack
+	pool *pgxpool.Pool
+	mu   sync.Mutex
+	got  []Arrival
+	log  bytes.Buffer
+}
+
+func newRig(t *testing.T) *rig {
+	t.Helper()
+	if _, err := postgres.FindBinaries("../.."); err != nil {
+		if os.Getenv("CI") == "true" {
+			t.Fatal(err)
+		}
+		t.Skip(err)
+	}
+	relay, err := relayProgram()
+	require.NoError(t, err)
+	r := &rig{}
+	r.Stack, err = Start(t.Context(), Config{
+		Dir: t.TempDir(), Root: "../..", Relay: relay, Listen: "127.0.0.1:0", Progress: func(string) {},
+		Log: slog.New(slog.NewTextHandler(r, nil)),
+		OnEvent: func(a Arrival) {
+			r.mu.Lock()
+			defer r.mu.Unlock()
+			r.got = append(r.got, a)
+		},
+	})
+	require.NoError(t, err)
+	t.Cleanup(func() {
+		require.NoError(t, r.Close())
+		if t.Failed() {
+			t.Logf("log:\n%s", r.logged())
+		}
+	})
+	r.pool, err = pgxpool.New(t.Context(), r.DatabaseURL)
+	require.NoError(t, err)
+	t.Cleanup(r.pool.Close)
+	return r
+}
+
+// Write makes the rig the stack's log.
+func (r *rig) Write(p []byte) (int, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.log.Write(p)
+}
+
+func (r *rig) logged() string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.log.String()
+}
+
+func (r *rig) arrivals() []Arrival {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.got[:len(r.got):len(r.got)]
+}
+
+// byID returns every arrival of each event.
+func (r *rig) byID() map[string][]Arrival {
+	all := map[string][]Arrival{}
+	for _, a := range r.arrivals() {
+		all[a.EventID.String()] = append(all[a.EventID.String()], a)
+	}
+	return all
+}
+
+// post creates a car and returns its id.
+func (r *rig) post(t *testing.T) string {
+	t.Helper()
+	response, err := http.Post(r.APIURL+"/cars", "application/json", strings.NewReader(`{"make":"Toyota","model":"Camry","year":2023}`))
+	require.NoError(t, err)
+	defer response.Body.Close()
+	require.Equal(t, http.StatusCreated, response.StatusCode)
+	_, _ = io.Copy(io.Discard, response.Body)
+	return strings.TrimPrefix(response.Header.Get("Location"), "/cars/")
+}
+
+func (r *rig) patch(t *testing.T, id string) {
+	t.Helper()
+	request, err := http.NewRequestWithContext(t.Context(), http.MethodPatch, r.APIURL+"/cars/"+id, strings.NewReader(`{"color":"Red"}`))
+	require.NoError(t, err)
+	response, err := http.DefaultClient.Do(request)
+	require.NoError(t, err)
+	defer response.Body.Close()
+	require.Equal(t, http.StatusOK, response.StatusCode)
+	_, _ = io.Copy(io.Discard, response.Body)
+}
+
+func eventually(t *testing.T, what string, condition func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(40 * time.Second); !condition(); time.Sleep(10 * time.Millisecond) {
+		require.True(t, time.Now().Before(deadline), "waited too long for: %s", what)
+	}
+}
+
+// requireWhole waits until every committed event has arrived, and checks that first arrivals of each aggregate are in version
+// order and that duplicates are identical. except are the ids of events that must not arrive.
+func (r *rig) requireWhole(t *testing.T, except ...string) {
+	t.Helper()
+	rows, err := r.pool.Query(t.Context(), "SELECT id::text, aggregate_id, aggregate_version FROM outbox WHERE id::text <> ALL ($1) ORDER BY aggregate_id, aggregate_version",
+		append([]string{}, except...))
+	require.NoError(t, err)
+	type row struct {
+		id, aggregate string
+		version       int64
+	}
+	var table []row
+	for rows.Next() {
+		var e row
+		require.NoError(t, rows.Scan(&e.id, &e.aggregate, &e.version))
+		table = append(table, e)
+	}
+	require.NoError(t, rows.Err())
+	eventually(t, fmt.Sprintf("%d events on the bus", len(table)), func() bool { return len(r.byID()) >= len(table) })
+
+	byID := r.byID()
+	require.Equal(t, len(table), len(byID))
+	first := map[string]int{}
+	for place, a := range r.arrivals() {
+		if _, seen := first[a.EventID.String()]; !seen {
+			first[a.EventID.String()] = place
+		}
+	}
+	for i, e := range table {
+		copies := byID[e.id]
+		require.NotEmpty(t, copies, "event %s of %s version %d", e.id, e.aggregate, e.version)
+		for _, duplicate := range copies[1:] {
+			require.Equal(t, copies[0].Entry, duplicate.Entry)
+		}
+		if i > 0 && table[i-1].aggregate == e.aggregate {
+			require.Less(t, first[table[i-1].id], first[e.id], "%s: version %d came before %d", e.aggregate, e.version, table[i-1].version)
+		}
+	}
+}
