@@ -74,6 +74,10 @@ endif
 fuzz: build ## Fuzz every parser for FUZZTIME= (10s) each.
 	$(TEST_DATABASE) sh scripts/fuzz.sh $(or $(FUZZTIME),10s)
 
+.PHONY: soak
+soak: build ## Longer runs, by hand: half an hour of property tests, fuzzing, repeated fault tests, a large demo.
+	$(TEST_DATABASE) sh scripts/soak.sh
+
 .PHONY: generate
 generate: $(SQLC) ## Generate dbgen from sql/.
 	$(SQLC) generate
