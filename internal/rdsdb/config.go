@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 )
 
@@ -90,28 +91,44 @@ func amazonRoots() *x509.CertPool {
 	return roots
 }
 
-// poolConfig leaves the password to BeforeConnect. roots is asked only when TLS is wanted.
-func (c Config) poolConfig(roots func() *x509.CertPool) (*pgxpool.Config, error) {
-	// Fields instead of a connection string: no value needs quoting. sslmode keeps pgx from making a TLS configuration of its own,
-	// whose default falls back to no TLS.
-	config, err := pgxpool.ParseConfig("sslmode=disable sslnegotiation=postgres")
+// connConfig has no password yet and no limits on statements. roots is asked only when TLS is wanted.
+func (c Config) connConfig(roots func() *x509.CertPool) (*pgx.ConnConfig, error) {
+	if err := c.validate(); err != nil {
+		return nil, err
+	}
+	conn, err := pgx.ParseConfig(noTLS)
 	if err != nil {
 		return nil, err
 	}
-	config.MaxConns = maxConns
-	conn := config.ConnConfig
 	conn.Host, conn.Port, conn.Database, conn.User, conn.Password = c.Host, c.Port, c.Name, c.User, ""
 	conn.Fallbacks = nil
 	conn.ConnectTimeout = connectTimeout
-	conn.RuntimeParams = map[string]string{
-		"application_name":                    c.ApplicationName,
-		"statement_timeout":                   milliseconds(statementTimeout),
-		"idle_in_transaction_session_timeout": milliseconds(idleInTransactionTimeout),
-	}
+	conn.RuntimeParams = map[string]string{"application_name": c.ApplicationName}
 	if c.SSL {
 		// With ServerName and RootCAs, crypto/tls checks what libpq calls verify-full.
 		conn.TLSConfig = &tls.Config{ServerName: c.Host, RootCAs: roots(), MinVersion: tls.VersionTLS12}
 	}
+	return conn, nil
+}
+
+// noTLS keeps pgx from making a TLS configuration of its own, whose default falls back to no TLS. Everything else is set as fields
+// instead of in a connection string: no value needs quoting.
+const noTLS = "sslmode=disable sslnegotiation=postgres"
+
+// poolConfig leaves the password to BeforeConnect.
+func (c Config) poolConfig(roots func() *x509.CertPool) (*pgxpool.Config, error) {
+	conn, err := c.connConfig(roots)
+	if err != nil {
+		return nil, err
+	}
+	conn.RuntimeParams["statement_timeout"] = milliseconds(statementTimeout)
+	conn.RuntimeParams["idle_in_transaction_session_timeout"] = milliseconds(idleInTransactionTimeout)
+	config, err := pgxpool.ParseConfig(noTLS)
+	if err != nil {
+		return nil, err
+	}
+	config.MaxConns = maxConns
+	config.ConnConfig = conn
 	return config, nil
 }
 

@@ -1,7 +1,7 @@
-// Package rdsdb is the pool of connections that a Lambda function has to PostgreSQL on Amazon RDS.
+// Package rdsdb is how a Lambda function reaches PostgreSQL on Amazon RDS: through a Pool, or by one session (ConnConfig).
 //
-// In: the DB_* settings and a Secrets Manager client. Out: connections that are encrypted and verified (unless DB_SSL is false),
-// made when they are first needed, and made again with the new password after a rotation.
+// In: the DB_* settings and a Secrets Manager client. Out: connections that are encrypted and verified (unless DB_SSL is false). Those
+// of a Pool are made when they are first needed, and made again with the new password after a rotation.
 package rdsdb
 
 import (
@@ -28,9 +28,6 @@ func New(config Config, secrets *secretsmanager.Client) (*Pool, error) {
 }
 
 func newPool(config Config, secrets *secretsmanager.Client, roots func() *x509.CertPool) (*Pool, error) {
-	if err := config.validate(); err != nil {
-		return nil, fmt.Errorf("configuring the database: %w", err)
-	}
 	poolConfig, err := config.poolConfig(roots)
 	if err != nil {
 		return nil, fmt.Errorf("configuring the database: %w", err)
@@ -46,6 +43,20 @@ func newPool(config Config, secrets *secretsmanager.Client, roots func() *x509.C
 		return nil, fmt.Errorf("configuring the database: %w", err)
 	}
 	return &Pool{pool: pool, secret: s}, nil
+}
+
+// ConnConfig is for one piece of work on few sessions, such as a migration. The password is read now. Statements have no time limit: set
+// the limits that fit the work in RuntimeParams.
+func ConnConfig(ctx context.Context, config Config, secrets *secretsmanager.Client) (*pgx.ConnConfig, error) {
+	conn, err := config.connConfig(amazonRoots)
+	if err != nil {
+		return nil, fmt.Errorf("configuring the database: %w", err)
+	}
+	conn.Password, err = (&secret{client: secrets, arn: config.SecretARN, user: config.User}).get(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return conn, nil
 }
 
 // Acquire lends a connection; give it back with Release. When the server refuses the login, the password has probably been

@@ -180,3 +180,35 @@ func TestTLS(t *testing.T) {
 		})
 	}
 }
+
+func TestConnConfig(t *testing.T) {
+	t.Parallel()
+	config, value := configOf(t, pgtest.New(t))
+	store := newSecretStore(t, value)
+
+	conn, err := ConnConfig(t.Context(), config, store.client)
+	require.NoError(t, err)
+	session, err := pgx.ConnectConfig(t.Context(), conn)
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = session.Close(context.Background()) })
+	for setting, want := range map[string]string{"application_name": "rdsdb-test", "statement_timeout": "0"} {
+		var got string
+		require.NoError(t, session.QueryRow(t.Context(), "SHOW "+setting).Scan(&got))
+		require.Equal(t, want, got, setting)
+	}
+
+	config.SSL = true
+	verified, err := ConnConfig(t.Context(), config, store.client)
+	require.NoError(t, err)
+	require.Equal(t, config.Host, verified.TLSConfig.ServerName)
+	require.True(t, verified.TLSConfig.RootCAs.Equal(amazonRoots()))
+
+	store.set("hunter2")
+	_, err = ConnConfig(t.Context(), config, store.client)
+	require.ErrorContains(t, err, "reading the database password from secret "+testARN)
+	require.NotContains(t, err.Error(), "hunter2")
+
+	config.Host = ""
+	_, err = ConnConfig(t.Context(), config, store.client)
+	require.ErrorContains(t, err, "DB_HOST (Host) is empty")
+}

@@ -1,0 +1,238 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/aws/aws-lambda-go/cfn"
+	"github.com/jackc/pgx/v5"
+	"github.com/pressly/goose/v3/lock"
+	"github.com/stretchr/testify/require"
+)
+
+// signature is what nobody may see of the presigned URL.
+const signature = "c2lnbmF0dXJl"
+
+// presigned is the place of S3 to which CloudFormation wants its answer.
+type presigned struct {
+	url     string
+	answers chan cfn.Response
+}
+
+// newPresigned takes one answer for each status: with another one than 200 it refuses, as S3 does, repeating what was signed.
+func newPresigned(t *testing.T, status int) *presigned {
+	t.Helper()
+	p := &presigned{answers: make(chan cfn.Response, 1)}
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body)
+		var response cfn.Response
+		if r.Method != http.MethodPut || r.Header.Get("Content-Type") != "" || len(body) > 4096 || json.Unmarshal(body, &response) != nil {
+			w.WriteHeader(http.StatusTeapot)
+			return
+		}
+		w.WriteHeader(status)
+		if status != http.StatusOK {
+			_, _ = fmt.Fprintf(w, "<Error><Code>SignatureDoesNotMatch</Code><SignatureProvided>%s</SignatureProvided></Error>", signature)
+		}
+		p.answers <- response
+	}))
+	t.Cleanup(server.Close)
+	p.url = server.URL + "/answer?X-Amz-Signature=" + signature
+	return p
+}
+
+func (p *presigned) request(kind cfn.RequestType) cfn.Event {
+	event := cfn.Event{
+		RequestType: kind, RequestID: "unique", ResponseURL: p.url, ResourceType: "Custom::DatabaseMigration", LogicalResourceID: "DatabaseMigration",
+		StackID:            "arn:aws:cloudformation:eu-west-1:000000000000:stack/rds-outbox-demo-dev/1",
+		ResourceProperties: map[string]any{"ServiceToken": "arn:function", "MigrationsHash": "abc"},
+	}
+	if kind != cfn.RequestCreate {
+		event.PhysicalResourceID = physicalID
+	}
+	return event
+}
+
+// ask sends one request to the program and returns what CloudFormation got.
+func (p *presigned) ask(t *testing.T, lambda *program, kind cfn.RequestType) cfn.Response {
+	t.Helper()
+	return p.askWithin(t, lambda, kind, time.Minute)
+}
+
+func (p *presigned) askWithin(t *testing.T, lambda *program, kind cfn.RequestType, timeout time.Duration) cfn.Response {
+	t.Helper()
+	answer := lambda.invoke(t, p.request(kind), timeout)
+	require.False(t, answer.failed, answer.body)
+	select {
+	case response := <-p.answers:
+		require.Equal(t, physicalID, response.PhysicalResourceID)
+		require.Equal(t, []string{"unique", "DatabaseMigration", "arn:aws:cloudformation:eu-west-1:000000000000:stack/rds-outbox-demo-dev/1"},
+			[]string{response.RequestID, response.LogicalResourceID, response.StackID})
+		return response
+	default:
+		t.Fatal("CloudFormation got no answer")
+	}
+	panic("unreachable")
+}
+
+func TestCustomResource(t *testing.T) {
+	t.Parallel()
+
+	t.Run("CreateUpdateDelete", func(t *testing.T) {
+		t.Parallel()
+		s := newStage(t)
+		lambda, cloudFormation := start(t, s.env), newPresigned(t, http.StatusOK)
+		for _, kind := range []cfn.RequestType{cfn.RequestCreate, cfn.RequestUpdate} {
+			response := cloudFormation.ask(t, lambda, kind)
+			require.Equal(t, cfn.StatusSuccess, response.Status, response.Reason)
+			require.Equal(t, map[string]any{"Version": "3"}, response.Data)
+		}
+		_, err := s.login(t, s.api, "first-api-password")
+		require.NoError(t, err)
+		response := cloudFormation.ask(t, lambda, cfn.RequestDelete)
+		require.Equal(t, cfn.StatusSuccess, response.Status, response.Reason)
+		require.Equal(t, "3", s.ask(t, "SELECT max(version_id)::text FROM goose_db_version"))
+
+		written := lambda.output()
+		require.Contains(t, written, `"msg":"custom resource","request":"Create","answer":{"version":3,"ran":["00001_cars.sql"`)
+		require.Contains(t, written, `"request":"Delete"`)
+		require.NotContains(t, written, signature)
+	})
+
+	// The rollback of an update runs the previous program: it must not mind what the failed one has already brought.
+	t.Run("RollbackLeavesANewerDatabase", func(t *testing.T) {
+		t.Parallel()
+		s := newStage(t)
+		lambda, cloudFormation := start(t, s.env), newPresigned(t, http.StatusOK)
+		require.Equal(t, cfn.StatusSuccess, cloudFormation.ask(t, lambda, cfn.RequestCreate).Status)
+		s.exec(t, "INSERT INTO goose_db_version (version_id, is_applied) VALUES (4, true)")
+		response := cloudFormation.ask(t, lambda, cfn.RequestUpdate)
+		require.Equal(t, cfn.StatusSuccess, response.Status, response.Reason)
+		require.Equal(t, map[string]any{"Version": "4"}, response.Data)
+	})
+
+	t.Run("FailedMigrationSaysWhy", func(t *testing.T) {
+		t.Parallel()
+		s := newStage(t)
+		s.exec(t, "CREATE TABLE outbox (n int)")
+		lambda, cloudFormation := start(t, s.env), newPresigned(t, http.StatusOK)
+		response := cloudFormation.ask(t, lambda, cfn.RequestCreate)
+		require.Equal(t, cfn.StatusFailed, response.Status)
+		require.Contains(t, response.Reason, `migrating up with 00002_outbox.sql`)
+		require.Contains(t, response.Reason, `relation "outbox" already exists`)
+		require.Contains(t, response.Reason, `done before it: 00001_cars.sql`)
+		require.Contains(t, lambda.output(), `relation \"outbox\" already exists`)
+	})
+
+	t.Run("NoConfigurationFailsCreateButNotDelete", func(t *testing.T) {
+		t.Parallel()
+		lambda, cloudFormation := start(t, map[string]string{"DB_PORT": "postgres", "AWS_ENDPOINT_URL": "http://127.0.0.1:1"}), newPresigned(t, http.StatusOK)
+		response := cloudFormation.ask(t, lambda, cfn.RequestCreate)
+		require.Equal(t, cfn.StatusFailed, response.Status)
+		for _, variable := range []string{"DB_PORT", "DB_SSL", "API_SECRET_ARN", "DMS_SECRET_ARN"} {
+			require.Contains(t, response.Reason, variable)
+		}
+		response = cloudFormation.ask(t, lambda, cfn.RequestDelete)
+		require.Equal(t, cfn.StatusSuccess, response.Status, response.Reason)
+	})
+
+	t.Run("DatabaseGoneFailsUpdateButNotDelete", func(t *testing.T) {
+		t.Parallel()
+		s := newStage(t)
+		s.env["DB_PORT"] = "1"
+		lambda, cloudFormation := start(t, s.env), newPresigned(t, http.StatusOK)
+		response := cloudFormation.ask(t, lambda, cfn.RequestUpdate)
+		require.Equal(t, cfn.StatusFailed, response.Status)
+		require.Contains(t, response.Reason, "connecting to database "+s.super.Database)
+		require.Equal(t, cfn.StatusSuccess, cloudFormation.ask(t, lambda, cfn.RequestDelete).Status)
+	})
+
+	t.Run("DeadlineIsAnAnswerInTime", func(t *testing.T) {
+		t.Parallel()
+		s := newStage(t)
+		lambda, cloudFormation := start(t, s.env), newPresigned(t, http.StatusOK)
+		holder, err := pgx.ConnectConfig(t.Context(), s.super)
+		require.NoError(t, err)
+		defer func() { _ = holder.Close(t.Context()) }()
+		_, err = holder.Exec(t.Context(), "SELECT pg_advisory_lock($1)", lock.DefaultLockID)
+		require.NoError(t, err)
+
+		response := cloudFormation.askWithin(t, lambda, cfn.RequestUpdate, reserve+time.Second)
+		require.Equal(t, cfn.StatusFailed, response.Status)
+		require.Contains(t, response.Reason, "not done 15s before the function's timeout")
+		require.Contains(t, response.Reason, "waiting for the migration lock")
+	})
+
+	t.Run("TimeoutTooShortIsSaid", func(t *testing.T) {
+		t.Parallel()
+		s := newStage(t)
+		lambda, cloudFormation := start(t, s.env), newPresigned(t, http.StatusOK)
+		response := cloudFormation.askWithin(t, lambda, cfn.RequestCreate, reserve-time.Second)
+		require.Equal(t, cfn.StatusFailed, response.Status)
+		require.Contains(t, response.Reason, "raise the timeout")
+	})
+
+	t.Run("LongReasonIsCut", func(t *testing.T) {
+		t.Parallel()
+		lambda, cloudFormation := start(t, map[string]string{"DB_SSL": strings.Repeat("x", 5000)}), newPresigned(t, http.StatusOK)
+		response := cloudFormation.ask(t, lambda, cfn.RequestCreate)
+		require.Equal(t, cfn.StatusFailed, response.Status)
+		require.Contains(t, response.Reason, "DB_SSL is")
+	})
+
+	t.Run("UnknownRequestFails", func(t *testing.T) {
+		t.Parallel()
+		lambda, cloudFormation := start(t, nil), newPresigned(t, http.StatusOK)
+		response := cloudFormation.ask(t, lambda, "Describe")
+		require.Equal(t, cfn.StatusFailed, response.Status)
+		require.Contains(t, response.Reason, `RequestType "Describe" is unknown`)
+	})
+
+	// Lambda runs a failed asynchronous request again, which is the second chance of a lost answer. The presigned URL stays out of it.
+	t.Run("AnswerNotTakenIsAnErrorWithoutTheURL", func(t *testing.T) {
+		t.Parallel()
+		refusing := newPresigned(t, http.StatusForbidden)
+		for name, url := range map[string]string{
+			"Refused":   refusing.url,
+			"Nobody":    "http://127.0.0.1:1/?X-Amz-Signature=" + signature,
+			"NotAnURL":  "http://127.0.0.1:1/%zz?X-Amz-Signature=" + signature,
+			"NotString": "",
+		} {
+			lambda := start(t, nil)
+			event := refusing.request(cfn.RequestDelete)
+			event.ResponseURL = url
+			var request any = event
+			if name == "NotString" {
+				request = map[string]any{"RequestType": "Delete", "ResponseURL": []string{signature}}
+			}
+			answer := lambda.invoke(t, request, time.Minute)
+			require.True(t, answer.failed, name)
+			require.NotContains(t, answer.body, signature, name)
+			require.NotContains(t, lambda.output(), signature, name)
+			if name != "NotString" {
+				require.Contains(t, answer.body, "answering CloudFormation: ", name)
+				require.Contains(t, lambda.output(), "answering CloudFormation: ", name)
+			}
+		}
+	})
+}
+
+func TestReasonFits(t *testing.T) {
+	t.Parallel()
+	require.Equal(t, "short", fit("short"))
+	for _, long := range []string{strings.Repeat("x", 5000), strings.Repeat("\x01", 5000), strings.Repeat("é\n", 5000), strings.Repeat("\xffa", 5000)} {
+		cut := fit("what failed: " + long)
+		encoded, err := json.Marshal(cut)
+		require.NoError(t, err)
+		require.LessOrEqual(t, len(encoded), maxReason)
+		require.Greater(t, len(encoded), maxReason/2)
+		require.True(t, strings.HasPrefix(cut, "what failed: "))
+		require.True(t, strings.HasSuffix(cut, " ..."))
+	}
+}

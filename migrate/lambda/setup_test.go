@@ -1,0 +1,287 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/stretchr/testify/require"
+
+	"rds-outbox-demo/internal/pgtest"
+	"rds-outbox-demo/lab/postgres"
+)
+
+// runEnv makes the test's binary the program itself: the tests start it so.
+const runEnv = "MIGRATE_LAMBDA_TEST_RUN"
+
+func TestMain(m *testing.M) {
+	if os.Getenv(runEnv) != "" {
+		main()
+	}
+	os.Exit(runTests(m))
+}
+
+// runTests gives the tests a server of their own, which checks passwords and whose owner of everything, master, is no superuser.
+func runTests(m *testing.M) int {
+	fail := func(err error) int {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	binaries, err := postgres.FindBinaries("../..")
+	if err != nil {
+		code := fail(err)
+		if os.Getenv("CI") != "true" {
+			code = 0 // skipped: npm has not run
+		}
+		return code
+	}
+	dir, err := os.MkdirTemp("", "migrate-lambda-")
+	if err == nil {
+		err = os.Chmod(dir, 0o755) // as root the server runs as another user
+	}
+	if err != nil {
+		return fail(err)
+	}
+	defer func() { _ = os.RemoveAll(dir) }()
+	server, err := postgres.Start(context.Background(), postgres.Config{Dir: dir, Binaries: binaries})
+	if err != nil {
+		return fail(err)
+	}
+	defer func() { _ = server.Kill() }()
+	conn, err := pgx.Connect(context.Background(), server.URL())
+	if err == nil {
+		_, err = conn.Exec(context.Background(), "CREATE ROLE master LOGIN CREATEROLE REPLICATION PASSWORD 'master'")
+		_ = conn.Close(context.Background())
+	}
+	if err != nil {
+		return fail(err)
+	}
+	_ = os.Setenv(pgtest.EnvURL, server.URL())
+	return m.Run()
+}
+
+// stage is what the function finds in a deployed stage: an empty database and three secrets.
+type stage struct {
+	super    *pgx.ConnConfig // may look at everything
+	api, dms string          // names of the users
+	secrets  *secretStore
+	env      map[string]string
+}
+
+func newStage(t *testing.T) *stage {
+	t.Helper()
+	super, err := pgx.ParseConfig(pgtest.NewEmpty(t))
+	require.NoError(t, err)
+	id := strings.ToLower(rand.Text()[:8]) // roles belong to the server
+	s := &stage{super: super, api: "api_" + id, dms: "dms_" + id}
+	s.exec(t, "ALTER DATABASE "+super.Database+" OWNER TO master")
+	t.Cleanup(func() {
+		for _, role := range []string{s.api, s.dms} {
+			if s.ask(t, "SELECT count(*)::text FROM pg_roles WHERE rolname = $1", role) == "1" {
+				s.exec(t, "DROP OWNED BY "+role)
+				s.exec(t, "DROP ROLE "+role)
+			}
+		}
+	})
+	s.secrets = newSecretStore(t, map[string]string{
+		"arn:master": `{"username":"master","password":"master"}`,
+		"arn:api":    fmt.Sprintf(`{"username":%q,"password":"first-api-password"}`, s.api),
+		"arn:dms":    fmt.Sprintf(`{"username":%q,"password":"first-dms-password","host":"db.example.com","port":5432}`, s.dms),
+	})
+	s.env = map[string]string{
+		"DB_HOST": super.Host, "DB_PORT": fmt.Sprint(super.Port), "DB_NAME": super.Database, "DB_USER": "master", "DB_SSL": "false",
+		"DB_SECRET_ARN": "arn:master", "API_SECRET_ARN": "arn:api", "DMS_SECRET_ARN": "arn:dms",
+		"AWS_ENDPOINT_URL_SECRETS_MANAGER": s.secrets.url, "AWS_REGION": "eu-west-1", "AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test",
+	}
+	return s
+}
+
+func (s *stage) exec(t *testing.T, sql string) {
+	t.Helper()
+	conn, err := pgx.ConnectConfig(context.Background(), s.super)
+	require.NoError(t, err)
+	defer func() { _ = conn.Close(context.Background()) }()
+	_, err = conn.Exec(context.Background(), sql)
+	require.NoError(t, err)
+}
+
+// ask returns one value as text.
+func (s *stage) ask(t *testing.T, sql string, args ...any) (answer string) {
+	t.Helper()
+	conn, err := pgx.ConnectConfig(context.Background(), s.super)
+	require.NoError(t, err)
+	defer func() { _ = conn.Close(context.Background()) }()
+	require.NoError(t, conn.QueryRow(context.Background(), sql, args...).Scan(&answer))
+	return answer
+}
+
+func (s *stage) login(t *testing.T, user, password string) (*pgx.Conn, error) {
+	t.Helper()
+	config := s.super.Copy()
+	config.User, config.Password = user, password
+	conn, err := pgx.ConnectConfig(t.Context(), config)
+	if err == nil {
+		t.Cleanup(func() { _ = conn.Close(context.Background()) })
+	}
+	return conn, err
+}
+
+// secretStore is Secrets Manager, reached through the real SDK.
+type secretStore struct {
+	url string
+
+	mu      sync.Mutex
+	values  map[string]string
+	refused bool // PutSecretValue fails
+}
+
+func newSecretStore(t *testing.T, values map[string]string) *secretStore {
+	t.Helper()
+	store := &secretStore{values: values}
+	server := httptest.NewServer(store)
+	t.Cleanup(server.Close)
+	store.url = server.URL
+	return store
+}
+
+func (s *secretStore) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var input struct{ SecretId, SecretString string } //nolint:revive // the service's names
+	_ = json.NewDecoder(r.Body).Decode(&input)
+	_, known := s.values[input.SecretId]
+	put := strings.HasSuffix(r.Header.Get("X-Amz-Target"), ".PutSecretValue")
+	w.Header().Set("Content-Type", "application/x-amz-json-1.1")
+	if !known || put && s.refused {
+		w.WriteHeader(http.StatusBadRequest)
+		_, _ = io.WriteString(w, `{"__type":"AccessDeniedException","Message":"not allowed"}`)
+		return
+	}
+	if put {
+		s.values[input.SecretId] = input.SecretString
+	}
+	_ = json.NewEncoder(w).Encode(map[string]string{"ARN": input.SecretId, "SecretString": s.values[input.SecretId], "VersionId": "version-2"})
+}
+
+func (s *secretStore) get(t *testing.T, arn string) (members map[string]any) {
+	t.Helper()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	require.NoError(t, json.Unmarshal([]byte(s.values[arn]), &members))
+	return members
+}
+
+func (s *secretStore) set(arn, value string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.values[arn] = value
+}
+
+// program is the whole Lambda program behind the Lambda runtime API.
+type program struct {
+	invocations chan invocation
+	answers     chan answer
+	output      func() string // all it wrote, once it has ended
+}
+
+type invocation struct {
+	event   any
+	timeout time.Duration
+}
+
+type answer struct {
+	failed bool // an error of the function
+	body   string
+}
+
+// start runs the program with an environment of nothing but env.
+func start(t *testing.T, env map[string]string) *program {
+	t.Helper()
+	p := &program{invocations: make(chan invocation), answers: make(chan answer)}
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /2018-06-01/runtime/invocation/next", func(w http.ResponseWriter, r *http.Request) {
+		select {
+		case i := <-p.invocations:
+			w.Header().Set("Lambda-Runtime-Aws-Request-Id", "request-1")
+			w.Header().Set("Lambda-Runtime-Deadline-Ms", fmt.Sprint(time.Now().Add(i.timeout).UnixMilli()))
+			_ = json.NewEncoder(w).Encode(i.event)
+		case <-r.Context().Done():
+		}
+	})
+	mux.HandleFunc("POST /2018-06-01/runtime/invocation/request-1/{result}", func(w http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body)
+		w.WriteHeader(http.StatusAccepted)
+		select {
+		case p.answers <- answer{r.PathValue("result") == "error", string(body)}:
+		case <-r.Context().Done(): // the test failed before
+		}
+	})
+	runtime := httptest.NewServer(mux)
+	t.Cleanup(runtime.Close)
+
+	self, err := os.Executable()
+	require.NoError(t, err)
+	command := exec.CommandContext(t.Context(), self)
+	command.Env = []string{runEnv + "=1", "AWS_LAMBDA_RUNTIME_API=" + strings.TrimPrefix(runtime.URL, "http://"), "GORACE=atexit_sleep_ms=0"}
+	for name, value := range env {
+		command.Env = append(command.Env, name+"="+value)
+	}
+	var output bytes.Buffer
+	command.Stdout, command.Stderr = &output, &output
+	require.NoError(t, command.Start())
+	p.output = sync.OnceValue(func() string {
+		_ = command.Process.Kill()
+		_ = command.Wait()
+		return output.String()
+	})
+	t.Cleanup(func() {
+		if written := p.output(); t.Failed() {
+			t.Log(written)
+		}
+	})
+	return p
+}
+
+// invoke sends one event, which the function has timeout for, and returns what it answered.
+func (p *program) invoke(t *testing.T, event any, timeout time.Duration) answer {
+	t.Helper()
+	p.send(t, event, timeout)
+	return p.receive(t, timeout)
+}
+
+func (p *program) send(t *testing.T, event any, timeout time.Duration) {
+	t.Helper()
+	select {
+	case p.invocations <- invocation{event, timeout}:
+	case <-time.After(timeout):
+		t.Fatal("the program does not ask for invocations")
+	}
+}
+
+func (p *program) receive(t *testing.T, timeout time.Duration) (a answer) {
+	t.Helper()
+	select {
+	case a = <-p.answers:
+	case <-time.After(timeout):
+		t.Fatal("no answer before the function's timeout")
+	}
+	return a
+}
+
+// command invokes by hand.
+func (p *program) command(t *testing.T, event string) answer {
+	t.Helper()
+	return p.invoke(t, json.RawMessage(event), time.Minute)
+}
