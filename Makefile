@@ -16,7 +16,7 @@ DATABASE :=
 NODE_MODULES :=
 else
 DATABASE := bin/lab with-postgres --
-NODE_MODULES := node_modules/.package-lock.json
+NODE_MODULES := node_modules/.runtime
 endif
 ifdef TEST_DATABASE_URL
 TEST_DATABASE :=
@@ -54,15 +54,46 @@ relay-start: bin/lab ## Start it again.
 	@bin/lab relay start
 
 .PHONY: migrate
-migrate: build ## Apply the migrations, locally or on DATABASE_URL: CMD="status" or CMD="down-to 2" for others.
+ifdef STAGE
+migrate: ## Apply the migrations, locally or on DATABASE_URL: CMD="status", CMD="down-to 2". With STAGE=dev on AWS.
+	@scripts/migrate.sh $(STAGE_AND_REGION) $(or $(CMD),up)
+else
+migrate: build
 	@$(DATABASE) bin/migrate $(or $(CMD),up)
+endif
+
+.PHONY: rotate
+rotate: ## Change a login user's password: STAGE=dev LOGIN=api or LOGIN=dms.
+	@scripts/migrate.sh $(STAGE_AND_REGION) rotate $(LOGIN)
+
+##
+## Run it on AWS: STAGE= (dev), REGION= (us-east-1)
+##
+
+STAGE_AND_REGION = $(or $(STAGE),dev) $(or $(REGION),us-east-1)
+
+.PHONY: deploy dms url events remove
+deploy: node_modules/.dev ## Deploy the main stack: network, database, migrations, functions, stream, bus.
+	@scripts/deploy.sh $(STAGE_AND_REGION)
+dms: ## Deploy the DMS stack and start its task: events begin to flow.
+	@scripts/deploy-dms.sh $(STAGE_AND_REGION)
+url: ## Print the API's URL.
+	@scripts/url.sh $(STAGE_AND_REGION)
+events: ## Follow the events on the bus.
+	@scripts/events.sh $(STAGE_AND_REGION)
+remove: node_modules/.dev ## Remove both stacks, and look for what is left that costs money.
+	@scripts/remove.sh $(STAGE_AND_REGION)
+
+.PHONY: rehearse
+rehearse: node_modules/.dev build ## Rehearse deploy, migrate, an event, redeploy, DMS and remove against an emulated AWS.
+	@lab/rehearsal/run.sh
 
 ##
 ## Work on it
 ##
 
 .PHONY: test
-test: build ## Run every test on a throw-away server, or on TEST_DATABASE_URL.
+test: node_modules/.dev build ## Run every test on a throw-away server, or on TEST_DATABASE_URL.
 	@test -n "$(RACE)" || { echo "test: no C compiler, so without -race"; test "$$CI" != true; }
 	$(TEST_DATABASE) go test $(RACE) -shuffle=on -timeout 10m ./...
 ifneq ($(RACE),)
@@ -113,10 +144,17 @@ bin/migrate: $(GO_SOURCES)
 	@go build -o $@ ./migrate/cmd/migrate
 
 # PostgreSQL itself. No install scripts: the one that makes library links is replaced by our own.
-node_modules/.package-lock.json: package-lock.json
+node_modules/.runtime: package-lock.json
 	@echo "installing PostgreSQL (npm)"
 	@npm ci --ignore-scripts --omit=dev --no-audit --no-fund --loglevel=error
 	@touch $@
+
+# And osls, which deploys, and the emulators that judge our listener's answers.
+node_modules/.dev: package-lock.json
+	@echo "installing PostgreSQL, osls and the test judges (npm)"
+	@# Not `npm ci` where PostgreSQL is installed already: it would delete the binaries under a running `make dev`.
+	@npm $$(test -e node_modules/.runtime && echo install || echo ci) --ignore-scripts --no-audit --no-fund --loglevel=error
+	@touch node_modules/.runtime $@
 
 $(SQLC):
 	@echo "building sqlc $(SQLC_VERSION) (a minute or two, once)"

@@ -105,8 +105,8 @@ func (e *eventEntry) bytes() int {
 // entries is complete answers 200 with failed entries. An entry for a bus that does not exist is answered with an EventId and goes
 // nowhere (aws-cli#9186). Unconfirmed: the codes for a long DetailType, too deep a Detail and integers beyond int64.
 func (e *events) putEvents(c *call, in *putEventsInput) (any, error) {
-	if violations := in.violations(); len(violations) > 0 {
-		return nil, clientError("ValidationException", invalid(violations...))
+	if err := validated(in.violations()); err != nil {
+		return nil, err
 	}
 	bytes := 0
 	for i := range in.Entries {

@@ -8,7 +8,6 @@ import (
 	"math/big"
 	"os"
 	"path/filepath"
-	"regexp"
 	"strings"
 	"sync"
 	"time"
@@ -35,8 +34,6 @@ type shard struct {
 	log      *shardLog
 	limits   *shardLimits // nil: none
 }
-
-var streamName = regexp.MustCompile(`^[a-zA-Z0-9_.-]{1,128}$`)
 
 // streamFile is the stream's entry in its folder.
 type streamFile struct {
@@ -66,7 +63,7 @@ func openKinesis(conf Config) (*kinesis, error) {
 		}
 	}
 	for i, s := range conf.Streams {
-		if !streamName.MatchString(s.Name) || s.Shards < 1 || s.Shards > 500 {
+		if len(checkName("Name", s.Name)) > 0 || s.Shards < 1 || s.Shards > 500 {
 			return k, fmt.Errorf("awslocal: Config.Streams[%d] %+v: Name is 1 to 128 of a-z A-Z 0-9 _ . -, Shards 1 to 500", i, s)
 		}
 		if have, ok := k.streams[s.Name]; !ok {

@@ -13,24 +13,25 @@ import (
 const (
 	maxGetRecords = 10_000
 	maxGetBytes   = 10 << 20 // keys and data
+	maxIterator   = 512      // characters
 )
 
 type getShardIteratorInput struct {
 	streamRef
 	ShardId                string
 	ShardIteratorType      string
-	StartingSequenceNumber string
+	StartingSequenceNumber *string
 	Timestamp              *epochTime
 }
 
 func (k *kinesis) getShardIterator(_ *call, in *getShardIteratorInput) (any, error) {
-	s, err := k.find(in.streamRef)
+	s, err := k.find(in.streamRef, in.violations()...)
 	if err != nil {
 		return nil, err
 	}
-	sh := s.shard(in.ShardId)
-	if sh == nil {
-		return nil, clientError("ResourceNotFoundException", "Shard "+in.ShardId+" in stream "+s.name+" under account "+Account+" does not exist")
+	sh, err := s.shard(in.ShardId)
+	if err != nil {
+		return nil, err
 	}
 	next, err := k.position(s, sh, in)
 	if err != nil {
@@ -39,13 +40,32 @@ func (k *kinesis) getShardIterator(_ *call, in *getShardIteratorInput) (any, err
 	return map[string]string{"ShardIterator": s.iterator(sh, next, k.now())}, nil
 }
 
-func (s *stream) shard(id string) *shard {
-	for _, sh := range s.shards {
-		if sh.id == id {
-			return sh
-		}
+func (in *getShardIteratorInput) violations() []string {
+	all := checkName("shardId", in.ShardId)
+	switch in.ShardIteratorType {
+	case "TRIM_HORIZON", "LATEST", "AT_SEQUENCE_NUMBER", "AFTER_SEQUENCE_NUMBER", "AT_TIMESTAMP":
+	default:
+		all = append(all, violation("shardIteratorType",
+			"Member must satisfy enum value set: [AFTER_SEQUENCE_NUMBER, LATEST, AT_TIMESTAMP, AT_SEQUENCE_NUMBER, TRIM_HORIZON]"))
 	}
-	return nil
+	return append(all, sequencePattern.checkOptional("startingSequenceNumber", in.StartingSequenceNumber)...)
+}
+
+// shard looks only at the number behind the hyphen, as the service does: shardId-1 is shardId-000000000001 (kinesalite's
+// test/getShardIterator.js, which also runs against the service).
+func (s *stream) shard(id string) (*shard, error) {
+	_, digits, ok := strings.Cut(id, "-")
+	if !ok {
+		digits = id
+	}
+	number, err := strconv.ParseUint(digits, 10, 31)
+	if err != nil {
+		return nil, clientError("ResourceNotFoundException", "Could not find shard "+id+" in stream "+s.name+" under account "+Account+".")
+	}
+	if number >= uint64(len(s.shards)) {
+		return nil, clientError("ResourceNotFoundException", fmt.Sprintf("Shard shardId-%012d in stream %s under account %s does not exist", number, s.name, Account))
+	}
+	return s.shards[number], nil
 }
 
 func (s *stream) iterator(sh *shard, next uint64, now int64) string {
@@ -53,16 +73,10 @@ func (s *stream) iterator(sh *shard, next uint64, now int64) string {
 }
 
 func (k *kinesis) position(s *stream, sh *shard, in *getShardIteratorInput) (uint64, error) {
-	switch in.ShardIteratorType {
-	case "TRIM_HORIZON", "LATEST", "AT_SEQUENCE_NUMBER", "AFTER_SEQUENCE_NUMBER", "AT_TIMESTAMP":
-	default:
-		return 0, clientError("ValidationException", invalid(violation("shardIteratorType",
-			"Member must satisfy enum value set: [AFTER_SEQUENCE_NUMBER, LATEST, AT_TIMESTAMP, AT_SEQUENCE_NUMBER, TRIM_HORIZON]")))
-	}
 	bySequence := strings.HasSuffix(in.ShardIteratorType, "SEQUENCE_NUMBER")
-	if bySequence != (in.StartingSequenceNumber != "") {
+	if bySequence != (in.StartingSequenceNumber != nil) {
 		also := "and no StartingSequenceNumber."
-		if in.StartingSequenceNumber != "" {
+		if in.StartingSequenceNumber != nil {
 			also = "and also a StartingSequenceNumber."
 		}
 		return 0, clientError("InvalidArgumentException", "Must either specify (1) AT_SEQUENCE_NUMBER or AFTER_SEQUENCE_NUMBER and "+
@@ -76,7 +90,7 @@ func (k *kinesis) position(s *stream, sh *shard, in *getShardIteratorInput) (uin
 	case "AT_TIMESTAMP":
 		return k.positionAt(sh, in.Timestamp)
 	}
-	seq, err := s.checkSequence(sh, in.StartingSequenceNumber)
+	seq, err := s.checkSequence(sh, *in.StartingSequenceNumber)
 	if err != nil {
 		return 0, err
 	}
@@ -127,10 +141,11 @@ func (k *kinesis) getRecords(_ *call, in *getRecordsInput) (any, error) {
 	if in.Limit != nil {
 		limit = *in.Limit
 	}
-	if limit < 1 {
-		return nil, clientError("ValidationException", invalid(violation("limit", "Member must have value greater than or equal to 1")))
-	} else if limit > maxGetRecords {
+	if limit > maxGetRecords { // the API reference says so; its model says ValidationException
 		return nil, clientError("InvalidArgumentException", fmt.Sprintf("Limit must be at most %d.", maxGetRecords))
+	}
+	if err := validated(append(checkLimit("limit", in.Limit), checkLength("shardIterator", in.ShardIterator, maxIterator)...)); err != nil {
+		return nil, err
 	}
 	it, err := parseIterator(in.ShardIterator)
 	if err != nil {
@@ -209,7 +224,9 @@ func (o *getRecordsOutput) appendRecord(dst []byte, rec stored) []byte {
 	dst = append(dst, `,"PartitionKey":`...)
 	key, _ := json.Marshal(string(rec.key)) // a string always marshals
 	dst = append(dst, key...)
-	dst = append(dst, `,"EncryptionType":"NONE","Data":"`...)
+	// No EncryptionType: the service leaves it out where nothing is encrypted (LocalStack recorded that on 2022-08-25,
+	// tests/aws/services/kinesis/test_kinesis.snapshot.json).
+	dst = append(dst, `,"Data":"`...)
 	dst = base64.StdEncoding.AppendEncode(dst, rec.data)
 	return append(dst, `"}`...)
 }

@@ -6,7 +6,6 @@ import (
 	"math/big"
 	"net/http"
 	"sort"
-	"unicode/utf8"
 )
 
 const (
@@ -18,13 +17,15 @@ const (
 
 type putRecord struct {
 	PartitionKey    string
-	ExplicitHashKey string
+	ExplicitHashKey *string
 	Data            []byte
 }
 
+// SequenceNumberForOrdering has nothing to do here: the sequence numbers of a shard always grow.
 type putRecordInput struct {
 	streamRef
 	putRecord
+	SequenceNumberForOrdering *string
 }
 
 func (in *putRecordInput) matches(text string) bool { return in.PartitionKey == text }
@@ -58,11 +59,7 @@ type putRecordsOutput struct {
 }
 
 func (r *putRecord) violations(prefix string) (all []string) {
-	if r.PartitionKey == "" {
-		all = append(all, violation(prefix+"partitionKey", atLeastOne))
-	} else if utf8.RuneCountInString(r.PartitionKey) > maxPartitionKey {
-		all = append(all, violation(prefix+"partitionKey", atMost(maxPartitionKey)))
-	}
+	all = append(checkLength(prefix+"partitionKey", r.PartitionKey, maxPartitionKey), hashKeyPattern.checkOptional(prefix+"explicitHashKey", r.ExplicitHashKey)...)
 	if r.Data == nil {
 		all = append(all, nullAt(prefix+"data"))
 	} else if len(r.PartitionKey)+len(r.Data) > maxRecordBytes {
@@ -83,16 +80,13 @@ func (k *kinesis) putRecords(c *call, in *putRecordsInput) (any, error) {
 		violations = append(violations, in.Records[i].violations(fmt.Sprintf("records.%d.member.", i+1))...)
 		bytes += len(in.Records[i].PartitionKey) + len(in.Records[i].Data)
 	}
-	if len(violations) > 0 {
-		return nil, clientError("ValidationException", invalid(violations...))
+	s, err := k.find(in.streamRef, violations...)
+	if err != nil {
+		return nil, err
 	}
 	if bytes > maxPutBytes {
 		// The wording is known for the limit of 5 MB that AWS had (amazon-kinesis-streams-for-fluent-bit#21).
 		return nil, clientError("InvalidArgumentException", "Records size exceeds 10 MB limit")
-	}
-	s, err := k.find(in.streamRef)
-	if err != nil {
-		return nil, err
 	}
 	results, err := k.put(c, s, in.Records)
 	if err != nil {
@@ -108,10 +102,8 @@ func (k *kinesis) putRecords(c *call, in *putRecordsInput) (any, error) {
 }
 
 func (k *kinesis) putRecord(c *call, in *putRecordInput) (any, error) {
-	if violations := in.violations(""); len(violations) > 0 {
-		return nil, clientError("ValidationException", invalid(violations...))
-	}
-	s, err := k.find(in.streamRef)
+	violations := append(sequencePattern.checkOptional("sequenceNumberForOrdering", in.SequenceNumberForOrdering), in.violations("")...)
+	s, err := k.find(in.streamRef, violations...)
 	if err != nil {
 		return nil, err
 	}
@@ -167,7 +159,7 @@ func (k *kinesis) put(c *call, s *stream, records []putRecord) ([]putResult, err
 		}
 		for i, place := range g.places {
 			if err != nil {
-				results[place] = putResult{ErrorCode: "InternalFailure", ErrorMessage: "Internal service failure."}
+				results[place] = putResult{ErrorCode: "InternalFailure", ErrorMessage: "Internal Service Failure"}
 				continue
 			}
 			seq := s.sequence(sh, first+uint64(i), arrival/1000)
@@ -186,12 +178,12 @@ func (s *stream) throttled(sh *shard) *apiError {
 // route finds the shard whose range holds the record's hash key.
 func (s *stream) route(r *putRecord) (*shard, error) {
 	var hash big.Int
-	if r.ExplicitHashKey == "" {
+	if r.ExplicitHashKey == nil {
 		sum := md5.Sum([]byte(r.PartitionKey))
 		hash.SetBytes(sum[:])
-	} else if _, ok := hash.SetString(r.ExplicitHashKey, 10); !ok || hash.Sign() < 0 || hash.BitLen() > 128 {
+	} else if _, ok := hash.SetString(*r.ExplicitHashKey, 10); !ok || hash.BitLen() > 128 {
 		return nil, clientError("InvalidArgumentException", "Invalid ExplicitHashKey. ExplicitHashKey must be in the range: [0, 2^128-1]. "+
-			"Specified value was "+r.ExplicitHashKey)
+			"Specified value was "+*r.ExplicitHashKey)
 	}
 	return s.shards[sort.Search(len(s.shards), func(i int) bool { return s.shards[i].to.Cmp(&hash) >= 0 })], nil
 }

@@ -2,7 +2,6 @@ package awslocal_test
 
 import (
 	"bytes"
-	"strings"
 	"testing"
 	"time"
 
@@ -25,44 +24,6 @@ func entries(n int, e types.PutRecordsRequestEntry) (all []types.PutRecordsReque
 	return all
 }
 
-func TestPutRecordsLimits(t *testing.T) {
-	t.Parallel()
-	_, conf := start(t, awslocal.Config{Streams: oneShard("s")})
-	c := client(t, conf)
-	const mib = 1 << 20
-	for name, tc := range map[string]struct {
-		records       []types.PutRecordsRequestEntry
-		code, message string // empty: accepted
-	}{
-		"TakesEmptyData":           {records: entries(1, entry("k", 0))},
-		"TakesWholeMiBWithKey":     {records: entries(1, entry("k", mib-1))},
-		"TakesLongKeyInCharacters": {records: entries(1, entry(strings.Repeat("é", 256), 1))},
-		"Takes500Records":          {records: entries(500, entry("k", 1))},
-		"RefusesNoRecords":         {[]types.PutRecordsRequestEntry{}, "ValidationException", "Value at 'records' failed"},
-		"Refuses501Records":        {entries(501, entry("k", 1)), "ValidationException", "Member must have length less than or equal to 500"},
-		"RefusesEmptyKey":          {entries(1, entry("", 1)), "ValidationException", "'records.1.member.partitionKey'"},
-		"RefusesKeyOf257":          {entries(1, entry(strings.Repeat("k", 257), 1)), "ValidationException", "less than or equal to 256"},
-		"RefusesBigRecord": {
-			append(entries(1, entry("k", 1)), entry("k", mib)), "ValidationException",
-			"1 validation error detected: Value at 'records.2.member.data' failed to satisfy constraint: Member must have length less than or equal to 1048576",
-		},
-		"RefusesMoreThanTenMiB": {append(entries(10, entry("k", mib-1)), entry("k", 0)), "InvalidArgumentException", "Records size exceeds"},
-	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			out, err := c.PutRecords(t.Context(), &sdk.PutRecordsInput{StreamName: aws.String("s"), Records: tc.records})
-			if tc.code == "" {
-				require.NoError(t, err)
-				require.Zero(t, *out.FailedRecordCount)
-				require.Len(t, out.Records, len(tc.records))
-				return
-			}
-			require.Equal(t, tc.code, code(t, err))
-			require.Contains(t, message(t, err), tc.message)
-		})
-	}
-}
-
 func TestPutRecord(t *testing.T) {
 	t.Parallel()
 	_, conf := start(t, awslocal.Config{Streams: oneShard("s")})
@@ -77,48 +38,6 @@ func TestPutRecord(t *testing.T) {
 	require.Equal(t, "Stream absent under account 000000000000 not found.", message(t, err))
 	_, err = c.PutRecord(t.Context(), &sdk.PutRecordInput{StreamName: aws.String("s"), PartitionKey: aws.String(""), Data: []byte("one")})
 	require.Equal(t, "ValidationException", code(t, err))
-}
-
-// The shard must be the one that AWS takes, else a replay on AWS spreads keys differently from the laptop's.
-func TestPutRecordsRouting(t *testing.T) {
-	t.Parallel()
-	_, conf := start(t, awslocal.Config{Streams: []awslocal.Stream{{Name: "s", Shards: 3}}})
-	c := client(t, conf)
-	put := func(e types.PutRecordsRequestEntry) (string, error) {
-		out, err := c.PutRecords(t.Context(), &sdk.PutRecordsInput{
-			StreamARN: aws.String("arn:aws:kinesis:us-east-1:000000000000:stream/s"), Records: []types.PutRecordsRequestEntry{e},
-		})
-		if err != nil {
-			return "", err
-		}
-		return *out.Records[0].ShardId, nil
-	}
-	for key, shard := range map[string]string{
-		"a": shard0,                 // MD5 0cc1...
-		"c": shard0,                 // MD5 4a8a...
-		"d": "shardId-000000000001", // MD5 8277...
-		"b": "shardId-000000000001", // MD5 92eb...
-		"e": "shardId-000000000002", // MD5 e167...
-	} {
-		got, err := put(entry(key, 1))
-		require.NoError(t, err)
-		require.Equal(t, shard, got, key)
-	}
-	const third = "113427455640312821154458202477256070485" // 2^128/3 rounded down: where shard 1 begins
-	for hash, shard := range map[string]string{
-		"0": shard0, "113427455640312821154458202477256070484": shard0, third: "shardId-000000000001",
-		"340282366920938463463374607431768211455": "shardId-000000000002",
-	} {
-		e := entry("a", 1)
-		e.ExplicitHashKey = aws.String(hash)
-		got, err := put(e)
-		require.NoError(t, err)
-		require.Equal(t, shard, got, hash)
-	}
-	e := entry("a", 1)
-	e.ExplicitHashKey = aws.String("340282366920938463463374607431768211456")
-	_, err := put(e)
-	require.Equal(t, "InvalidArgumentException", code(t, err))
 }
 
 func TestShardLimits(t *testing.T) {

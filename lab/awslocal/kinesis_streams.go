@@ -2,7 +2,6 @@ package awslocal
 
 import (
 	"encoding/base64"
-	"fmt"
 	"strings"
 )
 
@@ -24,12 +23,17 @@ func streamARN(name string) string {
 	return "arn:aws:kinesis:" + Region + ":" + Account + ":stream/" + name
 }
 
-// find returns the stream of the request. The wording of these errors is the service's as kinesalite 3.3.3 keeps it, unless
-// another source is named.
-func (k *kinesis) find(ref streamRef) (*stream, error) {
+// find returns the stream of the request, unless the name or another member violates the model. The wording of these errors is the
+// service's as kinesalite 3.3.3 keeps it, unless another source is named.
+func (k *kinesis) find(ref streamRef, violations ...string) (*stream, error) {
 	name := ref.name()
 	if name == "" {
-		return nil, clientError("ValidationException", invalid(nullAt("streamName")))
+		violations = append(violations, nullAt("streamName"))
+	} else {
+		violations = append(violations, checkName("streamName", name)...)
+	}
+	if err := validated(violations); err != nil {
+		return nil, err
 	}
 	k.mu.RLock()
 	defer k.mu.RUnlock()
@@ -40,39 +44,18 @@ func (k *kinesis) find(ref streamRef) (*stream, error) {
 	return s, nil
 }
 
-// invalid words a ValidationException. The value itself is left out, as AWS does today (amazon-kinesis-producer#680).
-func invalid(violations ...string) string {
-	plural := ""
-	if len(violations) > 1 {
-		plural = "s"
-	}
-	const shown = 10
-	return fmt.Sprintf("%d validation error%s detected: %s", len(violations), plural, strings.Join(violations[:min(shown, len(violations))], "; "))
-}
-
-func violation(member, constraint string) string {
-	return "Value at '" + member + "' failed to satisfy constraint: " + constraint
-}
-
-func nullAt(member string) string {
-	return "Value null at '" + member + "' failed to satisfy constraint: Member must not be null"
-}
-
-func atMost(n int) string { return fmt.Sprintf("Member must have length less than or equal to %d", n) }
-
-const atLeastOne = "Member must have length greater than or equal to 1"
-
 type createStreamInput struct {
 	StreamName string
 	ShardCount int
 }
 
 func (k *kinesis) createStream(_ *call, in *createStreamInput) (any, error) {
-	if !streamName.MatchString(in.StreamName) {
-		return nil, clientError("ValidationException", invalid(violation("streamName", "Member must satisfy regular expression pattern: [a-zA-Z0-9_.-]+")))
-	}
+	violations := checkName("streamName", in.StreamName)
 	if in.ShardCount < 1 {
-		return nil, clientError("ValidationException", invalid(violation("shardCount", "Member must have value greater than or equal to 1")))
+		violations = append(violations, violation("shardCount", "Member must have value greater than or equal to 1"))
+	}
+	if err := validated(violations); err != nil {
+		return nil, err
 	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -111,14 +94,17 @@ func (s *stream) sequence(sh *shard, index uint64, arrived int64) sequence {
 	return sequence{created: s.created.Unix(), shard: sh.number, index: index, arrived: arrived}
 }
 
-// after returns up to limit shards behind the one named, and whether there are more.
-func (s *stream) after(shardID string, limit int) (shards []*shard, more bool) {
+// after returns shards behind the one named, and whether there are more: up to limit, if one is asked for, and never more than most.
+func (s *stream) after(shardID string, limit *int, most int) (shards []*shard, more bool) {
+	if limit != nil {
+		most = min(most, *limit)
+	}
 	shards = s.shards
 	for len(shards) > 0 && shards[0].id <= shardID {
 		shards = shards[1:]
 	}
-	if len(shards) > limit {
-		return shards[:limit], true
+	if len(shards) > most {
+		return shards[:most], true
 	}
 	return shards, false
 }
@@ -126,7 +112,7 @@ func (s *stream) after(shardID string, limit int) (shards []*shard, more bool) {
 type describeStreamInput struct {
 	streamRef
 	ExclusiveStartShardId string
-	Limit                 int
+	Limit                 *int
 }
 
 func (k *kinesis) summary(s *stream) map[string]any {
@@ -144,15 +130,11 @@ func (k *kinesis) summary(s *stream) map[string]any {
 }
 
 func (k *kinesis) describeStream(_ *call, in *describeStreamInput) (any, error) {
-	s, err := k.find(in.streamRef)
+	s, err := k.find(in.streamRef, checkLimit("limit", in.Limit)...)
 	if err != nil {
 		return nil, err
 	}
-	limit := in.Limit
-	if limit == 0 {
-		limit = 100
-	}
-	shards, more := s.after(in.ExclusiveStartShardId, limit)
+	shards, more := s.after(in.ExclusiveStartShardId, in.Limit, 100)
 	out := k.summary(s)
 	out["Shards"], out["HasMoreShards"] = s.describe(shards), more
 	return map[string]any{"StreamDescription": out}, nil
@@ -168,12 +150,13 @@ func (k *kinesis) describeStreamSummary(_ *call, in *streamRef) (any, error) {
 	return map[string]any{"StreamDescriptionSummary": out}, nil
 }
 
-// ShardFilter is not looked at: every shard is open since the stream was made, which all filters but AFTER_SHARD_ID select.
+// Of the filters only AFTER_SHARD_ID leaves out a shard: every shard is open since the stream was made.
 type listShardsInput struct {
 	streamRef
 	NextToken             string
 	ExclusiveStartShardId string
-	MaxResults            int
+	MaxResults            *int
+	ShardFilter           struct{ Type, ShardId string }
 }
 
 type listShardsOutput struct {
@@ -183,6 +166,9 @@ type listShardsOutput struct {
 
 func (k *kinesis) listShards(_ *call, in *listShardsInput) (any, error) {
 	ref, start := in.streamRef, in.ExclusiveStartShardId
+	if in.ShardFilter.Type == "AFTER_SHARD_ID" {
+		start = max(start, in.ShardFilter.ShardId)
+	}
 	switch {
 	case in.NextToken == "" && ref.name() == "":
 		return nil, clientError("InvalidArgumentException", "Either NextToken or StreamName should be provided.")
@@ -196,15 +182,11 @@ func (k *kinesis) listShards(_ *call, in *listShardsInput) (any, error) {
 		}
 		ref, start = streamRef{StreamName: name}, shardID
 	}
-	s, err := k.find(ref)
+	s, err := k.find(ref, checkLimit("maxResults", in.MaxResults)...)
 	if err != nil {
 		return nil, err
 	}
-	limit := in.MaxResults
-	if limit == 0 {
-		limit = 1000
-	}
-	shards, more := s.after(start, limit)
+	shards, more := s.after(start, in.MaxResults, 1000)
 	out := listShardsOutput{Shards: s.describe(shards)}
 	if more {
 		out.NextToken = base64.StdEncoding.EncodeToString([]byte(s.name + "/" + shards[len(shards)-1].id))

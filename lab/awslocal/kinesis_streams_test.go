@@ -74,15 +74,3 @@ func TestShardsCoverEveryHashOnce(t *testing.T) {
 	require.Equal(t, shards[5:6], rest.StreamDescription.Shards)
 	require.True(t, *rest.StreamDescription.HasMoreShards)
 }
-
-func TestListShardsErrors(t *testing.T) {
-	t.Parallel()
-	_, conf := start(t, awslocal.Config{Streams: oneShard("s")})
-	c := client(t, conf)
-	for _, in := range []*sdk.ListShardsInput{{}, {StreamName: aws.String("s"), NextToken: aws.String("x")}, {NextToken: aws.String("x")}} {
-		_, err := c.ListShards(t.Context(), in)
-		require.ErrorAs(t, err, new(*types.InvalidArgumentException))
-	}
-	_, err := c.ListShards(t.Context(), &sdk.ListShardsInput{StreamName: aws.String("absent")})
-	require.ErrorAs(t, err, new(*types.ResourceNotFoundException))
-}

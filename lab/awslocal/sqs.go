@@ -83,13 +83,13 @@ func invalidParameter(value any, name, reason string) error {
 	return clientError("InvalidParameterValue", fmt.Sprintf("Value %v for parameter %s is invalid. Reason: %s", value, name, reason))
 }
 
-// within checks an optional number; nil gives the default.
-func within(value *int, name string, low, high, def int) (int, error) {
+// within checks an optional number; nil gives the default. The reason names both limits.
+func within(value *int, name, reason string, low, high, def int) (int, error) {
 	if value == nil {
 		return def, nil
 	}
 	if *value < low || *value > high {
-		return 0, invalidParameter(*value, name, fmt.Sprintf("Must be between %d and %d, if provided.", low, high))
+		return 0, invalidParameter(*value, name, fmt.Sprintf(reason, low, high))
 	}
 	return *value, nil
 }
@@ -162,7 +162,7 @@ func (s *sqs) sendMessage(_ *call, in *sendMessageInput) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	delay, err := within(in.DelaySeconds, "DelaySeconds", 0, maxDelay, 0)
+	delay, err := within(in.DelaySeconds, "DelaySeconds", "DelaySeconds must be >= %d and <= %d.", 0, maxDelay, 0) // amazon-sqs-dlq-replay-backoff#8
 	if err != nil {
 		return nil, err
 	}

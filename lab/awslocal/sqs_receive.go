@@ -32,9 +32,10 @@ func (s *sqs) receiveMessage(c *call, in *receiveMessageInput) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	limit, err1 := within(in.MaxNumberOfMessages, "MaxNumberOfMessages", 1, maxReceive, 1)
-	hide, err2 := within(in.VisibilityTimeout, "VisibilityTimeout", 0, maxVisibility, int(defaultVisibility.Seconds()))
-	wait, err3 := within(in.WaitTimeSeconds, "WaitTimeSeconds", 0, maxWait, 0)
+	const reason = "Must be between %d and %d, if provided." // aws-sdk-java#197 for the first; unconfirmed for the others
+	limit, err1 := within(in.MaxNumberOfMessages, "MaxNumberOfMessages", reason, 1, maxReceive, 1)
+	hide, err2 := within(in.VisibilityTimeout, "VisibilityTimeout", reason, 0, maxVisibility, int(defaultVisibility.Seconds()))
+	wait, err3 := within(in.WaitTimeSeconds, "WaitTimeSeconds", reason, 0, maxWait, 0)
 	for _, err := range []error{err1, err2, err3} {
 		if err != nil {
 			return nil, err

@@ -174,6 +174,7 @@ func TestQueueMessageAttributes(t *testing.T) {
 	}
 }
 
+// The ranges are those of the API reference: botocore 1.43.11, sqs/2012-11-05/service-2.json. The texts' sources stand in the code.
 func TestQueueErrors(t *testing.T) {
 	t.Parallel()
 	_, cfg := start(t, awslocal.Config{Queues: []string{"q"}})
@@ -197,8 +198,25 @@ func TestQueueErrors(t *testing.T) {
 	require.Equal(t, "AWS.SimpleQueueService.NonExistentQueue", code(t, err))
 	_, err = q.GetQueueUrl(t.Context(), &sdk.GetQueueUrlInput{QueueName: aws.String("absent")})
 	require.ErrorAs(t, err, new(*types.QueueDoesNotExist))
+	for _, in := range []sdk.ReceiveMessageInput{
+		{MaxNumberOfMessages: 11}, {MaxNumberOfMessages: -1}, {VisibilityTimeout: 43_201}, {VisibilityTimeout: -1}, {WaitTimeSeconds: 21}, {WaitTimeSeconds: -1},
+	} {
+		in.QueueUrl = q.url
+		_, err = q.ReceiveMessage(t.Context(), &in)
+		require.Equal(t, "InvalidParameterValue", code(t, err), in)
+	}
 	_, err = q.ReceiveMessage(t.Context(), &sdk.ReceiveMessageInput{QueueUrl: q.url, MaxNumberOfMessages: 11})
 	require.Equal(t, "Value 11 for parameter MaxNumberOfMessages is invalid. Reason: Must be between 1 and 10, if provided.", message(t, err))
+	for _, delay := range []int32{-1, 901} {
+		_, err = q.SendMessage(t.Context(), &sdk.SendMessageInput{QueueUrl: q.url, MessageBody: aws.String("x"), DelaySeconds: delay})
+		require.Equal(t, "InvalidParameterValue", code(t, err))
+		require.Equal(t, fmt.Sprintf("Value %d for parameter DelaySeconds is invalid. Reason: DelaySeconds must be >= 0 and <= 900.", delay), message(t, err))
+	}
+	_, err = q.SendMessage(t.Context(), &sdk.SendMessageInput{
+		QueueUrl: q.url, MessageBody: aws.String(strings.Repeat("x", 1<<20-10)),
+		MessageAttributes: map[string]types.MessageAttributeValue{"name": {DataType: aws.String("String"), StringValue: aws.String("x")}},
+	})
+	require.Equal(t, "InvalidParameterValue", code(t, err), "name, type and value count")
 	_, err = q.DeleteMessage(t.Context(), &sdk.DeleteMessageInput{QueueUrl: q.url, ReceiptHandle: aws.String("fake")})
 	require.ErrorAs(t, err, new(*types.ReceiptHandleIsInvalid))
 	require.Equal(t, `The input receipt handle "fake" is not a valid receipt handle.`, message(t, err))
