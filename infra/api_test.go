@@ -1,0 +1,95 @@
+package infra_test
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+// The README, the scripts and dms-setup.yaml read these.
+func TestOutputs(t *testing.T) {
+	forEachStage(t, func(t *testing.T, _ string, s *stack) {
+		for _, name := range []string{
+			"ApiEndpoint", "DatabaseEndpoint", "DatabaseSecretArn", "KinesisStreamName", "KinesisStreamArn", "EventBusName", "EventBusArn",
+			"EventBusLogGroupName", "VpcId", "DatabaseSecurityGroupId",
+			"ApiDatabaseSecretArn", "DmsDatabaseSecretArn", "FailureQueueUrl", "DiscardQueueUrl", "MigrateFunctionName", "MigrationVersion", "AlarmTopicArn",
+			"DatabaseInstanceIdentifier",
+		} {
+			require.Contains(t, s.Outputs, name)
+		}
+		require.NotContains(t, s.Rest, "Conditions", "stages are parameters")
+		for _, id := range []string{"OutboxStream", "OutboxEventBus", "Database", "DatabaseSecret"} {
+			require.Contains(t, s.Resources, id)
+		}
+	})
+}
+
+func TestFunctions(t *testing.T) {
+	forEachStage(t, func(t *testing.T, stage string, s *stack) {
+		keys := map[any]bool{}
+		for name, id := range map[string]string{
+			"createCar": "CreateCarLambdaFunction", "cdcConsumer": "CdcConsumerLambdaFunction", "migrate": "MigrateLambdaFunction",
+		} {
+			function := s.Resources[id]
+			require.Equal(t, "rds-outbox-demo-"+stage+"-"+name, function.get(t, "FunctionName"))
+			require.Equal(t, "provided.al2023", function.get(t, "Runtime"), id)
+			require.Equal(t, []any{"arm64"}, function.get(t, "Architectures"), id)
+			keys[function.get(t, "Code", "S3Key")] = true
+		}
+		require.Len(t, keys, 3, "two functions share a zip")
+		require.Less(t, s.Resources["CreateCarLambdaFunction"].number(t, "Timeout"), 29.0, "API Gateway gives up first")
+	})
+}
+
+// API Gateway has exactly the routes of handlers/carapi, all to one function.
+func TestRoutes(t *testing.T) {
+	forEachStage(t, func(t *testing.T, stage string, s *stack) {
+		paths := map[string]string{}
+		for _, id := range s.of("AWS::ApiGateway::Resource") {
+			part := s.Resources[id].get(t, "PathPart").(string)
+			if parent, ok := s.Resources[id].get(t, "ParentId").(map[string]any)["Ref"].(string); ok {
+				part = s.Resources[parent].get(t, "PathPart").(string) + "/" + part
+			}
+			paths[id] = "/" + part
+		}
+		var routes, preflights []string
+		for _, id := range s.of("AWS::ApiGateway::Method") {
+			method := s.Resources[id]
+			route := method.get(t, "HttpMethod").(string) + " " + paths[method.get(t, "ResourceId", "Ref").(string)]
+			if strings.HasPrefix(route, "OPTIONS") {
+				preflights = append(preflights, route)
+				headers := method.get(t, "Integration", "IntegrationResponses", 0, "ResponseParameters").(map[string]any)
+				require.Equal(t, "'*'", headers["method.response.header.Access-Control-Allow-Origin"])
+				require.Contains(t, headers["method.response.header.Access-Control-Allow-Headers"], "Content-Type")
+				continue
+			}
+			routes = append(routes, route)
+			require.Equal(t, "AWS_PROXY", method.get(t, "Integration", "Type"))
+		}
+		require.ElementsMatch(t, []string{"POST /cars", "GET /cars/{id}", "PATCH /cars/{id}", "GET /healthz"}, routes)
+		require.ElementsMatch(t, []string{"OPTIONS /cars", "OPTIONS /cars/{id}", "OPTIONS /healthz"}, preflights)
+	})
+}
+
+func TestGatewayMadeErrorsHaveCORS(t *testing.T) {
+	forEachStage(t, func(t *testing.T, stage string, s *stack) {
+		deployments := s.of("AWS::ApiGateway::Deployment")
+		require.Len(t, deployments, 1)
+		deployment := s.Resources[deployments[0]]
+		var kinds []any
+		for _, id := range s.of("AWS::ApiGateway::GatewayResponse") {
+			response := s.Resources[id]
+			kinds = append(kinds, response.get(t, "ResponseType"))
+			require.Equal(t, "'*'", response.get(t, "ResponseParameters", "gatewayresponse.header.Access-Control-Allow-Origin"))
+			require.Contains(t, response.get(t, "ResponseTemplates", "application/json"), `"error"`)
+			require.Contains(t, deployment.DependsOn, id, "a deployment copies what is there")
+		}
+		require.ElementsMatch(t, []any{"DEFAULT_4XX", "DEFAULT_5XX"}, kinds)
+
+		stageOf := s.Resources["ApiStage"]
+		require.Equal(t, stage, stageOf.get(t, "StageName"))
+		require.Equal(t, map[string]any{"Ref": deployments[0]}, stageOf.get(t, "DeploymentId"))
+		require.NotContains(t, deployment.Properties, "StageName", "two resources would make one stage")
+	})
+}

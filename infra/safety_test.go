@@ -1,0 +1,206 @@
+package infra_test
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+// roles is all that each function may do: action, then the resources it may do it to.
+var roles = map[string]map[string][]string{
+	"CreateCarRole": {
+		"logs:CreateLogStream": {"CreateCarLogGroup"}, "logs:PutLogEvents": {"CreateCarLogGroup"},
+		"secretsmanager:GetSecretValue": {"ApiDatabaseSecret"},
+	},
+	"CdcConsumerRole": {
+		"logs:CreateLogStream": {"CdcConsumerLogGroup"}, "logs:PutLogEvents": {"CdcConsumerLogGroup"},
+		"kinesis:DescribeStream": {"OutboxStream"}, "kinesis:DescribeStreamSummary": {"OutboxStream"}, "kinesis:GetRecords": {"OutboxStream"},
+		"kinesis:GetShardIterator": {"OutboxStream"}, "kinesis:ListShards": {"OutboxStream"}, "kinesis:ListStreams": {"OutboxStream"},
+		"events:PutEvents": {"OutboxEventBus"}, "events:DescribeEventBus": {"OutboxEventBus"},
+		"sqs:SendMessage": {"ConsumerFailures", "ConsumerDiscards"},
+	},
+	"MigrateRole": {
+		"logs:CreateLogStream": {"MigrateLogGroup"}, "logs:PutLogEvents": {"MigrateLogGroup"},
+		"secretsmanager:GetSecretValue": {"DatabaseSecret", "ApiDatabaseSecret", "DmsDatabaseSecret"},
+		"secretsmanager:PutSecretValue": {"ApiDatabaseSecret", "DmsDatabaseSecret"},
+	},
+}
+
+// managed are the only policies with a `*` that a role may have, and why.
+var managed = map[string]string{
+	"arn:${AWS::Partition}:iam::aws:policy/service-role/AWSLambdaVPCAccessExecutionRole": "ec2:DescribeNetworkInterfaces takes no narrower resource, " +
+		"and Lambda wants it of every function in a VPC",
+}
+
+func TestOneRolePerFunctionNamesSingleResources(t *testing.T) {
+	forEachStage(t, func(t *testing.T, stage string, s *stack) {
+		require.Len(t, s.of("AWS::IAM::Role"), len(roles))
+		require.Empty(t, s.of("AWS::IAM::Policy"))
+		require.Empty(t, s.of("AWS::IAM::ManagedPolicy"))
+		for id, allowed := range roles {
+			role := s.Resources[id]
+			function := s.Resources[strings.TrimSuffix(id, "Role")+"LambdaFunction"]
+			require.Equal(t, map[string]any{"Fn::Sub": "${" + id + ".Arn}"}, function.get(t, "Role"))
+			require.Equal(t, "lambda.amazonaws.com", role.get(t, "AssumeRolePolicyDocument", "Statement", 0, "Principal", "Service"))
+			found := map[string][]string{}
+			for _, statement := range role.get(t, "Policies", 0, "PolicyDocument", "Statement").([]any) {
+				statement := statement.(map[string]any)
+				require.Equal(t, "Allow", statement["Effect"])
+				for _, action := range list(statement["Action"]) {
+					for _, target := range list(statement["Resource"]) {
+						found[action.(string)] = append(found[action.(string)], logicalID(t, target))
+					}
+				}
+			}
+			require.Equal(t, allowed, found, id)
+			policies := list(role.Properties["ManagedPolicyArns"])
+			if stage == "dev" || id == "CdcConsumerRole" {
+				require.Empty(t, policies, id)
+			}
+			for _, policy := range policies {
+				require.Contains(t, managed, policy.(map[string]any)["Fn::Sub"], id)
+			}
+		}
+		for i, service := range []string{"cloudwatch.amazonaws.com", "dms.amazonaws.com"} {
+			statement := s.Resources["AlarmTopicPolicy"].get(t, "PolicyDocument", "Statement", i).(map[string]any)
+			require.Equal(t, map[string]any{"Service": service}, statement["Principal"])
+			require.Equal(t, "sns:Publish", statement["Action"])
+			require.Equal(t, "AlarmTopic", logicalID(t, statement["Resource"]))
+		}
+	})
+}
+
+// list makes one value a list of one.
+func list(value any) []any {
+	if value == nil {
+		return nil
+	}
+	if values, ok := value.([]any); ok {
+		return values
+	}
+	return []any{value}
+}
+
+// logicalID of a Ref or a GetAtt; anything else, "*" above all, is no single resource.
+func logicalID(t testing.TB, value any) string {
+	t.Helper()
+	reference, ok := value.(map[string]any)
+	require.True(t, ok, "resource %v", value)
+	if id, ok := reference["Ref"].(string); ok {
+		return id
+	}
+	attribute, ok := reference["Fn::GetAtt"].([]any)
+	require.True(t, ok, "resource %v", value)
+	require.Equal(t, "Arn", attribute[1])
+	return attribute[0].(string)
+}
+
+// deletion is what happens to everything that holds data: when the stack goes, when it is replaced.
+var deletion = map[string]map[string][2]string{
+	"dev": {},
+	"prod": {
+		"Database":         {"Snapshot", "Snapshot"},
+		"OutboxStream":     {"Delete", "Retain"},
+		"ConsumerFailures": {"Retain", "Retain"},
+		"ConsumerDiscards": {"Retain", "Retain"},
+	},
+}
+
+var stateful = []string{
+	"AWS::RDS::DBInstance", "AWS::RDS::DBCluster", "AWS::Kinesis::Stream", "AWS::SQS::Queue", "AWS::SecretsManager::Secret", "AWS::Events::Archive",
+	"AWS::Logs::LogGroup", "AWS::S3::Bucket", "AWS::DynamoDB::Table", "AWS::EFS::FileSystem", "AWS::KMS::Key",
+}
+
+func TestDeletionIsDecided(t *testing.T) {
+	forEachStage(t, func(t *testing.T, stage string, s *stack) {
+		seen := 0
+		for id, r := range s.Resources {
+			if !slices.Contains(stateful, r.Type) {
+				continue
+			}
+			seen++
+			want, special := deletion[stage][id]
+			if !special {
+				want = [2]string{"Delete", "Delete"}
+			}
+			require.Equal(t, want, [2]string{r.DeletionPolicy, r.UpdateReplacePolicy}, id)
+		}
+		require.Equal(t, 13, seen)
+		require.Equal(t, stage == "dev", s.Resources["Database"].get(t, "DeleteAutomatedBackups"))
+	})
+}
+
+func TestTLSAndEncryptionInBothStages(t *testing.T) {
+	forEachStage(t, func(t *testing.T, stage string, s *stack) {
+		require.EqualValues(t, 1, parameter(t, s, "rds.force_ssl"))
+		require.Equal(t, true, s.Resources["Database"].get(t, "StorageEncrypted"))
+		require.Equal(t, "rds-ca-rsa2048-g1", s.Resources["Database"].get(t, "CACertificateIdentifier"))
+		for _, id := range []string{"CreateCarLambdaFunction", "MigrateLambdaFunction"} {
+			require.Equal(t, "true", s.Resources[id].get(t, "Environment", "Variables", "DB_SSL"), id)
+		}
+		warning := s.custom["deployWarning"].(string)
+		require.Equal(t, stage == "dev", strings.Contains(warning, "takes connections from everywhere"), warning)
+		for _, name := range []string{"BlockPublicAcls", "BlockPublicPolicy", "IgnorePublicAcls", "RestrictPublicBuckets"} {
+			require.Equal(t, true, s.Resources["ServerlessDeploymentBucket"].get(t, "PublicAccessBlockConfiguration", name))
+		}
+	})
+}
+
+func TestProdIsClosed(t *testing.T) {
+	t.Parallel()
+	s := packaged(t, "prod")
+	for id, r := range s.Resources {
+		switch r.Type {
+		case "AWS::EC2::InternetGateway", "AWS::EC2::NatGateway", "AWS::EC2::Route", "AWS::Lambda::Url", "AWS::EC2::EIP":
+			t.Errorf("%s is a %s", id, r.Type)
+		case "AWS::EC2::SecurityGroup", "AWS::EC2::SecurityGroupIngress":
+			require.NotContains(t, fmt.Sprint(r.Properties), "0.0.0.0/0", id)
+			require.NotContains(t, fmt.Sprint(r.Properties), "::/0", id)
+		case "AWS::ApiGateway::Method":
+			if r.get(t, "HttpMethod") == "OPTIONS" { // a preflight carries no credentials
+				require.Equal(t, "MOCK", r.get(t, "Integration", "Type"), id)
+				continue
+			}
+			require.Equal(t, "AWS_IAM", r.get(t, "AuthorizationType"), id)
+		case "AWS::Lambda::Permission":
+			require.Equal(t, "apigateway.amazonaws.com", r.get(t, "Principal"), id)
+		}
+	}
+	database := s.Resources["Database"]
+	require.Equal(t, false, database.get(t, "PubliclyAccessible"))
+	require.Equal(t, true, database.get(t, "MultiAZ"))
+	require.Equal(t, true, database.get(t, "DeletionProtection"))
+	require.GreaterOrEqual(t, database.number(t, "BackupRetentionPeriod"), 14.0)
+
+	for id, inside := range map[string]bool{"CreateCarLambdaFunction": true, "MigrateLambdaFunction": true, "CdcConsumerLambdaFunction": false} {
+		require.Equal(t, inside, s.Resources[id].Properties["VpcConfig"] != nil, id)
+	}
+	subnets := list(s.Resources["CreateCarLambdaFunction"].get(t, "VpcConfig", "SubnetIds"))
+	require.Equal(t, subnets, s.Resources["SecretsManagerEndpoint"].get(t, "SubnetIds"))
+	require.Equal(t, true, s.Resources["SecretsManagerEndpoint"].get(t, "PrivateDnsEnabled"))
+	require.Equal(t, "Gateway", s.Resources["S3Endpoint"].get(t, "VpcEndpointType"))
+}
+
+// An authorizer by parameter: any other than none.
+func TestProdTakesAnotherAuthorizer(t *testing.T) {
+	t.Parallel()
+	require.Equal(t, "COGNITO_USER_POOLS", withParameters(t).Resources["ApiGatewayMethodCarsPost"].get(t, "AuthorizationType"))
+}
+
+// Every environment of createCar may hold two connections (internal/rdsdb). In dev only the throttling bounds their number.
+func TestConnectionsAreNotExhausted(t *testing.T) {
+	forEachStage(t, func(t *testing.T, stage string, s *stack) {
+		throttling := s.Resources["ApiStage"].get(t, "MethodSettings", 0).(map[string]any)
+		require.Equal(t, "*", throttling["HttpMethod"])
+		require.Equal(t, "/*", throttling["ResourcePath"])
+		require.Positive(t, throttling["ThrottlingRateLimit"])
+		environments := throttling["ThrottlingBurstLimit"].(float64)
+		if stage == "prod" {
+			environments = s.Resources["CreateCarLambdaFunction"].number(t, "ReservedConcurrentExecutions")
+		}
+		require.Less(t, 2*environments, s.Resources["DatabaseConnectionsAlarm"].number(t, "Threshold"))
+	})
+}

@@ -1,0 +1,95 @@
+package infra_test
+
+import (
+	"encoding/json"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+// alarms are what must be watched: metric, and the dimensions without which it has no data.
+var alarms = map[string]struct {
+	metric     string
+	dimensions []string
+}{
+	"ApiErrorsAlarm":           {"AWS/ApiGateway 5XXError", []string{"ApiName", "Stage"}},
+	"ApiConcurrencyAlarm":      {"AWS/Lambda Throttles", []string{"FunctionName"}},
+	"DatabaseStorageAlarm":     {"AWS/RDS FreeStorageSpace", []string{"DBInstanceIdentifier"}},
+	"DatabaseConnectionsAlarm": {"AWS/RDS DatabaseConnections", []string{"DBInstanceIdentifier"}},
+	"ReplicationSlotLagAlarm":  {"AWS/RDS OldestReplicationSlotLag", []string{"DBInstanceIdentifier"}},
+	"StreamThrottledAlarm":     {"AWS/Kinesis WriteProvisionedThroughputExceeded", []string{"StreamName"}},
+	"ConsumerLagAlarm":         {"AWS/Lambda IteratorAge", []string{"FunctionName"}},
+	"ConsumerErrorsAlarm":      {"AWS/Lambda Errors", []string{"FunctionName"}},
+	"ConsumerFailuresAlarm":    {"AWS/SQS ApproximateNumberOfMessagesVisible", []string{"QueueName"}},
+	"ConsumerDiscardsAlarm":    {"AWS/SQS ApproximateNumberOfMessagesVisible", []string{"QueueName"}},
+	"EventBusLogAlarm":         {"AWS/Events FailedInvocations", []string{"EventBusName", "RuleName"}},
+	"ConsumerSilentAlarm":      {}, // of two metrics
+}
+
+func TestAlarms(t *testing.T) {
+	forEachStage(t, func(t *testing.T, stage string, s *stack) {
+		require.Len(t, s.of("AWS::CloudWatch::Alarm"), len(alarms))
+		topic := []any{map[string]any{"Ref": "AlarmTopic"}}
+		for id, want := range alarms {
+			alarm := s.Resources[id]
+			require.Regexp(t, `^[①②③④⑤⑥] .+First: .+docs/operations\.md#[a-z-]+$`, alarm.get(t, "AlarmDescription"), id)
+			require.LessOrEqual(t, len(alarm.get(t, "AlarmDescription").(string)), 1024, id)
+			require.Equal(t, topic, alarm.get(t, "AlarmActions"), id)
+			if want.metric == "" {
+				continue
+			}
+			require.Equal(t, want.metric, alarm.get(t, "Namespace").(string)+" "+alarm.get(t, "MetricName").(string), id)
+			var dimensions []string
+			for _, dimension := range alarm.get(t, "Dimensions").([]any) {
+				dimensions = append(dimensions, dimension.(map[string]any)["Name"].(string))
+				require.NotEmpty(t, dimension.(map[string]any)["Value"], id)
+			}
+			require.Equal(t, want.dimensions, dimensions, id)
+		}
+		require.Equal(t, "rds-outbox-demo-"+stage, s.Resources["ApiGatewayRestApi"].get(t, "Name"))
+		require.Equal(t, s.Resources["LogEveryEvent"].get(t, "Name"), s.Resources["EventBusLogAlarm"].get(t, "Dimensions", 1, "Value"))
+
+		const ms = 1000
+		giveUp := s.Resources[mappingID].number(t, "MaximumRecordAgeInSeconds") * ms
+		require.Less(t, s.Resources["ConsumerLagAlarm"].number(t, "Threshold"), giveUp/100, "long before Lambda gives up")
+	})
+}
+
+func TestAlarmsReachSomebody(t *testing.T) {
+	t.Parallel()
+	require.Empty(t, packaged(t, "dev").Resources["AlarmTopic"].get(t, "Subscription"), "SNS refuses an empty address")
+	require.Equal(t, []any{map[string]any{"Protocol": "email", "Endpoint": "ops@example.com"}},
+		withParameters(t).Resources["AlarmTopic"].get(t, "Subscription"))
+}
+
+var substituted = regexp.MustCompile(`\$\{([A-Za-z]+)[^}]*\}`)
+
+func TestDashboard(t *testing.T) {
+	forEachStage(t, func(t *testing.T, _ string, s *stack) {
+		body := s.Resources["Dashboard"].get(t, "DashboardBody", "Fn::Sub").(string)
+		for _, match := range substituted.FindAllStringSubmatch(body, -1) {
+			if match[1] != "AWS" {
+				require.Contains(t, s.Resources, match[1])
+			}
+		}
+		var dashboard struct {
+			Widgets []struct {
+				Type       string
+				Properties struct{ Title string }
+			}
+		}
+		require.NoError(t, json.Unmarshal([]byte(substituted.ReplaceAllString(body, "x")), &dashboard))
+		var titles strings.Builder
+		for _, widget := range dashboard.Widgets {
+			titles.WriteString(widget.Properties.Title)
+		}
+		for _, hop := range []string{"①", "②", "③", "④", "⑤", "⑥"} {
+			require.Contains(t, titles.String(), hop)
+		}
+		for id := range alarms {
+			require.Contains(t, body, "${"+id+".Arn}")
+		}
+	})
+}

@@ -1,0 +1,238 @@
+package infra_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/aws/aws-lambda-go/events"
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/sqs"
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+	"github.com/stretchr/testify/require"
+
+	"rds-outbox-demo/internal/pgtest"
+	"rds-outbox-demo/lab/awslocal"
+	"rds-outbox-demo/lab/awslocal/awstest"
+)
+
+const timeout = 30 * time.Second
+
+// database returns the DB_* variables for a database on this machine.
+func database(t *testing.T, url, secret string) (map[string]string, *pgx.ConnConfig) {
+	t.Helper()
+	config, err := pgx.ParseConfig(url)
+	require.NoError(t, err)
+	return map[string]string{
+		"DB_HOST": config.Host, "DB_PORT": fmt.Sprint(config.Port), "DB_NAME": config.Database, "DB_USER": config.User,
+		"DB_SECRET_ARN": secret, "DB_SSL": "false",
+	}, config
+}
+
+func login(user, password string) string {
+	return fmt.Sprintf(`{"username":%q,"password":%q,"passwordVersion":"1"}`, user, password)
+}
+
+func TestCreateCarZip(t *testing.T) {
+	t.Parallel()
+	s := packaged(t, "dev")
+	db := pgtest.New(t)
+	variables, config := database(t, db.URL, "api")
+	_, cloud := awstest.Start(t, awslocal.Config{Secrets: map[string]string{"api": login(config.User, config.Password)}})
+	f := start(t, s, "createCar", variables, map[string]string{"AWS_ENDPOINT_URL_SECRETS_MANAGER": *cloud.BaseEndpoint})
+
+	post := recorded(t, "post-cars.json")
+	created := send(t, f, post)
+	require.Equal(t, 201, created.StatusCode, created.Body)
+	location := created.MultiValueHeaders["Location"][0]
+	require.Regexp(t, `^/dev/cars/[0-9a-f-]{36}$`, location)
+	var traceparent string // came in multiValueHeaders only
+	require.NoError(t, db.Pool.QueryRow(t.Context(), "SELECT traceparent FROM outbox").Scan(&traceparent))
+	require.Equal(t, post.MultiValueHeaders["traceparent"][0], traceparent)
+
+	encoded := post
+	encoded.Body, encoded.IsBase64Encoded = base64.StdEncoding.EncodeToString([]byte(post.Body)), true
+	require.Equal(t, 201, send(t, f, encoded).StatusCode)
+
+	missing := post
+	missing.Body = "" // null and "" are one to encoding/json
+	refused := send(t, f, missing)
+	require.Equal(t, 400, refused.StatusCode)
+	require.Equal(t, []string{"*"}, refused.MultiValueHeaders["Access-Control-Allow-Origin"])
+
+	get := recorded(t, "get-car.json")
+	get.Path = strings.TrimPrefix(location, "/dev")
+	found := send(t, f, get)
+	require.Equal(t, 200, found.StatusCode)
+	require.Contains(t, found.Body, "Škoda")
+	get.Path = "/healthz"
+	require.Equal(t, 200, send(t, f, get).StatusCode)
+	get.Path = "/trucks"
+	require.Equal(t, 404, send(t, f, get).StatusCode)
+	var cars int
+	require.NoError(t, db.Pool.QueryRow(t.Context(), "SELECT count(*) FROM cars").Scan(&cars))
+	require.Equal(t, 2, cars)
+}
+
+// recorded is an event of API Gateway's REST API, payload version 1.0.
+func recorded(t *testing.T, file string) (event events.APIGatewayProxyRequest) {
+	t.Helper()
+	data, err := os.ReadFile(filepath.Join("..", "handlers", "carapi", "lambda", "testdata", file))
+	require.NoError(t, err)
+	require.NoError(t, json.Unmarshal(data, &event))
+	return event
+}
+
+func send(t *testing.T, f *function, event events.APIGatewayProxyRequest) (response events.APIGatewayProxyResponse) {
+	t.Helper()
+	a := f.invoke(t, event, timeout)
+	require.False(t, a.failed, "%s", a.body)
+	require.NoError(t, json.Unmarshal(a.body, &response))
+	return response
+}
+
+func TestCdcConsumerZip(t *testing.T) {
+	t.Parallel()
+	s := packaged(t, "dev")
+	published := make(chan awslocal.BusEvent, 10)
+	server, cloud := awstest.Start(t, awslocal.Config{
+		Buses: []string{"bus"}, Queues: []string{"failures"}, OnEvent: func(e awslocal.BusEvent) { published <- e },
+	})
+	queue := *cloud.BaseEndpoint + "/000000000000/failures"
+	f := start(t, s, "cdcConsumer", map[string]string{"EVENT_BUS_NAME": "bus", "FAILURE_QUEUE_URL": queue},
+		map[string]string{"AWS_ENDPOINT_URL": *cloud.BaseEndpoint})
+
+	insert, err := os.ReadFile("../outbox/testdata/insert.json")
+	require.NoError(t, err)
+	batch := func(records ...[]byte) (event events.KinesisEvent) {
+		for i, data := range records {
+			event.Records = append(event.Records, events.KinesisEventRecord{
+				EventID: fmt.Sprintf("shardId-000000000000:%d", i), EventSource: "aws:kinesis",
+				EventSourceArn: "arn:aws:kinesis:us-east-1:000000000000:stream/outbox", AwsRegion: "us-east-1",
+				Kinesis: events.KinesisRecord{
+					Data: data, PartitionKey: "car", SequenceNumber: fmt.Sprint(100 + i), KinesisSchemaVersion: "1.0",
+					ApproximateArrivalTimestamp: events.SecondsEpochTime{Time: time.Now()},
+				},
+			})
+		}
+		return event
+	}
+	control := []byte(`{"control":{},"metadata":{"record-type":"control","operation":"create-table","schema-name":"public","table-name":"outbox"}}`)
+
+	a := f.invoke(t, batch(control, insert, []byte("not JSON")), timeout)
+	require.False(t, a.failed, "%s", a.body)
+	require.JSONEq(t, `{"batchItemFailures":null}`, string(a.body), "published, skipped or parked: all of it")
+	event := <-published
+	require.Equal(t, "outbox.car", event.Source)
+	require.Equal(t, "CarCreated", event.DetailType)
+	messages, err := sqs.NewFromConfig(cloud).ReceiveMessage(t.Context(), &sqs.ReceiveMessageInput{QueueUrl: aws.String(queue)})
+	require.NoError(t, err)
+	require.Len(t, messages.Messages, 1)
+	require.Contains(t, *messages.Messages[0].Body, `"sequenceNumber":"102"`)
+
+	// The bus is down until the time is nearly over: Lambda shall deliver again from the first record that failed.
+	server.Faults().Add(awslocal.Fault{Service: "events", Operation: "PutEvents", Kind: awslocal.CallError, Code: "InternalException", Status: 500})
+	a = f.invoke(t, batch(control, insert), 3*time.Second)
+	require.False(t, a.failed, "%s", a.body)
+	require.JSONEq(t, `{"batchItemFailures":[{"itemIdentifier":"101"}]}`, string(a.body))
+}
+
+func TestMigrateZip(t *testing.T) {
+	t.Parallel()
+	s := packaged(t, "dev")
+	url := pgtest.NewEmpty(t)
+	variables, config := database(t, url, "master")
+	id := strings.ReplaceAll(uuid.NewString(), "-", "") // roles belong to the server
+	api, dms := "api_"+id, "dms_"+id
+	server, cloud := awstest.Start(t, awslocal.Config{Secrets: map[string]string{
+		"master": login(config.User, config.Password), "api": login(api, "apiPassword1"), "dms": login(dms, "dmsPassword1"),
+	}})
+	variables["API_SECRET_ARN"], variables["DMS_SECRET_ARN"] = "api", "dms"
+	t.Cleanup(func() { dropRoles(t, url, api, dms) })
+	f := start(t, s, "migrate", variables, map[string]string{"AWS_ENDPOINT_URL_SECRETS_MANAGER": *cloud.BaseEndpoint})
+
+	type response struct {
+		Status, Reason, PhysicalResourceId, RequestId string //nolint:revive // CloudFormation's names
+		Data                                          map[string]string
+	}
+	sent := make(chan response, 1)
+	bucket := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		var body response
+		if err := json.NewDecoder(r.Body).Decode(&body); err != nil {
+			body.Reason = err.Error()
+		}
+		sent <- body
+	}))
+	t.Cleanup(bucket.Close)
+	request := func(kind, physical string) []byte {
+		event := map[string]any{
+			"RequestType": kind, "RequestId": "request-" + kind, "ResponseURL": bucket.URL + "/?Signature=x", "StackId": "arn:aws:cloudformation:us-east-1:000000000000:stack/s/1",
+			"ResourceType": "Custom::DatabaseMigration", "LogicalResourceId": "DatabaseMigration",
+			"ResourceProperties": map[string]any{"ServiceToken": "arn", "MigrationsHash": hashOfMigrations(t)},
+		}
+		if physical != "" {
+			event["PhysicalResourceId"] = physical
+		}
+		data, err := json.Marshal(event)
+		require.NoError(t, err)
+		return bytes.TrimSpace(data)
+	}
+	ask := func(kind, physical string) response {
+		a := f.invoke(t, request(kind, physical), timeout)
+		require.False(t, a.failed, "%s", a.body)
+		answered := <-sent
+		require.Equal(t, "request-"+kind, answered.RequestId)
+		return answered
+	}
+
+	created := ask("Create", "")
+	require.Equal(t, "SUCCESS", created.Status, created.Reason)
+	require.NotEmpty(t, created.Data["Version"])
+	for user, password := range map[string]string{api: "apiPassword1", dms: "dmsPassword1"} {
+		as := config.Copy()
+		as.User, as.Password = user, password
+		conn, err := pgx.ConnectConfig(t.Context(), as)
+		require.NoError(t, err)
+		require.NoError(t, conn.Close(t.Context()))
+	}
+
+	updated := ask("Update", created.PhysicalResourceId)
+	require.Equal(t, "SUCCESS", updated.Status, updated.Reason)
+	require.Equal(t, created.PhysicalResourceId, updated.PhysicalResourceId, "another id would be deleted")
+
+	server.SetSecret("api", "{}")
+	failed := ask("Update", created.PhysicalResourceId)
+	require.Equal(t, "FAILED", failed.Status)
+	require.Contains(t, failed.Reason, "secret api")
+
+	deleted := ask("Delete", created.PhysicalResourceId)
+	require.Equal(t, "SUCCESS", deleted.Status, "of a stack that is broken, too: %s", deleted.Reason)
+
+	conn, err := pgx.ConnectConfig(t.Context(), config)
+	require.NoError(t, err)
+	defer func() { _ = conn.Close(context.Background()) }()
+	var rows int
+	require.NoError(t, conn.QueryRow(t.Context(), "SELECT count(*) FROM outbox").Scan(&rows), "Delete leaves the tables alone")
+}
+
+func dropRoles(t *testing.T, url string, roles ...string) {
+	t.Helper()
+	ctx := context.Background()
+	conn, err := pgx.Connect(ctx, url)
+	require.NoError(t, err)
+	defer func() { _ = conn.Close(ctx) }()
+	for _, role := range roles {
+		_, err := conn.Exec(ctx, "DROP OWNED BY "+role+"; DROP ROLE "+role)
+		require.NoError(t, err)
+	}
+}
