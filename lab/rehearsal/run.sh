@@ -1,0 +1,246 @@
+#!/usr/bin/env bash
+# Rehearses a stage's whole life against an emulated AWS: deploy, migrate, an event from the API to the bus, redeploy, DMS, remove.
+# Real are osls, the AWS CLI, our scripts, the functions' zips, PostgreSQL and walrelay; the emulator stands in for AWS.
+#
+# Without what it needs it says `rehearse: not run: <reason>` and ends with 0; with CI=true that is a failure. It works on a copy of
+# the tree and leaves nothing behind. Exit code 0, or 1 with the step that failed and what that step printed.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+root=$PWD stage=dev region=us-east-1 stack=rds-outbox-demo-dev
+
+not_run() {
+    echo "rehearse: not run: $1"
+    [[ ${CI:-} != true ]] || exit 1
+    exit 0
+}
+if [[ ${1:-} != --with-database ]]; then
+    [[ $(uname) == Linux ]] || not_run "the functions are Linux programs"
+    command -v python3 >/dev/null || not_run "python3 is not installed"
+    [[ ! -x .cache/rehearsal/bin/python3 ]] || PATH=$root/.cache/rehearsal/bin:$PATH
+    install='python3 -m venv .cache/rehearsal && .cache/rehearsal/bin/pip install -r lab/rehearsal/requirements.txt'
+    moto=$(sed -n 's/^moto.*==//p' lab/rehearsal/requirements.txt)
+    [[ $(python3 -c 'import moto; print(moto.__version__)' 2>/dev/null) == "$moto" ]] || not_run "python3 has no moto $moto: $install"
+    command -v aws >/dev/null || not_run "the AWS CLI is not installed: $install"
+    [[ -x node_modules/.bin/osls ]] || not_run "osls is not installed: npm ci --ignore-scripts"
+    [[ -x bin/lab && -x bin/walrelay ]] || not_run "bin/lab and bin/walrelay are not built: make build"
+    exec bin/lab with-postgres -throwaway -- lab/rehearsal/run.sh --with-database
+fi
+
+# --- the stage: a copy of the tree, an emulator, nothing of the caller's AWS ------------------------------------------------------
+work=$(mktemp -d)
+cleanup() {
+    while read -r process; do kill "$process" 2>/dev/null || true; done <"$work/processes"
+    rm -rf "$work"
+}
+touch "$work/processes"
+trap cleanup EXIT
+mkdir "$work/repo" "$work/bin"
+tar -cf - --exclude=./node_modules --exclude=./bin --exclude=./.git --exclude=./.data --exclude=./.cache --exclude=./.serverless . | tar -xf - -C "$work/repo"
+ln -s "$root/node_modules" "$root/bin" "$work/repo/"
+# The scripts wait for things that take minutes in AWS and no time here.
+printf '#!/bin/sh\nexec %s 0.2\n' "$(command -v sleep)" >"$work/bin/sleep"
+chmod +x "$work/bin/sleep"
+
+# TEST_DATABASE_URL is postgres://dbadmin:<password>@127.0.0.1:<port>/outboxdb?sslmode=disable
+[[ $TEST_DATABASE_URL =~ ^postgres://dbadmin:([^@]+)@([^:]+):([0-9]+)/outboxdb ]] || { echo "rehearse: cannot read TEST_DATABASE_URL"; exit 1; }
+password=${BASH_REMATCH[1]} host=${BASH_REMATCH[2]} port=${BASH_REMATCH[3]}
+free_port=$(python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
+unset AWS_PROFILE AWS_SESSION_TOKEN
+export AWS_ENDPOINT_URL=http://127.0.0.1:$free_port AWS_ACCESS_KEY_ID=test AWS_SECRET_ACCESS_KEY=test AWS_REGION=$region AWS_DEFAULT_REGION=$region
+export AWS_CONFIG_FILE=/dev/null AWS_SHARED_CREDENTIALS_FILE=/dev/null AWS_PAGER='' NO_PROXY=127.0.0.1 no_proxy=127.0.0.1
+export SLS_AWS_MONITORING_FREQUENCY=200 NODE_NO_WARNINGS=1
+LAMBDA_GOARCH=$(go env GOHOSTARCH)
+export LAMBDA_GOARCH
+# The database is the local server, whatever endpoint the stack gives the functions.
+MOTO_PORT=$free_port EMULATOR_PASSWORD_dbadmin=$password EMULATOR_ENV_DB_HOST=$host EMULATOR_ENV_DB_PORT=$port EMULATOR_ENV_DB_SSL=false \
+    python3 lab/rehearsal/emulator >"$work/emulator.log" 2>&1 &
+echo $! >>"$work/processes"
+cd "$work/repo"
+
+# --- steps ------------------------------------------------------------------------------------------------------------------------
+# step NAME COMMAND... runs the command in a shell of its own that ends at the first failure. (As the condition of an if it would go on.)
+step() {
+    local name=$1 status=0
+    shift
+    set +e
+    (set -e; "$@") >"$work/output" 2>&1
+    status=$?
+    set -e
+    if ((status == 0)); then
+        printf 'rehearse: %3ds  %s\n' "$SECONDS" "$name"
+        return
+    fi
+    printf 'rehearse: %3ds  FAILED: %s\n' "$SECONDS" "$name"
+    sed 's/^/    /' "$work/output"
+    grep -v ' HTTP/1.1" 200' "$work/emulator.log" | tail -n 40 | sed 's/^/    emulator: /'
+    exit 1
+}
+aws() { command aws --endpoint-url "$AWS_ENDPOINT_URL" --output text "$@"; }
+sql() { DATABASE_URL=$TEST_DATABASE_URL bin/lab psql <<<"$1"; }
+output() { aws cloudformation describe-stacks --stack-name "$stack" --query "Stacks[0].Outputs[?OutputKey=='$1'].OutputValue"; }
+eventually() { # COMMAND...: within 20 seconds
+    local until=$((SECONDS + 20))
+    until "$@"; do
+        ((SECONDS < until)) || return 1
+        sleep 0.2
+    done
+}
+refused() { # COMMAND...: must fail
+    if "$@"; then
+        echo "succeeded, and must not"
+        return 1
+    fi
+}
+osls() { node_modules/.bin/osls "$@" --stage "$stage" --region "$region"; }
+
+# inventory lists whatever a removed stage must not leave.
+inventory() {
+    aws cloudformation list-stacks --query "StackSummaries[?StackStatus!='DELETE_COMPLETE'].[StackName]"
+    aws lambda list-functions --query 'Functions[].[FunctionName]'
+    aws lambda list-event-source-mappings --query 'EventSourceMappings[].[UUID]'
+    aws iam list-roles --query 'Roles[].[RoleName]'
+    aws rds describe-db-instances --query 'DBInstances[].[DBInstanceIdentifier]'
+    aws rds describe-db-snapshots --query 'DBSnapshots[].[DBSnapshotIdentifier]'
+    aws kinesis list-streams --query 'StreamNames[].[@]'
+    aws events list-event-buses --query 'EventBuses[].[Name]'
+    aws events list-archives --query 'Archives[].[ArchiveName]'
+    aws sqs list-queues --query 'QueueUrls[].[@]'
+    aws sns list-topics --query 'Topics[].[TopicArn]'
+    aws secretsmanager list-secrets --query 'SecretList[].[Name]'
+    aws cloudwatch describe-alarms --query 'MetricAlarms[].[AlarmName]'
+    aws ec2 describe-vpcs --query 'Vpcs[].[VpcId]'
+    aws ec2 describe-subnets --query 'Subnets[].[SubnetId]'
+    aws ec2 describe-security-groups --query 'SecurityGroups[].[GroupId]'
+    aws ec2 describe-vpc-endpoints --query "VpcEndpoints[?State!='deleted'].[VpcEndpointId]"
+    aws ec2 describe-internet-gateways --query 'InternetGateways[].[InternetGatewayId]'
+    aws ec2 describe-route-tables --query 'RouteTables[].[RouteTableId]'
+    aws apigateway get-rest-apis --query 'items[].[name]'
+    aws logs describe-log-groups --query 'logGroups[].[logGroupName]'
+    aws s3api list-buckets --query 'Buckets[].[Name]'
+    aws dms describe-replication-instances --query 'ReplicationInstances[].[ReplicationInstanceIdentifier]'
+    aws dms describe-endpoints --query 'Endpoints[].[EndpointIdentifier]'
+    aws dms describe-replication-tasks --query 'ReplicationTasks[].[ReplicationTaskIdentifier]'
+}
+
+emulator_answers() { eventually aws sts get-caller-identity; }
+deploy() { scripts/deploy.sh "$stage" "$region" && output ApiEndpoint; }
+outputs_are_there() {
+    local name
+    for name in ApiEndpoint DatabaseEndpoint DatabaseSecretArn KinesisStreamName KinesisStreamArn EventBusName EventBusArn \
+        EventBusLogGroupName VpcId DatabaseSecurityGroupId; do
+        [[ -n $(output "$name") ]] || { echo "no output $name"; return 1; }
+    done
+    scripts/url.sh "$stage" "$region" | grep -x "$(output ApiEndpoint)"
+}
+migrated() {
+    local newest
+    newest=$(find sql/migrations -name '*.sql' | sed 's|.*/0*||;s|_.*||' | sort -n | tail -n 1)
+    sql "SELECT 'at version ' || max(version_id) AS version FROM goose_db_version;" | grep -w "at version $newest"
+    scripts/migrate.sh "$stage" "$region" status
+}
+
+car() {
+    aws lambda invoke --function-name "$stack-createCar" --payload fileb://handlers/carapi/lambda/testdata/post-cars.json "$work/answer"
+    cat "$work/answer"
+    python3 - "$work/answer" >"$work/car" <<'PYTHON'
+import json, sys
+answer = json.load(open(sys.argv[1]))
+assert answer["statusCode"] == 201, answer
+print(json.loads(answer["body"])["car"]["id"])
+PYTHON
+}
+
+# start_relay runs walrelay as the user that DMS gets. On RDS the grant of rds_replication lets it replicate; elsewhere an attribute.
+start_relay() {
+    local secret
+    sql "SELECT 'member' AS rds_replication WHERE pg_has_role('outbox_dms_user', 'rds_replication', 'MEMBER');" | grep -w member
+    sql "ALTER ROLE outbox_dms_user REPLICATION;"
+    secret=$(aws secretsmanager get-secret-value --secret-id "$(output DmsDatabaseSecretArn)" --query SecretString)
+    DATABASE_URL=$(python3 -c 'import json, sys; s = json.loads(sys.argv[1]); print("postgres://%s:%s@%s/outboxdb?sslmode=disable" % (s["username"], s["password"], sys.argv[2]))' "$secret" "$host:$port") \
+        STREAM_NAME=$(output KinesisStreamName) bin/walrelay >"$work/walrelay.log" 2>&1 &
+    echo $! >>"$work/processes"
+}
+event_arrives() {
+    local follower seen=true
+    scripts/events.sh "$stage" "$region" >"$work/events" &
+    follower=$!
+    eventually grep -q "$(cat "$work/car")" "$work/events" || seen=false
+    kill "$follower"
+    if ! $seen; then
+        cat "$work/walrelay.log"
+        return 1
+    fi
+    grep "$(cat "$work/car")" "$work/events" >"$work/event"
+    python3 - "$work/event" "$(cat "$work/car")" <<'PYTHON'
+import json, sys
+event = json.loads(open(sys.argv[1]).read())
+assert event["source"] == "outbox.car" and event["detail-type"] == "CarCreated", event
+detail = event["detail"]
+assert detail["aggregateId"] == sys.argv[2] and detail["aggregateVersion"] == 1, event
+assert detail["eventData"]["model"] == "Octavia", event
+PYTHON
+}
+
+deploy_again() { osls deploy 2>&1 | grep 'No changes to deploy'; }
+new_migration() {
+    printf -- '-- +goose Up\nCREATE TABLE rehearsal (id integer);\n-- +goose Down\nDROP TABLE rehearsal;\n' >sql/migrations/09998_rehearsal.sql
+    osls deploy
+    sql "SELECT 'made' AS it FROM rehearsal RIGHT JOIN (SELECT 1) AS one ON true;" | grep -w made
+}
+broken_migration() {
+    printf -- '-- +goose Up\nSELEC 1;\n' >sql/migrations/09999_broken.sql
+    refused osls deploy >"$work/broken" 2>&1
+    rm sql/migrations/09999_broken.sql
+    grep '09999_broken.sql' "$work/broken"
+    grep 'syntax error at or near "SELEC"' "$work/broken"
+}
+
+dms() { PATH=$work/bin:$PATH scripts/deploy-dms.sh "$stage" "$region" "$@"; }
+dms_runs() {
+    dms | grep ': running'
+    dms 2>&1 | grep 'is up to date'
+}
+dms_stops_and_resumes() {
+    dms --stop | grep ': stopped'
+    dms >"$work/resumed" 2>&1
+    grep ': running' "$work/resumed"
+    grep resume-processing "$work/resumed"
+}
+remove() { PATH=$work/bin:$PATH scripts/remove.sh "$stage" "$region"; }
+nothing_is_left() {
+    inventory | sort >"$work/after"
+    # The account-wide roles stay on purpose.
+    diff "$work/before" <(grep -vx 'dms-vpc-role\|dms-cloudwatch-logs-role' "$work/after")
+}
+
+# prod is private: DMS without a public address, an endpoint for Kinesis, a standby; and nobody removes it by mistake.
+prod() {
+    stage=prod stack=rds-outbox-demo-prod
+    deploy
+    dms
+    aws cloudformation describe-stacks --stack-name "$stack-dms" --query 'Stacks[0].Parameters[].[ParameterKey,ParameterValue]' >"$work/parameters"
+    cat "$work/parameters"
+    grep -P 'Network\tprivate' "$work/parameters"
+    grep -P 'MultiAZ\ttrue' "$work/parameters"
+    refused remove 2>&1 | grep "stack $stack is protected; nothing was removed"
+}
+
+step "emulated AWS answers" emulator_answers
+inventory | sort >"$work/before"
+sql 'CREATE ROLE rds_replication NOLOGIN;' >/dev/null # as on RDS
+step "osls deploys" deploy
+step "every output is there" outputs_are_there
+step "the custom resource ran the migrations" migrated
+step "② createCar makes a car" car
+step "③ walrelay starts as the user of DMS" start_relay
+step "⑥ the event is in the bus's log group" event_arrives
+step "an unchanged deployment is skipped" deploy_again
+step "a new migration runs" new_migration
+step "a broken migration fails the deployment with its SQL error" broken_migration
+step "deploying goes on after it" deploy
+step "the DMS script deploys, and the task runs" dms_runs
+step "the task stops, and resumes" dms_stops_and_resumes
+step "remove takes both stacks" remove
+step "nothing is left" nothing_is_left
+step "prod deploys, with a DMS of its own, and is protected" prod
+echo "rehearse: pass: wiring, protocols and outputs hold (IAM, rollback and timing are AWS's own: lab/rehearsal/README.md)"

@@ -1,0 +1,164 @@
+#!/usr/bin/env bash
+# Deploys dms-setup.yaml beside the main stack, and sees to it that the replication task runs. Safe to run at any time: it finishes
+# what an earlier run began, and leaves an unchanged stack with a running task alone.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+# shellcheck source=scripts/aws.sh
+. scripts/aws.sh
+
+usage='usage: scripts/deploy-dms.sh <stage> <region> [--stop] [Parameter=Value ...]
+  --stop            stop the task and change nothing else; commits wait in the WAL
+  Parameter=Value   ReplicationInstanceClass=dms.t3.medium, MultiAZ=true: kept in later runs'
+stop=false names=() parameters=()
+for argument in "$@"; do
+    case $argument in
+    --stop) stop=true ;;
+    ReplicationInstanceClass=* | MultiAZ=*) parameters+=("$argument") ;;
+    -* | *=*) die "no such option: $argument"$'\n'"$usage" ;;
+    *) names+=("$argument") ;;
+    esac
+done
+((${#names[@]} == 2)) || die "give a stage and a region"$'\n'"$usage"
+stage_and_region "${names[@]}"
+
+# use_task takes the ARNs from the DMS stack's outputs.
+use_task() {
+    read_outputs "$dms_stack" ReplicationTaskArn ReplicationInstanceArn SourceEndpointArn TargetEndpointArn
+    task=$(output ReplicationTaskArn)
+    # shellcheck source=scripts/dms-task.sh
+    . scripts/dms-task.sh
+}
+
+# --- account-wide roles: without them the console works and CloudFormation does not ---------------------------------------------
+made_vpc_role=false
+
+ensure_role() { # NAME POLICY
+    local answer
+    if answer=$(cli iam get-role --role-name "$1" --query Role.RoleName 2>&1); then
+        # Half made by a run that was interrupted, perhaps. Who may not look at it has to trust it.
+        answer=$(cli iam list-attached-role-policies --role-name "$1" --query "AttachedPolicies[?PolicyName=='$2'].PolicyName" 2>/dev/null) || return 0
+        [[ -z $answer ]] || return 0
+    else
+        [[ $answer == *NoSuchEntity* ]] || die "$(explain 'iam get-role' "$answer")"
+        say "making the role $1, which DMS needs once per account; it stays when the stacks go"
+        answer=$(cli iam create-role --role-name "$1" --description 'Used by every AWS DMS instance of this account' \
+            --assume-role-policy-document '{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Principal":{"Service":"dms.amazonaws.com"},"Action":"sts:AssumeRole"}]}' 2>&1) ||
+            role_missing "$1" "$2" "$answer"
+    fi
+    answer=$(cli iam attach-role-policy --role-name "$1" --policy-arn "arn:aws:iam::aws:policy/service-role/$2" 2>&1) || role_missing "$1" "$2" "$answer"
+    if [[ $1 == dms-vpc-role ]]; then made_vpc_role=true; fi
+}
+
+role_missing() { # NAME POLICY ERRORS
+    die "role $1 is missing, or has no policy $2, and these credentials cannot change that: have an administrator make it, trusted by dms.amazonaws.com, with arn:aws:iam::aws:policy/service-role/$2 ($(explain iam "$3"))"
+}
+
+# A new role takes a while to be known everywhere, and the stack would fail meanwhile. DMS checks it when a subnet group is made,
+# and a subnet group costs nothing.
+wait_for_vpc_role() {
+    local look error
+    for ((look = 0; look < 24; look++)); do
+        if error=$(cli dms create-replication-subnet-group --replication-subnet-group-identifier "$dms_stack-probe" \
+            --replication-subnet-group-description 'is dms-vpc-role usable?' --subnet-ids "${subnets[@]}" 2>&1 >/dev/null); then
+            ask dms delete-replication-subnet-group --replication-subnet-group-identifier "$dms_stack-probe" >/dev/null
+            return
+        fi
+        [[ $error == *'not configured properly'* ]] || die "$(explain 'dms create-replication-subnet-group' "$error")"
+        sleep 5
+    done
+    die "DMS does not accept the new role dms-vpc-role after 2 minutes: run this again"
+}
+
+# --- network --------------------------------------------------------------------------------------------------------------------
+# find_subnets sets subnets, one in each of two zones, and network: public if both have a route to an internet gateway.
+find_subnets() {
+    local vpc=$1 answer public
+    answer=$(ask ec2 describe-subnets --filters "Name=vpc-id,Values=$vpc" --query 'Subnets[].[AvailabilityZone,SubnetId]')
+    # Sorted, so that every run finds the same two.
+    read -r -d '' -a subnets < <(sort <<<"$answer" | awk 'NF == 2 && !seen[$1]++ { print $2 }' | head -n 2) || true
+    ((${#subnets[@]} == 2)) || die "VPC $vpc has subnets in ${#subnets[@]} zone(s), and DMS needs two: add one in another zone"
+    public=$(ask ec2 describe-route-tables --filters "Name=vpc-id,Values=$vpc" \
+        --query "RouteTables[?Routes[?starts_with(GatewayId || '-', 'igw-')]].Associations[].[SubnetId]")
+    network=public
+    for answer in "${subnets[@]}"; do
+        grep -qx "$answer" <<<"$public" || network=private
+    done
+}
+
+# --- the stack ------------------------------------------------------------------------------------------------------------------
+# deploy_stack makes a change set first: only when something changes does the task have to stop.
+deploy_stack() {
+    local status verb=update answer change_set
+    status=$(stack_status "$dms_stack")
+    case $status in
+    REVIEW_IN_PROGRESS) verb=create ;;
+    *_IN_PROGRESS) die "stack $dms_stack is $status: run this again when that is over" ;;
+    ROLLBACK_COMPLETE) # the first deployment failed and nothing is left but the name
+        ask cloudformation delete-stack --stack-name "$dms_stack" >/dev/null
+        ask cloudformation wait stack-delete-complete --stack-name "$dms_stack" >/dev/null
+        verb=create
+        ;;
+    absent) verb=create ;;
+    *ROLLBACK_FAILED | *DELETE_FAILED | CREATE_FAILED)
+        die "stack $dms_stack is $status ($(stack_failure "$dms_stack")): repair or delete it in the CloudFormation console, then run this again" ;;
+    esac
+    say "$verb of stack $dms_stack (a replication instance takes 5 to 15 minutes)"
+    answer=$(ask cloudformation deploy --stack-name "$dms_stack" --template-file dms-setup.yaml --capabilities CAPABILITY_IAM \
+        --no-execute-changeset --no-fail-on-empty-changeset --parameter-overrides \
+        "StackName=$main_stack" "DmsDatabaseSecretArn=$(output DmsDatabaseSecretArn)" "DatabaseSecurityGroupId=$(output DatabaseSecurityGroupId)" \
+        "KinesisStreamArn=$(output KinesisStreamArn)" "AlarmTopicArn=$(output AlarmTopicArn)" "VpcId=$(output VpcId)" \
+        "SubnetIds=$(IFS=,; echo "${subnets[*]}")" "Network=$network" ${parameters[@]+"${parameters[@]}"})
+    change_set=$(grep -o 'arn:[^ ]*:changeSet/[^ ]*' <<<"$answer" || true)
+    if [[ -z $change_set ]]; then
+        say "stack $dms_stack is up to date"
+        return
+    fi
+    if [[ $verb == update ]]; then
+        use_task
+        stop_task # DMS changes neither a running task nor its endpoints
+    fi
+    ask cloudformation execute-change-set --change-set-name "$change_set" >/dev/null
+    if ! cli cloudformation wait "stack-$verb-complete" --stack-name "$dms_stack" >/dev/null 2>&1; then
+        status=$(stack_status "$dms_stack")
+        [[ $verb == create ]] || say "the task was stopped for the update and is not resumed; its slot keeps the WAL"
+        die "stack $dms_stack is $status: $(stack_failure "$dms_stack"). When the cause is gone, run this again"
+    fi
+}
+
+# test_connection NAME ARN: a task that cannot connect would only say so much later.
+test_connection() {
+    local look answer status reason
+    ask dms test-connection --replication-instance-arn "$(output ReplicationInstanceArn)" --endpoint-arn "$2" >/dev/null
+    for ((look = 0; look < 60; look++)); do
+        answer=$(ask dms describe-connections --filters "Name=endpoint-arn,Values=$2" --query 'Connections[0].[Status,LastFailureMessage]')
+        IFS=$'\t' read -r status reason <<<"$answer"
+        case $status in
+        successful) say "connection to the $1: successful"; return ;;
+        failed) die "connection to the $1 failed: $reason. The stack is deployed, the task was not started" ;;
+        esac
+        sleep "$poll"
+    done
+    die "connection to the $1 is still $status after 5 minutes. The stack is deployed, the task was not started; run this again"
+}
+
+if $stop; then
+    use_task
+    stop_task
+    print_task
+    exit
+fi
+read_outputs "$main_stack" DatabaseSecurityGroupId DmsDatabaseSecretArn KinesisStreamArn AlarmTopicArn VpcId
+if [[ $stage == prod && ${parameters[*]-} != *MultiAZ=* ]]; then parameters+=(MultiAZ=true); fi
+find_subnets "$(output VpcId)"
+ensure_role dms-vpc-role AmazonDMSVPCManagementRole
+ensure_role dms-cloudwatch-logs-role AmazonDMSCloudWatchLogsRole
+if $made_vpc_role; then wait_for_vpc_role; fi
+deploy_stack
+use_task
+read_task
+if [[ $task_status != running ]]; then
+    test_connection "database" "$(output SourceEndpointArn)"
+    test_connection "stream" "$(output TargetEndpointArn)"
+    start_task
+fi
+print_task

@@ -1,0 +1,103 @@
+# shellcheck shell=bash
+# Sourced by deploy-dms.sh, after aws.sh and with $task set to the ARN: stops, starts and resumes the replication task, and says why
+# it does not run.
+
+# shellcheck disable=SC2154 # aws.sh sets main_stack, dms_stack and region
+task_name=$main_stack-replication-task
+log_group=dms-tasks-$dms_stack-replication-instance
+poll=5 # seconds between two looks
+
+# read_task sets task_status, started ("None" before the first start), and why the task last stopped.
+read_task() {
+    local answer
+    answer=$(ask dms describe-replication-tasks --filters "Name=replication-task-arn,Values=$task" --without-settings --query \
+        'ReplicationTasks[0].[Status,ReplicationTaskStats.FreshStartDate,StopReason,LastFailureMessage]')
+    IFS=$'\t' read -r task_status started stop_reason failure <<<"$answer"
+}
+
+# read_log keeps the last errors of the task's log, if there are any: the API itself says no more than FATAL_ERROR.
+read_log() {
+    task_log=$(cli logs filter-log-events --log-group-name "$log_group" --log-stream-names "dms-task-$main_stack" \
+        --filter-pattern '"]E:"' --query 'events[].[message]' 2>/dev/null | tail -n 20) || task_log=''
+}
+
+# slot_lost knows PostgreSQL's sentences about a slot that is gone or was invalidated.
+slot_lost() {
+    grep -Eqi 'replication slot .*does not exist|WAL segment .*removed|can no longer (get changes from|access) replication slot|slot .*invalidated' \
+        <<<"$task_log $failure"
+}
+
+# task_failed ends the script with the task's own words, and with the repair if the slot is gone.
+task_failed() {
+    local reason
+    read_log
+    reason=$(printf '%s\n' "$failure" "$stop_reason" "$(tail -n 1 <<<"$task_log")" | grep -vx 'None\|' | paste -sd ' ' -) || reason='no reason given'
+    if slot_lost; then
+        die "task $task_name is $task_status because its replication slot is lost ($reason).
+The WAL it had not read is gone; the rows in outbox are not. To send every row of outbox again (duplicates keep their event ids) and go on with a new slot:
+  aws dms start-replication-task --start-replication-task-type reload-target --region $region --replication-task-arn $task"
+    fi
+    die "task $task_name is $task_status: $reason. Its slot keeps the WAL. When the cause is gone, run this again: it resumes.
+The whole log: aws logs filter-log-events --region $region --log-group-name $log_group"
+}
+
+# wait_for_task STATUS ends the script when the task fails, or has not got there after 15 minutes.
+wait_for_task() {
+    local look
+    for ((look = 0; look < 900 / poll; look++)); do
+        read_task
+        [[ $task_status != "$1" ]] || return 0
+        # For half a minute the state that a start or a stop has just left is no verdict.
+        if ((look >= 6)) && [[ $task_status == failed || $task_status == stopped ]]; then task_failed; fi
+        sleep "$poll"
+    done
+    die "task $task_name is still $task_status after 15 minutes, not $1: look at it in the DMS console, then run this again"
+}
+
+# stop_task returns when nothing runs. A failed or never started task is left as it is.
+stop_task() {
+    read_task
+    case $task_status in
+    starting) wait_for_task running ;; # it cannot be stopped yet
+    stopping) wait_for_task stopped ;;
+    esac
+    [[ $task_status == running ]] || return 0
+    say "stopping $task_name"
+    ask dms stop-replication-task --replication-task-arn "$task" >/dev/null
+    wait_for_task stopped
+}
+
+# start_task starts the task once and resumes it ever after: a second start-replication would make a new slot, and what was
+# committed since the old one's position would come only if a row is still in the table.
+start_task() {
+    local how=resume-processing
+    read_task
+    case $task_status in
+    running) return 0 ;;
+    ready | stopped | failed) ;;
+    starting) wait_for_task running && return 0 ;;
+    *) die "task $task_name is $task_status: run this again when that is over" ;;
+    esac
+    if [[ $task_status == failed ]]; then
+        read_log
+        slot_lost && task_failed # resuming would fail, or go on from a new slot as if nothing were missing
+    fi
+    # The only valid first call; it cannot skip a row then, because it loads the table.
+    [[ $started != None ]] || how=start-replication
+    say "$how $task_name"
+    ask dms start-replication-task --replication-task-arn "$task" --start-replication-task-type "$how" >/dev/null
+    wait_for_task running
+    # A task that cannot read its source or reach its target runs for a moment before it fails.
+    sleep 30
+    read_task
+    [[ $task_status == running ]] || task_failed
+}
+
+print_task() {
+    local stats
+    read_task
+    stats=$(ask dms describe-replication-tasks --filters "Name=replication-task-arn,Values=$task" --without-settings --query \
+        'ReplicationTasks[0].ReplicationTaskStats.[FullLoadProgressPercent,TablesLoaded,TablesErrored]')
+    awk -v name="$task_name" -v status="$task_status" \
+        '{ print name ": " status "; full load " $1 " %, tables loaded " $2 ", tables with errors " $3 }' <<<"$stats"
+}
