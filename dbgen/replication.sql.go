@@ -9,6 +9,28 @@ import (
 	"context"
 )
 
+const LoadLock = `-- name: LoadLock :one
+SELECT pg_try_advisory_lock(hashtextextended('walrelay load ' || $1::text, 0))
+`
+
+// Takes the session's advisory lock on loading for a slot; false when another relay has it. It goes with the session.
+func (q *Queries) LoadLock(ctx context.Context, slot string) (bool, error) {
+	row := q.db.QueryRow(ctx, LoadLock, slot)
+	var pg_try_advisory_lock bool
+	err := row.Scan(&pg_try_advisory_lock)
+	return pg_try_advisory_lock, err
+}
+
+const LoadWithoutTimeout = `-- name: LoadWithoutTimeout :exec
+SELECT set_config(name, '0', false) FROM pg_catalog.pg_settings WHERE name = 'transaction_timeout'
+`
+
+// Lifts transaction_timeout for this session where the server has it (17 and later): as a startup parameter, older ones refuse it.
+func (q *Queries) LoadWithoutTimeout(ctx context.Context) error {
+	_, err := q.db.Exec(ctx, LoadWithoutTimeout)
+	return err
+}
+
 const PublicationInserts = `-- name: PublicationInserts :one
 SELECT EXISTS (
     SELECT FROM pg_catalog.pg_publication AS p
@@ -42,17 +64,27 @@ func (q *Queries) SettingGet(ctx context.Context, name string) (string, error) {
 }
 
 const SlotCopy = `-- name: SlotCopy :exec
-SELECT pg_copy_logical_replication_slot($1::name, $2::name, false, 'pgoutput')
+SELECT pg_copy_logical_replication_slot($1::name, $2::name, $3::boolean, 'pgoutput')
 `
 
 type SlotCopyParams struct {
-	Source string
-	Slot   string
+	Source    string
+	Slot      string
+	Temporary bool
 }
 
-// Makes a permanent slot at the position of a temporary one. The temporary one's session must still be there.
+// Makes a slot at the position of another. A temporary source's session must still be there; a temporary copy goes with this one.
 func (q *Queries) SlotCopy(ctx context.Context, arg SlotCopyParams) error {
-	_, err := q.db.Exec(ctx, SlotCopy, arg.Source, arg.Slot)
+	_, err := q.db.Exec(ctx, SlotCopy, arg.Source, arg.Slot, arg.Temporary)
+	return err
+}
+
+const SlotDrop = `-- name: SlotDrop :exec
+SELECT pg_drop_replication_slot($1::name)
+`
+
+func (q *Queries) SlotDrop(ctx context.Context, slot string) error {
+	_, err := q.db.Exec(ctx, SlotDrop, slot)
 	return err
 }
 

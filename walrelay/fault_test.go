@@ -1,9 +1,13 @@
 package walrelay_test
 
 import (
+	"net"
+	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/require"
 
 	"rds-outbox-demo/lab/awslocal"
@@ -270,4 +274,87 @@ func TestMigrationsWhileEventsFlow(t *testing.T) {
 		r.append(t, "a", 5, 2*version+2, 2*version+2)
 	}
 	r.requireWhole(t, r.await(t, 70))
+}
+
+// The connection breaks in the middle of the load: that passes, and is no reason to advise anybody to drop a slot.
+func TestLoadCutOffIsTriedAgain(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	r.append(t, "a", 50, 1, 20)
+	stuck := putFault(awslocal.EntryError)
+	stuck.Match, stuck.Code = "a7", "InternalFailure"
+	active := r.aws.Faults().Add(stuck)
+	stop := r.start(t)
+	r.eventually(t, "the load", func() bool { return r.distinct(t) > 500 })
+	r.exec(t, "SELECT pg_terminate_backend(active_pid) FROM pg_replication_slots WHERE slot_name LIKE $1 || '\\_load\\_%'", r.slot)
+	active.Off()
+	r.eventually(t, "the relay to notice", func() bool { return strings.Contains(r.logged(), "connecting again") })
+	r.streaming(t)
+	require.NoError(t, stop())
+	r.requireWhole(t, r.await(t, 1000))
+}
+
+// Several relays and no slot: one loads, the others stand by, and no row is sent twice.
+func TestOnlyOneRelayLoads(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	r.append(t, "a", 50, 1, 20)
+	for range 3 {
+		r.start(t)
+	}
+	r.streaming(t)
+	records := r.await(t, 1000)
+	r.requireWhole(t, records)
+	r.append(t, "a", 50, 21, 21)
+	require.Equal(t, 1050, len(r.await(t, 1050)))
+}
+
+// The server's address is gone: packets vanish, nothing is refused. The relay notices by the answers that do not come.
+func TestASilentServerIsLeft(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	r.exec(t, "ALTER ROLE pgtest IN DATABASE "+r.database(t)+" SET wal_sender_timeout = '1s'")
+	config, err := pgx.ParseConfig(r.db.URL)
+	require.NoError(t, err)
+	proxy, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = proxy.Close() })
+	var frozen atomic.Bool
+	go func() {
+		for {
+			client, err := proxy.Accept()
+			if err != nil {
+				return
+			}
+			server, err := net.Dial("tcp", net.JoinHostPort(config.Host, strconv.Itoa(int(config.Port))))
+			if err != nil {
+				return
+			}
+			before := !frozen.Load() // later connections pass
+			for _, way := range [][2]net.Conn{{client, server}, {server, client}} {
+				go func() {
+					buffer := make([]byte, 32<<10)
+					for {
+						n, err := way[0].Read(buffer)
+						if err != nil {
+							if !frozen.Load() || !before {
+								_ = way[1].Close()
+							}
+							return
+						}
+						if !frozen.Load() || !before {
+							_, _ = way[1].Write(buffer[:n])
+						}
+					}
+				}()
+			}
+		}
+	}()
+	r.db.URL = strings.Replace(r.db.URL, net.JoinHostPort(config.Host, strconv.Itoa(int(config.Port))), proxy.Addr().String(), 1)
+	r.start(t)
+	first := r.streaming(t)
+	frozen.Store(true)
+	r.append(t, "a", 5, 1, 1)
+	r.eventually(t, "a new connection", func() bool { return strings.Contains(r.logged(), "has not answered") && r.streaming(t) != first })
+	r.requireWhole(t, r.await(t, 5))
 }

@@ -27,14 +27,35 @@ var snapshotPattern = regexp.MustCompile(`^[0-9A-Fa-f-]+$`)
 // The obvious order, permanent slot first, leaves after a crash a slot that looks as if the load had been done.
 func (r *Relay) load(ctx context.Context, control *pgx.Conn, replication *pgconn.PgConn) error {
 	start := time.Now()
-	temporary := fmt.Sprintf("%.45s_load_%d", r.slot, replication.PID())
+	queries := dbgen.New(control)
+	// Of several relays one loads; the others stand by. Whoever comes second finds the slot made.
+	if locked, err := queries.LoadLock(ctx, r.slot); err != nil {
+		return fmt.Errorf("locking the load: %w", err)
+	} else if !locked {
+		return errSlotActive
+	}
+	if exists, err := r.checkSlot(ctx, queries); err != nil || exists {
+		return err
+	}
+	if err := queries.LoadWithoutTimeout(ctx); err != nil {
+		return fmt.Errorf("lifting transaction_timeout: %w", err)
+	}
+	temporary := fmt.Sprintf("%.40s_load_%d", r.slot, replication.PID())
 	slot, err := pglogrepl.CreateReplicationSlot(ctx, replication, temporary, "pgoutput", pglogrepl.CreateReplicationSlotOptions{
 		Temporary:      true, // goes with the connection
 		SnapshotAction: "EXPORT_SNAPSHOT",
 		Mode:           pglogrepl.LogicalReplication,
 	})
 	if err != nil {
-		return fmt.Errorf("creating temporary slot %s: %w", temporary, connectError(err))
+		return fmt.Errorf("creating temporary slot %s: %w", temporary, slotError(err))
+	}
+	// The copy at the end must not fail for a reason that is there now: every row would have been sent for nothing.
+	probe := dbgen.SlotCopyParams{Source: temporary, Slot: temporary + "_probe", Temporary: true}
+	if err := queries.SlotCopy(ctx, probe); err != nil {
+		return fmt.Errorf("copying a slot: %w", slotError(err))
+	}
+	if err := queries.SlotDrop(ctx, probe.Slot); err != nil {
+		return fmt.Errorf("dropping slot %s: %w", probe.Slot, err)
 	}
 	r.log.Info("slot is missing: loading the retained rows", "hop", 3, "slot", r.slot, "consistent_point", slot.ConsistentPoint)
 
@@ -55,9 +76,9 @@ func (r *Relay) load(ctx context.Context, control *pgx.Conn, replication *pgconn
 		return err
 	}
 	failpoint.Hit(failpoint.RelayBeforeSlotCopy)
-	err = dbgen.New(control).SlotCopy(ctx, dbgen.SlotCopyParams{Source: temporary, Slot: r.slot})
+	err = queries.SlotCopy(ctx, dbgen.SlotCopyParams{Source: temporary, Slot: r.slot})
 	if err != nil {
-		return fmt.Errorf("copying slot %s to %s: %w", temporary, r.slot, err)
+		return fmt.Errorf("copying slot %s to %s: %w", temporary, r.slot, slotError(err))
 	}
 	failpoint.Hit(failpoint.RelayAfterSlotCopy)
 	r.log.Info("load complete, slot made", "hop", 4, "slot", r.slot, "rows", rows, "duration_ms", time.Since(start).Milliseconds())

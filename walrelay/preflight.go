@@ -128,17 +128,25 @@ func connectError(err error) error {
 	return fmt.Errorf("connecting to PostgreSQL: %w", err) // pgconn's text has no password
 }
 
-// isPublicationGone recognises the server's "publication ... does not exist" while it decodes.
-func isPublicationGone(err error) bool {
-	var pgErr *pgconn.PgError
-	return errors.As(err, &pgErr) && pgErr.Code == "42704" // undefined_object
+// publicationGone explains what looks impossible: preflight has seen the publication. But the server looks it up as of the position
+// that it decodes, and there it did not exist; made anew it exists only from then on. PostgreSQL 17 and older end the stream with
+// an error; 18 warns, skips the changes and goes on, and the next position that we confirm would be behind lost events.
+func publicationGone(slot, message string) error {
+	return &SetupError{
+		fmt.Sprintf("slot %s stands where publication %s did not exist (%s)", slot, outbox.Publication, message),
+		fmt.Sprintf("make sure that the publication is there (make migrate) and run SELECT pg_drop_replication_slot('%s'); the next start then loads the retained rows of outbox again (duplicates, no loss)", slot),
+	}
 }
 
-// publicationGone explains what looks impossible: preflight has seen the publication. But the server looks it up as of the position
-// that it decodes, and there it did not exist; made anew it exists only from then on.
-func (r *Relay) publicationGone(err error) error {
-	return &SetupError{
-		fmt.Sprintf("slot %s stands where publication %s did not exist (%v)", r.slot, outbox.Publication, err),
-		fmt.Sprintf("make sure that the publication is there (make migrate) and run SELECT pg_drop_replication_slot('%s'); the next start then loads the retained rows of outbox again (duplicates, no loss)", r.slot),
+// slotError makes a SetupError of what keeps a server from making a slot until a person changes it. Tried again, a load would send
+// every row again each time.
+func slotError(err error) error {
+	var pgErr *pgconn.PgError
+	if errors.As(err, &pgErr) && (pgErr.Code == "53400" || pgErr.Code == "42501") { // configuration_limit_exceeded, insufficient_privilege
+		return &SetupError{
+			fmt.Sprintf("PostgreSQL makes no replication slot (%s)", pgErr.Message),
+			"the relay needs two free slots while it loads (max_replication_slots) and the REPLICATION attribute (on RDS: rds_replication)",
+		}
 	}
+	return err
 }

@@ -104,8 +104,6 @@ func (r *Relay) Run(ctx context.Context) error {
 		case err == nil || ctx.Err() != nil:
 		case errors.As(err, &setup) || isPermanent(err):
 			return err
-		case isPublicationGone(err):
-			return r.publicationGone(err)
 		case isSlotActive(err):
 			if !standby {
 				r.log.Info("standby: another relay holds the slot", "hop", 3, "slot", r.slot)
@@ -126,7 +124,8 @@ func (r *Relay) Run(ctx context.Context) error {
 	return nil
 }
 
-// session connects, makes the slot if it is missing, and streams until ctx or the connection ends.
+// session connects and streams until ctx or the connection ends. If the slot is missing, it makes the slot and ends: the temporary slot
+// that the load needs lives as long as its connection, and would hold back WAL for as long as we stream on it.
 func (r *Relay) session(ctx context.Context) error {
 	control, err := pgx.ConnectConfig(ctx, r.database)
 	if err != nil {
@@ -148,6 +147,7 @@ func (r *Relay) session(ctx context.Context) error {
 		if err := r.load(ctx, control, replication); err != nil {
 			return fmt.Errorf("initial load: %w", err)
 		}
+		return nil
 	}
 	timeout, err := walSenderTimeout(ctx, control)
 	if err != nil {

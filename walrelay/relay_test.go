@@ -49,6 +49,9 @@ func TestRowsOlderThanTheSlotAreLoaded(t *testing.T) {
 	stop := r.start(t)
 	r.await(t, 300)
 	r.streaming(t)
+	var slots []string
+	require.NoError(t, r.db.Pool.QueryRow(t.Context(), "SELECT array_agg(slot_name::text) FROM pg_replication_slots WHERE slot_name LIKE $1 || '%'", r.slot).Scan(&slots))
+	require.Equal(t, []string{r.slot}, slots, "the load's temporary slot would hold back WAL")
 	r.append(t, "a", 30, 11, 12)
 	records := r.await(t, 360)
 	require.NoError(t, stop())

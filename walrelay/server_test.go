@@ -70,6 +70,19 @@ func TestWALLevelNotLogical(t *testing.T) {
 	require.Contains(t, setup.Remedy, "rds.logical_replication")
 }
 
+// A server that will not make the permanent slot is asked before the rows are sent, not after.
+func TestNoSlotLeft(t *testing.T) {
+	t.Parallel()
+	r, _ := newServerRig(t, map[string]string{"max_replication_slots": "1"})
+	r.append(t, "a", 10, 1, 2)
+	relay, err := walrelay.New(r.config())
+	require.NoError(t, err)
+	var setup *walrelay.SetupError
+	require.ErrorAs(t, relay.Run(t.Context()), &setup)
+	require.Contains(t, setup.Remedy, "max_replication_slots")
+	require.Empty(t, r.arrived(t))
+}
+
 // A slot that fell behind max_slot_wal_keep_size can never be streamed from again. The relay says so and what to run; after that
 // the retained rows come by load: duplicates, and nothing is missing.
 func TestSlotLost(t *testing.T) {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"strings"
 	"time"
 
 	"github.com/jackc/pglogrepl"
@@ -18,14 +19,20 @@ import (
 // maxStatusInterval is how often the server hears the confirmed position at least; sooner where wal_sender_timeout asks.
 const maxStatusInterval = time.Second
 
+// minPatience is how long a server may at least say nothing.
+const minPatience = 10 * time.Second
+
 // wal is one streaming connection. Its goroutine alone reads and writes the connection.
 type wal struct {
 	conn           *pgconn.PgConn
 	pipeline       *pipeline
 	decoder        decoder
 	transaction    *transaction // being received
+	slot           string
 	statusInterval time.Duration
 	nextStatus     time.Time
+	patience       time.Duration // with a server that says nothing, though each status asks it to
+	lastHeard      time.Time
 }
 
 // streamWAL reads the slot into a pipeline and confirms what Kinesis has accepted, until ctx or the connection ends.
@@ -45,10 +52,15 @@ func (r *Relay) streamWAL(ctx context.Context, conn *pgconn.PgConn, walSenderTim
 		conn:           conn,
 		pipeline:       newPipeline(),
 		decoder:        decoder{outboxes: map[uint32][]string{}},
+		slot:           r.slot,
 		statusInterval: maxStatusInterval,
+		patience:       minPatience,
+		lastHeard:      time.Now(),
 	}
 	if walSenderTimeout > 0 {
 		w.statusInterval = min(w.statusInterval, walSenderTimeout/3)
+		// Longer than the server's own: it may be busy with a large transaction of other tables.
+		w.patience = max(w.patience, 3*walSenderTimeout)
 	}
 	// The senders outlive ctx: a stopping relay still waits for their answers.
 	sendCtx, cancel := context.WithCancel(context.WithoutCancel(ctx))
@@ -83,17 +95,23 @@ func (w *wal) read(ctx context.Context) error {
 		}
 		if w.pipeline.full() {
 			w.waitForProgress(ctx)
+			w.lastHeard = time.Now() // nobody was listening
 			continue
 		}
 		// ReceiveMessage with a context costs a watcher per message; the read deadline does the same.
 		message, err := w.conn.ReceiveMessage(context.Background())
 		var netErr net.Error
 		if errors.As(err, &netErr) && netErr.Timeout() {
+			// A server whose address is gone answers nothing and refuses nothing: TCP alone would notice after a quarter of an hour.
+			if time.Since(w.lastHeard) > w.patience {
+				return fmt.Errorf("reading the WAL: the server has not answered for %s", w.patience)
+			}
 			continue
 		}
 		if err != nil {
 			return fmt.Errorf("reading the WAL: %w", err)
 		}
+		w.lastHeard = time.Now()
 		if err := w.handle(message); err != nil {
 			return err
 		}
@@ -130,8 +148,16 @@ func (w *wal) handle(message pgproto3.BackendMessage) error {
 	case *pgproto3.CopyData:
 		return w.copyData(message.Data)
 	case *pgproto3.ErrorResponse:
+		if message.Code == "42704" && strings.Contains(message.Message, outbox.Publication) { // undefined_object
+			return publicationGone(w.slot, message.Message)
+		}
 		return fmt.Errorf("reading the WAL: %w", pgconn.ErrorResponseToPgError(message))
-	case *pgproto3.NoticeResponse, *pgproto3.ParameterStatus:
+	case *pgproto3.NoticeResponse:
+		if strings.Contains(message.Message, outbox.Publication) {
+			return publicationGone(w.slot, message.Message)
+		}
+		return nil
+	case *pgproto3.ParameterStatus:
 		return nil
 	default:
 		return fmt.Errorf("reading the WAL: the server ended the stream with %T", message)
@@ -206,6 +232,7 @@ func (w *wal) status() error {
 	// All three are set: SendStandbyStatusUpdate would fill a zero in from the first.
 	err := pglogrepl.SendStandbyStatusUpdate(context.Background(), w.conn, pglogrepl.StandbyStatusUpdate{
 		WALWritePosition: lsn, WALFlushPosition: lsn, WALApplyPosition: lsn,
+		ReplyRequested: true, // see patience
 	})
 	if err != nil {
 		return fmt.Errorf("confirming %s: %w", lsn, err)
