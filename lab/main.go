@@ -33,12 +33,13 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	context.AfterFunc(ctx, stop) // a second signal ends the program at once
 	err := run(ctx, os.Args[1:])
-	var exit *exec.ExitError
+	var command commandError
 	var wrong usageError
 	switch {
 	case err == nil:
-	case errors.As(err, &exit):
-		os.Exit(max(1, exit.ExitCode())) // the command has said why
+	case errors.As(err, &command):
+		fmt.Fprintln(os.Stderr, "lab:", err)
+		os.Exit(int(command))
 	case errors.As(err, &wrong):
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(2)
@@ -47,6 +48,11 @@ func main() {
 		os.Exit(1)
 	}
 }
+
+// commandError is the exit code of the command that with-postgres ran.
+type commandError int
+
+func (e commandError) Error() string { return fmt.Sprintf("exit code %d", int(e)) }
 
 type usageError string
 
@@ -132,6 +138,7 @@ func stackConfig() (stack.Config, error) {
 	return stack.Config{
 		Root:        ".",
 		Relay:       filepath.Join(filepath.Dir(self), "walrelay"),
+		RelayEnv:    relayEnvironment(),
 		DatabaseURL: os.Getenv("DATABASE_URL"),
 		AWS: stack.AWS{
 			Region:          os.Getenv("AWS_REGION"),
@@ -186,10 +193,26 @@ func runCommand(ctx context.Context, command []string, env string) error {
 	cmd.Env = append(os.Environ(), env)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
 	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
-	if err := cmd.Run(); err != nil {
-		return fmt.Errorf("%s: %w", strings.Join(command, " "), err)
+	err := cmd.Run()
+	var exit *exec.ExitError
+	if errors.As(err, &exit) {
+		err = commandError(max(1, exit.ExitCode()))
+	}
+	if err != nil {
+		return fmt.Errorf("%s: %w", command[0], err)
 	}
 	return nil
+}
+
+// relayEnvironment is what of our environment the relay may see: how to reach a database. AWS is only what the stack says.
+func relayEnvironment() []string {
+	env := []string{"AWS_CONFIG_FILE=/dev/null", "AWS_SHARED_CREDENTIALS_FILE=/dev/null", "AWS_EC2_METADATA_DISABLED=true"}
+	for _, entry := range os.Environ() {
+		if strings.HasPrefix(entry, "PG") || strings.HasPrefix(entry, "HOME=") {
+			env = append(env, entry)
+		}
+	}
+	return env
 }
 
 func intEnv(name string, fallback, low, high int) (int, error) {

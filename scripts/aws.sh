@@ -39,9 +39,9 @@ explain() {
     local message
     message=$(grep -v '^[[:space:]]*$' <<<"$2" | tail -n 1 || true)
     case $message in
-    *'Unable to locate credentials'* | *'could not be found'*profile* | *'config profile'*)
+    *'Unable to locate credentials'* | *'config profile'*)
         message='no AWS credentials: set AWS_PROFILE, or run aws configure' ;;
-    *ExpiredToken* | *InvalidClientTokenId* | *UnrecognizedClient* | *SignatureDoesNotMatch* | *AuthFailure* | *'SSO'*expired* | *'Token has expired'*)
+    *ExpiredToken* | *InvalidClientTokenId* | *UnrecognizedClient* | *SignatureDoesNotMatch* | *AuthFailure* | *SSO* | *'Token has expired'*)
         message="AWS does not accept the credentials: log in again ($message)" ;;
     *'Could not connect to the endpoint'* | *'Invalid endpoint'*)
         message="no answer from AWS in $region: is the region's name right, and this machine online?" ;;

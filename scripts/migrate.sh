@@ -23,3 +23,6 @@ failed=$(ask lambda invoke --function-name "$(output MigrateFunctionName)" --pay
 [[ $failed == None ]] || die "$(cat "$folder/answer")"
 cat "$folder/answer"
 echo
+if [[ ${*:3} == 'rotate dms' ]]; then
+    say "the task still uses the old password: stop it and let it resume, scripts/deploy-dms.sh $stage $region --stop, then without --stop"
+fi

@@ -38,12 +38,18 @@ func Run(ctx context.Context, c Config) (err error) {
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	defer func() {
+		if err != nil {
+			err = fmt.Errorf("%w (logs and data are in %s)", err, dir)
+			return
+		}
+		err = os.RemoveAll(dir)
+	}()
 	// With a server of the user's own a database of our own on it: the demo counts every row of outbox.
 	if c.Stack.DatabaseURL != "" {
-		drop, err := c.scratchDatabase(ctx)
-		if err != nil {
-			return err
+		drop, dropErr := c.scratchDatabase(ctx)
+		if dropErr != nil {
+			return dropErr
 		}
 		defer func() { err = errors.Join(err, drop()) }()
 	}
@@ -76,6 +82,7 @@ func Run(ctx context.Context, c Config) (err error) {
 	if err := arrivals.wait(ctx, written.cars+written.updates, s.Failed()); err != nil {
 		return err
 	}
+	arrivals.settle() // what comes twice comes late
 	report, err := judge(ctx, s.DatabaseURL, written, arrivals)
 	if err != nil {
 		return err
@@ -97,6 +104,7 @@ func (c *Config) scratchDatabase(ctx context.Context) (drop func() error, err er
 	}
 	server := config.Copy()
 	name := fmt.Sprintf("outbox_demo_%d", time.Now().UnixNano())
+	c.Stack.Slot = name
 	if err := execOn(ctx, server, "CREATE DATABASE "+name); err != nil {
 		return nil, fmt.Errorf("making database %s on your server: %w", name, err)
 	}
@@ -104,11 +112,16 @@ func (c *Config) scratchDatabase(ctx context.Context) (drop func() error, err er
 		return nil, err
 	}
 	return func() error {
-		// The relay has stopped; its slot goes with the database.
-		if err := execOn(context.WithoutCancel(ctx), server, "DROP DATABASE "+name+" WITH (FORCE)"); err != nil {
-			return fmt.Errorf("dropping database %s: %w", name, err)
+		// The relay has stopped, and its slot goes with the database, once the server has noticed.
+		for patience := time.Now().Add(10 * time.Second); ; time.Sleep(50 * time.Millisecond) {
+			err := execOn(context.WithoutCancel(ctx), server, "DROP DATABASE "+name+" WITH (FORCE)")
+			if err == nil {
+				return nil
+			}
+			if time.Now().After(patience) {
+				return fmt.Errorf("dropping database %s on your server: %w", name, err)
+			}
 		}
-		return nil
 	}, nil
 }
 
@@ -150,6 +163,19 @@ func (a *arrivals) add(arrival stack.Arrival) {
 	seen.copies++
 	seen.differs = seen.differs || entryText(seen.first.Entry) != entryText(arrival.Entry)
 	a.count++
+}
+
+// settle returns when nothing has arrived for a second: five polls of the stream.
+func (a *arrivals) settle() {
+	for {
+		a.mu.Lock()
+		quiet := time.Since(a.latest)
+		a.mu.Unlock()
+		if quiet > time.Second {
+			return
+		}
+		time.Sleep(time.Second - quiet)
+	}
 }
 
 // wait returns when as many different events have arrived as were written, or nothing has come for a while: what is missing

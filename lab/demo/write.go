@@ -24,12 +24,16 @@ const (
 // written is what the API said it had done.
 type written struct {
 	cars, updates int
-	created       map[string]json.RawMessage // car id -> the car of the 201
+	created       map[string]json.RawMessage   // car id -> the car of the 201
+	changed       map[string][]json.RawMessage // car id -> the cars of the 200s, in any order
 }
+
+// traceparent goes along with every third car.
+const traceparent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 
 // write creates cars over HTTP and changes some of them.
 func write(ctx context.Context, apiURL string, cars int) (written, error) {
-	w := written{created: make(map[string]json.RawMessage, cars)}
+	w := written{created: make(map[string]json.RawMessage, cars), changed: map[string][]json.RawMessage{}}
 	ids := make([]string, cars)
 	var mu sync.Mutex
 	client := &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: clients}}
@@ -41,7 +45,7 @@ func write(ctx context.Context, apiURL string, cars int) (written, error) {
 		group.Go(func() error {
 			body := fmt.Sprintf(`{"make":"Maker %d","model":"Modèle <%d> & \"co\"","year":%d,"color":"Blue"}`, i%7, i, 1990+i%30)
 			var answer struct{ Car json.RawMessage }
-			if err := call(groupCtx, client, http.MethodPost, apiURL+"/cars", body, http.StatusCreated, &answer); err != nil {
+			if err := call(groupCtx, client, http.MethodPost, apiURL+"/cars", body, i%3 == 0, http.StatusCreated, &answer); err != nil {
 				return err
 			}
 			var car struct{ ID string }
@@ -66,7 +70,14 @@ func write(ctx context.Context, apiURL string, cars int) (written, error) {
 		for n := range changesPerCar {
 			group.Go(func() error {
 				body := fmt.Sprintf(`{"color":"Color %d"}`, n)
-				return call(groupCtx, client, http.MethodPatch, apiURL+"/cars/"+id, body, http.StatusOK, nil)
+				var answer struct{ Car json.RawMessage }
+				if err := call(groupCtx, client, http.MethodPatch, apiURL+"/cars/"+id, body, false, http.StatusOK, &answer); err != nil {
+					return err
+				}
+				mu.Lock()
+				defer mu.Unlock()
+				w.changed[id] = append(w.changed[id], answer.Car)
+				return nil
 			})
 		}
 	}
@@ -77,12 +88,15 @@ func write(ctx context.Context, apiURL string, cars int) (written, error) {
 	return w, nil
 }
 
-func call(ctx context.Context, client *http.Client, method, target, body string, want int, answer any) error {
+func call(ctx context.Context, client *http.Client, method, target, body string, traced bool, want int, answer any) error {
 	request, err := http.NewRequestWithContext(ctx, method, target, bytes.NewBufferString(body))
 	if err != nil {
 		return err
 	}
 	request.Header.Set("Content-Type", "application/json")
+	if traced {
+		request.Header.Set("Traceparent", traceparent)
+	}
 	response, err := client.Do(request)
 	if err != nil {
 		return err
@@ -94,9 +108,6 @@ func call(ctx context.Context, client *http.Client, method, target, body string,
 	}
 	if response.StatusCode != want {
 		return fmt.Errorf("%s %s answered %d, not %d: %s", method, target, response.StatusCode, want, content)
-	}
-	if answer == nil {
-		return nil
 	}
 	return json.Unmarshal(content, answer)
 }

@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"time"
 
 	"rds-outbox-demo/lab/postgres"
@@ -26,13 +27,15 @@ type Config struct {
 
 // Run runs the path until ctx ends, which is a success, or a part of it ends, which is not.
 func Run(ctx context.Context, c Config) (err error) {
+	unlock, err := lock(c.Stack.Dir)
+	if err != nil {
+		return err
+	}
+	defer unlock()
 	if c.Fresh {
 		if err := empty(ctx, c.Stack.Dir); err != nil {
 			return err
 		}
-	}
-	if err := os.MkdirAll(c.Stack.Dir, 0o700); err != nil {
-		return fmt.Errorf("making the data folder: %w", err)
 	}
 	logPath := filepath.Join(c.Stack.Dir, "dev.log")
 	if err := os.Rename(logPath, logPath+".1"); err != nil && !errors.Is(err, os.ErrNotExist) {
@@ -70,13 +73,42 @@ func Run(ctx context.Context, c Config) (err error) {
 	}
 }
 
-// empty removes the data folder, but never under a running `make dev`.
+// lock makes this the only `make dev` on the folder, before anything in it is touched. The kernel unlocks it for a process that is
+// killed.
+func lock(dir string) (unlock func(), err error) {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, fmt.Errorf("making the data folder: %w", err)
+	}
+	folder, err := os.Open(dir)
+	if err != nil {
+		return nil, fmt.Errorf("opening the data folder: %w", err)
+	}
+	// A program that was just told to end may need a moment.
+	for patience := time.Now().Add(5 * time.Second); ; time.Sleep(50 * time.Millisecond) {
+		err := syscall.Flock(int(folder.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
+		if err == nil {
+			return func() { _ = folder.Close() }, nil
+		}
+		if !errors.Is(err, syscall.EWOULDBLOCK) || time.Now().After(patience) {
+			_ = folder.Close()
+			return nil, fmt.Errorf("another `make dev` runs on %s: end it first (%w)", dir, err)
+		}
+	}
+}
+
+// empty removes what is in the data folder; the folder itself carries our lock.
 func empty(ctx context.Context, dir string) error {
 	if err := postgres.Remove(ctx, filepath.Join(dir, "postgres")); err != nil {
 		return fmt.Errorf("FRESH=1: %w", err)
 	}
-	if err := os.RemoveAll(dir); err != nil {
-		return fmt.Errorf("FRESH=1: emptying the data folder: %w", err)
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return fmt.Errorf("FRESH=1: reading the data folder: %w", err)
+	}
+	for _, entry := range entries {
+		if err := os.RemoveAll(filepath.Join(dir, entry.Name())); err != nil {
+			return fmt.Errorf("FRESH=1: emptying the data folder: %w", err)
+		}
 	}
 	return nil
 }

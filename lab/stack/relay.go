@@ -1,6 +1,7 @@
 package stack
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -9,6 +10,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -20,25 +23,30 @@ type Relay struct {
 	env     []string
 	logPath string
 	log     *slog.Logger
+	fail    func(error)
 
 	mu   sync.Mutex
 	stop context.CancelFunc // nil while stopped by hand
-	done chan struct{}
+	done chan struct{}      // closed when the process of the last Start is gone
 }
 
-// restartDelay keeps a relay that ends at once from spinning.
-const restartDelay = time.Second
+const (
+	// restartDelay keeps a relay that ends at once from spinning.
+	restartDelay = time.Second
+	// maxEnds is how often in a row a relay may end soon after its start before it is given up: what it says then needs a person.
+	maxEnds = 3
+	soon    = 10 * time.Second
+)
 
-func newRelay(c Config, k clients, databaseURL string) *Relay {
-	// Nothing of our own environment: an AWS profile of the user's must not lead the relay anywhere else.
-	env := []string{
-		"DATABASE_URL=" + databaseURL, "STREAM_NAME=" + k.stream, "AWS_ENDPOINT_URL_KINESIS=" + k.kinesisURL,
-		"AWS_REGION=" + k.region, "AWS_ACCESS_KEY_ID=" + k.accessKeyID, "AWS_SECRET_ACCESS_KEY=" + k.secretKey,
-	}
+func newRelay(c Config, k clients, databaseURL string, fail func(error)) *Relay {
+	env := append(slices.Clone(c.RelayEnv),
+		"DATABASE_URL="+databaseURL, "STREAM_NAME="+k.stream, "AWS_ENDPOINT_URL_KINESIS="+k.kinesisURL,
+		"AWS_REGION="+k.region, "AWS_ACCESS_KEY_ID="+k.accessKeyID, "AWS_SECRET_ACCESS_KEY="+k.secretKey, "SLOT_NAME="+cmp.Or(c.Slot, "outbox_relay"),
+	)
 	if k.sessionToken != "" {
 		env = append(env, "AWS_SESSION_TOKEN="+k.sessionToken)
 	}
-	return &Relay{program: c.Relay, env: env, logPath: filepath.Join(c.Dir, "walrelay.log"), log: c.Log}
+	return &Relay{program: c.Relay, env: env, logPath: filepath.Join(c.Dir, "walrelay.log"), log: c.Log, fail: fail}
 }
 
 // Start runs the relay until Stop. It does nothing when it runs already.
@@ -48,7 +56,9 @@ func (r *Relay) Start() error {
 	if r.stop != nil {
 		return nil
 	}
-	// One file per start, and the one before: bounded, whatever the relay has to say.
+	if r.done != nil {
+		<-r.done // the one before may still be draining
+	}
 	if err := os.Rename(r.logPath, r.logPath+".1"); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return fmt.Errorf("rotating the relay's log: %w", err)
 	}
@@ -57,24 +67,48 @@ func (r *Relay) Start() error {
 		return fmt.Errorf("opening the relay's log: %w", err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	r.stop, r.done = cancel, make(chan struct{})
+	done := make(chan struct{})
+	r.stop, r.done = cancel, done
 	go func() {
-		defer close(r.done)
+		defer close(done)
 		defer logFile.Close()
-		for {
-			err := r.run(ctx, logFile)
-			if ctx.Err() != nil {
-				return
-			}
-			r.log.Warn("the relay ended and is started again", "hop", 3, "error", err, "log", r.logPath)
-			select {
-			case <-ctx.Done():
-				return
-			case <-time.After(restartDelay):
-			}
-		}
+		r.keepRunning(ctx, logFile)
 	}()
 	return nil
+}
+
+// keepRunning starts the relay again whenever it ends, until ctx ends or it ends too often.
+func (r *Relay) keepRunning(ctx context.Context, logFile *os.File) {
+	for ends := 1; ; ends++ {
+		started := time.Now()
+		err := r.run(ctx, logFile)
+		if ctx.Err() != nil {
+			return
+		}
+		if time.Since(started) > soon {
+			ends = 1
+		}
+		if ends == maxEnds {
+			r.fail(fmt.Errorf("the relay has ended %d times (%w): %s", ends, err, lastLine(r.logPath)))
+			return
+		}
+		r.log.Warn("the relay ended and is started again", "hop", 3, "error", err, "last_line", lastLine(r.logPath))
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(restartDelay):
+		}
+	}
+}
+
+// lastLine is what a program that ended said last, or that it said nothing.
+func lastLine(path string) string {
+	content, err := os.ReadFile(path)
+	if err != nil {
+		return err.Error()
+	}
+	lines := strings.Split(strings.TrimSpace(string(content)), "\n")
+	return cmp.Or(lines[len(lines)-1], "it said nothing")
 }
 
 // Stop ends the relay: it gets its time to drain, then SIGKILL. Commits wait in the WAL until Start.

@@ -24,12 +24,16 @@ import (
 	"rds-outbox-demo/lab/postgres"
 )
 
-// Config of a Stack. Dir, Root, Relay, Listen and Log are required.
+// Config of a Stack. Dir, Root, Relay, Listen, OnEvent, Progress and Log are required.
 type Config struct {
 	Dir    string // data folder: everything that is kept between runs
 	Root   string // folder with node_modules, where PostgreSQL's binaries are
 	Relay  string // path of the walrelay program
 	Listen string // address of the API, such as 127.0.0.1:3000
+	// RelayEnv is the walrelay process's environment beside what the stack adds.
+	RelayEnv []string
+	// Slot is the relay's slot; names are the server's, not the database's. Default outbox_relay.
+	Slot string
 	// Durable lets commits survive a crash of the machine; a throw-away stack does without.
 	Durable bool
 	// DatabaseURL is a server of the user's own instead of the local one.
@@ -90,7 +94,7 @@ func Start(ctx context.Context, c Config) (_ *Stack, err error) {
 		return nil, err
 	}
 	c.Progress("relay")
-	s.Relay = newRelay(c, clients, s.DatabaseURL)
+	s.Relay = newRelay(c, clients, s.DatabaseURL, s.fail)
 	s.clients = clients
 	s.onClose(func(ctx context.Context) error { s.Relay.Stop(ctx); return nil })
 	if err := s.Relay.Start(); err != nil {
