@@ -148,7 +148,10 @@ func run(t *testing.T, w world, env []string, script string, args ...string) res
 	require.NoError(t, os.WriteFile(filepath.Join(stubs, "world.json"), content, 0o600))
 
 	cmd := exec.CommandContext(t.Context(), filepath.Join(root, "scripts", script), args...)
-	cmd.Env = append([]string{"PATH=" + stubs + ":" + os.Getenv("PATH"), "HOME=" + root, "STUB_DIR=" + stubs}, env...)
+	cmd.Env = append([]string{
+		"PATH=" + stubs + ":" + os.Getenv("PATH"), "HOME=" + root, "STUB_DIR=" + stubs,
+		"GORACE=atexit_sleep_ms=0", // the race detector would sleep a second in every stub
+	}, env...)
 	var outs, errs strings.Builder
 	cmd.Stdout, cmd.Stderr = &outs, &errs
 	_ = cmd.Run()
