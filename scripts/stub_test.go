@@ -39,9 +39,6 @@ func TestMain(m *testing.M) {
 
 // play is the stub's main.
 func play(dir string, call []string) int {
-	if call[0] == "sleep" {
-		return 0
-	}
 	appendLine(dir, "calls", strings.Join(call, " "))
 	if call[0] == "migrate" {
 		for _, variable := range []string{"DATABASE_URL", "PGUSER", "PGPASSWORD"} {
@@ -124,7 +121,7 @@ func (r result) errorLine(t *testing.T) string {
 	return strings.TrimSpace(r.Err)
 }
 
-// run calls a script in a copy of the repository with stubs in place of aws, osls, bin/migrate and sleep.
+// run calls a script in a copy of the repository, with stubs in place of aws, osls and bin/migrate, and with a sleep that does not.
 func run(t *testing.T, w world, env []string, script string, args ...string) result {
 	t.Helper()
 	root, stubs := t.TempDir(), t.TempDir()
@@ -140,7 +137,10 @@ func run(t *testing.T, w world, env []string, script string, args ...string) res
 		require.NoError(t, err)
 		require.NoError(t, os.WriteFile(filepath.Join(root, "scripts", name), content, 0o755))
 	}
-	for _, path := range []string{filepath.Join(stubs, "aws"), filepath.Join(stubs, "sleep"), filepath.Join(root, "bin/migrate"), filepath.Join(root, "node_modules/.bin/osls")} {
+	nothing, err := exec.LookPath("true")
+	require.NoError(t, err)
+	require.NoError(t, os.Symlink(nothing, filepath.Join(stubs, "sleep")))
+	for _, path := range []string{filepath.Join(stubs, "aws"), filepath.Join(root, "bin/migrate"), filepath.Join(root, "node_modules/.bin/osls")} {
 		require.NoError(t, os.Symlink(self, path))
 	}
 	content, err := json.Marshal(w)
