@@ -75,8 +75,8 @@ STAGE_AND_REGION = $(or $(STAGE),dev) $(or $(REGION),us-east-1)
 .PHONY: deploy dms url events remove
 deploy: node_modules/.dev ## Deploy the main stack: network, database, migrations, functions, stream, bus.
 	@scripts/deploy.sh $(STAGE_AND_REGION)
-dms: ## Deploy the DMS stack and start its task: events begin to flow.
-	@scripts/deploy-dms.sh $(STAGE_AND_REGION)
+dms: ## Deploy the DMS stack and start or resume its task: events begin to flow. STOP=1 stops it.
+	@scripts/deploy-dms.sh $(STAGE_AND_REGION) $(if $(STOP),--stop)
 url: ## Print the API's URL.
 	@scripts/url.sh $(STAGE_AND_REGION)
 events: ## Follow the events on the bus.
