@@ -279,7 +279,7 @@ func (r *rig) requireWhole(t *testing.T, records []outbox.Record) {
 // slotState returns the slot's confirmed position and whether it exists.
 func (r *rig) slotState(t *testing.T) (confirmed string, exists bool) {
 	t.Helper()
-	err := r.db.Pool.QueryRow(t.Context(), "SELECT confirmed_flush_lsn::text FROM pg_replication_slots WHERE slot_name = $1", r.slot).Scan(&confirmed)
+	err := r.db.Pool.QueryRow(t.Context(), "SELECT coalesce(confirmed_flush_lsn::text, '') FROM pg_replication_slots WHERE slot_name = $1", r.slot).Scan(&confirmed) // NULL while it is being copied
 	if errors.Is(err, pgx.ErrNoRows) {
 		return "", false
 	}

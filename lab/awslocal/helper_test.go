@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/aws/retry"
 	sdk "github.com/aws/aws-sdk-go-v2/service/kinesis"
 	"github.com/aws/aws-sdk-go-v2/service/kinesis/types"
 	"github.com/aws/smithy-go"
@@ -101,7 +102,10 @@ func (c streamClient) iterator(kind types.ShardIteratorType, edit ...func(*sdk.G
 
 func (c streamClient) get(iterator string) *sdk.GetRecordsOutput {
 	c.t.Helper()
-	out, err := c.GetRecords(c.t.Context(), &sdk.GetRecordsInput{ShardIterator: &iterator})
+	out, err := c.GetRecords(c.t.Context(), &sdk.GetRecordsInput{ShardIterator: &iterator}, func(o *sdk.Options) {
+		// smithy-go 1.28.8 at times closes a request's body under net/http, and the connection with it.
+		o.Retryer = retry.NewStandard()
+	})
 	require.NoError(c.t, err)
 	return out
 }
