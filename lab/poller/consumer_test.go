@@ -52,7 +52,7 @@ func TestConsumer(t *testing.T) {
 				require.NoError(t, err)
 				w.config.Function = lambda.NewHandler(consumer.Handle).Invoke
 				fault.Seed = 1
-				w.server.Faults().Add(fault)
+				active := w.server.Faults().Add(fault)
 				written := map[string][]int{}
 				for n := range 200 {
 					id, version := fmt.Sprint("car-", n%20), n/20+1
@@ -66,6 +66,7 @@ func TestConsumer(t *testing.T) {
 				}
 				require.Empty(t, got.check(written))
 				require.Empty(t, w.discarded(), "parked")
+				require.NotZero(t, active.Struck(), "the fault did not strike")
 				if name == "BusIsSlow" {
 					require.Zero(t, duplicates)
 				}
