@@ -12,6 +12,7 @@ import (
 
 	"rds-outbox-demo/dbgen"
 	"rds-outbox-demo/internal/failpoint"
+	"rds-outbox-demo/internal/sabotage"
 	"rds-outbox-demo/outbox"
 )
 
@@ -77,6 +78,9 @@ func (r *Relay) load(ctx context.Context, control *pgx.Conn, replication *pgconn
 	}
 	failpoint.Hit(failpoint.RelayBeforeSlotCopy)
 	err = queries.SlotCopy(ctx, dbgen.SlotCopyParams{Source: temporary, Slot: r.slot})
+	if sabotage.On(sabotage.LoadWithoutSnapshot) {
+		_, err = control.Exec(ctx, "SELECT pg_drop_replication_slot($1), pg_create_logical_replication_slot($1, 'pgoutput')", r.slot)
+	}
 	if err != nil {
 		return fmt.Errorf("copying slot %s to %s: %w", temporary, r.slot, slotError(err))
 	}

@@ -5,6 +5,8 @@ import (
 	"time"
 
 	"github.com/jackc/pglogrepl"
+
+	"rds-outbox-demo/internal/sabotage"
 )
 
 // Bounds of what the pipeline holds: the relay's memory, whatever the backlog or the size of a transaction. The reader stops
@@ -114,7 +116,7 @@ func (p *pipeline) keepalive(lsn pglogrepl.LSN) {
 func (p *pipeline) advance() {
 	for len(p.transactions) > 0 {
 		first := p.transactions[0]
-		if !first.committed || first.unaccepted > 0 {
+		if !first.committed || first.unaccepted > 0 && !sabotage.On(sabotage.ConfirmBeforePut) {
 			return
 		}
 		p.confirmed = first.end
@@ -176,6 +178,9 @@ func (p *pipeline) settle(batch []*pending, accepted []bool) {
 		l := p.lanes[record.key]
 		if !accepted[i] {
 			record.attempts++
+			if sabotage.On(sabotage.RetryOnlyTheFailed) {
+				l.records = append(l.records[1:], record)
+			}
 			time.AfterFunc(backoff(record.attempts), func() { p.retry(l) })
 			continue
 		}

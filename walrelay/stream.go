@@ -13,6 +13,7 @@ import (
 	"github.com/jackc/pgx/v5/pgproto3"
 
 	"rds-outbox-demo/internal/failpoint"
+	"rds-outbox-demo/internal/sabotage"
 	"rds-outbox-demo/outbox"
 )
 
@@ -37,8 +38,13 @@ type wal struct {
 
 // streamWAL reads the slot into a pipeline and confirms what Kinesis has accepted, until ctx or the connection ends.
 func (r *Relay) streamWAL(ctx context.Context, conn *pgconn.PgConn, walSenderTimeout time.Duration) error {
-	err := pglogrepl.StartReplication(ctx, conn, r.slot,
-		0, // the slot's confirmed position; any other could skip what was never accepted
+	var from pglogrepl.LSN // 0 is the slot's confirmed position; any other could skip what was never accepted
+	if sabotage.On(sabotage.StartAtCurrentLSN) {
+		if system, err := pglogrepl.IdentifySystem(ctx, conn); err == nil {
+			from = system.XLogPos
+		}
+	}
+	err := pglogrepl.StartReplication(ctx, conn, r.slot, from,
 		pglogrepl.StartReplicationOptions{
 			Mode:       pglogrepl.LogicalReplication,
 			PluginArgs: []string{"proto_version '1'", fmt.Sprintf("publication_names '%s'", outbox.Publication)},

@@ -12,6 +12,7 @@ import (
 
 	"rds-outbox-demo/dbgen"
 	"rds-outbox-demo/internal/failpoint"
+	"rds-outbox-demo/internal/sabotage"
 	"rds-outbox-demo/outbox"
 )
 
@@ -49,6 +50,12 @@ func (a *api) createCar(r *http.Request) (answer, error) {
 		return answer{}, fmt.Errorf("connecting to the database: %w", err)
 	}
 	defer conn.Release()
+	if sabotage.On(sabotage.EventAfterCommit) {
+		if _, err := conn.Exec(r.Context(), batch.QueuedQueries[0].SQL, batch.QueuedQueries[0].Arguments...); err != nil {
+			return answer{}, err
+		}
+		batch.QueuedQueries = batch.QueuedQueries[1:]
+	}
 	failpoint.Hit(failpoint.APIBeforeCommit)
 	if err := conn.SendBatch(r.Context(), batch).Close(); err != nil {
 		return answer{}, fmt.Errorf("writing a car and its event: %w", err)

@@ -13,6 +13,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/eventbridge/types"
 
 	"rds-outbox-demo/dbgen"
+	"rds-outbox-demo/internal/sabotage"
 	"rds-outbox-demo/outbox"
 )
 
@@ -82,16 +83,16 @@ func (c *Consumer) decodeItem(ctx context.Context, it *item) (err error) {
 		}
 	}()
 	record, skip, err := c.parse(it.record.Kinesis.Data)
-	if err != nil {
+	if err != nil && !sabotage.On(sabotage.SkipPoisonSilently) {
 		it.poison(ReasonUndecodable, "", err.Error())
 		return nil
 	}
-	if skip != outbox.SkipNothing {
+	if err != nil || skip != outbox.SkipNothing {
 		it.state, it.skip = stateSkipped, skip
 		return nil
 	}
 	it.row = record.Row
-	it.entry, err = newEntry(c.config.BusName, record.Row)
+	it.entry, err = newEntry(c.config.BusName, record)
 	if err != nil {
 		it.poison(ReasonUndecodable, "", err.Error())
 		return nil
@@ -102,6 +103,10 @@ func (c *Consumer) decodeItem(ctx context.Context, it *item) (err error) {
 
 // lowestFailed is the first item by place that is not done, nil when all are.
 func lowestFailed(items []*item) *item {
+	if sabotage.On(sabotage.WrongIdentifier) {
+		items = slices.Clone(items)
+		slices.Reverse(items)
+	}
 	for _, it := range items {
 		if !it.state.done() {
 			return it

@@ -6,6 +6,8 @@ import (
 	"math/rand/v2"
 	"slices"
 	"time"
+
+	"rds-outbox-demo/internal/sabotage"
 )
 
 // Limits of one PutEvents call. The bytes are the limit of before 2026, which not every region may have left behind.
@@ -33,7 +35,7 @@ func newQueue(items []*item) *queue {
 		if it.state != stateEvent {
 			continue
 		}
-		if behind, busy := q.waiting[it.aggregate()]; busy {
+		if behind, busy := q.waiting[it.aggregate()]; busy && !sabotage.On(sabotage.AggregateInTwoLanes) {
 			q.waiting[it.aggregate()] = append(behind, it)
 			continue
 		}

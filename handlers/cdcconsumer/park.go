@@ -12,6 +12,7 @@ import (
 	"github.com/google/uuid"
 
 	"rds-outbox-demo/internal/failpoint"
+	"rds-outbox-demo/internal/sabotage"
 )
 
 const (
@@ -66,7 +67,7 @@ func (c *Consumer) park(ctx context.Context, items []*item, deadline time.Time) 
 		if it.state != statePoison {
 			return
 		}
-		if it.cause = c.parkItem(ctx, it); it.cause != nil {
+		if it.cause = c.parkItem(ctx, it); it.cause != nil && !sabotage.On(sabotage.ParkUnanswered) {
 			return
 		}
 		it.state = stateParked

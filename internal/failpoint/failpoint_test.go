@@ -8,29 +8,39 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"rds-outbox-demo/internal/sabotage"
 )
 
-// What is deployed can be told to kill itself by nobody. The build with the tag proves that the search would find a point.
-func TestReleaseBinariesContainNoFailpoint(t *testing.T) {
+// What is deployed can be told by nobody to kill itself, or to break a rule. The build with the tags proves that the search would find
+// what it looks for.
+func TestReleaseBinariesContainNeitherFailpointNorSabotage(t *testing.T) {
 	t.Parallel()
-	for _, program := range []string{"walrelay/cmd/walrelay", "handlers/carapi/lambda", "handlers/cdcconsumer/lambda"} {
+	for program, rule := range map[string]sabotage.Rule{
+		"walrelay/cmd/walrelay":       sabotage.ConfirmBeforePut,
+		"handlers/carapi/lambda":      sabotage.EventAfterCommit,
+		"handlers/cdcconsumer/lambda": sabotage.WrongIdentifier,
+	} {
 		t.Run(program, func(t *testing.T) {
 			t.Parallel()
-			require.False(t, mentions(t, program), "the release build knows a failpoint")
-			require.True(t, mentions(t, program, "-tags", "failpoints"))
+			release, tagged := build(t, program), build(t, program, "-tags", "failpoints,sabotage")
+			for _, text := range []string{"failpoint-", string(rule)} {
+				require.False(t, bytes.Contains(release, []byte(text)), "the release build knows %s", text)
+				require.True(t, bytes.Contains(tagged, []byte(text)))
+			}
 		})
 	}
 }
 
-func mentions(t *testing.T, program string, flags ...string) bool {
+func build(t *testing.T, program string, flags ...string) []byte {
 	t.Helper()
 	binary := filepath.Join(t.TempDir(), "program")
 	args := append(append([]string{"build", "-o", binary}, flags...), "./"+program)
-	build := exec.CommandContext(t.Context(), "go", args...)
-	build.Dir = "../.."
-	out, err := build.CombinedOutput()
+	command := exec.CommandContext(t.Context(), "go", args...)
+	command.Dir = "../.."
+	out, err := command.CombinedOutput()
 	require.NoError(t, err, "%s", out)
 	content, err := os.ReadFile(binary)
 	require.NoError(t, err)
-	return bytes.Contains(content, []byte("failpoint-"))
+	return content
 }

@@ -2,5 +2,8 @@
 
 package failpoint
 
+// Enabled tells whether this build has failpoints.
+const Enabled = false
+
 // Hit does nothing in a release build, and the compiler leaves nothing of it.
 func Hit(Point) {}

@@ -1,0 +1,32 @@
+//go:build sabotage
+
+package sabotage
+
+import (
+	"fmt"
+	"os"
+	"slices"
+)
+
+// Enabled tells whether this build can be sabotaged.
+const Enabled = true
+
+// All are the rules that SABOTAGE_RULE may name.
+var All = []Rule{
+	EventAfterCommit, ConfirmBeforePut, StartAtCurrentLSN, LoadWithoutSnapshot, RetryOnlyTheFailed,
+	IgnoreFailedEntryCount, AggregateInTwoLanes, WrongIdentifier, SkipPoisonSilently, ParkUnanswered,
+}
+
+var off Rule
+
+// A name that is no rule ends the process: a run that sabotages nothing would say "not caught".
+func init() {
+	off = Rule(os.Getenv("SABOTAGE_RULE"))
+	if off != "" && !slices.Contains(All, off) {
+		fmt.Fprintf(os.Stderr, "SABOTAGE_RULE %q: no such rule\n", off)
+		os.Exit(2)
+	}
+}
+
+// On tells whether the rule is turned off.
+func On(r Rule) bool { return r == off }
