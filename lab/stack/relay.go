@@ -5,16 +5,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
-	"syscall"
 	"time"
+
+	"rds-outbox-demo/lab/process"
 )
 
 // Relay is the walrelay process: started again when it ends by itself, stopped and started by hand to see the WAL wait.
@@ -36,6 +35,8 @@ const (
 	// maxEnds is how often in a row a relay may end soon after its start before it is given up: what it says then needs a person.
 	maxEnds = 3
 	soon    = 10 * time.Second
+	// drainTime is the relay's own drain timeout and a little.
+	drainTime = 4 * time.Second
 )
 
 func newRelay(c Config, k clients, databaseURL string, fail func(error)) *Relay {
@@ -126,31 +127,16 @@ func (r *Relay) Stop(ctx context.Context) {
 	}
 }
 
-// watchdog becomes the relay. Before that it leaves a process behind that reads descriptor 3: a line means that the relay has
-// ended; the end of the file means that we are gone, however we went, and the relay must go too.
-const watchdog = `( read -r line <&3 || kill -KILL $$ ) >/dev/null 2>&1 &
-exec "$@" 3<&-`
-
-// run runs the relay once.
+// run runs the relay once, until it ends or ctx does.
 func (r *Relay) run(ctx context.Context, log *os.File) error {
-	watched, life, err := os.Pipe()
+	relay, err := process.Start(process.Config{Program: r.program, Env: r.env, Output: log})
 	if err != nil {
 		return err
 	}
-	defer life.Close()
-	cmd := exec.CommandContext(ctx, "/bin/sh", "-c", watchdog, "sh", r.program)
-	cmd.Env = r.env
-	cmd.Stdout, cmd.Stderr = log, log
-	cmd.ExtraFiles = []*os.File{watched}
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true} // Ctrl-C is ours to pass on, in our order
-	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
-	cmd.WaitDelay = 4 * time.Second // its drain timeout and a little
-	err = cmd.Start()
-	_ = watched.Close()
-	if err != nil {
-		return fmt.Errorf("starting %s: %w", r.program, err)
+	select {
+	case <-relay.Done():
+	case <-ctx.Done():
+		relay.Stop(context.Background(), drainTime)
 	}
-	err = cmd.Wait()
-	_, _ = io.WriteString(life, "ended\n")
-	return err
+	return relay.Err()
 }

@@ -1,0 +1,97 @@
+// Package process starts the programs of the lab. None of them outlives the program that started it, however that one ends.
+package process
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"syscall"
+	"time"
+)
+
+// Config says what to start. Program and Output are required.
+type Config struct {
+	Program string
+	Args    []string
+	Env     []string // the whole environment
+	Output  *os.File // gets what it writes
+	// Listener is a socket that the process inherits as descriptor 4. It stays open while the process is away: clients wait for the next
+	// one instead of finding that somebody else has taken the port.
+	Listener *os.File
+}
+
+// Process is a running program.
+type Process struct {
+	cmd  *exec.Cmd
+	done chan struct{}
+	err  error // how it ended; valid once done is closed
+}
+
+// watchdog becomes the program. Before that it leaves a process behind that reads descriptor 3: a line means that the program has
+// ended; the end of the file means that its owner is gone, however it went, and the program must go too.
+const watchdog = `( read -r line <&3 || kill -KILL $$ ) >/dev/null 2>&1 4<&- &
+exec "$@" 3<&-`
+
+// Start starts it.
+func Start(c Config) (*Process, error) {
+	watched, life, err := os.Pipe()
+	if err != nil {
+		return nil, fmt.Errorf("starting %s: %w", c.Program, err)
+	}
+	cmd := exec.CommandContext(context.Background(), "/bin/sh", append([]string{"-c", watchdog, "sh", c.Program}, c.Args...)...)
+	cmd.Env = c.Env
+	cmd.Stdout, cmd.Stderr = c.Output, c.Output
+	cmd.ExtraFiles = []*os.File{watched}
+	if c.Listener != nil {
+		cmd.ExtraFiles = append(cmd.ExtraFiles, c.Listener)
+	}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true} // Ctrl-C is its owner's to pass on, in its order
+	err = cmd.Start()
+	_ = watched.Close()
+	if err != nil {
+		return nil, fmt.Errorf("starting %s: %w", c.Program, errors.Join(err, life.Close()))
+	}
+	p := &Process{cmd: cmd, done: make(chan struct{})}
+	go func() {
+		p.err = cmd.Wait()
+		_, _ = io.WriteString(life, "ended\n")
+		_ = life.Close()
+		close(p.done)
+	}()
+	return p, nil
+}
+
+// Done is closed when the process has ended.
+func (p *Process) Done() <-chan struct{} { return p.done }
+
+// Err is how it ended: nil is exit code 0. Call it after Done.
+func (p *Process) Err() error { return p.err }
+
+// Killed tells whether SIGKILL ended it. Call it after Done.
+func (p *Process) Killed() bool {
+	status, ok := p.cmd.ProcessState.Sys().(syscall.WaitStatus)
+	return ok && status.Signaled() && status.Signal() == syscall.SIGKILL
+}
+
+// Signal sends a signal. A process that has ended already gets none, which is no error.
+func (p *Process) Signal(s os.Signal) {
+	_ = p.cmd.Process.Signal(s)
+}
+
+// Stop lets it end by SIGTERM, and by SIGKILL when patience is over or ctx ends. It returns when the process is gone.
+func (p *Process) Stop(ctx context.Context, patience time.Duration) {
+	p.Signal(syscall.SIGTERM)
+	timer := time.NewTimer(patience)
+	defer timer.Stop()
+	select {
+	case <-p.done:
+		return
+	case <-ctx.Done():
+	case <-timer.C:
+	}
+	p.Signal(os.Kill)
+	<-p.done
+}
