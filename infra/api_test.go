@@ -13,7 +13,7 @@ func TestOutputs(t *testing.T) {
 		for _, name := range []string{
 			"ApiEndpoint", "DatabaseEndpoint", "DatabaseSecretArn", "KinesisStreamName", "KinesisStreamArn", "EventBusName", "EventBusArn",
 			"EventBusLogGroupName", "VpcId", "DatabaseSecurityGroupId",
-			"ApiDatabaseSecretArn", "DmsDatabaseSecretArn", "FailureQueueUrl", "DiscardQueueUrl", "MigrateFunctionName", "MigrationVersion", "AlarmTopicArn",
+			"ApiDatabaseSecretArn", "DmsDatabaseSecretArn", "RetentionDatabaseSecretArn", "FailureQueueUrl", "DiscardQueueUrl", "ConsumerFunctionName", "MigrateFunctionName", "MigrationVersion", "AlarmTopicArn",
 			"DatabaseInstanceIdentifier",
 		} {
 			require.Contains(t, s.Outputs, name)
@@ -29,7 +29,8 @@ func TestFunctions(t *testing.T) {
 	forEachStage(t, func(t *testing.T, stage string, s *stack) {
 		keys := map[any]bool{}
 		for name, id := range map[string]string{
-			"createCar": "CreateCarLambdaFunction", "cdcConsumer": "CdcConsumerLambdaFunction", "migrate": "MigrateLambdaFunction",
+			"createCar": "CreateCarLambdaFunction", "cdcConsumer": "CdcConsumerLambdaFunction", "retention": "RetentionLambdaFunction",
+			"migrate": "MigrateLambdaFunction",
 		} {
 			function := s.Resources[id]
 			require.Equal(t, "rds-outbox-demo-"+stage+"-"+name, function.get(t, "FunctionName"))
@@ -37,7 +38,7 @@ func TestFunctions(t *testing.T) {
 			require.Equal(t, []any{"arm64"}, function.get(t, "Architectures"), id)
 			keys[function.get(t, "Code", "S3Key")] = true
 		}
-		require.Len(t, keys, 3, "two functions share a zip")
+		require.Len(t, keys, 4, "two functions share a zip")
 		require.Less(t, s.Resources["CreateCarLambdaFunction"].number(t, "Timeout"), 29.0, "API Gateway gives up first")
 	})
 }

@@ -2,6 +2,7 @@ package infra_test
 
 import (
 	"encoding/json"
+	"fmt"
 	"strconv"
 	"testing"
 
@@ -97,7 +98,7 @@ func parameter(t testing.TB, s *stack, name string) float64 {
 func TestBusLogIsAllowedToArrive(t *testing.T) {
 	forEachStage(t, func(t *testing.T, stage string, s *stack) {
 		bus := map[string]any{"Ref": "OutboxEventBus"}
-		require.Equal(t, []string{"LogEveryEvent"}, s.of("AWS::Events::Rule"))
+		require.Equal(t, []string{"LogEveryEvent", scheduleID}, s.of("AWS::Events::Rule"))
 		rule := s.Resources["LogEveryEvent"]
 		require.Equal(t, bus, rule.get(t, "EventBusName"))
 		require.Equal(t, map[string]any{"source": []any{map[string]any{"prefix": ""}}}, rule.get(t, "EventPattern"))
@@ -131,4 +132,28 @@ func TestBusIsArchived(t *testing.T) {
 		require.EqualValues(t, 14, archive.number(t, "RetentionDays"))
 		require.NotContains(t, archive.Properties, "EventPattern")
 	})
+}
+
+const scheduleID = "RetentionEventsRuleSchedule1"
+
+// Rows go only after the stream has forgotten their records, and only where somebody has said so: under DMS the slot proves nothing
+// that is documented.
+func TestRetentionIsOffAndLongerThanTheStream(t *testing.T) {
+	forEachStage(t, func(t *testing.T, _ string, s *stack) {
+		schedule := s.Resources[scheduleID]
+		require.Equal(t, "DISABLED", schedule.get(t, "State"))
+		require.Equal(t, "rate(1 hour)", schedule.get(t, "ScheduleExpression"))
+		variables := s.Resources["RetentionLambdaFunction"].get(t, "Environment", "Variables").(map[string]any)
+		require.Equal(t, "false", variables["RETENTION_ENABLED"])
+		require.Equal(t, "14", variables["RETENTION_DAYS"])
+		require.Equal(t, "outbox_relay", variables["SLOT_NAME"])
+		require.Equal(t, fmt.Sprint(s.Resources["OutboxStream"].number(t, "RetentionPeriodHours")), variables["STREAM_RETENTION_HOURS"])
+	})
+}
+
+func TestRetentionIsSwitchedOnByOneParameter(t *testing.T) {
+	t.Parallel()
+	s := withParameters(t)
+	require.Equal(t, "ENABLED", s.Resources[scheduleID].get(t, "State"))
+	require.Equal(t, "true", s.Resources["RetentionLambdaFunction"].get(t, "Environment", "Variables", "RETENTION_ENABLED"))
 }

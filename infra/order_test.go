@@ -20,13 +20,13 @@ import (
 func TestEverythingWaitsForTheMigration(t *testing.T) {
 	forEachStage(t, func(t *testing.T, stage string, s *stack) {
 		require.Equal(t, []string{"DatabaseMigration"}, s.of("Custom::DatabaseMigration"))
-		waiting := append([]string{"CreateCarLambdaFunction", "CdcConsumerLambdaFunction", mappingID, "ApiStage"}, s.of("AWS::ApiGateway::Deployment")...)
+		waiting := append([]string{"CreateCarLambdaFunction", "CdcConsumerLambdaFunction", "RetentionLambdaFunction", mappingID, "ApiStage"}, s.of("AWS::ApiGateway::Deployment")...)
 		for _, id := range waiting {
 			require.Contains(t, s.uses(id), "DatabaseMigration", id)
 		}
 		// What it needs to reach database and secrets, and to answer. On delete these go after it.
 		needs := []string{"MigrateLambdaFunction", "MigrateRole", "MigrateLogGroup", "Database", "DatabaseParameters", "DatabaseSecret",
-			"ApiDatabaseSecret", "DmsDatabaseSecret", "SubnetARoutes", "SubnetBRoutes"}
+			"ApiDatabaseSecret", "DmsDatabaseSecret", "RetentionDatabaseSecret", "SubnetARoutes", "SubnetBRoutes"}
 		if stage == "dev" {
 			needs = append(needs, "DefaultRoute", "InternetGatewayAttachment", "DatabaseFromEverywhere")
 		} else {
@@ -46,7 +46,8 @@ func TestMigrationRunsAgainWhenItMust(t *testing.T) {
 		migration := s.Resources["DatabaseMigration"]
 		require.Equal(t, hashOfMigrations(t), migration.get(t, "MigrationsHash"))
 		require.Equal(t, map[string]any{"Ref": "Database"}, migration.get(t, "Database"))
-		require.Equal(t, []any{map[string]any{"Ref": "ApiDatabaseSecret"}, map[string]any{"Ref": "DmsDatabaseSecret"}}, migration.get(t, "Secrets"))
+		require.Equal(t, []any{map[string]any{"Ref": "ApiDatabaseSecret"}, map[string]any{"Ref": "DmsDatabaseSecret"}, map[string]any{"Ref": "RetentionDatabaseSecret"}},
+			migration.get(t, "Secrets"))
 		require.Greater(t, migration.number(t, "ServiceTimeout"), s.Resources["MigrateLambdaFunction"].number(t, "Timeout"))
 	})
 }
@@ -55,7 +56,7 @@ func TestMigrationRunsAgainWhenItMust(t *testing.T) {
 func TestPasswordVersionChangesSecretsAndMigration(t *testing.T) {
 	t.Parallel()
 	before, after := packaged(t, "prod"), withParameters(t)
-	for _, id := range []string{"DatabaseMigration", "ApiDatabaseSecret", "DmsDatabaseSecret"} {
+	for _, id := range []string{"DatabaseMigration", "ApiDatabaseSecret", "DmsDatabaseSecret", "RetentionDatabaseSecret"} {
 		require.NotEqual(t, before.Resources[id], after.Resources[id], id)
 	}
 	// CloudFormation would make a new password of any other definition, and the database would not learn of it.
@@ -86,6 +87,7 @@ func TestFunctionsGetWhatTheyRead(t *testing.T) {
 	sources := map[string][]string{
 		"CreateCarLambdaFunction":   {"handlers/carapi/lambda", database},
 		"CdcConsumerLambdaFunction": {"handlers/cdcconsumer/lambda"},
+		"RetentionLambdaFunction":   {"handlers/retention/lambda", database},
 		"MigrateLambdaFunction":     {"migrate/lambda", database},
 	}
 	forEachStage(t, func(t *testing.T, _ string, s *stack) {

@@ -22,10 +22,14 @@ var roles = map[string]map[string][]string{
 		"events:PutEvents": {"OutboxEventBus"}, "events:DescribeEventBus": {"OutboxEventBus"},
 		"sqs:SendMessage": {"ConsumerFailures", "ConsumerDiscards"},
 	},
+	"RetentionRole": {
+		"logs:CreateLogStream": {"RetentionLogGroup"}, "logs:PutLogEvents": {"RetentionLogGroup"},
+		"secretsmanager:GetSecretValue": {"RetentionDatabaseSecret"},
+	},
 	"MigrateRole": {
 		"logs:CreateLogStream": {"MigrateLogGroup"}, "logs:PutLogEvents": {"MigrateLogGroup"},
-		"secretsmanager:GetSecretValue": {"DatabaseSecret", "ApiDatabaseSecret", "DmsDatabaseSecret"},
-		"secretsmanager:PutSecretValue": {"ApiDatabaseSecret", "DmsDatabaseSecret"},
+		"secretsmanager:GetSecretValue": {"DatabaseSecret", "ApiDatabaseSecret", "DmsDatabaseSecret", "RetentionDatabaseSecret"},
+		"secretsmanager:PutSecretValue": {"ApiDatabaseSecret", "DmsDatabaseSecret", "RetentionDatabaseSecret"},
 	},
 }
 
@@ -128,7 +132,7 @@ func TestDeletionIsDecided(t *testing.T) {
 			}
 			require.Equal(t, want, [2]string{r.DeletionPolicy, r.UpdateReplacePolicy}, id)
 		}
-		require.Equal(t, 13, seen)
+		require.Equal(t, 15, seen)
 		require.Equal(t, stage == "dev", s.Resources["Database"].get(t, "DeleteAutomatedBackups"))
 	})
 }
@@ -138,7 +142,7 @@ func TestTLSAndEncryptionInBothStages(t *testing.T) {
 		require.EqualValues(t, 1, parameter(t, s, "rds.force_ssl"))
 		require.Equal(t, true, s.Resources["Database"].get(t, "StorageEncrypted"))
 		require.Equal(t, "rds-ca-rsa2048-g1", s.Resources["Database"].get(t, "CACertificateIdentifier"))
-		for _, id := range []string{"CreateCarLambdaFunction", "MigrateLambdaFunction"} {
+		for _, id := range []string{"CreateCarLambdaFunction", "RetentionLambdaFunction", "MigrateLambdaFunction"} {
 			require.Equal(t, "true", s.Resources[id].get(t, "Environment", "Variables", "DB_SSL"), id)
 		}
 		warning := s.custom["deployWarning"].(string)
@@ -166,7 +170,11 @@ func TestProdIsClosed(t *testing.T) {
 			}
 			require.Equal(t, "AWS_IAM", r.get(t, "AuthorizationType"), id)
 		case "AWS::Lambda::Permission":
-			require.Equal(t, "apigateway.amazonaws.com", r.get(t, "Principal"), id)
+			principal := "apigateway.amazonaws.com"
+			if logicalID(t, r.get(t, "FunctionName")) == "RetentionLambdaFunction" {
+				principal = "events.amazonaws.com"
+			}
+			require.Equal(t, principal, r.get(t, "Principal"), id)
 		}
 	}
 	database := s.Resources["Database"]
@@ -175,7 +183,9 @@ func TestProdIsClosed(t *testing.T) {
 	require.Equal(t, true, database.get(t, "DeletionProtection"))
 	require.GreaterOrEqual(t, database.number(t, "BackupRetentionPeriod"), 14.0)
 
-	for id, inside := range map[string]bool{"CreateCarLambdaFunction": true, "MigrateLambdaFunction": true, "CdcConsumerLambdaFunction": false} {
+	for id, inside := range map[string]bool{
+		"CreateCarLambdaFunction": true, "RetentionLambdaFunction": true, "MigrateLambdaFunction": true, "CdcConsumerLambdaFunction": false,
+	} {
 		require.Equal(t, inside, s.Resources[id].Properties["VpcConfig"] != nil, id)
 	}
 	subnets := list(s.Resources["CreateCarLambdaFunction"].get(t, "VpcConfig", "SubnetIds"))

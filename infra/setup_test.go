@@ -35,7 +35,7 @@ func forEachStage(t *testing.T, check func(t *testing.T, stage string, stack *st
 
 // withParameters is prod with every parameter that is meant to be given when deploying.
 func withParameters(t testing.TB) *stack {
-	return packaged(t, "prod", "passwordVersion=2", "alarmEmail=ops@example.com",
+	return packaged(t, "prod", "passwordVersion=2", "alarmEmail=ops@example.com", "retentionEnabled=true",
 		"apiAuthorizer=arn:aws:cognito-idp:us-east-1:000000000000:userpool/us-east-1_abc")
 }
 

@@ -19,6 +19,7 @@ var alarms = map[string]struct {
 	"DatabaseStorageAlarm":     {"AWS/RDS FreeStorageSpace", []string{"DBInstanceIdentifier"}},
 	"DatabaseConnectionsAlarm": {"AWS/RDS DatabaseConnections", []string{"DBInstanceIdentifier"}},
 	"ReplicationSlotLagAlarm":  {"AWS/RDS OldestReplicationSlotLag", []string{"DBInstanceIdentifier"}},
+	"RetentionAlarm":           {"AWS/Lambda Errors", []string{"FunctionName"}},
 	"StreamThrottledAlarm":     {"AWS/Kinesis WriteProvisionedThroughputExceeded", []string{"StreamName"}},
 	"ConsumerLagAlarm":         {"AWS/Lambda IteratorAge", []string{"FunctionName"}},
 	"ConsumerErrorsAlarm":      {"AWS/Lambda Errors", []string{"FunctionName"}},

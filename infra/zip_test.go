@@ -147,18 +147,71 @@ func TestCdcConsumerZip(t *testing.T) {
 	require.JSONEq(t, `{"batchItemFailures":[{"itemIdentifier":"101"}]}`, string(a.body))
 }
 
+func TestRetentionZip(t *testing.T) {
+	t.Parallel()
+	s := packaged(t, "dev")
+	db := pgtest.New(t)
+	_, err := db.Pool.Exec(t.Context(), `INSERT INTO outbox (id, aggregate_type, aggregate_id, aggregate_version, event_type, event_data, created_at)
+		SELECT gen_random_uuid(), 'Car', 'a', n, 'CarUpdated', '{}', now() - make_interval(days => 14 + n) FROM generate_series(1, 3) AS n`)
+	require.NoError(t, err)
+	rows := func() (n int) {
+		require.NoError(t, db.Pool.QueryRow(t.Context(), "SELECT count(*) FROM outbox").Scan(&n))
+		return n
+	}
+	variables, config := database(t, db.URL, "retention")
+	_, cloud := awstest.Start(t, awslocal.Config{Secrets: map[string]string{"retention": login(config.User, config.Password)}})
+	slot := "zip_" + strings.ReplaceAll(uuid.NewString(), "-", "") // slots belong to the server
+	for name, value := range s.Resources["RetentionLambdaFunction"].get(t, "Environment", "Variables").(map[string]any) {
+		if value, literal := value.(string); literal && !strings.HasPrefix(name, "DB_") {
+			variables[name] = value // as it is deployed
+		}
+	}
+	variables["SLOT_NAME"] = slot
+	endpoint := map[string]string{"AWS_ENDPOINT_URL_SECRETS_MANAGER": *cloud.BaseEndpoint}
+	schedule := []byte(`{"source":"aws.events","detail-type":"Scheduled Event","detail":{}}`)
+
+	off := start(t, s, "retention", variables, endpoint).invoke(t, schedule, timeout)
+	require.False(t, off.failed, "%s", off.body)
+	require.JSONEq(t, `{"enabled":false,"deleted":0,"oldestKept":null,"left":false}`, string(off.body))
+
+	variables["RETENTION_ENABLED"] = "true"
+	f := start(t, s, "retention", variables, endpoint)
+	refused := f.invoke(t, schedule, 2*timeout)
+	require.True(t, refused.failed, "%s", refused.body)
+	require.Contains(t, string(refused.body), "replication slot "+slot+" does not exist")
+	require.Equal(t, 3, rows())
+
+	_, err = db.Pool.Exec(t.Context(), "SELECT pg_create_logical_replication_slot($1, 'pgoutput')", slot)
+	require.NoError(t, err)
+	reader, stop := context.WithCancel(t.Context())
+	read := make(chan struct{})
+	go func() { // as a relay does
+		defer close(read)
+		for reader.Err() == nil {
+			_, _ = db.Pool.Exec(reader, "SELECT pg_replication_slot_advance($1, pg_current_wal_flush_lsn())", slot)
+		}
+	}()
+	done := f.invoke(t, schedule, 2*timeout)
+	stop()
+	<-read
+	require.False(t, done.failed, "%s", done.body)
+	require.Contains(t, string(done.body), `{"enabled":true,"deleted":3,`)
+	require.Zero(t, rows())
+}
+
 func TestMigrateZip(t *testing.T) {
 	t.Parallel()
 	s := packaged(t, "dev")
 	url := pgtest.NewEmpty(t)
 	variables, config := database(t, url, "master")
 	id := strings.ReplaceAll(uuid.NewString(), "-", "") // roles belong to the server
-	api, dms := "api_"+id, "dms_"+id
+	api, dms, retention := "api_"+id, "dms_"+id, "retention_"+id
 	server, cloud := awstest.Start(t, awslocal.Config{Secrets: map[string]string{
 		"master": login(config.User, config.Password), "api": login(api, "apiPassword1"), "dms": login(dms, "dmsPassword1"),
+		"retention": login(retention, "retentionPassword1"),
 	}})
-	variables["API_SECRET_ARN"], variables["DMS_SECRET_ARN"] = "api", "dms"
-	t.Cleanup(func() { dropRoles(t, url, api, dms) })
+	variables["API_SECRET_ARN"], variables["DMS_SECRET_ARN"], variables["RETENTION_SECRET_ARN"] = "api", "dms", "retention"
+	t.Cleanup(func() { dropRoles(t, url, api, dms, retention) })
 	f := start(t, s, "migrate", variables, map[string]string{"AWS_ENDPOINT_URL_SECRETS_MANAGER": *cloud.BaseEndpoint})
 
 	type response struct {
@@ -198,7 +251,7 @@ func TestMigrateZip(t *testing.T) {
 	created := ask("Create", "")
 	require.Equal(t, "SUCCESS", created.Status, created.Reason)
 	require.NotEmpty(t, created.Data["Version"])
-	for user, password := range map[string]string{api: "apiPassword1", dms: "dmsPassword1"} {
+	for user, password := range map[string]string{api: "apiPassword1", dms: "dmsPassword1", retention: "retentionPassword1"} {
 		as := config.Copy()
 		as.User, as.Password = user, password
 		conn, err := pgx.ConnectConfig(t.Context(), as)

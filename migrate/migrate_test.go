@@ -220,6 +220,7 @@ func TestDownTo(t *testing.T) {
 		}
 		newest := len(all)
 		require.Contains(t, at[newest], "grant outbox outbox_api INSERT")
+		require.Contains(t, at[newest], "grant outbox.created_at outbox_retention SELECT")
 		require.Contains(t, at[newest], "publication outbox_publication outbox t f f f")
 
 		for version := newest - 1; version >= 0; version-- {
@@ -338,6 +339,9 @@ func schema(t *testing.T, conn *pgx.ConnConfig) string {
 			FROM (SELECT relname, relacl, relowner FROM tables UNION ALL SELECT nspname, nspacl, nspowner FROM pg_namespace) AS granted (name, acl, owner),
 				aclexplode(acl)
 			WHERE grantee <> owner
+			UNION ALL
+			SELECT format('grant %s.%s %s %s', relname, attname, grantee::regrole, privilege_type)
+			FROM tables JOIN pg_attribute ON attrelid = tables.oid, aclexplode(attacl)
 			UNION ALL
 			SELECT format('publication %s %s %s %s %s %s', pubname, tablename, pubinsert, pubupdate, pubdelete, pubtruncate)
 			FROM pg_publication JOIN pg_publication_tables USING (pubname)

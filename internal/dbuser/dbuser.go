@@ -31,6 +31,8 @@ var (
 	API = Component{group: "outbox_api"}
 	// DMS reads outbox and its changes in the WAL, and writes nothing but its heartbeat.
 	DMS = Component{group: "outbox_relay", replication: true, schema: HeartbeatSchema}
+	// Retention sees the id and age of events, and deletes them. It cannot read what they say, or write any.
+	Retention = Component{group: "outbox_retention"}
 )
 
 // Login is a user's name and password.

@@ -18,6 +18,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/stretchr/testify/require"
 
+	"rds-outbox-demo/dbgen"
 	"rds-outbox-demo/handlers/carapi"
 	"rds-outbox-demo/internal/dbuser"
 	"rds-outbox-demo/internal/pgtest"
@@ -122,6 +123,31 @@ func TestOnRDS(t *testing.T) {
 		err := ensure(t, server.master, dbuser.DMS, dbuser.Login{Name: unique("other"), Password: "x"})
 		require.ErrorContains(t, err, fmt.Sprintf("schema dms_heartbeat belongs to %q", login.Name))
 		require.Equal(t, "0", ask(t, server.master, "SELECT count(*)::text FROM pg_roles WHERE rolname LIKE 'other%'"), "nothing half done")
+	})
+
+	t.Run("RetentionUserDeletesEventsAndReadsNone", func(t *testing.T) {
+		t.Parallel()
+		login := dbuser.Login{Name: unique("retention"), Password: rand.Text()}
+		require.NoError(t, ensure(t, server.master, dbuser.Retention, login))
+		pool, err := pgxpool.New(t.Context(), url(server.master, login))
+		require.NoError(t, err)
+		t.Cleanup(pool.Close)
+
+		queries := dbgen.New(pool) // what handlers/retention asks
+		_, err = queries.RetentionDue(t.Context(), dbgen.RetentionDueParams{Hours: 1 << 20, MaxRows: 1})
+		require.NoError(t, err)
+		position, err := queries.RetentionPosition(t.Context())
+		require.NoError(t, err)
+		_, err = queries.RetentionSlot(t.Context(), dbgen.RetentionSlotParams{Slot: "none", LSN: position.LSN})
+		require.ErrorIs(t, err, pgx.ErrNoRows)
+		_, err = queries.RetentionDelete(t.Context(), dbgen.RetentionDeleteParams{Slot: "none", LSN: position.LSN})
+		require.NoError(t, err)
+		_, err = queries.RetentionCount(t.Context(), 1<<20)
+		require.NoError(t, err)
+
+		refused(t, pool, "SELECT * FROM outbox", "SELECT event_data FROM outbox", "UPDATE outbox SET traceparent = NULL", "TRUNCATE outbox",
+			"INSERT INTO outbox (id) VALUES (gen_random_uuid())", "SELECT * FROM cars", "DELETE FROM cars", "CREATE TABLE public.mine (n int)",
+			"SELECT pg_drop_replication_slot('x')", "SET ROLE outbox_api")
 	})
 
 	t.Run("NewPasswordReplacesTheOldAndKeepsSessions", func(t *testing.T) {

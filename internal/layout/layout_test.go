@@ -32,7 +32,7 @@ var allowed = map[string][]string{
 	"walrelay":       {"outbox", "dbgen", "internal/"},
 	"migrate":        {"sql/migrations", "internal/"},
 	"inbox":          {"outbox", "dbgen"},
-	"outboxctl":      {"outbox", "dbgen", "migrate", "internal/"},
+	"outboxctl":      {"outbox", "dbgen", "handlers/", "migrate", "internal/"},
 	"internal/":      {"migrate", "sql/migrations"},
 	"lab":            {"dbgen", "handlers/", "inbox", "internal/", "lab/", "migrate", "outbox", "sql/migrations", "walrelay"},
 }

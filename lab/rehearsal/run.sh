@@ -181,6 +181,13 @@ assert detail["eventData"]["model"] == "Octavia", event
 PYTHON
 }
 
+# retention is deployed switched off: DMS is the default relay.
+retention_is_off() {
+    aws lambda invoke --function-name "$stack-retention" --payload '{}' "$work/answer"
+    grep '"enabled":false' "$work/answer"
+    sql "SELECT 'event kept' AS it FROM outbox LIMIT 1;" | grep -w 'event kept'
+}
+
 deploy_again() { osls deploy 2>&1 | grep 'No changes to deploy'; }
 new_migration() {
     printf -- '-- +goose Up\nCREATE TABLE rehearsal (id integer);\n-- +goose Down\nDROP TABLE rehearsal;\n' >sql/migrations/09998_rehearsal.sql
@@ -234,6 +241,7 @@ step "the custom resource ran the migrations" migrated
 step "② createCar makes a car" car
 step "③ walrelay starts as the user of DMS" start_relay
 step "⑥ the event is in the bus's log group" event_arrives
+step "② retention is off until it is switched on" retention_is_off
 step "an unchanged deployment is skipped" deploy_again
 step "a new migration runs" new_migration
 step "a broken migration fails the deployment with its SQL error" broken_migration

@@ -22,25 +22,28 @@ func TestCommands(t *testing.T) {
 
 	before := p.command(t, `{"command":"status"}`)
 	require.False(t, before.failed, before.body)
-	require.JSONEq(t, `{"version":0,"pending":3,"files":[
+	require.JSONEq(t, `{"version":0,"pending":4,"files":[
 		{"version":1,"file":"00001_cars.sql","appliedAt":null},
 		{"version":2,"file":"00002_outbox.sql","appliedAt":null},
-		{"version":3,"file":"00003_outbox_publication.sql","appliedAt":null}]}`, before.body)
+		{"version":3,"file":"00003_outbox_publication.sql","appliedAt":null},
+		{"version":4,"file":"00004_outbox_retention.sql","appliedAt":null}]}`, before.body)
 
 	up := p.command(t, `{"command":"up"}`)
 	require.False(t, up.failed, up.body)
-	require.JSONEq(t, fmt.Sprintf(`{"version":3,"ran":["00001_cars.sql","00002_outbox.sql","00003_outbox_publication.sql"],"users":[%q,%q]}`,
-		s.api, s.dms), up.body)
+	require.JSONEq(t, fmt.Sprintf(`{"version":4,"ran":["00001_cars.sql","00002_outbox.sql","00003_outbox_publication.sql","00004_outbox_retention.sql"],
+		"users":[%q,%q,%q]}`, s.api, s.dms, s.retention), up.body)
 	api, err := s.login(t, s.api, "first-api-password")
 	require.NoError(t, err)
 	dms, err := s.login(t, s.dms, "first-dms-password")
 	require.NoError(t, err)
+	retention, err := s.login(t, s.retention, "first-retention-password")
+	require.NoError(t, err)
 
 	again := p.command(t, `{"command":"up"}`)
-	require.JSONEq(t, fmt.Sprintf(`{"version":3,"ran":[],"users":[%q,%q]}`, s.api, s.dms), again.body)
+	require.JSONEq(t, fmt.Sprintf(`{"version":4,"ran":[],"users":[%q,%q,%q]}`, s.api, s.dms, s.retention), again.body)
 	var after statusAnswer
 	require.NoError(t, json.Unmarshal([]byte(p.command(t, `{"command":"status"}`).body), &after))
-	require.EqualValues(t, 3, after.Version)
+	require.EqualValues(t, 4, after.Version)
 	require.Zero(t, after.Pending)
 	require.WithinDuration(t, time.Now(), *after.Files[0].AppliedAt, time.Minute)
 
@@ -48,6 +51,8 @@ func TestCommands(t *testing.T) {
 	_, err = api.Exec(t.Context(), "SELECT * FROM cars")
 	require.NoError(t, err)
 	_, err = dms.Exec(t.Context(), "SELECT * FROM outbox")
+	require.NoError(t, err)
+	_, err = retention.Exec(t.Context(), "DELETE FROM outbox")
 	require.NoError(t, err)
 	require.NotContains(t, p.output(), "first-api-password")
 }
@@ -75,8 +80,9 @@ func TestRotate(t *testing.T) {
 	p := start(t, s.env)
 	require.False(t, p.command(t, `{"command":"up"}`).failed)
 	for user, rotated := range map[string]struct{ name, arn, password string }{
-		"api": {s.api, "arn:api", "first-api-password"},
-		"dms": {s.dms, "arn:dms", "first-dms-password"},
+		"api":       {s.api, "arn:api", "first-api-password"},
+		"dms":       {s.dms, "arn:dms", "first-dms-password"},
+		"retention": {s.retention, "arn:retention", "first-retention-password"},
 	} {
 		open, err := s.login(t, rotated.name, rotated.password)
 		require.NoError(t, err)
@@ -150,7 +156,7 @@ func TestTableInUseFailsSoon(t *testing.T) {
 	s := newStage(t)
 	p := start(t, s.env)
 	require.False(t, p.command(t, `{"command":"up"}`).failed)
-	s.exec(t, "DROP PUBLICATION outbox_publication; DELETE FROM goose_db_version WHERE version_id = 3")
+	s.exec(t, "DROP PUBLICATION outbox_publication; DELETE FROM goose_db_version WHERE version_id >= 3")
 	holder, err := pgx.ConnectConfig(t.Context(), s.super)
 	require.NoError(t, err)
 	defer func() { _ = holder.Close(t.Context()) }()
@@ -170,7 +176,7 @@ func TestUnusableSecrets(t *testing.T) {
 		"NoPassword": {`{"username":"x"}`, "reading secret arn:api: its value must be a JSON object with username and password"},
 		"Number":     {`{"username":"x","password":1}`, "reading secret arn:api: its value must be a JSON object with username and password"},
 		"Master":     {`{"username":"master","password":"hunter2"}`, `making database user \"master\": this is the user who makes the others`},
-		"SameUser":   {`{"username":"DMS","password":"hunter2"}`, "are both of user"},
+		"SameUser":   {`{"username":"DMS","password":"hunter2"}`, "the secrets of API_SECRET_ARN and DMS_SECRET_ARN are both of user"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -183,7 +189,7 @@ func TestUnusableSecrets(t *testing.T) {
 			answer := p.command(t, `{"command":"up"}`)
 			require.True(t, answer.failed)
 			require.Contains(t, answer.body, test.message)
-			require.Contains(t, answer.body, "the database is at version 3, its users are as they were")
+			require.Contains(t, answer.body, "the database is at version 4, its users are as they were")
 			require.Equal(t, "0", s.ask(t, "SELECT count(*)::text FROM pg_roles WHERE rolname IN ($1, $2)", s.api, s.dms))
 			require.NotContains(t, answer.body+p.output(), "hunter2")
 		})

@@ -29,7 +29,11 @@ type user struct {
 	component dbuser.Component
 }
 
-var users = []user{{"api", "API_SECRET_ARN", dbuser.API}, {"dms", "DMS_SECRET_ARN", dbuser.DMS}}
+var users = []user{
+	{"api", "API_SECRET_ARN", dbuser.API},
+	{"dms", "DMS_SECRET_ARN", dbuser.DMS},
+	{"retention", "RETENTION_SECRET_ARN", dbuser.Retention},
+}
 
 // job is what one invocation works with.
 type job struct {
@@ -108,8 +112,8 @@ func (j *job) ensureUsers(ctx context.Context, tx pgx.Tx) ([]string, error) {
 		if err != nil {
 			return nil, err
 		}
-		if slices.Contains(names, s.login.Name) {
-			return nil, fmt.Errorf("the secrets of API_SECRET_ARN and DMS_SECRET_ARN are both of user %q: give each a user of its own", s.login.Name)
+		if other := slices.Index(names, s.login.Name); other >= 0 {
+			return nil, fmt.Errorf("the secrets of %s and %s are both of user %q: give each a user of its own", users[other].env, u.env, s.login.Name)
 		}
 		if err := dbuser.Ensure(ctx, tx, u.component, s.login); err != nil {
 			return nil, err

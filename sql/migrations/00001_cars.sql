@@ -3,11 +3,12 @@
 -- version order is commit order.
 -- Locks: none, the table is new.
 --
--- Each table grants what the components need to two group roles; login users are made elsewhere and join one, so that a password is
+-- Each table grants what the components need to group roles; login users are made elsewhere and join one, so that a password is
 -- never a migration's business:
 --   * outbox_api writes cars and appends to outbox. It can neither read nor change nor remove an event.
 --   * outbox_relay reads outbox for the initial load (walrelay, DMS). Replication itself is an attribute of the login user
 --     (REPLICATION, on RDS membership in rds_replication) and does not come with a group.
+--   * outbox_retention, which deletes old events, comes with 00004_outbox_retention.sql.
 
 -- +goose Up
 -- Roles belong to the server: a second database finds them there, and so Down keeps them.

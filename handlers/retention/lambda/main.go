@@ -1,0 +1,115 @@
+// Command lambda runs retention as the Lambda function retention, on a schedule.
+//
+// In: any event; what it says is not read. Environment: RETENTION_ENABLED (true or false), RETENTION_DAYS, STREAM_RETENTION_HOURS,
+// SLOT_NAME, and DB_HOST, DB_PORT, DB_NAME, DB_USER, DB_SECRET_ARN and DB_SSL (package rdsdb). Out: what was deleted, as JSON and as one
+// log line. An error, and with it the function's alarm, when rows could not be deleted. Switched off it does nothing and says so.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"strconv"
+	"time"
+
+	"github.com/aws/aws-lambda-go/lambda"
+	"github.com/aws/aws-sdk-go-v2/config"
+	"github.com/aws/aws-sdk-go-v2/service/secretsmanager"
+	"github.com/jackc/pgx/v5"
+
+	"rds-outbox-demo/handlers/retention"
+	"rds-outbox-demo/internal/rdsdb"
+)
+
+func main() { os.Exit(run()) }
+
+func run() int {
+	logger := slog.New(slog.NewJSONHandler(os.Stdout, nil))
+	f, err := newFunction(context.Background(), os.Getenv, logger)
+	if err != nil {
+		logger.Error("starting retention", "error", err.Error())
+		return 1
+	}
+	lambda.Start(f.handle)
+	return 0
+}
+
+type function struct {
+	enabled  bool
+	purger   *retention.Purger
+	database rdsdb.Config
+	secrets  *secretsmanager.Client
+	logger   *slog.Logger
+}
+
+// newFunction checks all of the configuration, also while it is switched off: a mistake in it shows before it matters.
+func newFunction(ctx context.Context, getenv func(string) string, logger *slog.Logger) (*function, error) {
+	enabled, errEnabled := parse("RETENTION_ENABLED", getenv("RETENTION_ENABLED"), "true or false", strconv.ParseBool)
+	days, errDays := parse("RETENTION_DAYS", getenv("RETENTION_DAYS"), "a number of days, such as 14", strconv.Atoi)
+	hours, errHours := parse("STREAM_RETENTION_HOURS", getenv("STREAM_RETENTION_HOURS"), "the stream's retention, such as 168", strconv.Atoi)
+	database, errDatabase := rdsdb.ConfigFromEnv(getenv)
+	database.ApplicationName = "retention"
+	if err := errors.Join(errEnabled, errDays, errHours, errDatabase); err != nil {
+		return nil, err
+	}
+	purger, err := retention.New(retention.Config{
+		Slot: getenv("SLOT_NAME"), Days: days, StreamRetention: time.Duration(hours) * time.Hour,
+	})
+	if err != nil {
+		return nil, err
+	}
+	awsConfig, err := config.LoadDefaultConfig(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("loading the AWS configuration: %w", err)
+	}
+	return &function{enabled, purger, database, secretsmanager.NewFromConfig(awsConfig), logger}, nil
+}
+
+func parse[T any](name, value, wanted string, as func(string) (T, error)) (T, error) {
+	parsed, err := as(value)
+	if err != nil {
+		return parsed, fmt.Errorf("%s is %q: set it to %s", name, value, wanted)
+	}
+	return parsed, nil
+}
+
+type answer struct {
+	Enabled bool `json:"enabled"`
+	retention.Result
+}
+
+func (f *function) handle(ctx context.Context) (answer, error) {
+	if !f.enabled {
+		f.logger.LogAttrs(ctx, slog.LevelInfo, "retention is switched off: no row of outbox is deleted (RETENTION_ENABLED)", slog.Int("hop", 2))
+		return answer{}, nil
+	}
+	result, err := f.purge(ctx)
+	line := []slog.Attr{slog.Int("hop", 2), slog.Int64("deleted", result.Deleted), slog.Bool("left", result.Left)}
+	if result.OldestKept != nil {
+		line = append(line, slog.Time("oldest_kept", *result.OldestKept))
+	}
+	if err != nil {
+		f.logger.LogAttrs(ctx, slog.LevelError, "retention", append(line, slog.String("error", err.Error()))...)
+		return answer{}, err
+	}
+	f.logger.LogAttrs(ctx, slog.LevelInfo, "retention", line...)
+	return answer{true, result}, nil
+}
+
+// purge uses a session of its own each time: between two runs the function is frozen for an hour, and a session would not outlive that.
+func (f *function) purge(ctx context.Context) (retention.Result, error) {
+	connection, err := rdsdb.ConnConfig(ctx, f.database, f.secrets)
+	if err != nil {
+		return retention.Result{}, err
+	}
+	// Each statement reads or deletes few rows. What is left of us when Lambda ends us ends by itself on the server.
+	connection.RuntimeParams["statement_timeout"] = "30000" // ms
+	conn, err := pgx.ConnectConfig(ctx, connection)
+	if err != nil {
+		return retention.Result{}, fmt.Errorf("connecting to the database: %w", err)
+	}
+	defer func() { _ = conn.Close(context.WithoutCancel(ctx)) }()
+	return f.purger.Purge(ctx, conn)
+}

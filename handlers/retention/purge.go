@@ -1,0 +1,193 @@
+package retention
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+
+	"rds-outbox-demo/dbgen"
+)
+
+// lookInterval is between two looks at the slot.
+const lookInterval = 200 * time.Millisecond
+
+// Result is what a run did.
+type Result struct {
+	Deleted int64 `json:"deleted"`
+	// OldestKept is the created_at of the oldest row that is still there; nil when the table is empty.
+	OldestKept *time.Time `json:"oldestKept"`
+	// Left tells that rows are due still: ctx ended too soon for another round, and the next run goes on.
+	Left bool `json:"left"`
+}
+
+// Purge deletes every row that is due, in rounds: the ids of due rows, then the position of the WAL, then, once the slot has confirmed
+// that position, the rows of these ids and no others. conn must not be in a transaction. An error says why no more could be deleted;
+// Result then still counts what was. A slot that is missing or lost is an error also when no row is due: better now than in 14 days.
+//
+// Why in this order: a row that was seen is committed, and its commit stands in the WAL before a position that is noted later. The
+// position is the end of the WAL as inserted: with synchronous_commit off a row is seen before its commit is flushed, and the flushed
+// position would be one in front of it. A slot that has confirmed the position has confirmed the commit. "Older than 14 days", asked
+// again after the wait, would delete rows, too, that have committed since: the slot has not confirmed those.
+func (p *Purger) Purge(ctx context.Context, conn *pgx.Conn) (result Result, err error) {
+	queries := dbgen.New(conn)
+	if _, err := p.look(ctx, queries); err != nil {
+		return result, err
+	}
+	for {
+		ids, err := queries.RetentionDue(ctx, dbgen.RetentionDueParams{Hours: p.hours, MaxRows: int32(p.batch * batchesPerWait)})
+		if err != nil {
+			return result, fmt.Errorf("finding rows of outbox that are due: %w", err)
+		}
+		if len(ids) == 0 {
+			break
+		}
+		if result.Left = tooLate(ctx, p.wait); result.Left {
+			break
+		}
+		// A statement of its own, or its position could be older than what the first one saw.
+		position, err := queries.RetentionPosition(ctx)
+		if err != nil {
+			return result, fmt.Errorf("noting the position of the WAL: %w", err)
+		}
+		if err := p.await(ctx, queries, position.LSN); err != nil {
+			return result, err
+		}
+		if err := p.delete(ctx, queries, ids, position.LSN, &result); err != nil {
+			return result, err
+		}
+	}
+	result.OldestKept, err = oldest(ctx, queries)
+	return result, err
+}
+
+// tooLate: a round that cannot wait as long as it may would end with an error that says nothing of the slot.
+func tooLate(ctx context.Context, wait time.Duration) bool {
+	const reserve = 10 * time.Second
+	deadline, ok := ctx.Deadline()
+	return ok && time.Until(deadline) < wait+reserve
+}
+
+func (p *Purger) delete(ctx context.Context, queries *dbgen.Queries, ids []uuid.UUID, lsn string, result *Result) error {
+	for batch := range slices.Chunk(ids, p.batch) {
+		n, err := queries.RetentionDelete(ctx, dbgen.RetentionDeleteParams{Ids: batch, Slot: p.slot, LSN: lsn})
+		if err != nil {
+			return fmt.Errorf("deleting rows of outbox: %w", err)
+		}
+		result.Deleted += n
+		if n == int64(len(batch)) {
+			continue
+		}
+		// Another run was faster, or the slot went bad since we looked.
+		slot, err := p.slotAt(ctx, queries, lsn)
+		if err != nil {
+			return err
+		}
+		if !slot.Passed {
+			return p.refusal(slot, lsn)
+		}
+	}
+	return nil
+}
+
+// await returns once the slot is good and has confirmed lsn; an error when it cannot, or does not in time.
+func (p *Purger) await(ctx context.Context, queries *dbgen.Queries, lsn string) error {
+	deadline := time.Now().Add(p.wait)
+	for {
+		slot, err := p.slotAt(ctx, queries, lsn)
+		switch {
+		case err != nil:
+			return err
+		case slot.Passed:
+			return nil
+		case !slot.Good || time.Now().After(deadline):
+			return p.refusal(slot, lsn)
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("waiting for slot %s to confirm %s: %w", p.slot, lsn, ctx.Err())
+		case <-time.After(lookInterval):
+		}
+	}
+}
+
+// look finds what no waiting mends.
+func (p *Purger) look(ctx context.Context, queries *dbgen.Queries) (dbgen.RetentionSlotRow, error) {
+	const start = "0/0"
+	slot, err := p.slotAt(ctx, queries, start)
+	if err == nil && !slot.Good {
+		err = p.refusal(slot, start)
+	}
+	return slot, err
+}
+
+func (p *Purger) slotAt(ctx context.Context, queries *dbgen.Queries, lsn string) (dbgen.RetentionSlotRow, error) {
+	slot, err := queries.RetentionSlot(ctx, dbgen.RetentionSlotParams{Slot: p.slot, LSN: lsn})
+	if errors.Is(err, pgx.ErrNoRows) {
+		return slot, fmt.Errorf("replication slot %s does not exist, so nothing proves that rows are published, and none is deleted: if the name is "+
+			"right, start walrelay (it sends every row and makes the slot) or the DMS task; which slots there are: SELECT slot_name, database, "+
+			"plugin FROM pg_replication_slots", p.slot)
+	}
+	if err != nil {
+		return slot, fmt.Errorf("looking at replication slot %s: %w", p.slot, err)
+	}
+	return slot, nil
+}
+
+// refusal says why the slot is no proof, and what to do.
+func (p *Purger) refusal(slot dbgen.RetentionSlotRow, lsn string) error {
+	state := fmt.Sprintf("replication slot %s (wal_status %s, active %t) has confirmed %s, and rows wait for %s",
+		p.slot, slot.WalStatus, slot.Active, slot.Confirmed, lsn)
+	const kept = "no further row is deleted"
+	switch {
+	case slot.Database != slot.ThisDatabase:
+		return fmt.Errorf("%s: it is of database %q and this one is %q, so it says nothing of this outbox; %s: set SLOT_NAME to the slot of the path",
+			state, slot.Database, slot.ThisDatabase, kept)
+	case slot.Temporary:
+		return fmt.Errorf("%s: it is temporary; %s: set SLOT_NAME to the slot of the path", state, kept)
+	case !slot.Good:
+		return fmt.Errorf("%s: it is about to lose its WAL or has lost it, and every row may be needed to send events again; %s: "+
+			"see docs/operations.md#replication-slot-lag", state, kept)
+	default:
+		return fmt.Errorf("%s: not confirmed within %s; %s: does the relay run? See docs/operations.md#replication-slot-lag", state, p.wait, kept)
+	}
+}
+
+// Plan is what Purge would do.
+type Plan struct {
+	Due       int64      `json:"due"`       // rows that are old enough
+	Oldest    *time.Time `json:"oldest"`    // created_at of the oldest row; nil when the table is empty
+	Confirmed string     `json:"confirmed"` // by the slot, an LSN
+}
+
+// Plan counts the rows that are due and looks at the slot. It writes nothing, not even what a position in the WAL needs: whether the
+// slot will confirm in time is not known. Its errors are those of Purge that can be seen now.
+func (p *Purger) Plan(ctx context.Context, conn *pgx.Conn) (Plan, error) {
+	queries := dbgen.New(conn)
+	slot, err := p.look(ctx, queries)
+	if err != nil {
+		return Plan{}, err
+	}
+	due, err := queries.RetentionCount(ctx, p.hours)
+	if err != nil {
+		return Plan{}, fmt.Errorf("counting rows of outbox that are due: %w", err)
+	}
+	first, err := oldest(ctx, queries)
+	return Plan{Due: due, Oldest: first, Confirmed: slot.Confirmed}, err
+}
+
+func oldest(ctx context.Context, queries *dbgen.Queries) (*time.Time, error) {
+	at, err := queries.RetentionOldest(ctx)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("finding the oldest row of outbox: %w", err)
+	}
+	at = at.UTC()
+	return &at, nil
+}

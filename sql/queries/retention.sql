@@ -1,0 +1,55 @@
+-- name: RetentionCount :one
+-- How many rows are older than so many hours. It reads the index entry of each.
+SELECT count(*) FROM outbox WHERE created_at < now() - make_interval(hours => @hours::int);
+
+-- name: RetentionDelete :execrows
+-- Deletes rows, if at this moment the slot is good and has confirmed the LSN; else none. The check is part of the statement: a look
+-- before it could be outdated when it runs.
+DELETE FROM outbox
+WHERE id = ANY (@ids::uuid[])
+    AND EXISTS (
+        SELECT FROM pg_catalog.pg_replication_slots
+        WHERE slot_name = @slot::name
+            AND database = current_database()
+            AND NOT temporary
+            AND wal_status IN ('reserved', 'extended')
+            AND confirmed_flush_lsn >= (@lsn::text)::pg_lsn
+    );
+
+-- name: RetentionDue :many
+-- Ids of the oldest rows that are older than so many hours by the database's clock, served by outbox_created_at_idx. The order keeps
+-- two runs at once from locking each other out.
+SELECT id FROM outbox
+WHERE created_at < now() - make_interval(hours => @hours::int)
+ORDER BY created_at, id
+LIMIT @max_rows;
+
+-- name: RetentionOldest :one
+-- When the oldest row was written; pgx.ErrNoRows when there is none.
+SELECT created_at FROM outbox ORDER BY created_at LIMIT 1;
+
+-- name: RetentionPosition :one
+-- The end of the WAL, flushed or not. Every row that an earlier statement of this session saw was committed before it. The statement's
+-- own transaction gets an id, and with it a commit in the WAL behind that position: on an idle server, where the end of the WAL may be
+-- behind the header of a new segment, nothing else would make a slot reach it. A commit without changes is shown to no decoding plugin.
+SELECT pg_current_wal_insert_lsn()::text AS lsn, pg_current_xact_id()::text AS xid;
+
+-- name: RetentionSlot :one
+-- Whether the slot is good and has confirmed the LSN, as RetentionDelete asks, and what explains it if not. pgx.ErrNoRows when there is
+-- no such slot.
+SELECT
+    slot.good::boolean AS good,
+    (slot.good AND coalesce(confirmed_flush_lsn >= (@lsn::text)::pg_lsn, false))::boolean AS passed,
+    coalesce(database::text, '')::text AS database,
+    current_database()::text AS this_database,
+    temporary::boolean AS temporary,
+    coalesce(wal_status, '')::text AS wal_status,
+    coalesce(active, false)::boolean AS active,
+    coalesce(confirmed_flush_lsn::text, 'nothing')::text AS confirmed
+FROM (
+    SELECT
+        *,
+        coalesce(database = current_database() AND NOT temporary AND wal_status IN ('reserved', 'extended'), false) AS good
+    FROM pg_catalog.pg_replication_slots
+) AS slot
+WHERE slot_name = @slot::name;
