@@ -60,6 +60,10 @@ func ParseRecord(data []byte) (Record, Skip, error) {
 	record.Commit.TransactionID = meta.TransactionID
 	record.Commit.Sequence = meta.TransactionRecord
 	record.Commit.StreamPosition = meta.StreamPosition
+	// A marker that is no good is no marker: it never makes an event poison.
+	if ValidReplayID(meta.ReplayID) {
+		record.Replay = meta.ReplayID
+	}
 	return record, SkipNothing, nil
 }
 

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"regexp"
 	"strconv"
 	"time"
 	"unicode/utf8"
@@ -24,6 +25,7 @@ type Record struct {
 	Operation string    // OperationInsert or OperationLoad
 	Timestamp time.Time // when DMS or walrelay made the record, not when the row was committed
 	Commit    Commit    // zero with OperationLoad, and where a DMS task leaves transaction details out
+	Replay    string    // id of the replay that sent the row again (ValidReplayID); empty otherwise
 }
 
 // Commit places a change in the WAL.
@@ -63,13 +65,17 @@ type wireMetadata struct {
 	TransactionRecord int    `json:"transaction-record-id,omitempty"`
 	CommitTimestamp   string `json:"commit-timestamp,omitempty"`
 	StreamPosition    string `json:"stream-position,omitempty"`
+	ReplayID          string `json:"replay-id,omitempty"` // ours; DMS writes no such member
 }
 
 // AppendJSON appends the record as one line of JSON, without a newline, as DMS writes it. The error is that of a payload which
-// is not UTF-8; PostgreSQL stores none in a UTF8 database.
+// is not UTF-8 (PostgreSQL stores none in a UTF8 database) or of a replay id that readers would not take for one.
 func (r Record) AppendJSON(dst []byte) ([]byte, error) {
 	if !utf8.Valid(r.Row.EventData) {
 		return nil, fmt.Errorf("encoding event %s: event_data is not valid UTF-8", r.Row.ID)
+	}
+	if r.Replay != "" && !ValidReplayID(r.Replay) {
+		return nil, fmt.Errorf("encoding event %s: replay id %.100q: use 1 to 64 of A-Z a-z 0-9 . _ -", r.Row.ID, r.Replay)
 	}
 	eventData, err := marshal(string(r.Row.EventData))
 	if err != nil {
@@ -97,6 +103,7 @@ func (r Record) AppendJSON(dst []byte) ([]byte, error) {
 			TransactionID:     r.Commit.TransactionID,
 			TransactionRecord: r.Commit.Sequence,
 			StreamPosition:    r.Commit.StreamPosition,
+			ReplayID:          r.Replay,
 		},
 	}
 	if !r.Commit.Time.IsZero() {
@@ -108,6 +115,11 @@ func (r Record) AppendJSON(dst []byte) ([]byte, error) {
 	}
 	return append(dst, line...), nil
 }
+
+var replayIDPattern = regexp.MustCompile(`^[A-Za-z0-9._-]{1,64}$`)
+
+// ValidReplayID tells whether id can mark the events of a replay: 1 to 64 of A-Z a-z 0-9 . _ -
+func ValidReplayID(id string) bool { return replayIDPattern.MatchString(id) }
 
 // marshal is json.Marshal without the escapes for HTML, which would change the payload's bytes on the way.
 func marshal(v any) ([]byte, error) {

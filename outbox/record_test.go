@@ -190,6 +190,44 @@ func TestWhatCanNeverBeAnEventIsAnError(t *testing.T) {
 	}
 }
 
+func TestReplayMarker(t *testing.T) {
+	t.Parallel()
+	marked := golden(outbox.OperationLoad)
+	marked.Replay = "repair-2026.11_23"
+	line, err := marked.AppendJSON(nil)
+	require.NoError(t, err)
+	require.Contains(t, string(line), `,"replay-id":"repair-2026.11_23"}}`)
+	for name, tc := range map[string]struct{ marker, want string }{
+		"IsRead":                {`"repair-2026.11_23"`, "repair-2026.11_23"},
+		"OfALetterIsRead":       {`"r"`, "r"},
+		"OfTheLimitIsRead":      {`"` + strings.Repeat("x", 64) + `"`, strings.Repeat("x", 64)},
+		"TooLongIsIgnored":      {`"` + strings.Repeat("x", 65) + `"`, ""},
+		"EmptyIsIgnored":        {`""`, ""},
+		"OddCharacterIsIgnored": {`"a/b"`, ""},
+		"LineBreakIsIgnored":    {`"a\n"`, ""},
+		"NullIsIgnored":         {`null`, ""},
+		"NumberIsIgnored":       {`1`, ""},
+		"ObjectIsIgnored":       {`{"a":1}`, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			parsed, skip, err := outbox.ParseRecord([]byte(strings.Replace(string(line), `"repair-2026.11_23"`, tc.marker, 1)))
+			require.NoError(t, err)
+			require.Equal(t, outbox.SkipNothing, skip)
+			want := marked
+			want.Replay = tc.want
+			require.Equal(t, want, parsed)
+		})
+	}
+	t.Run("ThatNobodyWouldReadIsNotWritten", func(t *testing.T) {
+		t.Parallel()
+		bad := golden(outbox.OperationLoad)
+		bad.Replay = "a b"
+		_, err := bad.AppendJSON(nil)
+		require.ErrorContains(t, err, "replay id")
+	})
+}
+
 // 137 records that a DMS task wrote to Kinesis on 2025-06-21 (crate/cratedb-toolkit, examples/cdc/aws): none is ours.
 func TestCapturedRecordsAreSkippedForTheRightReason(t *testing.T) {
 	t.Parallel()
@@ -230,6 +268,7 @@ func TestWhatIsBuiltIsParsedBack(t *testing.T) {
 				Time:          time.UnixMicro(micros.Draw(t, "commit")).UTC(),
 				TransactionID: rapid.Uint32().Draw(t, "xid"), Sequence: rapid.IntMin(0).Draw(t, "sequence"),
 			},
+			Replay: rapid.StringMatching(`[A-Za-z0-9._-]{0,64}`).Draw(t, "replay"),
 		}
 		line, err := r.AppendJSON([]byte("before"))
 		require.NoError(t, err)
@@ -248,6 +287,11 @@ func FuzzParseRecord(f *testing.F) {
 		require.NoError(f, err)
 		f.Add(line)
 	}
+	replayed := golden(outbox.OperationLoad)
+	replayed.Replay = "repair-1"
+	line, err := replayed.AppendJSON(nil)
+	require.NoError(f, err)
+	f.Add(line)
 	f.Add([]byte(`{"metadata":{"record-type":"control","operation":"drop-table"}}`))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		record, skip, err := outbox.ParseRecord(data)
@@ -262,6 +306,7 @@ func FuzzParseRecord(f *testing.F) {
 		require.NoError(t, err)
 		require.Equal(t, outbox.SkipNothing, skip)
 		require.Equal(t, record.Row.ID, again.Row.ID)
+		require.Equal(t, record.Replay, again.Replay)
 		require.Equal(t, string(record.Row.EventData), string(again.Row.EventData))
 	})
 }

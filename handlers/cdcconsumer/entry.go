@@ -9,7 +9,6 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/eventbridge/types"
 
-	"rds-outbox-demo/dbgen"
 	"rds-outbox-demo/outbox"
 )
 
@@ -24,8 +23,10 @@ type detail struct {
 	Traceparent      string          `json:"traceparent,omitempty"`
 }
 
-// newEntry is the contract between the outbox and the bus (⑥).
-func newEntry(bus string, row dbgen.Outbox) (types.PutEventsRequestEntry, error) {
+// newEntry is the contract between the outbox and the bus (⑥). A replayed event is the same but for its Resources, so that a
+// subscriber can tell it without looking for duplicates, and a rule can leave it out.
+func newEntry(bus string, record outbox.Record) (types.PutEventsRequestEntry, error) {
+	row := record.Row
 	d := detail{
 		AggregateID:      row.AggregateID,
 		AggregateType:    row.AggregateType,
@@ -39,6 +40,9 @@ func newEntry(bus string, row dbgen.Outbox) (types.PutEventsRequestEntry, error)
 		Source:       aws.String("outbox." + strings.ToLower(row.AggregateType)),
 		DetailType:   aws.String(row.EventType),
 		Time:         aws.Time(row.CreatedAt),
+	}
+	if record.Replay != "" {
+		entry.Resources = []string{"replay/" + record.Replay}
 	}
 	if row.Traceparent != nil && outbox.ValidTraceparent(*row.Traceparent) {
 		d.Traceparent = *row.Traceparent
@@ -69,5 +73,9 @@ func traceHeader(traceparent string) string {
 // entrySize is how EventBridge counts an entry: 14 bytes for a time, and the UTF-8 bytes of source, detail type, detail and
 // resources (https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-putevents.html).
 func entrySize(entry types.PutEventsRequestEntry) int {
-	return 14 + len(*entry.Source) + len(*entry.DetailType) + len(*entry.Detail)
+	size := 14 + len(*entry.Source) + len(*entry.DetailType) + len(*entry.Detail)
+	for _, resource := range entry.Resources {
+		size += len(resource)
+	}
+	return size
 }

@@ -38,7 +38,7 @@ func TestEntry(t *testing.T) {
 		require.NoError(t, err)
 		parsed, _, err := outbox.ParseRecord(line)
 		require.NoError(t, err)
-		entry, err := newEntry("bus", parsed.Row)
+		entry, err := newEntry("bus", parsed)
 		require.NoError(t, err)
 		return *entry.Detail, entry.TraceHeader
 	}
@@ -55,6 +55,31 @@ func TestEntry(t *testing.T) {
 		load, _ := detailOf(t, func(r *outbox.Record) { r.Operation = outbox.OperationLoad })
 		insert, _ := detailOf(t, func(r *outbox.Record) { r.Timestamp, r.Commit.Time = time.Now(), time.Now() })
 		require.Equal(t, load, insert)
+	})
+
+	t.Run("MarksAReplayInItsResourcesAlone", func(t *testing.T) {
+		inBubble(t, Config{}, func(t *testing.T, b *bundle) {
+			replayed := outbox.Record{Row: row("b", 1), Operation: outbox.OperationLoad, Replay: "repair-1"}
+			line, err := replayed.AppendJSON(nil)
+			require.NoError(t, err)
+			require.Equal(t, -1, b.handle(t, time.Minute, batch(car("b", 1), line)))
+			first, again := b.calls[0][0], b.calls[1][0]
+			require.Empty(t, first.Resources)
+			require.Equal(t, []string{"replay/repair-1"}, again.Resources)
+			again.Resources = nil
+			require.Equal(t, first, again)
+		})
+	})
+
+	t.Run("CountsResources", func(t *testing.T) {
+		t.Parallel()
+		r := outbox.Record{Row: row("a", 1), Operation: outbox.OperationLoad}
+		plain, err := newEntry("bus", r)
+		require.NoError(t, err)
+		r.Replay = "repair-1"
+		marked, err := newEntry("bus", r)
+		require.NoError(t, err)
+		require.Equal(t, entrySize(plain)+len("replay/repair-1"), entrySize(marked))
 	})
 
 	t.Run("WritesWholeSecondsWithoutFraction", func(t *testing.T) {
