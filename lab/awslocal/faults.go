@@ -31,7 +31,7 @@ const (
 
 // Fault is one rule: which calls, what happens to them, how often.
 type Fault struct {
-	Service   string // kinesis, events, sqs or secretsmanager; empty: every service
+	Service   string // kinesis, events, sqs, secretsmanager, logs or lambda; empty: every service
 	Operation string // PutRecords, ...; empty: every operation
 	// Match narrows the rule to a partition key (Kinesis), to a part of Detail (PutEvents) or of the body (SendMessage). Calls
 	// without such entries are never struck then. Empty: everything.

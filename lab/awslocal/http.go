@@ -2,6 +2,7 @@ package awslocal
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -19,7 +20,7 @@ const maxRequestBytes = 16 << 20
 // call is one request to one operation.
 type call struct {
 	ctx       context.Context
-	service   string // kinesis, events, sqs, secretsmanager
+	service   string // kinesis, events, sqs, secretsmanager, logs, lambda
 	operation string // as in X-Amz-Target
 	body      []byte
 	host      string // that the client used, with port
@@ -81,7 +82,11 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("X-Amzn-RequestId", uuid.NewString())
 	c := &call{ctx: r.Context(), host: r.Host, faults: s.faults, done: s.done}
 	c.service, c.operation = splitTarget(r.Header.Get("X-Amz-Target"))
-	out, err := s.answer(c, w, r)
+	rest := restOperation(r)
+	if rest != "" {
+		c.service, c.operation, _ = strings.Cut(rest, ".")
+	}
+	out, err := s.answer(c, w, r, rest)
 	switch {
 	case errors.Is(err, errReset):
 		reset(w)
@@ -99,7 +104,11 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-func (s *Server) answer(c *call, w http.ResponseWriter, r *http.Request) (any, error) {
+func (s *Server) answer(c *call, w http.ResponseWriter, r *http.Request, rest string) (any, error) {
+	if op, ok := s.operations[rest]; ok {
+		c.body = queryBody(r)
+		return op(c)
+	}
 	op, ok := s.operations[r.Header.Get("X-Amz-Target")]
 	if !ok || r.Method != http.MethodPost {
 		return nil, clientError("UnknownOperationException", "")
@@ -151,13 +160,15 @@ func splitTarget(target string) (service, operation string) {
 		return "events", operation
 	case "AmazonSQS":
 		return "sqs", operation
+	case "Logs_20140328":
+		return "logs", operation
 	default:
 		return prefix, operation
 	}
 }
 
 func (s *Server) write(w http.ResponseWriter, r *http.Request, c *call, out any) {
-	w.Header().Set("Content-Type", r.Header.Get("Content-Type"))
+	w.Header().Set("Content-Type", cmp.Or(r.Header.Get("Content-Type"), "application/json"))
 	switch out := out.(type) {
 	case nil: // an operation without output has an empty body
 	case streamed:
@@ -192,6 +203,13 @@ func (s *Server) writeError(w http.ResponseWriter, c *call, err error) {
 		// boto3#3411 shows it: no body, no error code, the connection closed.
 		w.Header().Set("Connection", "close")
 		w.WriteHeader(e.status)
+		return
+	}
+	if c.service == "lambda" { // its REST protocol has the code in a header
+		w.Header().Set("Content-Type", "application/json")
+		w.Header().Set("X-Amzn-Errortype", e.code)
+		w.WriteHeader(e.status)
+		_ = json.NewEncoder(w).Encode(map[string]string{"Type": "User", "Message": e.message}) // fails only when the client is gone
 		return
 	}
 	kind, version := e.code, "1.1"

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -100,6 +101,11 @@ func (j *journal) close() error {
 // ReadBus calls fn for every event that the journal in dir (Config.Dir) still has, in the order of acceptance. It can run while a
 // Server writes; it sees what was accepted before it began. fn's error ends it and is returned. No journal means no events.
 func ReadBus(dir string, fn func(BusEvent) error) error {
+	return readBus(dir, func([]byte) bool { return true }, fn)
+}
+
+// readBus decodes only the lines that are wanted: decoding is what takes the time.
+func readBus(dir string, wanted func(line []byte) bool, fn func(BusEvent) error) error {
 	files, err := openJournals(dir)
 	if err != nil {
 		return fmt.Errorf("opening the bus journal: %w", err)
@@ -107,6 +113,9 @@ func ReadBus(dir string, fn func(BusEvent) error) error {
 	for _, f := range files {
 		if err == nil {
 			err = readLines(f, func(line []byte, _ int64) error {
+				if !wanted(line) {
+					return nil
+				}
 				var e BusEvent
 				if err := json.Unmarshal(line, &e); err != nil {
 					return fmt.Errorf("reading a line of %s: %w", f.Name(), err)
@@ -146,4 +155,27 @@ func openJournals(dir string) ([]*os.File, error) {
 			_ = old.Close()
 		}
 	}
+}
+
+// ReadBusFrom is ReadBus for a journal that never rotates (a huge Config.JournalBytes), from byte offset on. It returns the offset
+// behind the last event, where the next call goes on.
+func ReadBusFrom(dir string, offset int64, fn func(BusEvent) error) (next int64, err error) {
+	f, err := os.Open(filepath.Join(dir, journalFile))
+	if err != nil {
+		return offset, fmt.Errorf("opening the bus journal: %w", err)
+	}
+	defer f.Close()
+	if _, err := f.Seek(offset, io.SeekStart); err != nil {
+		return offset, fmt.Errorf("reading the bus journal: %w", err)
+	}
+	next = offset
+	err = readLines(f, func(line []byte, at int64) error {
+		var e BusEvent
+		if err := json.Unmarshal(line, &e); err != nil {
+			return fmt.Errorf("reading a line of %s: %w", f.Name(), err)
+		}
+		next = offset + at + int64(len(line))
+		return fn(e)
+	})
+	return next, err
 }

@@ -185,20 +185,50 @@ func (q *queue) take(m *message, now time.Time, hide time.Duration) (received, e
 	return received{sentMessage: *l.Send, handle: handle, count: m.received, firstReceived: m.firstReceived}, nil
 }
 
-// delete removes the message of the handle; one that is gone already is no error. ok is false for a handle that this queue never
-// gave out. An old handle still deletes, as moto#4655 verified against AWS.
-func (q *queue) delete(handle string) (ok bool, err error) {
+// messageID reads it from a handle; ok is false for one that this queue never gave out.
+func (q *queue) messageID(handle string) (id string, ok bool) {
 	raw, err := base64.StdEncoding.DecodeString(handle)
 	parts := strings.Split(string(raw), "/")
 	if err != nil || len(parts) != 3 || parts[0] != q.name {
+		return "", false
+	}
+	return parts[1], true
+}
+
+// setVisible makes the message of the handle visible again after the time given. A message that is visible already stays so: AWS
+// answers OK and does nothing (localstack#9632 verified that). found is false for one that was deleted.
+func (q *queue) setVisible(id string, after time.Duration) (found bool) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	m := q.byID[id]
+	if m == nil {
+		return false
+	}
+	now := q.now()
+	if m.received == 0 || m.visible <= now.UnixMilli() {
+		return true
+	}
+	m.visible = now.Add(after).UnixMilli()
+	if after == 0 { // whoever waits for a message must look
+		close(q.sent)
+		q.sent = make(chan struct{})
+	}
+	return true
+}
+
+// delete removes the message of the handle; one that is gone already is no error. ok is false for a handle that this queue never
+// gave out. An old handle still deletes, as moto#4655 verified against AWS.
+func (q *queue) delete(handle string) (ok bool, err error) {
+	id, ok := q.messageID(handle)
+	if !ok {
 		return false, nil
 	}
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if q.byID[parts[1]] == nil {
+	if q.byID[id] == nil {
 		return true, nil
 	}
-	if err := q.write(queueLine{Delete: parts[1]}); err != nil {
+	if err := q.write(queueLine{Delete: id}); err != nil {
 		return true, err
 	}
 	if dead := q.size - q.live; dead > compactionAtLeast && dead > q.live {

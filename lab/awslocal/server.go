@@ -1,7 +1,8 @@
-// Package awslocal is one HTTP listener that answers like Kinesis, EventBridge, SQS and Secrets Manager, for a laptop and for tests.
+// Package awslocal is one HTTP listener that answers like Kinesis, EventBridge, SQS, Secrets Manager and CloudWatch Logs Insights, for
+// a laptop and for tests. Of Lambda it only tells which event source mappings there are.
 //
-// In: the JSON requests of any AWS SDK (X-Amz-Target, x-amz-json-1.0 and 1.1) on 127.0.0.1; credentials are ignored. Out: the
-// services' answers, limits and error codes, and a journal of every event that the bus accepted. What is missing says
+// In: the JSON requests of any AWS SDK (X-Amz-Target, x-amz-json-1.0 and 1.1; Lambda's REST) on 127.0.0.1; credentials are ignored. Out:
+// the services' answers, limits and error codes, and a journal of every event that the bus accepted. What is missing says
 // UnknownOperationException.
 //
 // State lives in one folder and survives kill -9 of the process: an answer is given after write(2), not after fsync, so a power
@@ -34,8 +35,14 @@ type Config struct {
 	// Buses besides "default", which always exists. A PutEvents entry for an unknown bus gets an EventId and is dropped: see PutEvents.
 	Buses  []string
 	Queues []string
+	// BusLogs maps the name of a log group to the name of the bus whose events are in it. Logs Insights reads it from the journal.
+	BusLogs map[string]string
+	// QueryRows is the most rows that a query of Logs Insights returns. Default, and the service's, 10,000.
+	QueryRows int
 	// Secrets maps a name to its SecretString. Never written to Dir.
 	Secrets map[string]string
+	// Mappings are Lambda's event source mappings. Nothing polls: this is what ListEventSourceMappings answers with.
+	Mappings []Mapping
 
 	// ShardLimits switches on a shard's throughput: 1 MiB and 1,000 records a second in, 2 MiB and 5 GetRecords a second out.
 	ShardLimits bool
@@ -72,6 +79,7 @@ type Server struct {
 	events  *events
 	sqs     *sqs
 	secrets *secrets
+	logs    *logs
 
 	operations map[string]operation // by X-Amz-Target
 
@@ -112,6 +120,10 @@ func Open(conf Config) (*Server, error) {
 	for target, op := range s.secrets.operations() {
 		s.operations["secretsmanager."+target] = op
 	}
+	for target, op := range s.logs.operations() {
+		s.operations["Logs_20140328."+target] = op
+	}
+	s.operations[listMappings] = handle(lambda{conf.Mappings}.listEventSourceMappings)
 	return s, nil
 }
 
@@ -124,6 +136,9 @@ func setDefaults(conf *Config) {
 	}
 	if conf.JournalBytes == 0 {
 		conf.JournalBytes = 64 << 20
+	}
+	if conf.QueryRows == 0 {
+		conf.QueryRows = maxQueryRows
 	}
 	if conf.Log == nil {
 		conf.Log = slog.New(slog.DiscardHandler)
@@ -145,7 +160,8 @@ func (s *Server) openServices() error {
 		return err
 	}
 	s.secrets = openSecrets(s.conf)
-	return nil
+	s.logs, err = openLogs(s.conf)
+	return err
 }
 
 // lockDir keeps a second process out: two writers would interleave their records. The kernel frees the lock of a killed process.

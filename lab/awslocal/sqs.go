@@ -60,6 +60,8 @@ func (s *sqs) operations() map[string]operation {
 		"SendMessage":        handle(s.sendMessage),
 		"ReceiveMessage":     handle(s.receiveMessage),
 		"DeleteMessage":      handle(s.deleteMessage),
+
+		"ChangeMessageVisibilityBatch": handle(s.changeMessageVisibilityBatch),
 	}
 }
 
