@@ -1,7 +1,7 @@
 // Package demo is `make demo`: it sends cars through a throw-away path, waits until their events are on the bus, and judges every
 // one of them against the table: there, right, in order, once.
 //
-// The judge shares no code with the path: it states the contract of the bus entry again, in check.go.
+// Its check shares no code with the path: package judge states the contract of the bus entry again.
 package demo
 
 import (
@@ -15,8 +15,10 @@ import (
 	"sync"
 	"time"
 
+	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 
+	"rds-outbox-demo/lab/judge"
 	"rds-outbox-demo/lab/stack"
 )
 
@@ -58,7 +60,7 @@ func Run(ctx context.Context, c Config) (err error) {
 		return err
 	}
 	defer logFile.Close()
-	arrivals := &arrivals{byID: map[string]*arrived{}}
+	arrivals := &arrivals{byID: map[uuid.UUID]*arrived{}}
 	c.Stack.Dir = dir
 	c.Stack.Log = slog.New(slog.NewMultiHandler(
 		slog.NewJSONHandler(logFile, nil),
@@ -83,7 +85,7 @@ func Run(ctx context.Context, c Config) (err error) {
 		return err
 	}
 	arrivals.settle() // what comes twice comes late
-	report, err := judge(ctx, s.DatabaseURL, written, arrivals)
+	report, err := check(ctx, s.DatabaseURL, written, arrivals)
 	if err != nil {
 		return err
 	}
@@ -138,7 +140,7 @@ func execOn(ctx context.Context, server *pgx.ConnConfig, sql string) error {
 // arrivals collects what the bus accepted, in order.
 type arrivals struct {
 	mu     sync.Mutex
-	byID   map[string]*arrived
+	byID   map[uuid.UUID]*arrived
 	count  int
 	latest time.Time
 }
@@ -154,14 +156,14 @@ func (a *arrivals) add(arrival stack.Arrival) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.latest = time.Now()
-	id := arrival.EventID.String()
+	id := arrival.EventID
 	seen := a.byID[id]
 	if seen == nil {
 		seen = &arrived{place: a.count, first: arrival}
 		a.byID[id] = seen
 	}
 	seen.copies++
-	seen.differs = seen.differs || entryText(seen.first.Entry) != entryText(arrival.Entry)
+	seen.differs = seen.differs || judge.EntryText(onBus(seen.first.Entry)) != judge.EntryText(onBus(arrival.Entry))
 	a.count++
 }
 

@@ -1,0 +1,107 @@
+package judge
+
+import (
+	"encoding/json"
+
+	"github.com/google/uuid"
+
+	"rds-outbox-demo/lab/awslocal"
+)
+
+// judgeWritten looks for the events that were written beside the API in the table.
+func (t *trial) judgeWritten() {
+	for _, w := range t.Written {
+		e := t.byID[w.EventID]
+		switch {
+		case w.Outcome == Committed && e == nil:
+			t.violation(RuleUpdateLost, "event %s: its commit was answered, and outbox has no row of it", w.EventID)
+		case w.Outcome == RolledBack && e != nil:
+			t.violation(RuleRolledBack, "%s is in outbox, but its transaction was rolled back", e)
+		}
+	}
+}
+
+// judgeArrivals holds each entry on the bus against its row. What it notes in t.events, the other steps use.
+func (t *trial) judgeArrivals() {
+	reported := map[uuid.UUID]bool{} // strangers
+	for place := range t.Arrivals {
+		arrival := &t.Arrivals[place]
+		id, ok := eventID(arrival)
+		if !ok {
+			t.violation(RuleUnknown, "entry %s on the bus has no eventId", arrival.ID)
+			continue
+		}
+		e := t.byID[id]
+		switch {
+		case e == nil || e.rolledBack:
+			t.judgeStranger(id, arrival, reported)
+		case e.first == nil:
+			e.first, e.place = arrival, place
+			if e.poison {
+				t.violation(RulePoisonPublished, "%s is on the bus, but the bus should have refused it", e)
+			}
+			if reason := Contradiction(e.Row, *arrival); reason != "" {
+				t.violation(RuleContract, "%s: %s", e, reason)
+			}
+		default:
+			t.Duplicates++
+			if EntryText(*e.first) != EntryText(*arrival) {
+				t.violation(RuleDuplicateDiffers, "%s: entry %s is a duplicate that differs from the first, %s", e, arrival.ID, e.first.ID)
+			}
+		}
+	}
+}
+
+// judgeStranger judges an entry that no committed row of this round has caused.
+func (t *trial) judgeStranger(id uuid.UUID, arrival *awslocal.BusEvent, reported map[uuid.UUID]bool) {
+	entry, known := t.earlier(id)
+	switch {
+	case known:
+		t.Duplicates++
+		if entry != "" && entry != EntryText(*arrival) {
+			t.violation(RuleDuplicateDiffers, "event %s of an earlier round: entry %s is a duplicate that differs from the first", id, arrival.ID)
+		}
+		return
+	case reported[id]:
+		t.Duplicates++
+	case t.fates[id] == RolledBack:
+		t.violation(RuleRolledBack, "event %s is on the bus, but its transaction was rolled back", id)
+	default:
+		t.violation(RuleUnknown, "event %s is on the bus, but outbox has no row of it", id)
+	}
+	reported[id] = true
+}
+
+// judgeDelivery looks for what did not arrive, and at the order of what did.
+func (t *trial) judgeDelivery() {
+	t.aggregates(func(events []event) {
+		var latest *event // to arrive of the versions so far
+		for i := range events {
+			e := &events[i]
+			switch {
+			case e.poison || e.rolledBack:
+				continue // judged already
+			case e.first == nil && e.parked:
+				t.violation(RuleLost, "%s is not on the bus: it was parked", e)
+				continue
+			case e.first == nil:
+				t.violation(RuleLost, "%s is not on the bus", e)
+				continue
+			case latest != nil && e.place < latest.place:
+				t.violation(RuleReordered, "%s arrived at place %d, before version %d at place %d", e, e.place, latest.Version, latest.place)
+				continue
+			}
+			latest = e
+		}
+	})
+}
+
+func eventID(arrival *awslocal.BusEvent) (uuid.UUID, bool) {
+	var detail struct {
+		EventID *uuid.UUID `json:"eventId"`
+	}
+	if json.Unmarshal(arrival.Detail, &detail) != nil || detail.EventID == nil {
+		return uuid.Nil, false
+	}
+	return *detail.EventID, true
+}

@@ -1,0 +1,249 @@
+// Package judge holds one round of traffic against the promise: every committed event arrives on the bus, right, in order, and
+// nothing else does.
+//
+// In: what the clients were told, what the tables hold after everything has settled, what arrived on the bus, what is parked in
+// the failure queue. Out: a Verdict with counts and violations. It shares no code with the path: it states the contract of the bus
+// entry and of the parked record again.
+package judge
+
+import (
+	"cmp"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/google/uuid"
+
+	"rds-outbox-demo/lab/awslocal"
+)
+
+// Answer is what a client knows about its request.
+type Answer string
+
+// The answers. Maybe says nothing: the change may have been committed before the answer was lost.
+const (
+	Done    Answer = "done"    // 2xx
+	Refused Answer = "refused" // 4xx
+	Maybe   Answer = "maybe"   // 5xx, or no answer at all
+)
+
+// What a Request asked for.
+const (
+	Create = "create"
+	Update = "update"
+)
+
+// Request is one HTTP request of a client.
+type Request struct {
+	Op     string // Create or Update
+	CarID  string // of an update; of a create once answered with 201
+	Token  string // the colour that this request sets; no other request sets it
+	Answer Answer
+	Car    json.RawMessage // the car of a 2xx answer
+}
+
+// What became of a Written event's transaction.
+const (
+	Committed   = "committed"
+	RolledBack  = "rolled-back"
+	MaybeCommit = "maybe" // the commit was not answered
+)
+
+// Written is an event that was written beside the API, in a transaction of its own.
+type Written struct {
+	EventID uuid.UUID
+	Outcome string // Committed, RolledBack or MaybeCommit
+}
+
+// Poison is what must end in the failure queue: a record or an event.
+type Poison struct {
+	Payload []byte // of a raw record put on the stream, unlike any other of the round; nil for an event
+	Token   string // of an event that the bus refuses: a word in the data of this event and of no other
+}
+
+// Row is a row of outbox.
+type Row struct {
+	ID            uuid.UUID
+	AggregateType string
+	AggregateID   string
+	Version       int64
+	EventType     string
+	Data          json.RawMessage
+	Traceparent   *string
+	CreatedAt     time.Time
+}
+
+// Car is a row of cars.
+type Car struct {
+	ID          uuid.UUID
+	Make, Model string
+	Year        int32
+	Color       *string
+	Version     int64
+	CreatedAt   time.Time
+}
+
+// Window is one struck fault, from the strike until it was taken away or mended.
+type Window struct {
+	Kind       string
+	Start, End time.Time
+}
+
+// Round is all that is known about one round. Rows and Cars are only what this round wrote.
+type Round struct {
+	Requests []Request
+	Written  []Written
+	Poison   []Poison
+	Windows  []Window
+	Rows     []Row
+	Cars     []Car
+	Arrivals []awslocal.BusEvent // in the order of the bus's journal, since the round began
+	Parked   [][]byte            // bodies of the failure queue's messages, since the round began
+	// Earlier knows the events of earlier rounds: a late duplicate of one is allowed. entry is the EntryText of its first arrival,
+	// which the duplicate must equal; empty for one that was poison. Nil: there was no earlier round.
+	Earlier func(uuid.UUID) (entry string, known bool)
+}
+
+// MinInFlight is how many versions of one aggregate must be on their way at one moment of a fault for the aggregate to be hot: fewer
+// give a path that reorders little to reorder.
+const MinInFlight = 10
+
+// The rules. Each Violation names one.
+const (
+	RuleLost        = "lost"         // a committed event is not on the bus
+	RulePoisonLost  = "poison-lost"  // poison is not in the failure queue
+	RulePromisedCar = "promised-car" // a car of a 2xx answer is not in the table
+	RuleUpdateLost  = "update-lost"  // a change that was answered with 2xx, or a commit that was answered, has no event
+
+	RuleReordered = "reordered" // a version arrived before a lower one
+
+	RuleRolledBack       = "rolled-back"       // an event of a rolled-back transaction is in the table or on the bus
+	RuleUnknown          = "unknown"           // an event on the bus was never committed
+	RuleContract         = "contract"          // an entry is not what its row calls for
+	RuleDuplicateDiffers = "duplicate-differs" // a duplicate is not identical to the first arrival
+	RuleCarEvent         = "car-event"         // car, events and answers disagree
+	RuleWrittenTwice     = "written-twice"     // one request has several events
+	RuleRefusedWritten   = "refused-written"   // a request that was answered with 4xx has an event
+	RulePoisonPayload    = "poison-payload"    // poison is parked without its whole payload
+	RulePoisonPublished  = "poison-published"  // the bus has an event that it should have refused
+	RuleParked           = "parked"            // something is parked that is no poison
+)
+
+// Violation is one broken promise.
+type Violation struct {
+	Rule string `json:"rule"` // one of the Rule constants
+	Text string `json:"text"`
+}
+
+// Recovery is how long after a fault's end the path brought something new.
+type Recovery struct {
+	Kind string
+	// Took is from Window.End to the arrival of the first event that was created afterwards.
+	Took time.Duration
+	// Absent: no event was created afterwards, or none arrived.
+	Absent bool
+}
+
+// Verdict is what the judge found. Lost, Reordered and Wrong add up to the number of Violations.
+type Verdict struct {
+	Events     int // rows of outbox
+	Lost       int // what should be somewhere and is not: RuleLost, RulePoisonLost, RulePromisedCar, RuleUpdateLost
+	Reordered  int
+	Wrong      int // all other violations
+	Duplicates int // arrivals after an event's first
+	Parked     int // poison that was found in the failure queue
+	Hot        int // aggregates with MinInFlight versions on their way at one moment of a fault
+	Recoveries []Recovery
+	LongestGap time.Duration // between two arrivals
+	Violations []Violation
+}
+
+func (v *Verdict) violation(rule, format string, args ...any) {
+	switch rule {
+	case RuleLost, RulePoisonLost, RulePromisedCar, RuleUpdateLost:
+		v.Lost++
+	case RuleReordered:
+		v.Reordered++
+	default:
+		v.Wrong++
+	}
+	v.Violations = append(v.Violations, Violation{Rule: rule, Text: fmt.Sprintf(format, args...)})
+}
+
+// event is a row and what became of it.
+type event struct {
+	Row
+	poison     bool
+	rolledBack bool
+	first      *awslocal.BusEvent // nil: not on the bus
+	place      int                // of first, among the arrivals
+	parked     bool
+}
+
+func (e *event) String() string {
+	return fmt.Sprintf("event %s (%s %s version %d)", e.ID, e.AggregateType, e.AggregateID, e.Version)
+}
+
+// trial is one round being judged.
+type trial struct {
+	Round
+	Verdict
+	events []event // by aggregate type, id and version
+	byID   map[uuid.UUID]*event
+	// fates of Written; the API's events are not in it.
+	fates map[uuid.UUID]string
+}
+
+// Judge judges a round. With n rows, arrivals and requests it takes O(n log n) time, and O(n) per poison and fault.
+func Judge(r Round) Verdict {
+	t := &trial{Round: r, byID: make(map[uuid.UUID]*event, len(r.Rows)), fates: map[uuid.UUID]string{}}
+	t.Events = len(r.Rows)
+	t.index()
+	t.judgeWritten()
+	t.judgeArrivals()
+	t.judgeParked()
+	t.judgeDelivery()
+	t.judgeRequests()
+	t.judgeCars()
+	t.measure()
+	return t.Verdict
+}
+
+func (t *trial) index() {
+	for _, w := range t.Written {
+		t.fates[w.EventID] = w.Outcome
+	}
+	for _, row := range t.Rows {
+		t.events = append(t.events, event{Row: row, poison: t.isPoison(row), rolledBack: t.fates[row.ID] == RolledBack})
+	}
+	slices.SortFunc(t.events, func(a, b event) int {
+		return cmp.Or(compareAggregates(&a, &b), cmp.Compare(a.Version, b.Version))
+	})
+	for i := range t.events {
+		t.byID[t.events[i].ID] = &t.events[i]
+	}
+}
+
+func compareAggregates(a, b *event) int {
+	return cmp.Or(cmp.Compare(a.AggregateType, b.AggregateType), cmp.Compare(a.AggregateID, b.AggregateID))
+}
+
+// aggregates calls fn with the events of each aggregate, in version order.
+func (t *trial) aggregates(fn func([]event)) {
+	for rest := t.events; len(rest) > 0; {
+		n := 1
+		for n < len(rest) && compareAggregates(&rest[0], &rest[n]) == 0 {
+			n++
+		}
+		fn(rest[:n])
+		rest = rest[n:]
+	}
+}
+
+func (t *trial) earlier(id uuid.UUID) (entry string, known bool) {
+	if t.Earlier == nil {
+		return "", false
+	}
+	return t.Earlier(id)
+}
