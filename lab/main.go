@@ -1,8 +1,9 @@
 // Command lab runs the whole path on this machine. The Makefile is its front: `make dev`, `make demo`, `make psql` ...
 //
-// Environment: PORT, FRESH, CARS, JSON, DATABASE_URL, and for services that are not the local listener AWS_ENDPOINT_URL_KINESIS,
-// AWS_ENDPOINT_URL_EVENTBRIDGE, AWS_ENDPOINT_URL_SQS, STREAM_NAME, EVENT_BUS_NAME, FAILURE_QUEUE_URL, AWS_REGION and
-// credentials. Without an endpoint no AWS service is reached. Exit code 0, 1 on failure, 2 on wrong use.
+// Environment: PORT, FRESH, CARS, JSON, SEED, ROUNDS, SABOTAGE, DATABASE_URL, and for services that are not the local listener
+// AWS_ENDPOINT_URL_KINESIS, AWS_ENDPOINT_URL_EVENTBRIDGE, AWS_ENDPOINT_URL_SQS, STREAM_NAME, EVENT_BUS_NAME, FAILURE_QUEUE_URL,
+// AWS_REGION and credentials; for outboxctl's sake AWS_ENDPOINT_URL_CLOUDWATCH_LOGS and BUS_LOG_GROUP. Without an endpoint no AWS
+// service is reached. Exit code 0, 1 on failure, 2 on wrong use.
 package main
 
 import (
@@ -24,7 +25,7 @@ import (
 	"rds-outbox-demo/lab/stack"
 )
 
-const usage = `usage: lab dev | demo | psql | relay stop|start | with-postgres [-throwaway] -- command ...`
+const usage = `usage: lab dev | demo | chaos | psql | relay stop|start | with-postgres [-throwaway] -- command ...`
 
 // dataDir is kept between runs and ignored by git.
 const dataDir = ".data"
@@ -37,6 +38,8 @@ func main() {
 	var wrong usageError
 	switch {
 	case err == nil:
+	case errors.Is(err, quietError{}):
+		os.Exit(1)
 	case errors.As(err, &command):
 		fmt.Fprintln(os.Stderr, "lab:", err)
 		os.Exit(int(command))
@@ -67,6 +70,10 @@ func run(ctx context.Context, args []string) error {
 		return runDev(ctx)
 	case command == "demo" && len(rest) == 0:
 		return runDemo(ctx)
+	case command == "chaos" && len(rest) == 0:
+		return runChaos(ctx)
+	case command == "part" && len(rest) == 1:
+		return runPart(ctx, rest[0])
 	case command == "psql" && len(rest) == 0:
 		return runConsole(ctx)
 	case command == "relay" && len(rest) == 1:
@@ -148,6 +155,8 @@ func stackConfig() (stack.Config, error) {
 			BusName:         os.Getenv("EVENT_BUS_NAME"),
 			SQSURL:          os.Getenv("AWS_ENDPOINT_URL_SQS"),
 			FailureQueueURL: os.Getenv("FAILURE_QUEUE_URL"),
+			LogsURL:         os.Getenv("AWS_ENDPOINT_URL_CLOUDWATCH_LOGS"),
+			BusLogGroup:     os.Getenv("BUS_LOG_GROUP"),
 			AccessKeyID:     os.Getenv("AWS_ACCESS_KEY_ID"),
 			SecretKey:       os.Getenv("AWS_SECRET_ACCESS_KEY"),
 			SessionToken:    os.Getenv("AWS_SESSION_TOKEN"),

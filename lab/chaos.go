@@ -1,0 +1,63 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"strconv"
+
+	"rds-outbox-demo/lab/chaos"
+)
+
+// defaultRounds are a minute. A sabotage must be caught within as many rounds as it gets.
+const defaultRounds, sabotageRounds = 3, 4
+
+func runChaos(ctx context.Context) error {
+	sabotaged := os.Getenv("SABOTAGE")
+	if sabotaged == "list" {
+		for _, s := range chaos.Sabotages {
+			if _, err := fmt.Fprintln(os.Stdout, s.Name); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	rounds := defaultRounds
+	if sabotaged != "" {
+		rounds = sabotageRounds
+	}
+	rounds, err := intEnv("ROUNDS", rounds, 1, 100_000)
+	if err != nil {
+		return err
+	}
+	seed := rand.Uint64()
+	if value := os.Getenv("SEED"); value != "" {
+		if seed, err = strconv.ParseUint(value, 10, 64); err != nil {
+			return usageError(fmt.Sprintf("SEED is %q: give a whole number from 0 to 18446744073709551615, or leave it out", value))
+		}
+	}
+	self, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	config := chaos.Config{
+		Seed: seed, Rounds: rounds, Sabotage: sabotaged,
+		Root: ".", Lab: self, Relay: filepath.Join(filepath.Dir(self), "walrelay"), Outboxctl: filepath.Join(filepath.Dir(self), "..", "outboxctl"),
+		ReportDir: filepath.Join(dataDir, "chaos"), Out: os.Stdout, Progress: os.Stderr,
+	}
+	if err := config.Validate(); err != nil {
+		return usageError(err.Error())
+	}
+	if err := chaos.Run(ctx, config); !errors.Is(err, chaos.ErrFailed) {
+		return err
+	}
+	return quietError{} // the last line has said it
+}
+
+// quietError is exit code 1 without a line.
+type quietError struct{}
+
+func (quietError) Error() string { return "not passed" }

@@ -1,0 +1,206 @@
+// Package chaos is `make chaos`: it runs the whole path as processes of the operating system, loads it, breaks it in every way that
+// it knows of, and judges whether the promise held.
+//
+// In: a seed, which draws the faults, and a number of rounds. Out: a report, and the last line `chaos: pass ...` or `chaos: FAIL
+// seed=...`. With a sabotage, one rule of the path is turned off, and the run passes when the judge notices.
+package chaos
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"rds-outbox-demo/internal/failpoint"
+	"rds-outbox-demo/internal/sabotage"
+	"rds-outbox-demo/lab/chaos/report"
+	"rds-outbox-demo/lab/judge"
+)
+
+// faultsPerLane is how many faults a round strikes in each of its two lanes.
+const faultsPerLane = 6
+
+// hotPerRound is how many aggregates of a round, on the average of a run, must have had judge.MinInFlight versions on their way during
+// faults. A run below it has not tried to reorder anything.
+const hotPerRound = 3
+
+// Config of a run. Root, Lab, Relay, Outboxctl, ReportDir, Out and Progress are required.
+type Config struct {
+	Seed     uint64
+	Rounds   int
+	Sabotage string // name of a rule to turn off, or empty
+
+	Root      string // folder with node_modules, where PostgreSQL's binaries are
+	Lab       string // path of this program, and
+	Relay     string // of walrelay, both built with the tags failpoints and sabotage
+	Outboxctl string // path of the operator's program
+	ReportDir string // gets report.txt, report.json and report.svg
+	Out       io.Writer
+	Progress  io.Writer
+}
+
+// ErrFailed is a run that did not pass. Its last line is written.
+var ErrFailed = errors.New("chaos: not passed")
+
+// Validate says what is wrong with the configuration.
+func (c Config) Validate() error {
+	switch {
+	case !failpoint.Enabled || !sabotage.Enabled:
+		return errors.New("chaos: this program is a release build and cannot be broken: use `make chaos`, which builds another one")
+	case c.Sabotage != "" && exposing(c.Sabotage) == nil:
+		return fmt.Errorf("chaos: SABOTAGE %q is unknown: `make -s chaos SABOTAGE=list` lists the names", c.Sabotage)
+	}
+	return nil
+}
+
+// Run makes the run. It always ends with the last line on Out; the error is ErrFailed, or what keeps that line from being written.
+func Run(ctx context.Context, c Config) error {
+	result, err := run(ctx, c)
+	var line string
+	switch violations := result.Violations; {
+	case c.Sabotage != "" && len(violations) > 0:
+		line, err = fmt.Sprintf("sabotage %s: caught: %s: %s", c.Sabotage, violations[0].Rule, violations[0].Text), nil
+	case c.Sabotage != "":
+		if err != nil {
+			fmt.Fprintln(c.Progress, err)
+		}
+		fmt.Fprintln(c.Progress, result.Line())
+		line, err = fmt.Sprintf("sabotage %s: NOT CAUGHT", c.Sabotage), ErrFailed
+	case err != nil:
+		line = fmt.Sprintf("chaos: FAIL %s: %v", result.Line(), err)
+	default:
+		line = "chaos: pass " + result.Line()
+	}
+	if err != nil {
+		err = ErrFailed
+	}
+	_, writeErr := fmt.Fprintln(c.Out, line)
+	return errors.Join(err, writeErr)
+}
+
+// run returns what was judged, whatever else went wrong.
+func run(ctx context.Context, c Config) (result *report.Report, err error) {
+	result = report.New(c.Seed)
+	dir, err := os.MkdirTemp("", "outbox-chaos-")
+	if err != nil {
+		return result, err
+	}
+	logFile, err := os.Create(filepath.Join(dir, "chaos.log"))
+	if err != nil {
+		return result, err
+	}
+	defer logFile.Close()
+	defer func() {
+		if err == nil {
+			err = os.RemoveAll(dir)
+			return
+		}
+		fmt.Fprintf(c.Progress, "logs and data are in %s\n", dir)
+	}()
+	fmt.Fprintf(c.Progress, "seed %d: starting PostgreSQL, the AWS listener, the consumer, the relay and the API\n", c.Seed)
+	p, err := startPath(ctx, c, dir, slog.New(slog.NewTextHandler(logFile, nil)))
+	if err != nil {
+		return result, fmt.Errorf("starting the path: %w", err)
+	}
+	defer p.stop()
+	if err := p.pool.QueryRow(ctx, "SHOW server_version").Scan(&result.PostgreSQL); err != nil {
+		return result, err
+	}
+	if err := p.rounds(ctx, c, result); err != nil {
+		return result, errors.Join(err, writeReport(c, result))
+	}
+	return result, writeReport(c, result)
+}
+
+func (p *path) rounds(ctx context.Context, c Config, result *report.Report) error {
+	draw := func(stream uint64) *rand.Rand { return rand.New(rand.NewPCG(c.Seed, stream)) }
+	service, machine := &deck{kinds: serviceLane, random: draw(1)}, &deck{kinds: machineLane, random: draw(2)}
+	var earlier memory
+	var bus int64
+	for n := 1; n <= c.Rounds; n++ {
+		h := &history{round: n}
+		r := &round{path: p, history: h, clients: newClients(p.apiURL, h)}
+		a, b := hands(c.Sabotage, service, machine)
+		started := time.Now()
+		if err := r.play(ctx, a, b, draw(uint64(10*n)), draw(uint64(10*n+1))); err != nil {
+			return fmt.Errorf("round %d: %w", n, err)
+		}
+		judged, err := r.collect(ctx, &bus, &earlier)
+		if err != nil {
+			return fmt.Errorf("round %d: %w", n, err)
+		}
+		verdict := judge.Judge(judged)
+		result.Add(judged, verdict)
+		fmt.Fprintf(c.Progress, "round %d of %d: %d faults, %d events, %d duplicates, %d violations, %s\n",
+			n, c.Rounds, len(judged.Windows), verdict.Events, verdict.Duplicates, len(verdict.Violations), time.Since(started).Round(100*time.Millisecond))
+		if len(verdict.Violations) > 0 {
+			return fmt.Errorf("round %d broke the promise: %s: %s", n, verdict.Violations[0].Rule, verdict.Violations[0].Text)
+		}
+		if err := r.forget(ctx, judged, &earlier); err != nil {
+			return fmt.Errorf("round %d: %w", n, err)
+		}
+	}
+	if c.Sabotage != "" {
+		return nil
+	}
+	if hot := hotPerRound * c.Rounds; result.Hot < hot {
+		return fmt.Errorf("only %d aggregates had %d versions on their way during faults, which is no test of order: %d are asked for",
+			result.Hot, judge.MinInFlight, hot)
+	}
+	if err := p.drill(ctx, c, c.Rounds); err != nil {
+		return fmt.Errorf("drill: %w", err)
+	}
+	return nil
+}
+
+// play loads the path while the faults of both lanes strike, and returns when everything has settled.
+func (r *round) play(ctx context.Context, a, b []fault, randomA, randomB *rand.Rand) error {
+	if err := r.clients.warmUp(ctx); err != nil {
+		return err
+	}
+	loading, stop := context.WithCancel(ctx)
+	defer stop()
+	loaded := make(chan struct{})
+	go func() {
+		defer close(loaded)
+		r.clients.run(loading)
+	}()
+	strikes, striking := errgroup.WithContext(ctx)
+	strikes.Go(func() error { return r.strikeAll(striking, a, randomA) })
+	strikes.Go(func() error { return r.strikeAll(striking, b, randomB) })
+	err := strikes.Wait()
+	stop()
+	<-loaded
+	if err != nil {
+		return err
+	}
+	if err := r.settle(ctx); err != nil {
+		return fmt.Errorf("settling: %w", err)
+	}
+	return sleep(ctx, pause)
+}
+
+func writeReport(c Config, result *report.Report) error {
+	if err := os.MkdirAll(c.ReportDir, 0o755); err != nil {
+		return fmt.Errorf("making the report's folder: %w", err)
+	}
+	for name, write := range map[string]func(io.Writer) error{
+		"report.txt": result.WriteText, "report.json": result.WriteJSON, "report.svg": result.WriteSVG,
+	} {
+		f, err := os.Create(filepath.Join(c.ReportDir, name))
+		if err == nil {
+			err = errors.Join(write(f), f.Close())
+		}
+		if err != nil {
+			return fmt.Errorf("writing %s: %w", name, err)
+		}
+	}
+	return result.WriteText(c.Out)
+}

@@ -1,0 +1,180 @@
+package chaos
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"syscall"
+	"time"
+
+	"rds-outbox-demo/lab/awslocal"
+)
+
+var databaseFaults = []fault{
+	{"database-kill", func(ctx context.Context, r *round, random *rand.Rand) error {
+		return r.restartPostgres(ctx, random, func() error { return r.postgres.Kill() })
+	}},
+	{"database-stop-immediate", func(ctx context.Context, r *round, random *rand.Rand) error {
+		return r.restartPostgres(ctx, random, func() error { return syscall.Kill(r.postgres.PID(), syscall.SIGQUIT) })
+	}},
+	{"database-kill-backend", killBackend},
+	{"database-end-sessions", endSessions},
+	{"database-end-walsender", endWalsender},
+}
+
+// restartPostgres ends the server without a shutdown, and starts it again a little later.
+func (r *round) restartPostgres(ctx context.Context, random *rand.Rand, end func() error) error {
+	if err := end(); err != nil {
+		return err
+	}
+	select {
+	case <-r.postgres.Done():
+	case <-ctx.Done():
+		return fmt.Errorf("waiting for the server's end: %w", ctx.Err())
+	}
+	if err := sleep(ctx, between(random, 0, time.Second)); err != nil {
+		return err
+	}
+	return r.startPostgres(context.WithoutCancel(ctx))
+}
+
+// killBackend kills one session's process: PostgreSQL then ends all of them and recovers from the WAL.
+func killBackend(ctx context.Context, r *round, _ *rand.Rand) error {
+	return r.await(ctx, "a session of the API", func(ctx context.Context) error {
+		var pid int
+		err := r.pool.QueryRow(ctx, "SELECT pid FROM pg_stat_activity WHERE application_name = 'carapi' LIMIT 1").Scan(&pid)
+		if err != nil {
+			return err
+		}
+		return syscall.Kill(pid, syscall.SIGKILL)
+	})
+}
+
+func endSessions(ctx context.Context, r *round, _ *rand.Rand) error {
+	return r.await(ctx, "sessions of the API", func(ctx context.Context) error {
+		var ended int
+		err := r.pool.QueryRow(ctx, "SELECT count(*) FROM (SELECT pg_terminate_backend(pid) AS done FROM pg_stat_activity WHERE application_name = 'carapi') AS s WHERE done").Scan(&ended)
+		if err == nil && ended == 0 {
+			err = errors.New("there was none")
+		}
+		return err
+	})
+}
+
+func endWalsender(ctx context.Context, r *round, _ *rand.Rand) error {
+	return r.await(ctx, "the relay's session", func(ctx context.Context) error {
+		var done bool
+		err := r.pool.QueryRow(ctx, "SELECT pg_terminate_backend(active_pid) FROM pg_replication_slots WHERE slot_name = $1 AND active", slotName).Scan(&done)
+		if err == nil && !done {
+			err = errors.New("it was gone already")
+		}
+		return err
+	})
+}
+
+var slotFaults = []fault{
+	{"slot-dropped", slotDropped},
+	{"slot-lost", slotLost},
+}
+
+// slotDropped lets the relay load again. Kinesis is slow at first, so that commits meet the load.
+func slotDropped(ctx context.Context, r *round, _ *rand.Rand) error {
+	if err := r.dropSlot(ctx); err != nil {
+		return err
+	}
+	off, err := r.switchOn(ctx, awslocal.Fault{Service: "kinesis", Operation: "PutRecords", Kind: awslocal.Delay, Delay: 200 * time.Millisecond, Count: 10}, nil)
+	if err != nil {
+		return err
+	}
+	defer off()
+	return r.await(ctx, "a new slot", r.slotExists)
+}
+
+func (r *round) slotExists(ctx context.Context) error {
+	_, err := r.slot(ctx)
+	return err
+}
+
+// dropSlot takes the slot from a relay that is down. It returns as soon as the relay may start.
+func (r *round) dropSlot(ctx context.Context) error {
+	// A load that goes on would find its slot dropped in the middle of nothing.
+	if err := r.await(ctx, "a slot", r.slotExists); err != nil {
+		return err
+	}
+	if err := r.relay.takeDown(ctx); err != nil {
+		return err
+	}
+	defer r.relay.release()
+	return r.await(ctx, "the slot to be dropped", func(ctx context.Context) error {
+		_, err := r.pool.Exec(ctx, "SELECT pg_drop_replication_slot($1)", slotName) // refused while the server believes in the dead relay
+		if err == nil {
+			return nil
+		}
+		if errors.Is(r.slotExists(ctx), errNoSlot) {
+			return nil
+		}
+		return err
+	})
+}
+
+// slotLost makes the server remove WAL that the slot needs. The relay must refuse such a slot until a person drops it.
+func slotLost(ctx context.Context, r *round, _ *rand.Rand) error {
+	if err := r.await(ctx, "a slot", r.slotExists); err != nil {
+		return err
+	}
+	if err := r.relay.takeDown(ctx); err != nil {
+		return err
+	}
+	defer r.relay.release()
+	if err := r.limitWAL(ctx, "ALTER SYSTEM SET max_slot_wal_keep_size = '1MB'"); err != nil {
+		return err
+	}
+	err := r.await(ctx, "the slot to be lost", func(ctx context.Context) error {
+		for _, statement := range []string{
+			"SELECT pg_logical_emit_message(false, 'chaos', '')", "SELECT pg_switch_wal()", "CHECKPOINT",
+		} {
+			if _, err := r.pool.Exec(ctx, statement); err != nil {
+				return err
+			}
+		}
+		s, err := r.slot(ctx)
+		if err == nil && s.status != "lost" {
+			err = fmt.Errorf("wal_status is %s", s.status)
+		}
+		return err
+	})
+	if err := errors.Join(err, r.limitWAL(context.WithoutCancel(ctx), "ALTER SYSTEM RESET max_slot_wal_keep_size")); err != nil {
+		return err
+	}
+	r.relay.release()
+	relay, err := r.relay.running(ctx)
+	if err != nil {
+		return err
+	}
+	select {
+	case <-relay.Done():
+	case <-ctx.Done():
+		return errors.New("the relay streams from a lost slot")
+	}
+	if err := fileSays(r.relayConfig.Output.Name(), "is lost: the server has removed WAL"); err != nil {
+		return err
+	}
+	return r.await(ctx, "a new slot", func(ctx context.Context) error {
+		if s, err := r.slot(ctx); err != nil || s.status != "lost" {
+			return err
+		}
+		_, err := r.pool.Exec(ctx, "SELECT pg_drop_replication_slot($1)", slotName)
+		return errors.Join(err, errNoSlot)
+	})
+}
+
+func (r *round) limitWAL(ctx context.Context, statement string) error {
+	return r.await(ctx, "the limit of WAL", func(ctx context.Context) error {
+		if _, err := r.pool.Exec(ctx, statement); err != nil {
+			return err
+		}
+		_, err := r.pool.Exec(ctx, "SELECT pg_reload_conf()")
+		return err
+	})
+}

@@ -1,0 +1,81 @@
+package chaos
+
+import (
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"math/rand/v2"
+	"slices"
+	"strconv"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+	"pgregory.net/rapid"
+)
+
+func kindsOf(faults []fault) (all []string) {
+	for _, f := range faults {
+		all = append(all, f.kind)
+	}
+	return all
+}
+
+func TestDeckDealsEachKindBeforeAnyTwice(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, func(t *rapid.T) {
+		seed := rapid.Uint64().Draw(t, "seed")
+		deal := func() []string {
+			d := deck{kinds: machineLane, random: rand.New(rand.NewPCG(seed, 2))}
+			var all []string
+			for len(all) < 3*len(machineLane) {
+				all = append(all, kindsOf(d.deal(rapid.IntRange(1, 8).Draw(t, "hand")))...)
+			}
+			return all
+		}
+		dealt := deal()
+		want := kindsOf(machineLane)
+		slices.Sort(want)
+		for from := 0; from+len(want) <= len(dealt); from += len(want) {
+			require.Equal(t, want, slices.Sorted(slices.Values(dealt[from:from+len(want)])))
+		}
+		again := deal()
+		n := min(len(dealt), len(again))
+		require.Equal(t, dealt[:n], again[:n], "a seed draws the same faults, however they are dealt")
+	})
+}
+
+func TestKindsAreUnique(t *testing.T) {
+	t.Parallel()
+	kinds := Kinds()
+	require.Greater(t, len(kinds), 40)
+	require.Equal(t, kinds, slices.Compact(slices.Clone(kinds)))
+}
+
+// A rule that can be turned off and is not in the list would never be seen to be caught.
+func TestEverySabotageIsListedWithFaultsThatExposeIt(t *testing.T) {
+	t.Parallel()
+	source, err := parser.ParseFile(token.NewFileSet(), "../../internal/sabotage/sabotage.go", nil, 0)
+	require.NoError(t, err)
+	var rules []string
+	ast.Inspect(source, func(n ast.Node) bool {
+		if text, ok := n.(*ast.BasicLit); ok && text.Kind == token.STRING {
+			rule, err := strconv.Unquote(text.Value)
+			require.NoError(t, err)
+			rules = append(rules, rule)
+		}
+		return true
+	})
+	var listed []string
+	for _, s := range Sabotages {
+		listed = append(listed, string(s.Name))
+		a, b := hands(string(s.Name), &deck{kinds: serviceLane, random: rand.New(rand.NewPCG(1, 1))}, &deck{kinds: machineLane, random: rand.New(rand.NewPCG(1, 2))})
+		require.NotEmpty(t, s.faults)
+		require.Subset(t, kindsOf(slices.Concat(a, b)), s.faults)
+	}
+	require.ElementsMatch(t, rules, listed)
+}
+
+func TestReleaseBuildRefusesToBreak(t *testing.T) {
+	t.Parallel()
+	require.ErrorContains(t, Config{}.Validate(), "make chaos")
+}

@@ -1,0 +1,54 @@
+package chaos
+
+import (
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+var (
+	testLink = regexp.MustCompile("\\[`(Test[A-Za-z0-9]+)`\\]\\(([^)]+)\\)")
+	codeWord = regexp.MustCompile("^`([a-z-]+)`$")
+)
+
+// docs/guarantees.md names a test, and where there is one a sabotage, for each promise. What it names exists, and no sabotage is left out.
+func TestGuaranteesNameTestsAndSabotagesThatExist(t *testing.T) {
+	t.Parallel()
+	page, err := os.ReadFile("../../docs/guarantees.md")
+	require.NoError(t, err)
+	promised, rest, ok := strings.Cut(string(page), "## Not promised")
+	require.True(t, ok)
+
+	promises := 0
+	named := map[string]bool{}
+	for line := range strings.Lines(promised) {
+		cells := strings.Split(strings.TrimSpace(line), "|")
+		if len(cells) != 6 || strings.Contains(line, "| promise |") || strings.HasPrefix(line, "|---") {
+			continue
+		}
+		promises++
+		require.NotEmpty(t, testLink.FindAllString(cells[3], -1), "a promise without a test: %s", line)
+		sabotage := strings.TrimSpace(cells[4])
+		if sabotage == "–" {
+			continue
+		}
+		match := codeWord.FindStringSubmatch(sabotage)
+		require.NotNil(t, match, "%q is no sabotage and no dash", sabotage)
+		require.NotNil(t, exposing(match[1]), "no sabotage %s", match[1])
+		named[match[1]] = true
+	}
+	require.Greater(t, promises, 12)
+	for _, s := range Sabotages {
+		require.True(t, named[string(s.Name)], "sabotage %s is on no row", s.Name)
+	}
+
+	for _, link := range testLink.FindAllStringSubmatch(promised+rest, -1) {
+		source, err := os.ReadFile(filepath.Join("../../docs", link[2]))
+		require.NoError(t, err, "%s", link[0])
+		require.Contains(t, string(source), "func "+link[1]+"(", "%s has no %s", link[2], link[1])
+	}
+}

@@ -1,0 +1,151 @@
+package chaos
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net/http"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"rds-outbox-demo/lab/judge"
+)
+
+const (
+	hotCars  = 6 // changed all the time: what has many versions has an order to lose
+	updaters = 4
+	creators = 2
+	// requestTimeout is a client's patience. What was sent may still be done afterwards.
+	requestTimeout = 5 * time.Second
+)
+
+// history is what the clients and writers of a round know. Safe for concurrent use.
+type history struct {
+	round int
+
+	mu       sync.Mutex
+	tokens   int
+	requests []judge.Request
+	written  []judge.Written
+	poison   []judge.Poison
+	windows  []judge.Window
+}
+
+func (h *history) add(change func()) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	change()
+}
+
+// token is unique in the run.
+func (h *history) token(prefix string) string {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.tokens++
+	return fmt.Sprintf("%s%d-%d", prefix, h.round, h.tokens)
+}
+
+// clients load the API until ctx ends.
+type clients struct {
+	api     string
+	http    *http.Client
+	history *history
+	hot     []string // car ids
+}
+
+func newClients(api string, h *history) *clients {
+	transport := &http.Transport{MaxIdleConnsPerHost: updaters + creators}
+	return &clients{api: api, history: h, http: &http.Client{Transport: transport, Timeout: requestTimeout}}
+}
+
+// warmUp creates the hot cars. Each needs an answer: nobody could change a car whose id is not known.
+func (c *clients) warmUp(ctx context.Context) error {
+	for len(c.hot) < hotCars {
+		if ctx.Err() != nil {
+			return fmt.Errorf("creating the hot cars: %w", ctx.Err())
+		}
+		if id := c.create(ctx, ""); id != "" {
+			c.hot = append(c.hot, id)
+		}
+	}
+	return nil
+}
+
+// run returns once ctx has ended and every request is answered or given up.
+func (c *clients) run(ctx context.Context) {
+	var group errgroup.Group
+	work := func(pause time.Duration, request func()) {
+		group.Go(func() error {
+			for ctx.Err() == nil {
+				request()
+				time.Sleep(pause/2 + rand.N(pause))
+			}
+			return nil
+		})
+	}
+	// Requests end by their own timeout, not with ctx: a cancelled one is one more that nobody knows the end of.
+	requests := context.WithoutCancel(ctx)
+	for range updaters {
+		work(15*time.Millisecond, func() { c.update(requests, c.hot[rand.IntN(len(c.hot))]) })
+	}
+	for range creators {
+		work(40*time.Millisecond, func() { c.create(requests, "") })
+	}
+	_ = group.Wait()
+	c.http.CloseIdleConnections()
+}
+
+// create asks for a car and returns its id, or nothing if that is not known.
+func (c *clients) create(ctx context.Context, mark string) string {
+	request := judge.Request{Op: judge.Create, Token: c.history.token(mark)}
+	if mark != "" {
+		c.history.add(func() { c.history.poison = append(c.history.poison, judge.Poison{Token: request.Token}) })
+	}
+	body := fmt.Sprintf(`{"make":"Maker","model":"Modèle <1> & \"co\"","year":2020,"color":%q}`, request.Token)
+	return c.send(ctx, http.MethodPost, "/cars", body, request)
+}
+
+func (c *clients) update(ctx context.Context, id string) {
+	request := judge.Request{Op: judge.Update, CarID: id, Token: c.history.token("")}
+	c.send(ctx, http.MethodPatch, "/cars/"+id, fmt.Sprintf(`{"color":%q}`, request.Token), request)
+}
+
+// send makes one request and notes what the client knows afterwards: done, refused, or maybe.
+func (c *clients) send(ctx context.Context, method, target, body string, r judge.Request) string {
+	status, answer := c.call(ctx, method, target, body)
+	r.Answer = judge.Maybe
+	var read struct{ Car json.RawMessage }
+	var car struct{ ID string }
+	switch {
+	case status >= 400 && status < 500:
+		r.Answer = judge.Refused
+	case status >= 200 && status < 300 && json.Unmarshal(answer, &read) == nil && json.Unmarshal(read.Car, &car) == nil && car.ID != "":
+		r.Answer, r.Car, r.CarID = judge.Done, read.Car, car.ID
+	}
+	c.history.add(func() { c.history.requests = append(c.history.requests, r) })
+	return car.ID
+}
+
+// call returns 0 without an answer.
+func (c *clients) call(ctx context.Context, method, target, body string) (status int, answer []byte) {
+	request, err := http.NewRequestWithContext(ctx, method, c.api+target, bytes.NewBufferString(body))
+	if err != nil {
+		return 0, nil
+	}
+	request.Header.Set("Content-Type", "application/json")
+	response, err := c.http.Do(request)
+	if err != nil {
+		return 0, nil
+	}
+	defer response.Body.Close()
+	answer, err = io.ReadAll(io.LimitReader(response.Body, 1<<20))
+	if err != nil {
+		return 0, nil
+	}
+	return response.StatusCode, answer
+}

@@ -1,0 +1,219 @@
+package chaos
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/kinesis"
+	"github.com/aws/aws-sdk-go-v2/service/sqs"
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+
+	"rds-outbox-demo/lab/awslocal"
+	"rds-outbox-demo/lab/judge"
+)
+
+// settle returns when the path has done with everything that was written: whatever is missing on the bus then is lost. There is no
+// time after which something counts as lost; the path's own positions say it.
+func (r *round) settle(ctx context.Context) error {
+	// What a client gave up may still be on its way through the API, or waiting in the socket of one that was away.
+	if err := r.await(ctx, "the API's answer", r.healthy); err != nil {
+		return err
+	}
+	if err := r.api.kill(ctx); err != nil {
+		return err
+	}
+	if err := r.await(ctx, "the end of every transaction", r.idle); err != nil {
+		return err
+	}
+	// Everything is on the stream when the slot is confirmed behind it. The message is WAL of its own: without it the position could
+	// be one that nothing moves the slot to.
+	var behind string
+	err := r.await(ctx, "the position of the WAL", func(ctx context.Context) error {
+		return r.pool.QueryRow(ctx, "SELECT pg_logical_emit_message(false, 'chaos', '')::text").Scan(&behind)
+	})
+	if err != nil {
+		return err
+	}
+	if err := r.await(ctx, "the relay to confirm "+behind, r.confirmed(behind)); err != nil {
+		return err
+	}
+	// And everything is done with when the consumer's checkpoint is at a record behind it, in each shard.
+	fences, err := r.putFences(ctx)
+	if err != nil {
+		return err
+	}
+	return r.await(ctx, "the consumer to reach the end of the stream", func(context.Context) error { return r.reached(fences) })
+}
+
+func (r *round) idle(ctx context.Context) error {
+	var busy int
+	err := r.pool.QueryRow(ctx, "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend' AND state <> 'idle' AND application_name = 'carapi'").Scan(&busy)
+	if err == nil && busy > 0 {
+		err = fmt.Errorf("%d sessions of the API are busy", busy)
+	}
+	return err
+}
+
+func (r *round) confirmed(lsn string) func(context.Context) error {
+	return func(ctx context.Context) error {
+		var done bool
+		err := r.pool.QueryRow(ctx, "SELECT confirmed_flush_lsn >= $1::pg_lsn FROM pg_replication_slots WHERE slot_name = $2", lsn, slotName).Scan(&done)
+		if err == nil && !done {
+			err = errors.New("it has not")
+		}
+		return err
+	}
+}
+
+// fence is a record that is no event: DMS tells that it has created a table.
+const fence = `{"metadata":{"timestamp":"2026-01-01T00:00:00Z","record-type":"control","operation":"create-table","partition-key-type":"task-id","schema-name":"public","table-name":"fence"}}`
+
+// putFences puts one record behind everything else in each of the two shards, and returns their sequence numbers by shard.
+func (r *round) putFences(ctx context.Context) (map[string]string, error) {
+	fences := map[string]string{}
+	for _, hashKey := range []string{"0", "340282366920938463463374607431768211455"} {
+		err := r.await(ctx, "the stream to take a fence", func(ctx context.Context) error {
+			out, err := r.kinesis.PutRecord(ctx, &kinesis.PutRecordInput{
+				StreamName: aws.String(streamName), PartitionKey: aws.String("fence"), ExplicitHashKey: &hashKey, Data: []byte(fence),
+			})
+			if err == nil {
+				fences[*out.ShardId] = *out.SequenceNumber
+			}
+			return err
+		})
+		if err != nil {
+			return nil, err
+		}
+	}
+	if len(fences) != 2 {
+		return nil, fmt.Errorf("the fences are in %d shards, not in 2", len(fences))
+	}
+	return fences, nil
+}
+
+func (r *round) reached(fences map[string]string) error {
+	content, err := os.ReadFile(r.checkpointFile())
+	if err != nil {
+		return err
+	}
+	var file struct {
+		Shards map[string]struct{ SequenceNumber string }
+	}
+	if err := json.Unmarshal(content, &file); err != nil {
+		return err
+	}
+	for shard, number := range fences {
+		// Of the same length, so that their order as text is their order.
+		if at := file.Shards[shard].SequenceNumber; at < number {
+			return fmt.Errorf("%s is at %s, not at %s", shard, at, number)
+		}
+	}
+	return nil
+}
+
+// collect adds what the tables, the bus and the failure queue have to what the history knows. bus is how far the bus's journal was
+// read by earlier rounds.
+func (r *round) collect(ctx context.Context, bus *int64, earlier *memory) (judge.Round, error) {
+	h := r.history
+	all := judge.Round{Requests: h.requests, Written: h.written, Poison: h.poison, Windows: h.windows, Earlier: earlier.find}
+	var err error
+	if all.Rows, err = query[judge.Row](ctx, r, `SELECT id, aggregate_type, aggregate_id, aggregate_version AS version, event_type,
+		event_data AS data, traceparent, created_at FROM outbox`); err != nil {
+		return all, err
+	}
+	if all.Cars, err = query[judge.Car](ctx, r, "SELECT id, make, model, year, color, version, created_at FROM cars"); err != nil {
+		return all, err
+	}
+	*bus, err = awslocal.ReadBusFrom(r.awsDir(), *bus, func(e awslocal.BusEvent) error {
+		all.Arrivals = append(all.Arrivals, e)
+		return nil
+	})
+	if err != nil {
+		return all, err
+	}
+	all.Parked, err = r.emptyQueue(ctx)
+	return all, err
+}
+
+func query[T any](ctx context.Context, r *round, sql string) (all []T, err error) {
+	err = r.await(ctx, "the tables", func(ctx context.Context) error {
+		rows, err := r.pool.Query(ctx, sql)
+		if err != nil {
+			return err
+		}
+		all, err = pgx.CollectRows(rows, pgx.RowToStructByName[T])
+		return err
+	})
+	return all, err
+}
+
+// emptyQueue takes the failure queue's messages out.
+func (r *round) emptyQueue(ctx context.Context) (bodies [][]byte, err error) {
+	url := aws.String(awslocal.QueueURL(r.awsURL, queueName))
+	for {
+		out, err := r.sqs.ReceiveMessage(ctx, &sqs.ReceiveMessageInput{QueueUrl: url, MaxNumberOfMessages: 10})
+		if err != nil {
+			return nil, fmt.Errorf("reading the failure queue: %w", err)
+		}
+		if len(out.Messages) == 0 {
+			return bodies, nil
+		}
+		for _, m := range out.Messages {
+			bodies = append(bodies, []byte(*m.Body))
+			if _, err := r.sqs.DeleteMessage(ctx, &sqs.DeleteMessageInput{QueueUrl: url, ReceiptHandle: m.ReceiptHandle}); err != nil {
+				return nil, fmt.Errorf("emptying the failure queue: %w", err)
+			}
+		}
+	}
+}
+
+// forget empties the tables for the next round, as retention would: deletes reach no subscriber, or the next round sees them. What
+// arrived is remembered for late duplicates.
+func (r *round) forget(ctx context.Context, judged judge.Round, earlier *memory) error {
+	earlier.add(judged)
+	return r.await(ctx, "the tables to be emptied", func(ctx context.Context) error {
+		for _, table := range []string{"outbox", "cars"} {
+			if _, err := r.pool.Exec(ctx, "DELETE FROM "+table); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// memory has the first arrival of each event of the last rounds. What comes later than that is no duplicate that any retry explains.
+type memory [3]map[uuid.UUID]string
+
+func (m *memory) find(id uuid.UUID) (entry string, known bool) {
+	for _, round := range m {
+		if entry, known = round[id]; known {
+			break
+		}
+	}
+	return entry, known
+}
+
+func (m *memory) add(judged judge.Round) {
+	newest := map[uuid.UUID]string{}
+	for _, row := range judged.Rows {
+		newest[row.ID] = "" // poison never arrived
+	}
+	for _, e := range judged.Arrivals {
+		var detail struct {
+			EventID uuid.UUID `json:"eventId"`
+		}
+		if json.Unmarshal(e.Detail, &detail) == nil && newest[detail.EventID] == "" {
+			newest[detail.EventID] = judge.EntryText(e)
+		}
+	}
+	m[0], m[1], m[2] = newest, m[0], m[1]
+}
+
+// pause lets what comes twice come before the round is judged.
+const pause = 300 * time.Millisecond

@@ -1,0 +1,174 @@
+package chaos
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/kinesis"
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+
+	"rds-outbox-demo/dbgen"
+	"rds-outbox-demo/lab/judge"
+	"rds-outbox-demo/outbox"
+)
+
+// Writers do what the API does not: transactions that last, that are large, that are taken back; and poison.
+var writerFaults = []fault{
+	{"writer-long-transaction", unusual(longTransaction)},
+	{"writer-large-transaction", unusual(largeTransaction)},
+	{"writer-rollback", unusual(rolledBack)},
+	{"poison-record", func(ctx context.Context, r *round, _ *rand.Rand) error { return r.putPoison(ctx) }},
+	{"poison-event", poisonEvent},
+}
+
+var errRollback = errors.New("rolled back on purpose")
+
+// transaction appends events to notes, and tells the history what became of them.
+type transaction struct {
+	tx     pgx.Tx
+	random *rand.Rand
+	events []uuid.UUID
+}
+
+func (t *transaction) append(ctx context.Context, kind string, aggregate uuid.UUID, version int64) error {
+	id, err := uuid.NewV7()
+	if err != nil {
+		return err
+	}
+	t.events = append(t.events, id)
+	return outbox.Append(ctx, t.tx, outbox.Event{
+		ID: id, AggregateType: "Note", AggregateID: aggregate.String(), AggregateVersion: version, Type: kind,
+		Data: fmt.Appendf(nil, `{"version":%d}`, version),
+	})
+}
+
+// unusual runs work in a transaction until one went as it should: committed, or rolled back. Whatever each try did is in the history.
+func unusual(work func(context.Context, *round, *transaction) error) func(context.Context, *round, *rand.Rand) error {
+	return func(ctx context.Context, r *round, random *rand.Rand) error {
+		for {
+			t := &transaction{random: random}
+			committing := false
+			err := pgx.BeginFunc(ctx, r.pool, func(tx pgx.Tx) error {
+				t.tx = tx
+				err := work(ctx, r, t)
+				committing = err == nil
+				return err
+			})
+			outcome := judge.Committed
+			switch {
+			case err != nil && committing:
+				outcome = judge.MaybeCommit
+			case err != nil:
+				outcome = judge.RolledBack
+			}
+			r.history.add(func() {
+				for _, id := range t.events {
+					r.history.written = append(r.history.written, judge.Written{EventID: id, Outcome: outcome})
+				}
+			})
+			if err == nil || errors.Is(err, errRollback) {
+				return nil
+			}
+			if err := sleep(ctx, 50*time.Millisecond); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+// longTransaction commits what is older than everything that was committed meanwhile: whoever goes by ids or times misses it.
+func longTransaction(ctx context.Context, _ *round, t *transaction) error {
+	note := uuid.New()
+	if err := t.append(ctx, "NoteTaken", note, 1); err != nil {
+		return err
+	}
+	if err := sleep(ctx, between(t.random, time.Second, 3*time.Second)); err != nil {
+		return err
+	}
+	return t.append(ctx, "NoteChanged", note, 2)
+}
+
+func largeTransaction(ctx context.Context, _ *round, t *transaction) error {
+	for range 20 {
+		note := uuid.New()
+		for version := range int64(25) {
+			if err := t.append(ctx, "NoteChanged", note, version+1); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// rolledBack takes the next version of a hot car, and gives it back.
+func rolledBack(ctx context.Context, r *round, t *transaction) error {
+	if err := t.append(ctx, "NoteTaken", uuid.New(), 1); err != nil {
+		return err
+	}
+	db := dbgen.New(t.tx)
+	id, err := uuid.Parse(r.clients.hot[t.random.IntN(len(r.clients.hot))])
+	if err != nil {
+		return err
+	}
+	car, err := db.CarLock(ctx, id)
+	if err != nil {
+		return err
+	}
+	car, err = db.CarUpdate(ctx, dbgen.CarUpdateParams{
+		ID: id, Make: car.Make, Model: car.Model, Year: car.Year, Color: aws.String("rolled back"), UpdatedAt: time.Now(),
+	})
+	if err != nil {
+		return err
+	}
+	event, err := uuid.NewV7()
+	if err != nil {
+		return err
+	}
+	t.events = append(t.events, event)
+	err = outbox.Append(ctx, t.tx, outbox.Event{
+		ID: event, AggregateType: "Car", AggregateID: id.String(), AggregateVersion: car.Version, Type: "CarUpdated", Data: []byte(`{}`),
+	})
+	if err != nil {
+		return err
+	}
+	if err := sleep(ctx, between(t.random, 0, 300*time.Millisecond)); err != nil {
+		return err
+	}
+	return errRollback
+}
+
+// putPoison puts a record on the stream that can never be an event.
+func (r *round) putPoison(ctx context.Context) error {
+	token := r.history.token("")
+	payload := []byte(`{"data":{"id":"no event id","token":"` + token + `"},"metadata":{"record-type":"data","operation":"insert","schema-name":"public","table-name":"outbox"}}`)
+	if rand.IntN(2) == 0 {
+		payload = []byte("\x00\xff not a record of DMS " + token)
+	}
+	// Until it is answered, whatever ctx says: what only may be on the stream could not be judged.
+	putting := context.WithoutCancel(ctx)
+	return r.await(putting, "the stream to take poison", func(context.Context) error {
+		_, err := r.kinesis.PutRecord(putting, &kinesis.PutRecordInput{StreamName: aws.String(streamName), PartitionKey: &token, Data: payload})
+		if err == nil {
+			r.history.add(func() { r.history.poison = append(r.history.poison, judge.Poison{Payload: payload}) })
+		}
+		return err
+	})
+}
+
+// poisonEvent creates a car whose event the bus refuses, and changes it to one that the bus takes: its successor must go on.
+func poisonEvent(ctx context.Context, r *round, _ *rand.Rand) error {
+	for ctx.Err() == nil {
+		id := r.clients.create(ctx, poisonMark)
+		if id == "" {
+			continue // it may exist all the same: then its event is poison like any other with the mark
+		}
+		r.clients.update(ctx, id)
+		return nil
+	}
+	return ctx.Err()
+}
