@@ -27,13 +27,13 @@ import (
 	"rds-outbox-demo/lab/postgres"
 )
 
-// programs are the built lab and walrelay, beside each other as in bin/.
+// programs are the built lab, walrelay and outboxctl, beside each other as in bin/.
 var programs = sync.OnceValues(func() (string, error) {
 	dir, err := os.MkdirTemp("", "lab-")
 	if err != nil {
 		return "", err
 	}
-	for name, source := range map[string]string{"lab": ".", "walrelay": "../walrelay/cmd/walrelay"} {
+	for name, source := range map[string]string{"lab": ".", "walrelay": "../walrelay/cmd/walrelay", "outboxctl": "../outboxctl"} {
 		if out, err := exec.Command("go", "build", "-o", filepath.Join(dir, name), source).CombinedOutput(); err != nil {
 			return "", fmt.Errorf("building %s: %w: %s", name, err, out)
 		}

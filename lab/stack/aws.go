@@ -30,12 +30,16 @@ type AWS struct {
 	KinesisURL, StreamName  string
 	EventBridgeURL, BusName string
 	SQSURL, FailureQueueURL string
+	// LogsURL and BusLogGroup are where outboxctl reads the events of a bus that is not the local one. Optional.
+	LogsURL, BusLogGroup string
 }
 
 const (
 	localStream = "rds-outbox-demo-dev-outbox"
 	localBus    = "rds-outbox-demo-dev-outbox"
 	localQueue  = "rds-outbox-demo-dev-failures"
+	localOnFail = "rds-outbox-demo-dev-discards"
+	localLogs   = "/aws/events/rds-outbox-demo-dev" // every event of the bus, as infra/bus.yml has it
 	// localShards are enough to see that aggregates spread over shards.
 	localShards = 2
 )
@@ -47,10 +51,15 @@ type clients struct {
 	kinesis     *kinesis.Client
 	eventBridge *eventbridge.Client
 	sqs         *sqs.Client
-	kinesisURL  string
 	stream      string
 	bus         string
 	queueURL    string
+	discardsURL string // empty when SQS is not local
+	consumer    string // name of the function; empty when the stream is not local: nobody then tells of its mapping
+	logGroup    string // of the bus; empty when nobody said which
+
+	local                                       string // the listener; empty when there is none
+	kinesisURL, eventBridgeURL, sqsURL, logsURL string
 }
 
 // startAWS opens the local listener, if any service is local, and the clients.
@@ -74,10 +83,25 @@ func (s *Stack) startAWS(ctx context.Context, c Config) (clients, error) {
 		accessKeyID:  cmp.Or(a.AccessKeyID, "local"),
 		secretKey:    cmp.Or(a.SecretKey, "local"),
 		sessionToken: a.SessionToken,
-		kinesisURL:   cmp.Or(a.KinesisURL, local),
 		stream:       cmp.Or(a.StreamName, localStream),
 		bus:          cmp.Or(a.BusName, localBus),
-		queueURL:     cmp.Or(a.FailureQueueURL, local+"/000000000000/"+localQueue),
+		queueURL:     cmp.Or(a.FailureQueueURL, awslocal.QueueURL(local, localQueue)),
+
+		local:          local,
+		kinesisURL:     cmp.Or(a.KinesisURL, local),
+		eventBridgeURL: cmp.Or(a.EventBridgeURL, local),
+		sqsURL:         cmp.Or(a.SQSURL, local),
+		logsURL:        a.LogsURL,
+		logGroup:       a.BusLogGroup,
+	}
+	if a.SQSURL == "" {
+		k.discardsURL = awslocal.QueueURL(local, localOnFail)
+	}
+	if a.KinesisURL == "" {
+		k.consumer = localConsumer
+	}
+	if a.EventBridgeURL == "" {
+		k.logsURL, k.logGroup = local, localLogs
 	}
 	config := aws.Config{
 		Region:      k.region,
@@ -85,20 +109,22 @@ func (s *Stack) startAWS(ctx context.Context, c Config) (clients, error) {
 	}
 	k.kinesis = kinesis.NewFromConfig(config, func(o *kinesis.Options) { o.BaseEndpoint = &k.kinesisURL })
 	k.eventBridge = eventbridge.NewFromConfig(config, func(o *eventbridge.Options) {
-		o.BaseEndpoint = aws.String(cmp.Or(a.EventBridgeURL, local))
+		o.BaseEndpoint = &k.eventBridgeURL
 	})
-	k.sqs = sqs.NewFromConfig(config, func(o *sqs.Options) { o.BaseEndpoint = aws.String(cmp.Or(a.SQSURL, local)) })
+	k.sqs = sqs.NewFromConfig(config, func(o *sqs.Options) { o.BaseEndpoint = &k.sqsURL })
 	return k, k.ensureStream(ctx)
 }
 
 func (s *Stack) startListener(c Config) (string, error) {
 	c.Progress("AWS listener")
 	server, err := awslocal.Open(awslocal.Config{
-		Dir:     filepath.Join(c.Dir, "aws"),
-		Streams: []awslocal.Stream{{Name: cmp.Or(c.AWS.StreamName, localStream), Shards: localShards}},
-		Buses:   []string{cmp.Or(c.AWS.BusName, localBus)},
-		Queues:  []string{localQueue},
-		Log:     c.Log,
+		Dir:      filepath.Join(c.Dir, "aws"),
+		Streams:  []awslocal.Stream{{Name: cmp.Or(c.AWS.StreamName, localStream), Shards: localShards}},
+		Buses:    []string{cmp.Or(c.AWS.BusName, localBus)},
+		BusLogs:  map[string]string{localLogs: cmp.Or(c.AWS.BusName, localBus)},
+		Queues:   []string{localQueue, localOnFail},
+		Mappings: []awslocal.Mapping{mapping(cmp.Or(c.AWS.StreamName, localStream), c.AWS.SQSURL == "")},
+		Log:      c.Log,
 	})
 	if err != nil {
 		return "", err

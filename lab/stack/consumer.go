@@ -10,9 +10,29 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"rds-outbox-demo/handlers/cdcconsumer"
+	"rds-outbox-demo/lab/awslocal"
 	"rds-outbox-demo/lab/poller"
 	"rds-outbox-demo/migrate"
 )
+
+// What serverless.yml says of the mapping, too; batchSize is the poller's default.
+const (
+	localConsumer = "rds-outbox-demo-dev-cdcConsumer"
+	batchSize     = 100
+	maxRecordAge  = 167 * time.Hour // an hour before the stream forgets a record
+)
+
+// mapping is how Lambda would describe the poller that startConsumer starts.
+func mapping(stream string, tellsDiscards bool) awslocal.Mapping {
+	m := awslocal.Mapping{
+		Function: localConsumer, Stream: stream, BatchSize: batchSize, ParallelizationFactor: 1, MaximumRetryAttempts: -1,
+		MaximumRecordAge: int(maxRecordAge.Seconds()), BisectOnError: true, ReportBatchItemFailures: true,
+	}
+	if tellsDiscards {
+		m.OnFailureQueue = localOnFail
+	}
+	return m
+}
 
 // startConsumer puts the consumer behind the poller, as the event source mapping puts it behind the stream.
 func (s *Stack) startConsumer(ctx context.Context, c Config, k clients, t *tracker) error {
@@ -29,12 +49,16 @@ func (s *Stack) startConsumer(ctx context.Context, c Config, k clients, t *track
 	if err != nil {
 		return err
 	}
-	mapping, err := poller.New(poller.Config{
+	polled, err := poller.New(poller.Config{
 		Kinesis:        k.kinesis,
 		Stream:         k.stream,
 		Function:       lambda.NewHandler(t.watch(consumer.Handle)).Invoke,
 		Log:            c.Log,
+		BatchSize:      batchSize,
 		BisectOnError:  true,
+		MaxRecordAge:   maxRecordAge,
+		OnFailure:      k.discardsURL,
+		SQS:            k.sqs,
 		CheckpointFile: filepath.Join(c.Dir, "checkpoint.json"),
 	})
 	if err != nil {
@@ -44,7 +68,7 @@ func (s *Stack) startConsumer(ctx context.Context, c Config, k clients, t *track
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		if err := mapping.Run(polling); err != nil {
+		if err := polled.Run(polling); err != nil {
 			s.fail(fmt.Errorf("polling the stream: %w", err))
 		}
 	}()

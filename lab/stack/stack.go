@@ -6,6 +6,7 @@
 package stack
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -55,6 +56,7 @@ type Stack struct {
 	AWS *awslocal.Server
 
 	clients clients
+	slot    string
 	failed  chan error
 	close   []func(context.Context) error // in the order of starting
 }
@@ -95,7 +97,7 @@ func Start(ctx context.Context, c Config) (_ *Stack, err error) {
 	}
 	c.Progress("relay")
 	s.Relay = newRelay(c, clients, s.DatabaseURL, s.fail)
-	s.clients = clients
+	s.clients, s.slot = clients, cmp.Or(c.Slot, "outbox_relay")
 	s.onClose(func(ctx context.Context) error { s.Relay.Stop(ctx); return nil })
 	if err := s.Relay.Start(); err != nil {
 		return nil, err
@@ -139,6 +141,8 @@ func (s *Stack) startDatabase(ctx context.Context, c Config) (string, error) {
 	}
 	server, err := postgres.Start(ctx, postgres.Config{
 		Dir: filepath.Join(c.Dir, "postgres"), Binaries: binaries, Durable: c.Durable,
+		// As on RDS (infra/database.yml): a relay that stays away must not fill the disk.
+		Settings: map[string]string{"max_slot_wal_keep_size": "4GB"},
 	})
 	if err != nil {
 		return "", err

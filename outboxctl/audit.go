@@ -1,0 +1,238 @@
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// auditFlags are the window and how to judge what is in it.
+type auditFlags struct {
+	since, grace, late time.Duration
+	from, until        string
+	aggregateType      string
+	limit              int
+}
+
+func runAudit(ctx context.Context, p *program, flags *flag.FlagSet, args []string) error {
+	var f auditFlags
+	flags.DurationVar(&f.since, "since", 24*time.Hour, "window: rows created up to this long ago")
+	flags.StringVar(&f.from, "from", "", "window: rows created at this `time` or later, such as 2026-03-01T12:00:00Z, in place of --since")
+	flags.StringVar(&f.until, "until", "", "window: rows created before this `time`; now when empty")
+	flags.DurationVar(&f.grace, "grace", time.Minute, "younger events are pending, not missing: the path and the log take their time")
+	flags.DurationVar(&f.late, "late", 5*time.Minute, "time from created_at to the bus after which an event is late")
+	flags.StringVar(&f.aggregateType, "aggregate-type", "", "only events of this `type` of aggregate")
+	flags.IntVar(&f.limit, "limit", 20, "list at most this many events of each kind; counts are always exact")
+	rest, err := parse(flags, args)
+	if err != nil {
+		return err
+	}
+	if len(rest) > 0 {
+		return usageError(fmt.Sprintf("audit: what is %q? See -h", rest[0]))
+	}
+	if f.since <= 0 || f.grace < 0 || f.late < 0 || f.limit < 0 {
+		return usageError("audit: --since must be more than 0, and --grace, --late and --limit not less")
+	}
+	if _, _, err := f.window(time.Now()); err != nil { // before anything is connected to
+		return err
+	}
+	s, err := p.setup(ctx)
+	if err != nil {
+		return err
+	}
+	report, err := audit(ctx, s, newBusLog(s), f, maxInMemory, p.progress)
+	if err != nil {
+		return err
+	}
+	if err := p.print(report); err != nil {
+		return err
+	}
+	if report.Missing.Count > 0 {
+		return errFound
+	}
+	return nil
+}
+
+// auditReport is what an audit found.
+type auditReport struct {
+	From          time.Time `json:"from"`  // rows created at this time
+	Until         time.Time `json:"until"` // and before this
+	AggregateType string    `json:"aggregateType,omitempty"`
+	LogGroup      string    `json:"logGroup"`
+	verdict
+	grace, late time.Duration
+}
+
+// clockSkew is how much earlier than its row's created_at an entry may seem to be: two clocks, one of the database and one of the
+// log, and whole seconds if the log takes EventBridge's time.
+const clockSkew = time.Minute
+
+// audit reads the rows first and the log afterwards: an event that comes between is then on the bus and not in the table, and pending.
+// In the other order it would be missing. Both are kept in a temporary file, so that no transaction stays open while the log is
+// searched, which may take minutes.
+func audit(ctx context.Context, s *setup, log busLog, f auditFlags, inMemory int, progress io.Writer) (*auditReport, error) {
+	spool, err := newSpool()
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = spool.close() }()
+	report := &auditReport{AggregateType: f.aggregateType, LogGroup: log.group, grace: f.grace, late: f.late}
+	c := comparison{grace: f.grace, late: f.late, limit: f.limit}
+	var rows section
+	conn, err := s.connect(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = conn.Close(context.WithoutCancel(ctx)) }()
+	err = pgx.BeginTxFunc(ctx, conn, pgx.TxOptions{AccessMode: pgx.ReadOnly}, func(tx pgx.Tx) error {
+		if err := tx.QueryRow(ctx, "SELECT now()").Scan(&c.now); err != nil {
+			return err
+		}
+		c.now = c.now.UTC()
+		if report.From, report.Until, err = f.window(c.now); err != nil {
+			return err
+		}
+		rows, err = spoolRows(ctx, tx, spool, report)
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("reading outbox: %w", err)
+	}
+	sorter := &sorter{spool: spool, max: inMemory}
+	seen := 0
+	err = log.entries(ctx, report.From.Add(-clockSkew), time.Now().Add(clockSkew), func(e busEntry) error {
+		if seen++; seen%100_000 == 0 {
+			fmt.Fprintf(progress, "audit: %d entries of %s read\n", seen, log.group)
+		}
+		if e.CreatedAt.Before(report.From) || !e.CreatedAt.Before(report.Until) || f.aggregateType != "" && e.AggregateType != f.aggregateType {
+			return nil
+		}
+		return sorter.add(e)
+	})
+	if err != nil {
+		return nil, err
+	}
+	report.verdict, err = compare(read[auditRow](spool, rows), sorter.sorted(), c)
+	return report, err
+}
+
+func (f auditFlags) window(now time.Time) (from, until time.Time, err error) {
+	from, until = now.Add(-f.since), now
+	for _, flag := range []struct {
+		name, value string
+		to          *time.Time
+	}{{"--from", f.from, &from}, {"--until", f.until, &until}} {
+		if flag.value == "" {
+			continue
+		}
+		t, err := time.Parse(time.RFC3339, flag.value)
+		if err != nil {
+			return from, until, usageError(fmt.Sprintf("audit: %s is %q: give a time such as 2026-03-01T12:00:00Z", flag.name, flag.value))
+		}
+		*flag.to = t.UTC()
+	}
+	if !from.Before(until) {
+		return from, until, usageError(fmt.Sprintf("audit: the window from %s to %s is empty: change --from, --since or --until",
+			from.Format(time.RFC3339), until.Format(time.RFC3339)))
+	}
+	return from, until, nil
+}
+
+// spoolRows reads the window's rows in the order of the comparison. There is no index on created_at: it is one scan and one sort.
+func spoolRows(ctx context.Context, tx pgx.Tx, spool *spool, report *auditReport) (section, error) {
+	// As many rows as there are: a limit on statements or transactions that fits the API does not fit this.
+	if _, err := tx.Exec(ctx, `SELECT set_config(name, '0', true) FROM pg_catalog.pg_settings
+		WHERE name IN ('statement_timeout', 'transaction_timeout', 'idle_in_transaction_session_timeout')`); err != nil {
+		return section{}, err
+	}
+	rows, err := tx.Query(ctx, `SELECT id, aggregate_type, aggregate_id, aggregate_version, created_at FROM outbox
+		WHERE created_at >= $1 AND created_at < $2 AND ($3 = '' OR aggregate_type = $3)
+		ORDER BY aggregate_type COLLATE "C", aggregate_id COLLATE "C", aggregate_version DESC`, report.From, report.Until, report.AggregateType)
+	if err != nil {
+		return section{}, err
+	}
+	defer rows.Close()
+	return write(spool, func(add func(auditRow) error) error {
+		for rows.Next() {
+			var r auditRow
+			if err := rows.Scan(&r.EventID, &r.AggregateType, &r.AggregateID, &r.AggregateVersion, &r.CreatedAt); err != nil {
+				return err
+			}
+			r.CreatedAt = r.CreatedAt.UTC()
+			if err := add(r); err != nil {
+				return err
+			}
+		}
+		return rows.Err()
+	})
+}
+
+func (r *auditReport) text(w io.Writer) {
+	of := ""
+	if r.AggregateType != "" {
+		of = " of " + r.AggregateType
+	}
+	fmt.Fprintf(w, "audit: rows%s created from %s to %s, against %s\n\n", of, r.From.Format(time.RFC3339), r.Until.Format(time.RFC3339), r.LogGroup)
+	for _, line := range []struct {
+		name  string
+		count int
+		note  string
+	}{
+		{"committed", r.Committed, "rows in outbox"},
+		{"on the bus", r.OnBus, "of them"},
+		{"missing", r.Missing.Count, "of them, not on the bus"},
+		{"pending", r.Pending, "not (yet) in both, younger than " + short(r.grace)},
+		{"duplicates", r.Duplicates.Count, "further copies"},
+		{"replayed", r.Replayed, "copies with a replay marker"},
+		{"late", r.Late.Count, "more than " + short(r.late) + " from created_at to the bus"},
+		{"out of order", r.OutOfOrder.Count, "first seen after a later version of the aggregate"},
+		{"unknown", r.Unknown.Count, "on the bus, not in outbox: purged since, or never committed"},
+	} {
+		fmt.Fprintf(w, "  %-12s %9d  %s\n", line.name, line.count, line.note)
+	}
+	for _, list := range []struct {
+		name string
+		findings
+	}{{"missing", r.Missing}, {"duplicates", r.Duplicates}, {"late", r.Late}, {"out of order", r.OutOfOrder}, {"unknown", r.Unknown}} {
+		if len(list.Events) == 0 {
+			continue
+		}
+		fmt.Fprintf(w, "\n%s:\n", list.name)
+		for _, e := range list.Events {
+			fmt.Fprintf(w, "  %s  %s %s v%d  created %s", e.EventID, printable(e.AggregateType), printable(e.AggregateID), e.AggregateVersion, e.CreatedAt.Format(time.RFC3339Nano))
+			if e.ArrivedAt != nil {
+				fmt.Fprintf(w, ", on the bus +%s", e.ArrivedAt.Sub(e.CreatedAt).Round(time.Millisecond))
+			}
+			if e.Copies > 1 {
+				fmt.Fprintf(w, ", %d copies", e.Copies)
+			}
+			fmt.Fprintln(w)
+		}
+	}
+	if r.Missing.Count > 0 {
+		fmt.Fprint(w, "\nWhere one stopped: outboxctl where <event id>\n")
+	}
+	result := "ok"
+	if r.Missing.Count > 0 {
+		result = "MISSING"
+	}
+	fmt.Fprintf(w, "\naudit: %s: %d events, %d missing, %d pending, %d duplicates, %d replayed, %d late, %d out of order, %d unknown\n", result,
+		r.Committed, r.Missing.Count, r.Pending, r.Duplicates.Count, r.Replayed, r.Late.Count, r.OutOfOrder.Count, r.Unknown.Count)
+}
+
+// short is a duration without its zero parts: 5m instead of 5m0s.
+func short(d time.Duration) string {
+	s := d.String()
+	if strings.HasSuffix(s, "m0s") {
+		s = strings.TrimSuffix(s, "0s")
+	}
+	if strings.HasSuffix(s, "h0m") {
+		s = strings.TrimSuffix(s, "0m")
+	}
+	return s
+}

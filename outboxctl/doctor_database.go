@@ -1,0 +1,213 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"rds-outbox-demo/dbgen"
+	"rds-outbox-demo/outbox"
+)
+
+// largeBacklog is more than a relay is behind in passing: the bytes that it has under way at once.
+const largeBacklog = 16 << 20
+
+// database makes the checks of ② and ③. Without a connection only the first says something.
+func (d doctor) database(ctx context.Context) (checks []check) {
+	rest := []struct {
+		name string
+		make func(context.Context, *pgx.Conn) (check, error)
+	}{
+		{"wal_level", walLevel}, {"publication", publication}, {"slot", d.checkSlot}, {"retained WAL", d.retainedWAL},
+		{"backlog", d.backlog}, {"transactions", d.transactions}, {"database clock", d.databaseClock},
+	}
+	var conn *pgx.Conn
+	defer func() {
+		if conn != nil {
+			_ = conn.Close(context.WithoutCancel(ctx))
+		}
+	}()
+	for i, r := range rest {
+		if conn == nil || conn.IsClosed() { // a check that ran out of time takes its connection along
+			var err error
+			if conn, err = d.connect(ctx); err != nil {
+				checks = append(checks, check{"database", stateFail, err.Error(), "start it, or mend DATABASE_URL or the DB_* variables"})
+				for _, left := range rest[i:] {
+					checks = append(checks, check{left.name, stateSkip, "no database", ""})
+				}
+				return checks
+			}
+			if i == 0 {
+				c := conn.Config()
+				checks = append(checks, check{"database", stateOK, fmt.Sprintf("%s on %s, PostgreSQL %s, as %s", c.Database, c.Host,
+					conn.PgConn().ParameterStatus("server_version"), c.User), ""})
+			}
+		}
+		checking, cancel := context.WithTimeout(ctx, checkTimeout)
+		made, err := r.make(checking, conn)
+		cancel()
+		if err != nil {
+			made = broken(r.name, err)
+		}
+		made.Name = r.name
+		checks = append(checks, made)
+	}
+	return checks
+}
+
+func walLevel(ctx context.Context, conn *pgx.Conn) (check, error) {
+	level, err := dbgen.New(conn).SettingGet(ctx, "wal_level")
+	if err != nil || level == "logical" {
+		return check{State: stateOK, Finding: level}, err
+	}
+	return check{State: stateFail, Finding: level + ": no slot can read events from the WAL",
+		Do: "set wal_level = logical (on RDS: rds.logical_replication = 1) and restart the server"}, nil
+}
+
+func publication(ctx context.Context, conn *pgx.Conn) (check, error) {
+	inserts, err := dbgen.New(conn).PublicationInserts(ctx, outbox.Publication)
+	if err != nil || inserts {
+		return check{State: stateOK, Finding: outbox.Publication + " publishes every insert into public.outbox"}, err
+	}
+	return check{State: stateFail, Finding: outbox.Publication + " does not publish every insert into public.outbox",
+		Do: "run the migrations (make migrate); a row filter or a publish without insert has to go"}, nil
+}
+
+func (d doctor) checkSlot(ctx context.Context, conn *pgx.Conn) (check, error) {
+	slot, err := dbgen.New(conn).SlotHealth(ctx, d.slot)
+	const drop = "SELECT pg_drop_replication_slot('%s') and start walrelay, which loads every retained row; with DMS reload-target (docs/operations.md)"
+	switch {
+	case errors.Is(err, pgx.ErrNoRows):
+		return check{State: stateFail, Finding: d.slot + " does not exist: nothing of what is committed is on its way",
+			Do: "start walrelay, which loads the retained rows and makes the slot, or the DMS task; another slot is named by SLOT_NAME"}, nil
+	case err != nil:
+		return check{}, err
+	case slot.Plugin != "pgoutput" && slot.Plugin != "test_decoding" || slot.Database != conn.Config().Database:
+		return check{State: stateFail, Finding: fmt.Sprintf("%s is for plugin %q and database %q", d.slot, slot.Plugin, slot.Database),
+			Do: "name the path's own slot in SLOT_NAME: plugin pgoutput (walrelay) or test_decoding (DMS), database " + conn.Config().Database}, nil
+	case slot.WalStatus == "lost":
+		return check{State: stateFail, Finding: d.slot + " is lost: WAL that it needs is gone", Do: fmt.Sprintf(drop, d.slot)}, nil
+	case slot.WalStatus == "unreserved":
+		return check{State: stateFail, Finding: d.slot + " is about to be lost: its WAL may go with the next checkpoint",
+			Do: "let the relay catch up now, or raise max_slot_wal_keep_size"}, nil
+	case !slot.Active:
+		return check{State: stateFail, Finding: d.slot + " is read by nobody: events wait in the WAL",
+			Do: "start the relay (make relay-start, make dms)"}, nil
+	}
+	return check{State: stateOK, Finding: fmt.Sprintf("%s is active, %s, WAL %s", d.slot, slot.Plugin, slot.WalStatus)}, nil
+}
+
+// twoLooks returns the slot before and after d.between. found is false when there is none to look at.
+func (d doctor) twoLooks(ctx context.Context, conn *pgx.Conn) (first, second dbgen.SlotHealthRow, found bool, err error) {
+	queries := dbgen.New(conn)
+	if first, err = queries.SlotHealth(ctx, d.slot); err == nil {
+		if !pauseFor(ctx, d.between) {
+			return first, second, false, ctx.Err()
+		}
+		second, err = queries.SlotHealth(ctx, d.slot)
+	}
+	if errors.Is(err, pgx.ErrNoRows) {
+		return first, second, false, nil
+	}
+	return first, second, err == nil && second.WalStatus != "lost", err
+}
+
+func (d doctor) retainedWAL(ctx context.Context, conn *pgx.Conn) (check, error) {
+	setting, err := dbgen.New(conn).SettingGet(ctx, "max_slot_wal_keep_size") // MB
+	if err != nil {
+		return check{}, err
+	}
+	limit, err := strconv.ParseInt(setting, 10, 64)
+	if err != nil {
+		return check{}, fmt.Errorf("max_slot_wal_keep_size is %q: %w", setting, err)
+	}
+	first, second, found, err := d.twoLooks(ctx, conn)
+	if err != nil || !found {
+		return check{State: stateSkip, Finding: "no slot that holds any"}, err
+	}
+	// What is retained goes up and down in steps while all is well: the slot lets go of WAL now and then only. What it has not confirmed
+	// grows where it stands, or is too slow.
+	growth := float64(second.Unconfirmed-first.Unconfirmed) / d.between.Seconds() // bytes a second
+	stands := !second.Active || second.Unconfirmed > largeBacklog
+	c := check{State: stateOK, Finding: size(second.Retained)}
+	if limit < 0 {
+		c.State, c.Do = stateWarn, "set max_slot_wal_keep_size to less than half of the disk: a lost slot costs duplicates, a full disk the service"
+		c.Finding += ", without a limit: a slot that stands fills the disk"
+		return c, nil
+	}
+	c.Finding += fmt.Sprintf(" of %s", size(limit<<20))
+	left := time.Duration(1<<63 - 1)
+	if growth > 0 && stands && second.SafeWalSize >= 0 {
+		left = time.Duration(min(float64(second.SafeWalSize)/growth, 1e9) * float64(time.Second))
+		c.Finding += fmt.Sprintf(", %s a second more: %s left", size(int64(growth)), left.Round(time.Second))
+	} else {
+		c.Finding += ", the slot keeps up"
+	}
+	c.Do = "let the relay catch up, or raise max_slot_wal_keep_size, before the slot is lost"
+	used := float64(second.Retained) / float64(limit<<20)
+	switch {
+	case used > 0.9 || left < 10*time.Minute:
+		c.State = stateFail
+	case used > 0.5 || left < time.Hour:
+		c.State = stateWarn
+	}
+	return c, nil
+}
+
+// backlog is the WAL that the slot has not confirmed: what is committed there may not be on the stream.
+func (d doctor) backlog(ctx context.Context, conn *pgx.Conn) (check, error) {
+	first, second, found, err := d.twoLooks(ctx, conn)
+	if err != nil || !found {
+		return check{State: stateSkip, Finding: "no slot that confirms anything"}, err
+	}
+	c := check{State: stateOK, Finding: size(second.Unconfirmed) + " of WAL not confirmed",
+		Do: "look at the relay's log: it may be slow, throttled (stream-throttled in docs/operations.md), or busy with one large transaction"}
+	switch shrinks := second.Unconfirmed < first.Unconfirmed; {
+	case second.Unconfirmed > 4*largeBacklog && !shrinks:
+		c.State, c.Finding = stateFail, c.Finding+", and not getting less"
+	case second.Unconfirmed > largeBacklog:
+		c.State = stateWarn
+	}
+	return c, nil
+}
+
+func (d doctor) transactions(ctx context.Context, conn *pgx.Conn) (check, error) {
+	queries := dbgen.New(conn)
+	visible, err := queries.TransactionsVisible(ctx)
+	if err != nil {
+		return check{}, err
+	}
+	if !visible {
+		return check{State: stateWarn, Finding: conn.Config().User + " does not see those of others", Do: "GRANT pg_read_all_stats to it"}, nil
+	}
+	oldest, err := queries.TransactionOldest(ctx)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return check{State: stateOK, Finding: "none that has written is open"}, nil
+	} else if err != nil {
+		return check{}, err
+	}
+	age := time.Duration(oldest.Seconds) * time.Second
+	c := check{State: stateOK, Finding: fmt.Sprintf("the oldest that has written is open for %s", age),
+		Do: fmt.Sprintf("end it: pid %d (%s); pid 0 is a prepared one (ROLLBACK PREPARED). From its start on the WAL is kept", oldest.Pid, printable(oldest.ApplicationName))}
+	switch {
+	case age >= 12*d.oldTransaction:
+		c.State = stateFail
+	case age >= d.oldTransaction:
+		c.State = stateWarn
+	}
+	return c, nil
+}
+
+func (d doctor) databaseClock(ctx context.Context, conn *pgx.Conn) (check, error) {
+	before := d.now()
+	theirs, err := dbgen.New(conn).ServerClock(ctx)
+	if err != nil {
+		return check{}, err
+	}
+	half := d.now().Sub(before) / 2
+	return clock("", theirs, before.Add(half), half), nil
+}

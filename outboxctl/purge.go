@@ -1,0 +1,98 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"strconv"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/kinesis"
+
+	"rds-outbox-demo/handlers/retention"
+)
+
+// runPurge deletes rows of outbox by hand, by the rules of the scheduled function: old enough, and confirmed by the slot.
+func runPurge(ctx context.Context, p *program, flags *flag.FlagSet, args []string) error {
+	var o retention.Config
+	days := flags.String("days", "", "delete rows that are older than so many `days`; default RETENTION_DAYS, else 14")
+	flags.IntVar(&o.Batch, "batch", 500, "delete so many `rows` at a time")
+	flags.DurationVar(&o.Wait, "wait", 30*time.Second, "wait so long for the slot to confirm")
+	dryRun := flags.Bool("dry-run", false, "count the rows, but delete none")
+	rest, err := parse(flags, args)
+	if err != nil {
+		return err
+	}
+	switch {
+	case len(rest) > 0:
+		return usageError("purge: takes only flags")
+	case o.Batch < 1:
+		return usageError("purge: --batch must be above 0")
+	case o.Wait <= 0:
+		return usageError("purge: --wait must be above 0")
+	}
+	s, err := p.setup(ctx)
+	if err != nil {
+		return err
+	}
+	wanted := cmp.Or(*days, os.Getenv("RETENTION_DAYS"), "14")
+	if o.Days, err = strconv.Atoi(wanted); err != nil {
+		return usageError(fmt.Sprintf("purge: %q is not a number of days", wanted))
+	}
+	stream, err := kinesis.NewFromConfig(s.aws).DescribeStreamSummary(ctx, &kinesis.DescribeStreamSummaryInput{StreamName: &s.stream})
+	if err != nil {
+		return fmt.Errorf("asking stream %s for its retention: %w", s.stream, err)
+	}
+	o.Slot = s.slot
+	o.StreamRetention = time.Duration(aws.ToInt32(stream.StreamDescriptionSummary.RetentionPeriodHours)) * time.Hour
+	purger, err := retention.New(o)
+	if err != nil {
+		return usageError("purge: " + err.Error())
+	}
+	report, err := purge(ctx, s, purger, *dryRun)
+	report.Days, report.Slot, report.DryRun = o.Days, o.Slot, *dryRun
+	if err != nil && report.Deleted == 0 {
+		return err // which says it all
+	}
+	return errors.Join(p.print(report), err)
+}
+
+type purgeReport struct {
+	DryRun  bool       `json:"dryRun"`
+	Days    int        `json:"days"`
+	Slot    string     `json:"slot"`
+	Due     int64      `json:"due"` // rows that are old enough; counted by a dry run only
+	Deleted int64      `json:"deleted"`
+	Oldest  *time.Time `json:"oldest"` // created_at of the oldest row that is there now; null when there is none
+}
+
+func (r *purgeReport) text(w io.Writer) {
+	oldest := "the table is empty"
+	if r.Oldest != nil {
+		oldest = "the oldest row is of " + r.Oldest.Format(time.RFC3339)
+	}
+	if r.DryRun {
+		fmt.Fprintf(w, "dry run: %s older than %d days would go, once slot %s has confirmed them; %s\n", count(int(r.Due), "row"), r.Days, r.Slot, oldest)
+		return
+	}
+	fmt.Fprintf(w, "purge: deleted %s older than %d days; %s\n", count(int(r.Deleted), "row"), r.Days, oldest)
+}
+
+func purge(ctx context.Context, s *setup, purger *retention.Purger, dryRun bool) (*purgeReport, error) {
+	conn, err := s.connect(ctx)
+	if err != nil {
+		return &purgeReport{}, err
+	}
+	defer func() { _ = conn.Close(context.WithoutCancel(ctx)) }()
+	if dryRun {
+		plan, err := purger.Plan(ctx, conn)
+		return &purgeReport{Due: plan.Due, Oldest: plan.Oldest}, err
+	}
+	result, err := purger.Purge(ctx, conn)
+	return &purgeReport{Deleted: result.Deleted, Oldest: result.OldestKept}, err
+}

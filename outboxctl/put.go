@@ -1,0 +1,170 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/kinesis"
+	"github.com/aws/aws-sdk-go-v2/service/kinesis/types"
+	"github.com/aws/smithy-go"
+)
+
+// outgoing is one record to be put on the stream.
+type outgoing struct {
+	key  string // partition key
+	data []byte
+	sent bool // accepted by Kinesis
+}
+
+// putter puts records on the stream (④), from where they go the way of every event: the consumer keeps their order, retries, and
+// parks them again when it has to. Straight to the bus they would overtake what is on its way.
+type putter struct {
+	client   *kinesis.Client
+	stream   string
+	perCall  int           // records in one call
+	pause    time.Duration // at least, per record: the rate
+	patience time.Duration // without a single accepted record, then it gives up
+}
+
+const (
+	// Limits of one PutRecords call: 500 records and 10 MiB (API reference); half of the bytes keeps a call short.
+	maxPutRecords = 500
+	maxPutBytes   = 5 << 20
+	putTimeout    = 10 * time.Second // then the records go again, and may be there twice
+
+	minBackoff = 50 * time.Millisecond
+	maxBackoff = 5 * time.Second
+)
+
+// newPutter makes one that puts so many records a second. rate is above 0.
+func newPutter(s *setup, rate float64) *putter {
+	return &putter{
+		client: kinesis.NewFromConfig(s.aws), stream: s.stream,
+		perCall:  min(maxPutRecords, max(1, int(rate/10))), // ten calls a second: even enough for a consumer
+		pause:    time.Duration(float64(time.Second) / rate),
+		patience: time.Minute,
+	}
+}
+
+// put returns once Kinesis has accepted every record. Records with one key go in their order, one per call: a call may fail for some
+// of its records, and the retry of one would come behind its successor. With an error, sent tells which of them were accepted.
+func (p *putter) put(ctx context.Context, records []*outgoing) error {
+	accepted := time.Now() // when a record was accepted last
+	failures := 0          // calls in a row that nothing came of
+	var cause error        // of the last failure that was not the end of ctx
+	for {
+		call := p.next(records)
+		if len(call) == 0 {
+			return nil
+		}
+		started := time.Now()
+		n, err := p.call(ctx, call)
+		if n > 0 {
+			accepted, failures = time.Now(), 0
+		} else {
+			failures++
+		}
+		if err != nil && ctx.Err() == nil {
+			cause = err
+		}
+		wait := time.Until(started.Add(time.Duration(len(call)) * p.pause))
+		if err != nil {
+			wait = max(wait, backoff(max(failures, 1)))
+		}
+		switch {
+		case err != nil && permanent(err):
+			return err
+		case err != nil && time.Since(accepted) > p.patience:
+			return fmt.Errorf("no record accepted for %s: %w", p.patience, err)
+		case !pauseFor(ctx, wait):
+			if err == nil && len(p.next(records)) == 0 {
+				return nil
+			}
+			return errors.Join(ctx.Err(), cause)
+		}
+	}
+}
+
+// next returns the records of the next call: of each key the first that is not accepted yet.
+func (p *putter) next(records []*outgoing) (call []*outgoing) {
+	keys := map[string]bool{}
+	bytes := 0
+	for _, r := range records {
+		if r.sent || keys[r.key] {
+			continue
+		}
+		bytes += len(r.key) + len(r.data)
+		if len(call) > 0 && bytes > maxPutBytes {
+			break
+		}
+		keys[r.key] = true
+		if call = append(call, r); len(call) == p.perCall {
+			break
+		}
+	}
+	return call
+}
+
+// call makes one PutRecords call and returns how many records it got through. The error says why not all.
+func (p *putter) call(ctx context.Context, records []*outgoing) (accepted int, err error) {
+	in := &kinesis.PutRecordsInput{StreamName: &p.stream}
+	for _, r := range records {
+		in.Records = append(in.Records, types.PutRecordsRequestEntry{PartitionKey: &r.key, Data: r.data})
+	}
+	ctx, cancel := context.WithTimeout(ctx, putTimeout)
+	defer cancel()
+	out, err := p.client.PutRecords(ctx, in, func(o *kinesis.Options) { o.Retryer = aws.NopRetryer{} })
+	if err == nil && len(out.Records) != len(records) {
+		err = fmt.Errorf("the answer has %d entries for %d records", len(out.Records), len(records))
+	}
+	if err != nil {
+		return 0, fmt.Errorf("putting records on stream %s: %w", p.stream, err)
+	}
+	for i, entry := range out.Records {
+		// No sequence number, no proof that the record is on the stream.
+		if entry.ErrorCode == nil && entry.SequenceNumber != nil {
+			records[i].sent = true
+			accepted++
+			continue
+		}
+		err = fmt.Errorf("putting records on stream %s: %s: %s", p.stream, aws.ToString(entry.ErrorCode), aws.ToString(entry.ErrorMessage))
+	}
+	return accepted, err
+}
+
+// permanentCodes are errors of a call that no retry mends. What is not listed is tried again.
+var permanentCodes = []string{
+	"ResourceNotFoundException", "AccessDeniedException", "ValidationException", "InvalidArgumentException",
+	"UnrecognizedClientException", "ExpiredTokenException", "KMSAccessDeniedException", "KMSDisabledException", "KMSNotFoundException",
+}
+
+func permanent(err error) bool {
+	var api smithy.APIError
+	return errors.As(err, &api) && slices.Contains(permanentCodes, api.ErrorCode())
+}
+
+// backoff doubles from minBackoff to maxBackoff, half of it random.
+func backoff(failures int) time.Duration {
+	d := min(maxBackoff, minBackoff<<min(failures-1, 10))
+	return d/2 + rand.N(d/2)
+}
+
+// pauseFor returns false as soon as ctx ends.
+func pauseFor(ctx context.Context, d time.Duration) bool {
+	if d <= 0 {
+		return ctx.Err() == nil
+	}
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return ctx.Err() == nil
+	case <-ctx.Done():
+		return false
+	}
+}

@@ -1,0 +1,303 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"rds-outbox-demo/dbgen"
+	"rds-outbox-demo/handlers/cdcconsumer"
+)
+
+var reasons = []string{string(cdcconsumer.ReasonUndecodable), string(cdcconsumer.ReasonRefused), reasonDiscarded, reasonUnreadable}
+
+// redriveOptions is what to do with which messages.
+type redriveOptions struct {
+	id, reason string
+	all        bool
+	dryRun     bool
+	rate       float64
+}
+
+func (o redriveOptions) chooses(m *message) bool {
+	return (o.all || o.id != "" && m.has(o.id) || o.id == "" && o.reason != "") && (o.reason == "" || o.reason == m.reason)
+}
+
+// runRedrive sends parked events the way they came: onto the stream. A message goes once Kinesis has accepted its records.
+func runRedrive(ctx context.Context, p *program, flags *flag.FlagSet, args []string) error {
+	var o redriveOptions
+	flags.StringVar(&o.reason, "reason", "", "only messages with this `reason`: "+strings.Join(reasons, ", "))
+	flags.BoolVar(&o.all, "all", false, "all messages")
+	flags.BoolVar(&o.dryRun, "dry-run", false, "look for the records and warn, but send and delete nothing")
+	flags.Float64Var(&o.rate, "rate", 100, "records a second")
+	rest, err := parse(flags, args)
+	if err != nil {
+		return err
+	}
+	verb := ""
+	if len(rest) > 0 && (rest[0] == "list" || rest[0] == "show") {
+		verb, rest = rest[0], rest[1:]
+	}
+	if len(rest) == 1 {
+		o.id = rest[0]
+	}
+	switch {
+	case len(rest) > 1:
+		return usageError("redrive: one event or message id at a time, or --reason, or --all")
+	case o.reason != "" && !slices.Contains(reasons, o.reason):
+		return usageError(fmt.Sprintf("redrive: --reason %s: use one of %s", o.reason, strings.Join(reasons, ", ")))
+	case o.rate <= 0:
+		return usageError("redrive: --rate must be above 0")
+	case verb == "show" && o.id == "":
+		return usageError("redrive show: name the event or message id; redrive list has them")
+	case verb == "list" && o.id != "":
+		return usageError("redrive list: takes no id; redrive show does")
+	case verb == "" && o.id == "" && o.reason == "" && !o.all:
+		return usageError("redrive: name an event or message id, --reason or --all; redrive list shows what there is")
+	case o.id != "" && (o.all || o.reason != ""):
+		return usageError("redrive: an id, or --reason, or --all")
+	}
+	s, err := p.setup(ctx)
+	if err != nil {
+		return err
+	}
+	switch verb {
+	case "list":
+		o.all = o.reason == ""
+		return redriveList(ctx, p, s, o)
+	case "show":
+		return redriveShow(ctx, p, s, o)
+	default:
+		return redrive(ctx, p, s, o)
+	}
+}
+
+// choose returns the messages that are chosen.
+func (o redriveOptions) choose(all []*message) (chosen []*message, err error) {
+	for _, m := range all {
+		if o.chooses(m) {
+			chosen = append(chosen, m)
+		}
+	}
+	if o.id != "" && len(chosen) == 0 {
+		err = fmt.Errorf("none of the %d messages is, or is of, %s", len(all), o.id)
+	}
+	return chosen, err
+}
+
+// look gives all messages back before anything is printed: a reader such as head ends the program when it has enough.
+func (o redriveOptions) look(ctx context.Context, p *program, s *setup) ([]*message, error) {
+	all, whole, err := newHolding(s).look(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if !whole {
+		fmt.Fprintln(p.progress, incomplete)
+	}
+	return o.choose(all)
+}
+
+const incomplete = "warning: there are more messages: someone else is looking at them, or they are too many; run it again in a minute"
+
+func redriveList(ctx context.Context, p *program, s *setup, o redriveOptions) error {
+	chosen, err := o.look(ctx, p, s)
+	if err != nil {
+		return err
+	}
+	list := redriveListing{Messages: []messageReport{}}
+	for _, m := range chosen {
+		list.Messages = append(list.Messages, m.report())
+	}
+	return p.print(list)
+}
+
+func redriveShow(ctx context.Context, p *program, s *setup, o redriveOptions) error {
+	chosen, err := o.look(ctx, p, s)
+	if err != nil {
+		return err
+	}
+	conn, err := s.connect(ctx)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = conn.Close(context.WithoutCancel(ctx)) }()
+	r := resolver{newStreamReader(s), dbgen.New(conn)}
+	shown := redriveShown{Messages: []messageShown{}}
+	for _, m := range chosen {
+		one := messageShown{messageReport: m.report()}
+		records, err := r.resolve(ctx, m)
+		if err != nil {
+			one.Problem = err.Error()
+			if m.reason != reasonDiscarded {
+				one.Payload = []payloadReport{newPayload(m.parked.SequenceNumber, m.parked.PartitionKey, m.parked.Data)}
+			}
+		}
+		for _, rec := range records {
+			one.Payload = append(one.Payload, newPayload(rec.sequence, rec.key, rec.data))
+		}
+		shown.Messages = append(shown.Messages, one)
+	}
+	return p.print(shown)
+}
+
+// takeWhole takes all messages and waits a little for those that are hidden from us. An older version of an aggregate may be among
+// them, and the newer one would go before it.
+func takeWhole(ctx context.Context, p *program, h *holding) error {
+	for deadline := time.Now().Add(takeHide + 5*time.Second); ; {
+		if err := h.take(ctx); err != nil {
+			return err
+		}
+		// What is held must not come again while we wait.
+		if err := h.hide(ctx, h.messages(), redriveHide); err != nil {
+			return err
+		}
+		n, err := h.elsewhere(ctx)
+		if err != nil || n == 0 && !h.full {
+			return err
+		}
+		if h.full || time.Now().After(deadline) {
+			fmt.Fprintln(p.progress, incomplete)
+			return nil
+		}
+		fmt.Fprintf(p.progress, "someone else is looking at %s: waiting up to %s\n", count(n, "message"), time.Until(deadline).Round(time.Second))
+	}
+}
+
+// redrive sends the chosen messages' records again and deletes each message whose records are all on the stream.
+func redrive(ctx context.Context, p *program, s *setup, o redriveOptions) (err error) {
+	conn, err := s.connect(ctx)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = conn.Close(context.WithoutCancel(ctx)) }()
+	if !o.dryRun {
+		if err := lockSending(ctx, conn, "redrive"); err != nil {
+			return fmt.Errorf("redrive: %w", err)
+		}
+	}
+	// Then the messages are hidden no longer, and someone else may be at them.
+	ctx, cancel := context.WithTimeout(ctx, redriveHide-time.Minute)
+	defer cancel()
+	h := newHolding(s)
+	defer func() { err = errors.Join(err, h.release(ctx)) }()
+	if err := takeWhole(ctx, p, h); err != nil {
+		return err
+	}
+	all := h.messages()
+	chosen, err := o.choose(all)
+	if err != nil {
+		return err
+	}
+	queries := dbgen.New(conn)
+	plan, err := newRedrivePlan(ctx, resolver{newStreamReader(s), queries}, chosen)
+	if err != nil {
+		return err
+	}
+	late, err := lateness(ctx, queries, plan.records)
+	if err != nil {
+		return err
+	}
+	warnings := slices.Concat(late, leftBehind(all, chosen), plan.bystanders())
+	for _, w := range warnings {
+		fmt.Fprintln(p.progress, "warning:", w)
+	}
+	var failed error
+	if !o.dryRun {
+		failed = newPutter(s, o.rate).put(ctx, plan.outgoing())
+	}
+	report := plan.settle(ctx, h, o.dryRun, failed)
+	report.Warnings = slices.Concat([]string{}, warnings)
+	err = errors.Join(h.release(ctx), p.print(report), failed)
+	if err == nil && report.Failed > 0 {
+		return errFound
+	}
+	return err
+}
+
+// redrivePlan is what goes, in stream order, and for which messages.
+type redrivePlan struct {
+	messages []*message
+	records  []*record
+	of       map[*message][]*record
+	problems map[*message]error
+}
+
+// newRedrivePlan resolves the messages, which are in the order of their first record. Each record, and each event, goes once, however
+// many messages are about it: parking, too, is at least once, a replay is parked as what it repeats was, and the ranges of discarded
+// batches overlap. So the records are in stream order.
+func newRedrivePlan(ctx context.Context, r resolver, messages []*message) (*redrivePlan, error) {
+	plan := &redrivePlan{messages: messages, of: map[*message][]*record{}, problems: map[*message]error{}}
+	known := map[string]*record{}
+	for _, m := range messages {
+		found, err := r.resolve(ctx, m)
+		if ctx.Err() != nil {
+			return nil, ctx.Err()
+		}
+		if err != nil {
+			plan.problems[m] = err
+			continue
+		}
+		for _, rec := range found {
+			is := rec.shard + "/" + rec.sequence
+			if rec.event != nil {
+				is = rec.event.Row.ID.String()
+			}
+			if known[is] == nil {
+				known[is] = rec
+				plan.records = append(plan.records, rec)
+			}
+			plan.of[m] = append(plan.of[m], known[is])
+		}
+	}
+	return plan, nil
+}
+
+// bystanders warns of records that were not discarded and lie between those that were: with a parallelization factor a batch is not
+// all that is between its first and its last sequence number, and which of it, nobody wrote down.
+func (plan *redrivePlan) bystanders() (warnings []string) {
+	for _, m := range plan.messages {
+		if more := len(plan.of[m]) - m.discarded.Batch.Size; m.reason == reasonDiscarded && more > 0 {
+			warnings = append(warnings, fmt.Sprintf("message %s: %d records were discarded and %d others lie between them: these come again as duplicates",
+				m.id, m.discarded.Batch.Size, more))
+		}
+	}
+	return warnings
+}
+
+func (plan *redrivePlan) outgoing() (all []*outgoing) {
+	for _, r := range plan.records {
+		all = append(all, &r.outgoing)
+	}
+	return all
+}
+
+// settle deletes the messages whose records are all on the stream, and returns what became of each.
+func (plan *redrivePlan) settle(ctx context.Context, h *holding, dryRun bool, failed error) redriveReport {
+	report := redriveReport{DryRun: dryRun, Messages: []redriveOutcome{}}
+	for _, r := range plan.records {
+		if r.sent || dryRun {
+			report.Records++
+		}
+	}
+	for _, m := range plan.messages {
+		one := redriveOutcome{messageReport: m.report(), Records: len(plan.of[m])}
+		err := plan.problems[m]
+		if err == nil && slices.ContainsFunc(plan.of[m], func(r *record) bool { return !r.sent }) && !dryRun {
+			err = fmt.Errorf("not on the stream: %w", failed)
+		}
+		if err == nil && !dryRun {
+			err = h.delete(ctx, m)
+			one.Redriven = err == nil
+		}
+		if err != nil {
+			one.Problem = err.Error()
+			report.Failed++
+		}
+		report.Messages = append(report.Messages, one)
+	}
+	return report
+}

@@ -1,0 +1,169 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/sqs"
+	"github.com/aws/aws-sdk-go-v2/service/sqs/types"
+	"golang.org/x/sync/errgroup"
+)
+
+const (
+	// takeHide is how long a message is hidden from others once it is received. Short: if the answer is lost on its way, nobody has
+	// the message until then. redriveHide is for those that are sent again. They are given back as soon as that is done.
+	takeHide    = 20 * time.Second
+	redriveHide = 10 * time.Minute
+	// maxMessages of a queue bounds the memory: a message has up to 256 KiB.
+	maxMessages = 2000
+	// settleTimeout is for deleting and giving back, after Ctrl-C too.
+	settleTimeout = 30 * time.Second
+)
+
+// holding is the messages of the failure queue and, if there is one, of the discard queue that are hidden from others for us.
+type holding struct {
+	client *sqs.Client
+	urls   []string
+	held   map[string]*message // by id: a message may come twice
+	full   bool                // there are more than it takes
+}
+
+func newHolding(s *setup) *holding {
+	h := &holding{client: sqs.NewFromConfig(s.aws), urls: []string{s.failures}, held: map[string]*message{}}
+	if s.discards != "" && s.discards != s.failures {
+		h.urls = append(h.urls, s.discards)
+	}
+	return h
+}
+
+// messages are those that are held, by their place on the stream: a queue has no order.
+func (h *holding) messages() []*message {
+	return slices.SortedFunc(maps.Values(h.held), func(a, b *message) int {
+		shardA, sequenceA := a.place()
+		shardB, sequenceB := b.place()
+		return cmp.Or(comparePlaces(shardA, sequenceA, shardB, sequenceB), cmp.Compare(a.id, b.id))
+	})
+}
+
+// take receives every message that is visible, also with an error.
+func (h *holding) take(ctx context.Context) error {
+	received := make([]map[string]*message, len(h.urls))
+	var group errgroup.Group
+	for i, url := range h.urls {
+		received[i] = map[string]*message{}
+		group.Go(func() error { return h.takeFrom(ctx, url, received[i]) })
+	}
+	err := group.Wait()
+	for _, all := range received {
+		maps.Copy(h.held, all) // the later handle, should one come again
+		h.full = h.full || len(all) >= maxMessages
+	}
+	return err
+}
+
+func (h *holding) takeFrom(ctx context.Context, url string, all map[string]*message) error {
+	for seen := -1; seen < len(all) && len(all) < maxMessages; {
+		seen = len(all) // the same again: nothing, or only what has come before
+		out, err := h.client.ReceiveMessage(ctx, &sqs.ReceiveMessageInput{
+			QueueUrl: &url, MaxNumberOfMessages: 10, VisibilityTimeout: int32(takeHide.Seconds()),
+			// Without waiting only some of SQS's servers are asked, and an empty answer means nothing.
+			WaitTimeSeconds:             1,
+			MessageSystemAttributeNames: []types.MessageSystemAttributeName{types.MessageSystemAttributeNameSentTimestamp},
+		})
+		if err != nil {
+			return fmt.Errorf("receiving from %s: %w", url, err)
+		}
+		for _, received := range out.Messages {
+			m := &message{id: aws.ToString(received.MessageId), queue: url, handle: aws.ToString(received.ReceiptHandle)}
+			if millis, err := strconv.ParseInt(received.Attributes["SentTimestamp"], 10, 64); err == nil {
+				m.sent = time.UnixMilli(millis).UTC()
+			}
+			m.decode(aws.ToString(received.Body))
+			all[m.id] = m
+		}
+	}
+	return nil
+}
+
+// look takes all messages and gives them back. whole is false when there are others that it did not see.
+func (h *holding) look(ctx context.Context) (messages []*message, whole bool, err error) {
+	others := 0
+	if err = h.take(ctx); err == nil {
+		others, err = h.elsewhere(ctx)
+	}
+	messages = h.messages()
+	return messages, others == 0 && !h.full, errors.Join(err, h.release(ctx))
+}
+
+// elsewhere is how many messages are hidden and not held: someone else is looking at them, or an answer was lost. As far as SQS knows.
+func (h *holding) elsewhere(ctx context.Context) (n int, err error) {
+	for _, url := range h.urls {
+		const name = types.QueueAttributeNameApproximateNumberOfMessagesNotVisible
+		out, err := h.client.GetQueueAttributes(ctx, &sqs.GetQueueAttributesInput{QueueUrl: &url, AttributeNames: []types.QueueAttributeName{name}})
+		if err != nil {
+			return 0, fmt.Errorf("looking at %s: %w", url, err)
+		}
+		hidden, err := strconv.Atoi(out.Attributes[string(name)])
+		if err != nil {
+			return 0, fmt.Errorf("looking at %s: %w", url, err)
+		}
+		n += hidden
+	}
+	return max(0, n-len(h.held)), nil
+}
+
+// hide keeps messages hidden for so long from now on; 0 shows them to others at once.
+func (h *holding) hide(ctx context.Context, messages []*message, d time.Duration) error {
+	byQueue := map[string][]types.ChangeMessageVisibilityBatchRequestEntry{}
+	for i, m := range messages {
+		byQueue[m.queue] = append(byQueue[m.queue], types.ChangeMessageVisibilityBatchRequestEntry{
+			Id: aws.String(strconv.Itoa(i)), ReceiptHandle: &m.handle, VisibilityTimeout: int32(d.Seconds()),
+		})
+	}
+	for url, entries := range byQueue {
+		for batch := range slices.Chunk(entries, 10) {
+			out, err := h.client.ChangeMessageVisibilityBatch(ctx, &sqs.ChangeMessageVisibilityBatchInput{QueueUrl: &url, Entries: batch})
+			if err == nil && len(out.Failed) > 0 {
+				err = fmt.Errorf("%s: %s", aws.ToString(out.Failed[0].Code), aws.ToString(out.Failed[0].Message))
+			}
+			if err != nil {
+				return fmt.Errorf("changing the visibility of messages in %s: %w", url, err)
+			}
+		}
+	}
+	return nil
+}
+
+// giveBack shows messages to others again.
+func (h *holding) giveBack(ctx context.Context, messages []*message) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleTimeout)
+	defer cancel()
+	for _, m := range messages {
+		delete(h.held, m.id)
+	}
+	if err := h.hide(ctx, messages, 0); err != nil {
+		return fmt.Errorf("giving messages back (they come back by themselves, within %s): %w", redriveHide, err)
+	}
+	return nil
+}
+
+// release gives back what is still held.
+func (h *holding) release(ctx context.Context) error { return h.giveBack(ctx, h.messages()) }
+
+func (h *holding) delete(ctx context.Context, m *message) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleTimeout)
+	defer cancel()
+	_, err := h.client.DeleteMessage(ctx, &sqs.DeleteMessageInput{QueueUrl: &m.queue, ReceiptHandle: &m.handle})
+	if err != nil {
+		return errors.Join(errors.New("the stream has it, but its message stays"), fmt.Errorf("deleting it: %w", err))
+	}
+	delete(h.held, m.id)
+	return nil
+}

@@ -1,0 +1,237 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+
+	"rds-outbox-demo/dbgen"
+	"rds-outbox-demo/outbox"
+)
+
+const (
+	// replayPage is how many rows are read at once: 500 of the largest are 30 MB.
+	replayPage = 500
+	// slotPatience is how long the slot may take to confirm a page; a relay that runs needs about a second.
+	slotPatience = 30 * time.Second
+)
+
+// replayOptions selects rows: those to which all of them apply.
+type replayOptions struct {
+	ids                                  []uuid.UUID
+	aggregateType, aggregateID, typeName string
+	from, to                             time.Time // created_at, [from, to)
+	all                                  bool
+	rate                                 float64
+	replayID                             string
+	dryRun                               bool
+}
+
+func (o replayOptions) selects() bool {
+	return o.all || len(o.ids) > 0 || o.aggregateType != "" || o.aggregateID != "" || o.typeName != "" || !o.from.IsZero() || !o.to.IsZero()
+}
+
+// runReplay sends events again from their rows, over the stream, with a marker that subscribers see. Their ids are the old ones.
+func runReplay(ctx context.Context, p *program, flags *flag.FlagSet, args []string) error {
+	var o replayOptions
+	flags.Func("id", "an event `id`; may be given more than once", func(s string) error {
+		id, err := uuid.Parse(s)
+		o.ids = append(o.ids, id)
+		return err
+	})
+	flags.StringVar(&o.aggregateType, "aggregate-type", "", "events of this `type` of aggregate, such as Car")
+	flags.StringVar(&o.aggregateID, "aggregate-id", "", "events of the aggregate with this `id`")
+	flags.StringVar(&o.typeName, "event-type", "", "events of this `type`, such as CarCreated")
+	flags.Func("from", "events written at this `time` (RFC 3339) or later", timeFlag(&o.from))
+	flags.Func("to", "events written before this `time` (RFC 3339); default now", timeFlag(&o.to))
+	flags.BoolVar(&o.all, "all", false, "every event that is still in the table")
+	flags.Float64Var(&o.rate, "rate", 100, "events a second")
+	flags.StringVar(&o.replayID, "replay-id", "", "the `marker`: subscribers get replay/<marker> in resources; default a new one")
+	flags.BoolVar(&o.dryRun, "dry-run", false, "count the events, but send none")
+	rest, err := parse(flags, args)
+	if err != nil {
+		return err
+	}
+	switch {
+	case len(rest) > 0:
+		return usageError("replay: takes only flags; an event is named with --id")
+	case !o.selects():
+		return usageError("replay: say which events: --id, --aggregate-type, --aggregate-id, --event-type, --from, --to, or --all")
+	case o.rate <= 0:
+		return usageError("replay: --rate must be above 0")
+	case o.replayID != "" && !outbox.ValidReplayID(o.replayID):
+		return usageError(fmt.Sprintf("replay: --replay-id %q: use 1 to 64 of A-Z a-z 0-9 . _ -", o.replayID))
+	}
+	if o.replayID == "" {
+		o.replayID = time.Now().UTC().Format("20060102T150405Z-") + strings.ToLower(rand.Text()[:4])
+	}
+	s, err := p.setup(ctx)
+	if err != nil {
+		return err
+	}
+	report, err := replay(ctx, p, s, o)
+	if report != nil {
+		err = errors.Join(p.print(report), err)
+	}
+	return err
+}
+
+func timeFlag(to *time.Time) func(string) error {
+	return func(s string) (err error) {
+		*to, err = time.Parse(time.RFC3339, s)
+		return err
+	}
+}
+
+type replayReport struct {
+	ReplayID   string    `json:"replayId"`
+	DryRun     bool      `json:"dryRun"`
+	Selected   int64     `json:"selected"`
+	Aggregates int64     `json:"aggregates"`
+	Oldest     time.Time `json:"oldest,omitzero"` // created_at of the selected events
+	Newest     time.Time `json:"newest,omitzero"`
+	Sent       int       `json:"sent"` // accepted by Kinesis
+}
+
+func (r *replayReport) text(w io.Writer) {
+	what := fmt.Sprintf("%s of %s", count(int(r.Selected), "event"), count(int(r.Aggregates), "aggregate"))
+	if r.Selected > 0 {
+		what += fmt.Sprintf(", written from %s to %s", r.Oldest.UTC().Format(time.RFC3339), r.Newest.UTC().Format(time.RFC3339))
+	}
+	if r.DryRun {
+		fmt.Fprintf(w, "dry run: would send %s\n", what)
+		return
+	}
+	fmt.Fprintf(w, "replay %s: sent %d of %s\n", r.ReplayID, r.Sent, what)
+}
+
+// replay returns a report, also beside an error once it has begun to send.
+func replay(ctx context.Context, p *program, s *setup, o replayOptions) (*replayReport, error) {
+	conn, err := s.connect(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = conn.Close(context.WithoutCancel(ctx)) }()
+	queries := dbgen.New(conn)
+	if !o.dryRun {
+		if err := lockSending(ctx, conn, "replay "+o.replayID); err != nil {
+			return nil, fmt.Errorf("replay: %w", err)
+		}
+	}
+	if o.to.IsZero() {
+		// Rows that are written from now on come by themselves.
+		if o.to, err = queries.ServerClock(ctx); err != nil {
+			return nil, fmt.Errorf("reading the database's clock: %w", err)
+		}
+	}
+	if missing, err := queries.ReplayMissing(ctx, o.ids); err != nil {
+		return nil, fmt.Errorf("looking for the ids: %w", err)
+	} else if len(missing) > 0 {
+		return nil, fmt.Errorf("replay: %d of %d ids have no row, such as %s: never committed, or purged; nothing was sent", len(missing), len(o.ids), missing[0])
+	}
+	counted, err := queries.ReplayCount(ctx, dbgen.ReplayCountParams{
+		Ids: o.ids, AggregateType: o.aggregateType, AggregateID: o.aggregateID, EventType: o.typeName, CreatedFrom: o.from, CreatedTo: o.to,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("counting: %w", err)
+	}
+	report := &replayReport{ReplayID: o.replayID, DryRun: o.dryRun, Selected: counted.Events, Aggregates: counted.Aggregates}
+	if counted.Events > 0 {
+		report.Oldest, report.Newest = counted.Oldest, counted.Newest
+	}
+	if counted.Events == 0 || o.dryRun {
+		return report, nil
+	}
+	fmt.Fprintf(p.progress, "replay %s: %d events, %g a second\n", o.replayID, counted.Events, o.rate)
+	if err := sendRows(ctx, p, s, queries, o, report); err != nil {
+		return report, fmt.Errorf("replay %s: %d of %d events sent: %w; run it again: what comes twice has the same event id",
+			o.replayID, report.Sent, report.Selected, err)
+	}
+	return report, nil
+}
+
+// sendRows sends page by page, each whole before the next: so the versions of an aggregate stay in order.
+func sendRows(ctx context.Context, p *program, s *setup, queries *dbgen.Queries, o replayOptions, report *replayReport) error {
+	to := newPutter(s, o.rate)
+	in := dbgen.ReplayPageParams{
+		Ids: o.ids, AggregateType: o.aggregateType, AggregateID: o.aggregateID, EventType: o.typeName, CreatedFrom: o.from, CreatedTo: o.to,
+		MaxRows: replayPage,
+	}
+	told := time.Now()
+	for {
+		page, err := queries.ReplayPage(ctx, in)
+		if err != nil {
+			return fmt.Errorf("reading outbox behind %s %s: %w", in.AfterType, printable(in.AfterID), err)
+		}
+		records, err := replayRecords(page, o.replayID)
+		if err != nil {
+			return err
+		}
+		if err := awaitRelayed(ctx, queries, s.slot); err != nil {
+			return err
+		}
+		err = to.put(ctx, records)
+		for _, r := range records {
+			if r.sent {
+				report.Sent++
+			}
+		}
+		if err != nil || len(page) < replayPage {
+			return err
+		}
+		last := page[len(page)-1]
+		in.AfterType, in.AfterID, in.AfterVersion = last.AggregateType, last.AggregateID, last.AggregateVersion
+		if time.Since(told) > 2*time.Second {
+			told = time.Now()
+			fmt.Fprintf(p.progress, "%d of %d\n", report.Sent, report.Selected)
+		}
+	}
+}
+
+// awaitRelayed returns once the slot has confirmed everything that this session has seen. A row that the relay has not sent yet could
+// otherwise arrive before a lower version of its aggregate, one that is not replayed. Why the position proves it: handlers/retention.
+func awaitRelayed(ctx context.Context, queries *dbgen.Queries, slot string) error {
+	position, err := queries.RetentionPosition(ctx)
+	if err != nil {
+		return fmt.Errorf("noting the position of the WAL: %w", err)
+	}
+	for deadline := time.Now().Add(slotPatience); ; {
+		state, err := queries.RetentionSlot(ctx, dbgen.RetentionSlotParams{Slot: slot, LSN: position.LSN})
+		switch {
+		case errors.Is(err, pgx.ErrNoRows):
+			return fmt.Errorf("replication slot %s does not exist: start the relay first, which sends every row anyway, or set SLOT_NAME", slot)
+		case err != nil:
+			return fmt.Errorf("looking at slot %s: %w", slot, err)
+		case state.Passed:
+			return nil
+		case time.Now().After(deadline):
+			return fmt.Errorf("replication slot %s (wal_status %s, active %t) has confirmed %s, and the rows wait for %s: does the relay run? "+
+				"What it has not sent yet comes by itself, and in order", slot, state.WalStatus, state.Active, state.Confirmed, position.LSN)
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(100 * time.Millisecond):
+		}
+	}
+}
+
+func replayRecords(rows []dbgen.Outbox, replayID string) ([]*outgoing, error) {
+	records := make([]*outgoing, len(rows))
+	for i, row := range rows {
+		line, err := outbox.Record{Row: row, Operation: outbox.OperationLoad, Timestamp: time.Now(), Replay: replayID}.AppendJSON(nil)
+		if err != nil {
+			return nil, err
+		}
+		records[i] = &outgoing{key: row.AggregateID, data: line}
+	}
+	return records, nil
+}

@@ -1,0 +1,277 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/eventbridge"
+	eventtypes "github.com/aws/aws-sdk-go-v2/service/eventbridge/types"
+	"github.com/aws/aws-sdk-go-v2/service/kinesis"
+	kinesistypes "github.com/aws/aws-sdk-go-v2/service/kinesis/types"
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+	"github.com/stretchr/testify/require"
+
+	"rds-outbox-demo/internal/pgtest"
+	"rds-outbox-demo/lab/awslocal"
+	"rds-outbox-demo/lab/awslocal/awstest"
+	"rds-outbox-demo/outbox"
+	"rds-outbox-demo/walrelay"
+)
+
+// The program sets its environment, so a test runs it as a process of its own: this test binary.
+func TestMain(m *testing.M) {
+	if os.Getenv("OUTBOXCTL_TEST_MAIN") != "" {
+		os.Exit(run(context.Background(), os.Args[1:], os.Stdout, os.Stderr))
+	}
+	os.Exit(m.Run())
+}
+
+const (
+	testStream   = "outbox"
+	testBus      = "outbox-bus"
+	testLogGroup = "/aws/events/outbox-bus"
+	testFailures = "failures"
+	testDiscards = "discards"
+)
+
+// rig is a database, the AWS services, and the set-up that leads to them.
+type rig struct {
+	db      *pgtest.DB
+	aws     *awslocal.Server
+	config  aws.Config
+	setup   *setup
+	envFile string
+	slot    string
+}
+
+// newRig starts both. edit changes what exists on the AWS side.
+func newRig(t *testing.T, edit ...func(*awslocal.Config)) *rig {
+	t.Helper()
+	conf := awslocal.Config{
+		Streams: []awslocal.Stream{{Name: testStream, Shards: 2}, {Name: elsewhere, Shards: 1}},
+		Buses:   []string{testBus},
+		BusLogs: map[string]string{testLogGroup: testBus},
+		Queues:  []string{testFailures, testDiscards},
+	}
+	for _, f := range edit {
+		f(&conf)
+	}
+	r := &rig{db: pgtest.New(t)}
+	r.aws, r.config = awstest.Start(t, conf)
+	require.NoError(t, r.db.Pool.QueryRow(t.Context(), "SELECT 'outboxctl_' || oid FROM pg_database WHERE datname = current_database()").Scan(&r.slot))
+	r.setup = &setup{
+		databaseURL: r.db.URL, aws: r.config, stream: testStream, slot: r.slot, bus: testBus, busLogGroup: testLogGroup,
+		failures: awslocal.QueueURL(*r.config.BaseEndpoint, testFailures),
+		discards: awslocal.QueueURL(*r.config.BaseEndpoint, testDiscards),
+	}
+	r.envFile = filepath.Join(t.TempDir(), "outboxctl.env")
+	require.NoError(t, os.WriteFile(r.envFile, []byte(strings.Join([]string{
+		"# the set-up of a test", "",
+		"DATABASE_URL=" + r.db.URL,
+		"AWS_REGION=" + awslocal.Region, "AWS_ACCESS_KEY_ID=local", "AWS_SECRET_ACCESS_KEY=local", "AWS_ENDPOINT_URL=" + *r.config.BaseEndpoint,
+		"STREAM_NAME=" + testStream, "SLOT_NAME=" + r.slot, "EVENT_BUS_NAME=" + testBus, "BUS_LOG_GROUP=" + testLogGroup,
+		"FAILURE_QUEUE_URL=" + r.setup.failures, "DISCARD_QUEUE_URL=" + r.setup.discards,
+	}, "\n")), 0o600))
+	return r
+}
+
+// result is how a run of the program ended.
+type result struct {
+	out, err string
+	code     int
+}
+
+// run runs outboxctl on the rig.
+func (r *rig) run(t *testing.T, args ...string) result {
+	t.Helper()
+	return runProgram(t, []string{"AWS_ENDPOINT_URL_KINESIS=http://127.0.0.1:1", "AWS_SESSION_TOKEN=x"}, append(args, "--env-file", r.envFile)...)
+}
+
+func runProgram(t *testing.T, env []string, args ...string) result {
+	t.Helper()
+	self, err := os.Executable()
+	require.NoError(t, err)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, self, args...)
+	cmd.Dir = t.TempDir()
+	cmd.Env = append([]string{
+		"OUTBOXCTL_TEST_MAIN=1", "HOME=" + cmd.Dir, "AWS_EC2_METADATA_DISABLED=true", "GORACE=atexit_sleep_ms=0", "TMPDIR=" + os.TempDir(),
+	}, env...)
+	var out, errs bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &errs
+	err = cmd.Run()
+	var exit *exec.ExitError
+	if err != nil && !errors.As(err, &exit) {
+		require.NoError(t, err)
+	}
+	return result{out.String(), errs.String(), cmd.ProcessState.ExitCode()}
+}
+
+// lastLine is what a reader sees last.
+func (r result) lastLine() string {
+	lines := strings.Split(strings.TrimSpace(r.out), "\n")
+	return lines[len(lines)-1]
+}
+
+// decode reads the output of a run with --json.
+func decode[T any](t *testing.T, r result) T {
+	t.Helper()
+	var value T
+	require.NoError(t, json.Unmarshal([]byte(r.out), &value), "%s\n%s", r.out, r.err)
+	return value
+}
+
+// event is a new one of an aggregate.
+func event(aggregateID string, version int) outbox.Event {
+	return outbox.Event{
+		ID: uuid.Must(uuid.NewV7()), AggregateType: "Car", AggregateID: aggregateID, AggregateVersion: int64(version),
+		Type: "CarUpdated", Data: json.RawMessage(fmt.Sprintf(`{"version":%d}`, version)),
+	}
+}
+
+// commit writes the events in one transaction.
+func (r *rig) commit(t *testing.T, events ...outbox.Event) {
+	t.Helper()
+	require.NoError(t, pgx.BeginFunc(t.Context(), r.db.Pool, func(tx pgx.Tx) error {
+		for _, e := range events {
+			if err := outbox.Append(t.Context(), tx, e); err != nil {
+				return err
+			}
+		}
+		return nil
+	}))
+}
+
+// createdAt is the row's.
+func (r *rig) createdAt(t *testing.T, e outbox.Event) time.Time {
+	t.Helper()
+	var at time.Time
+	require.NoError(t, r.db.Pool.QueryRow(t.Context(), "SELECT created_at FROM outbox WHERE id = $1", e.ID).Scan(&at))
+	return at
+}
+
+// backdate makes the rows older, as if they had been written then.
+func (r *rig) backdate(t *testing.T, age time.Duration, events ...outbox.Event) {
+	t.Helper()
+	for _, e := range events {
+		_, err := r.db.Pool.Exec(t.Context(), "UPDATE outbox SET created_at = now() - $2::interval WHERE id = $1", e.ID, age)
+		require.NoError(t, err)
+	}
+}
+
+// publish puts the event on the bus as the consumer does; resources as those of a replay.
+func (r *rig) publish(t *testing.T, e outbox.Event, createdAt time.Time, resources ...string) {
+	t.Helper()
+	// In the consumer's order: with a large payload Logs Insights finds what is before it, and not the timestamp behind it.
+	detail, err := json.Marshal(struct {
+		AggregateID      string          `json:"aggregateId"`
+		AggregateType    string          `json:"aggregateType"`
+		AggregateVersion int64           `json:"aggregateVersion"`
+		EventID          uuid.UUID       `json:"eventId"`
+		EventData        json.RawMessage `json:"eventData"`
+		Timestamp        string          `json:"timestamp"`
+	}{e.AggregateID, e.AggregateType, e.AggregateVersion, e.ID, e.Data, outbox.FormatTime(createdAt)})
+	require.NoError(t, err)
+	r.put(t, "outbox."+strings.ToLower(e.AggregateType), e.Type, string(detail), resources...)
+}
+
+func (r *rig) put(t *testing.T, source, detailType, detail string, resources ...string) {
+	t.Helper()
+	out, err := eventbridge.NewFromConfig(r.config).PutEvents(t.Context(), &eventbridge.PutEventsInput{Entries: []eventtypes.PutEventsRequestEntry{{
+		EventBusName: aws.String(testBus), Source: &source, DetailType: &detailType, Detail: &detail, Resources: resources,
+	}}})
+	require.NoError(t, err)
+	require.Zero(t, out.FailedEntryCount, "%v", out.Entries)
+}
+
+// startRelay runs walrelay and returns once it streams: what is committed from then on has a time of commit.
+func (r *rig) startRelay(t *testing.T) (stop func()) {
+	t.Helper()
+	return r.startRelayTo(t, testStream)
+}
+
+// elsewhere is where a relay puts its records that only has to move the slot on: the test's stream is left to the test.
+const elsewhere = "elsewhere"
+
+func (r *rig) startRelayTo(t *testing.T, stream string) (stop func()) {
+	t.Helper()
+	relay, err := walrelay.New(walrelay.Config{
+		DatabaseURL: r.db.URL, Stream: stream, Slot: r.slot, Kinesis: kinesis.NewFromConfig(r.config), Log: slog.New(slog.DiscardHandler),
+	})
+	require.NoError(t, err)
+	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
+	done := make(chan error, 1)
+	go func() { done <- relay.Run(ctx) }()
+	stop = sync.OnceFunc(func() {
+		cancel()
+		<-done
+		// Else the database could not be dropped.
+		for active := true; active; time.Sleep(10 * time.Millisecond) {
+			err := r.db.Pool.QueryRow(context.WithoutCancel(ctx), "SELECT EXISTS (SELECT FROM pg_replication_slots WHERE slot_name = $1 AND active)", r.slot).Scan(&active)
+			active = active && err == nil
+		}
+	})
+	t.Cleanup(stop)
+	r.eventually(t, "a relay that streams", func() bool {
+		var streams bool
+		err := r.db.Pool.QueryRow(t.Context(), "SELECT EXISTS (SELECT FROM pg_replication_slots WHERE slot_name = $1 AND active)", r.slot).Scan(&streams)
+		return err == nil && streams
+	})
+	return stop
+}
+
+// awaitOnStream waits until the events are on the stream.
+func (r *rig) awaitOnStream(t *testing.T, events ...outbox.Event) {
+	t.Helper()
+	reader := newStreamReader(r.setup)
+	reader.pause = 0
+	r.eventually(t, "the events on the stream", func() bool {
+		found := map[uuid.UUID]bool{}
+		shards, err := reader.shards(t.Context())
+		require.NoError(t, err)
+		for _, shard := range shards {
+			require.NoError(t, reader.read(t.Context(), *shard.ShardId, position{at: time.Unix(0, 0)}, func(raw kinesistypes.Record) error {
+				record, _, err := outbox.ParseRecord(raw.Data)
+				found[record.Row.ID] = err == nil
+				return nil
+			}))
+		}
+		return !slices.ContainsFunc(events, func(e outbox.Event) bool { return !found[e.ID] })
+	})
+}
+
+func (r *rig) eventually(t *testing.T, what string, condition func() bool) {
+	t.Helper()
+	deadline := time.Now().Add(30 * time.Second)
+	for !condition() {
+		require.True(t, time.Now().Before(deadline), "waited too long for: %s", what)
+		time.Sleep(10 * time.Millisecond) // between two looks
+	}
+}
+
+func readFile(t *testing.T, path string) string {
+	t.Helper()
+	content, err := os.ReadFile(path)
+	require.NoError(t, err)
+	return string(content)
+}
+
+func writeFile(t *testing.T, path, content string) {
+	t.Helper()
+	require.NoError(t, os.WriteFile(path, []byte(content), 0o600))
+}

@@ -1,0 +1,273 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"slices"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/kinesis/types"
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+
+	"rds-outbox-demo/outbox"
+)
+
+func runWhere(ctx context.Context, p *program, flags *flag.FlagSet, args []string) error {
+	maxRecords := flags.Int("max-records", 200_000, "read at most this many records of the stream; 0 reads to its end")
+	rest, err := parse(flags, args)
+	if err != nil {
+		return err
+	}
+	if len(rest) != 1 || *maxRecords < 0 {
+		return usageError("where: give one event id; see -h")
+	}
+	id, err := uuid.Parse(rest[0])
+	if err != nil {
+		return usageError(fmt.Sprintf("where: %q is not an event id: it is a UUID, detail.eventId on the bus", rest[0]))
+	}
+	s, err := p.setup(ctx)
+	if err != nil {
+		return err
+	}
+	report, err := where(ctx, s, id, *maxRecords)
+	if err != nil {
+		return err
+	}
+	if err := p.print(report); err != nil {
+		return err
+	}
+	if len(report.Bus) == 0 {
+		return errFound
+	}
+	return nil
+}
+
+// whereReport is the way of one event. What is empty was not found.
+type whereReport struct {
+	EventID string      `json:"eventId"`
+	Row     *whereRow   `json:"row,omitempty"`
+	Commit  *commit     `json:"commit,omitempty"`
+	Slot    *slotState  `json:"slot,omitempty"` // asked for while the event is not seen on the stream
+	Stream  []onStream  `json:"stream"`         // every time that the relay, or a replay, put it there
+	Read    *streamRead `json:"read,omitempty"`
+	Parked  []parkedAt  `json:"parked"` // in the failure queue, or among what Lambda gave up
+	Unseen  bool        `json:"queueNotReadToItsEnd,omitempty"`
+	Bus     []busEntry  `json:"bus"` // every time that the bus accepted it
+	LastHop string      `json:"lastHop"`
+	Says    string      `json:"says"`
+}
+
+type whereRow struct {
+	AggregateType    string    `json:"aggregateType"`
+	AggregateID      string    `json:"aggregateId"`
+	AggregateVersion int64     `json:"aggregateVersion"`
+	EventType        string    `json:"eventType"`
+	CreatedAt        time.Time `json:"createdAt"` // start of the transaction
+}
+
+// commit is where the stream's record says that the row was committed. Rows of an initial load have none.
+type commit struct {
+	At       time.Time `json:"at"`
+	Position string    `json:"streamPosition,omitempty"` // of walrelay an LSN
+	XID      uint32    `json:"transactionId,omitempty"`
+}
+
+type slotState struct {
+	Name      string `json:"name"`
+	Exists    bool   `json:"exists"`
+	Active    bool   `json:"active"`
+	WALStatus string `json:"walStatus,omitempty"`
+	Confirmed string `json:"confirmedLsn,omitempty"`
+	Behind    int64  `json:"bytesBehind"` // of WAL between confirmed and the newest
+}
+
+type onStream struct {
+	Shard     string    `json:"shard"`
+	Sequence  string    `json:"sequenceNumber"`
+	Arrived   time.Time `json:"arrivedAt"`
+	Operation string    `json:"operation"`
+	Replay    string    `json:"replay,omitempty"` // replay/<id>
+}
+
+// streamRead says how much of the stream was searched.
+type streamRead struct {
+	From     time.Time `json:"from"`
+	Shards   []string  `json:"shards"`
+	Records  int       `json:"records"`
+	Complete bool      `json:"complete"` // to the newest record
+}
+
+type parkedAt struct {
+	Reason       string    `json:"reason"`
+	ErrorCode    string    `json:"errorCode,omitempty"`
+	ErrorMessage string    `json:"errorMessage,omitempty"`
+	Shard        string    `json:"shard"`
+	Sequence     string    `json:"sequenceNumber"`
+	At           time.Time `json:"at"`
+}
+
+// logDays is how long the bus's log keeps its entries (infra/bus.yml).
+const logDays = 14
+
+// where looks hop by hop, in the event's order, so that it cannot slip past between two looks.
+func where(ctx context.Context, s *setup, id uuid.UUID, maxRecords int) (*whereReport, error) {
+	r := &whereReport{EventID: id.String(), Stream: []onStream{}, Parked: []parkedAt{}, Bus: []busEntry{}}
+	conn, err := s.connect(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = conn.Close(context.WithoutCancel(ctx)) }()
+	if err := r.findRow(ctx, conn, id); err != nil {
+		return nil, err
+	}
+	log, from := newBusLog(s), begin(r.Row, id)
+	aggregate := ""
+	if r.Row != nil {
+		aggregate = r.Row.AggregateID
+	} else if r.Bus, err = log.find(ctx, from, time.Now().Add(clockSkew), id); err != nil {
+		return nil, err
+	} else if len(r.Bus) > 0 {
+		aggregate = r.Bus[0].AggregateID
+	}
+	if err := r.findOnStream(ctx, newStreamReader(s), aggregate, from, id, maxRecords); err != nil {
+		return nil, err
+	}
+	if r.Row != nil && len(r.Stream) == 0 {
+		if r.Slot, err = readSlot(ctx, conn, s.slot); err != nil {
+			return nil, err
+		}
+	}
+	if err := r.findParked(ctx, s, id); err != nil {
+		return nil, err
+	}
+	if r.Bus, err = log.find(ctx, from, time.Now().Add(clockSkew), id); err != nil {
+		return nil, err
+	}
+	r.conclude()
+	return r, nil
+}
+
+// begin is a time before anything of the event can have happened on the stream or the bus.
+func begin(row *whereRow, id uuid.UUID) time.Time {
+	earliest := time.Now().AddDate(0, 0, -logDays)
+	from := earliest
+	if row != nil {
+		from = row.CreatedAt.Add(-clockSkew)
+	} else if id.Version() == 7 {
+		// Made by the writer's clock, which may be wrong by more than the servers'.
+		from = time.Unix(id.Time().UnixTime()).Add(-time.Hour)
+	}
+	if now := time.Now().Add(-clockSkew); from.After(now) {
+		from = now // Kinesis refuses a time that is yet to come
+	}
+	if from.Before(earliest) {
+		from = earliest // and neither log nor stream remembers more
+	}
+	return from.UTC()
+}
+
+func (r *whereReport) findRow(ctx context.Context, conn *pgx.Conn, id uuid.UUID) error {
+	var row whereRow
+	err := conn.QueryRow(ctx, `SELECT aggregate_type, aggregate_id, aggregate_version, event_type, created_at FROM outbox WHERE id = $1`, id).
+		Scan(&row.AggregateType, &row.AggregateID, &row.AggregateVersion, &row.EventType, &row.CreatedAt)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return nil
+	} else if err != nil {
+		return fmt.Errorf("reading outbox: %w", err)
+	}
+	row.CreatedAt = row.CreatedAt.UTC()
+	r.Row = &row
+	return nil
+}
+
+func readSlot(ctx context.Context, conn *pgx.Conn, name string) (*slotState, error) {
+	s := &slotState{Name: name}
+	err := conn.QueryRow(ctx, `SELECT active, coalesce(wal_status, ''), coalesce(confirmed_flush_lsn::text, ''),
+			coalesce(pg_wal_lsn_diff(pg_current_wal_lsn(), confirmed_flush_lsn), 0)::bigint
+		FROM pg_catalog.pg_replication_slots WHERE slot_name = $1`, name).Scan(&s.Active, &s.WALStatus, &s.Confirmed, &s.Behind)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return s, nil
+	} else if err != nil {
+		return nil, fmt.Errorf("reading slot %s: %w", name, err)
+	}
+	s.Exists = true
+	return s, nil
+}
+
+// findOnStream reads the shards of the aggregate, or all when the aggregate is not known.
+func (r *whereReport) findOnStream(ctx context.Context, stream streamReader, aggregate string, from time.Time, id uuid.UUID, maxRecords int) error {
+	r.Read = &streamRead{From: from, Complete: true}
+	var err error
+	if aggregate != "" {
+		r.Read.Shards, err = stream.shardsOf(ctx, aggregate)
+	} else {
+		var shards []types.Shard
+		shards, err = stream.shards(ctx)
+		for _, shard := range shards {
+			r.Read.Shards = append(r.Read.Shards, aws.ToString(shard.ShardId))
+		}
+	}
+	if err != nil {
+		return err
+	}
+	for _, shard := range r.Read.Shards {
+		err := stream.read(ctx, shard, position{at: from}, func(raw types.Record) error {
+			if maxRecords > 0 && r.Read.Records >= maxRecords {
+				r.Read.Complete = false
+				return errStop
+			}
+			r.Read.Records++
+			record, skip, err := outbox.ParseRecord(raw.Data)
+			if err != nil || skip != outbox.SkipNothing || record.Row.ID != id {
+				return nil //nolint:nilerr // what cannot be read is the consumer's to park
+			}
+			on := onStream{
+				Shard: shard, Sequence: aws.ToString(raw.SequenceNumber),
+				Arrived: aws.ToTime(raw.ApproximateArrivalTimestamp).UTC(), Operation: record.Operation,
+			}
+			if record.Replay != "" {
+				on.Replay = "replay/" + record.Replay
+			}
+			r.Stream = append(r.Stream, on)
+			if r.Commit == nil && !record.Commit.Time.IsZero() {
+				r.Commit = &commit{record.Commit.Time.UTC(), record.Commit.StreamPosition, record.Commit.TransactionID}
+			}
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// findParked looks through the failure queue, and through what Lambda gave up for the records that were found on the stream.
+func (r *whereReport) findParked(ctx context.Context, s *setup, id uuid.UUID) error {
+	messages, whole, err := newHolding(s).look(ctx)
+	if err != nil {
+		return err
+	}
+	r.Unseen = !whole
+	for _, m := range messages {
+		shard, sequence := m.place()
+		p := parkedAt{Reason: m.reason, ErrorCode: m.parked.ErrorCode, ErrorMessage: m.parked.ErrorMessage, Shard: shard, Sequence: sequence, At: m.sent}
+		if m.has(id.String()) || slices.ContainsFunc(r.Stream, func(on onStream) bool { return m.discards(on.Shard, on.Sequence) }) {
+			r.Parked = append(r.Parked, p)
+		}
+	}
+	return nil
+}
+
+// discards tells whether the message says that Lambda gave up this record.
+func (m *message) discards(shard, sequence string) bool {
+	batch := m.discarded.Batch
+	return m.reason == reasonDiscarded && batch.ShardID == shard &&
+		comparePlaces(shard, batch.Start, shard, sequence) <= 0 && comparePlaces(shard, sequence, shard, batch.End) <= 0
+}
+
+func (r *whereReport) text(w io.Writer) { fmt.Fprint(w, r.lines()) }

@@ -1,0 +1,296 @@
+package main
+
+import (
+	"encoding/json"
+	"testing"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/kinesis"
+	kinesistypes "github.com/aws/aws-sdk-go-v2/service/kinesis/types"
+	"github.com/aws/aws-sdk-go-v2/service/sqs"
+	"github.com/google/uuid"
+	"github.com/stretchr/testify/require"
+
+	"rds-outbox-demo/dbgen"
+	"rds-outbox-demo/handlers/cdcconsumer"
+	"rds-outbox-demo/lab/awslocal"
+	"rds-outbox-demo/outbox"
+)
+
+// putRecord puts the event on the stream by hand, as the relay or a replay does.
+func (r *rig) putRecord(t *testing.T, e outbox.Event, createdAt time.Time, edit ...func(*outbox.Record)) (sequence string) {
+	t.Helper()
+	record := outbox.Record{
+		Row: dbgen.Outbox{
+			ID: e.ID, AggregateType: e.AggregateType, AggregateID: e.AggregateID, AggregateVersion: e.AggregateVersion, EventType: e.Type,
+			EventData: e.Data, CreatedAt: createdAt,
+		},
+		Operation: outbox.OperationInsert, Timestamp: time.Now(),
+		Commit: outbox.Commit{Time: createdAt.Add(time.Millisecond), TransactionID: 7, Sequence: 1, StreamPosition: "0/2A"},
+	}
+	for _, f := range edit {
+		f(&record)
+	}
+	line, err := record.AppendJSON(nil)
+	require.NoError(t, err)
+	out, err := kinesis.NewFromConfig(r.config).PutRecord(t.Context(), &kinesis.PutRecordInput{
+		StreamName: aws.String(testStream), PartitionKey: &e.AggregateID, Data: line,
+	})
+	require.NoError(t, err)
+	return *out.SequenceNumber
+}
+
+// park puts a message into the failure queue as cdcConsumer does.
+func (r *rig) park(t *testing.T, e outbox.Event) {
+	t.Helper()
+	body, err := json.Marshal(cdcconsumer.ParkedRecord{
+		Reason: cdcconsumer.ReasonRefused, ErrorCode: "MalformedDetail", ErrorMessage: "Detail is malformed.", ShardID: "shardId-000000000000",
+		SequenceNumber: "1", EventID: e.ID.String(), AggregateType: e.AggregateType, AggregateID: e.AggregateID, AggregateVersion: e.AggregateVersion,
+	})
+	require.NoError(t, err)
+	_, err = sqs.NewFromConfig(r.config).SendMessage(t.Context(), &sqs.SendMessageInput{QueueUrl: &r.setup.failures, MessageBody: aws.String(string(body))})
+	require.NoError(t, err)
+}
+
+func (r *rig) where(t *testing.T, e outbox.Event) *whereReport {
+	t.Helper()
+	report, err := where(t.Context(), r.setup, e.ID, 0)
+	require.NoError(t, err)
+	return report
+}
+
+func (r *rig) purge(t *testing.T, e outbox.Event) {
+	t.Helper()
+	_, err := r.db.Pool.Exec(t.Context(), "DELETE FROM outbox WHERE id = $1", e.ID)
+	require.NoError(t, err)
+}
+
+func TestWhere(t *testing.T) {
+	t.Parallel()
+
+	t.Run("TellsTheWholeStory", func(t *testing.T) {
+		t.Parallel()
+		r := newRig(t)
+		r.startRelay(t)
+		e, other := event("a", 1), event("a", 2)
+		r.commit(t, e, other)
+		r.awaitOnStream(t, e, other)
+		r.publish(t, e, r.createdAt(t, e))
+
+		got := r.run(t, "where", e.ID.String())
+		require.Zero(t, got.code, got.out+got.err)
+		require.Regexp(t, `^event `+e.ID.String()+`
+② 20\S+Z  row: Car a v1, CarUpdated; its transaction began then
+③ 20\S+Z  committed at \S+, transaction \d+
+④ 20\S+Z  shardId-00000000000\d \d+, insert.*
+⑤ not in a failure queue
+⑥ 20\S+Z  on the bus, EventBridge id [0-9a-f-]{36} \(commit \+\S+\)
+where: last hop ⑥: on the bus
+$`, got.out)
+
+		report := decode[whereReport](t, r.run(t, "where", "--json", e.ID.String()))
+		require.Equal(t, "⑥", report.LastHop)
+		require.Equal(t, int64(1), report.Row.AggregateVersion)
+		require.WithinDuration(t, report.Row.CreatedAt, report.Commit.At, time.Minute)
+		require.NotEmpty(t, report.Commit.Position)
+		require.Len(t, report.Stream, 1)
+		require.Len(t, report.Bus, 1)
+		require.NotNil(t, report.Parked)
+
+		r.publish(t, other, r.createdAt(t, other))
+		require.Zero(t, r.audit(t).Missing.Count, "and the audit of the real relay's rows agrees")
+	})
+
+	t.Run("NotRelayed", func(t *testing.T) {
+		t.Parallel()
+		r := newRig(t)
+		e := event("a", 1)
+		r.commit(t, e)
+		got := r.run(t, "where", e.ID.String())
+		require.Equal(t, 1, got.code)
+		require.Empty(t, got.err)
+		require.Contains(t, got.out, "③ no slot "+r.slot)
+		require.Contains(t, got.lastLine(), "where: last hop ②: committed, not seen on the stream, and there is no slot")
+		require.Contains(t, got.out, "⑥ not on the bus")
+
+		r.startRelay(t)()
+		e = event("a", 2)
+		r.commit(t, e)
+		report := r.where(t, e)
+		require.Equal(t, "②", report.LastHop)
+		require.True(t, report.Slot.Exists)
+		require.False(t, report.Slot.Active)
+		require.Positive(t, report.Slot.Behind)
+		require.Contains(t, report.lines(), "③ slot "+r.slot+": not active, reserved, confirmed to ")
+		require.True(t, report.Read.Complete)
+		require.Len(t, report.Read.Shards, 1, "only the shard of its aggregate")
+	})
+
+	t.Run("OnTheStreamTwice", func(t *testing.T) {
+		t.Parallel()
+		r := newRig(t)
+		e := event("a", 1)
+		r.commit(t, e)
+		first := r.putRecord(t, e, r.createdAt(t, e))
+		r.putRecord(t, event("a", 2), r.createdAt(t, e))
+		second := r.putRecord(t, e, r.createdAt(t, e), func(record *outbox.Record) { record.Replay = "r1"; record.Operation = outbox.OperationLoad })
+		report := r.where(t, e)
+		require.Equal(t, "④", report.LastHop)
+		require.Len(t, report.Stream, 2)
+		require.Equal(t, []string{first, second}, []string{report.Stream[0].Sequence, report.Stream[1].Sequence})
+		require.Equal(t, "replay/r1", report.Stream[1].Replay)
+		require.Equal(t, &commit{r.createdAt(t, e).Add(time.Millisecond).UTC(), "0/2A", 7}, report.Commit)
+		require.Contains(t, report.lines(), second+", load, attempt 2 of 2, replay/r1")
+		require.Nil(t, report.Slot)
+
+		limited, err := where(t.Context(), r.setup, e.ID, 2)
+		require.NoError(t, err)
+		require.False(t, limited.Read.Complete)
+		require.Len(t, limited.Stream, 1)
+		require.Contains(t, limited.lines(), "④ there may be more")
+	})
+
+	t.Run("OnTheBusTwiceAndReplayed", func(t *testing.T) {
+		t.Parallel()
+		r := newRig(t)
+		e := event("a", 1)
+		r.commit(t, e)
+		r.putRecord(t, e, r.createdAt(t, e))
+		r.publish(t, e, r.createdAt(t, e))
+		r.publish(t, e, r.createdAt(t, e))
+		r.publish(t, e, r.createdAt(t, e), "replay/r1")
+		report := r.where(t, e)
+		require.Len(t, report.Bus, 3)
+		require.Equal(t, "replay/r1", report.Bus[2].Replay)
+		require.Contains(t, report.lines(), "delivery 3 of 3, replay/r1")
+		require.Equal(t, "on the bus 3 times", report.Says)
+	})
+
+	t.Run("Parked", func(t *testing.T) {
+		t.Parallel()
+		r := newRig(t)
+		e := event("a", 1)
+		r.commit(t, e)
+		r.putRecord(t, e, r.createdAt(t, e))
+		r.park(t, event("b", 1))
+		r.park(t, e)
+		for range 2 { // a look takes nothing out
+			got := r.run(t, "where", e.ID.String())
+			require.Equal(t, 1, got.code)
+			require.Contains(t, got.out, "in a failure queue: refused MalformedDetail Detail is malformed. (shardId-000000000000 1)")
+			require.Contains(t, got.lastLine(), "where: last hop ⑤: parked, not on the bus: outboxctl redrive show "+e.ID.String())
+		}
+	})
+
+	t.Run("GivenUpByLambda", func(t *testing.T) {
+		t.Parallel()
+		r := newRig(t)
+		e := event("a", 1)
+		r.commit(t, e)
+		sequence := r.putRecord(t, e, r.createdAt(t, e))
+		shards, err := newStreamReader(r.setup).shardsOf(t.Context(), "a")
+		require.NoError(t, err)
+		body := `{"requestContext":{"condition":"RecordAgeExceeded"},"KinesisBatchInfo":{"shardId":"` + shards[0] + `","startSequenceNumber":"` + sequence + `","endSequenceNumber":"` + sequence + `","batchSize":1}}`
+		_, err = sqs.NewFromConfig(r.config).SendMessage(t.Context(), &sqs.SendMessageInput{QueueUrl: &r.setup.discards, MessageBody: &body})
+		require.NoError(t, err)
+		report := r.where(t, e)
+		require.Equal(t, "⑤", report.LastHop)
+		require.Equal(t, reasonDiscarded, report.Parked[0].Reason)
+	})
+
+	t.Run("Purged", func(t *testing.T) {
+		t.Parallel()
+		r := newRig(t)
+		e := event("a", 1)
+		r.commit(t, e)
+		createdAt := r.createdAt(t, e)
+		r.putRecord(t, e, createdAt)
+		r.publish(t, e, createdAt)
+		r.purge(t, e)
+		report := r.where(t, e)
+		require.Nil(t, report.Row)
+		require.Len(t, report.Read.Shards, 1, "the bus knows the aggregate")
+		require.Len(t, report.Stream, 1)
+		require.Equal(t, "⑥", report.LastHop)
+		require.Contains(t, report.lines(), "② no row: never committed, rolled back, or purged")
+	})
+
+	t.Run("PurgedAndNotOnTheBus", func(t *testing.T) {
+		t.Parallel()
+		r := newRig(t)
+		e := event("a", 1)
+		r.commit(t, e)
+		r.putRecord(t, e, r.createdAt(t, e))
+		r.purge(t, e)
+		report := r.where(t, e)
+		require.Len(t, report.Read.Shards, 2, "nothing tells which one")
+		require.Len(t, report.Stream, 1)
+		require.Equal(t, "④", report.LastHop)
+	})
+
+	t.Run("NeverSeen", func(t *testing.T) {
+		t.Parallel()
+		r := newRig(t)
+		r.commit(t, event("a", 1))
+		for _, id := range []uuid.UUID{uuid.Must(uuid.NewV7()), uuid.New()} {
+			got := r.run(t, "where", id.String())
+			require.Equal(t, 1, got.code)
+			require.Empty(t, got.err)
+			require.Contains(t, got.lastLine(), "where: last hop -: nowhere: never committed")
+			require.Contains(t, r.run(t, "where", "--json", id.String()).out, `"bus": []`)
+		}
+	})
+
+	t.Run("AnotherEventThatNamesIt", func(t *testing.T) {
+		t.Parallel()
+		r := newRig(t)
+		e, naming := event("a", 1), event("a", 2)
+		naming.Data = json.RawMessage(`{"causedBy":"` + e.ID.String() + `"}`)
+		r.commit(t, e, naming)
+		r.publish(t, naming, r.createdAt(t, naming))
+		require.Empty(t, r.where(t, e).Bus)
+	})
+
+	t.Run("WrongUse", func(t *testing.T) {
+		t.Parallel()
+		r := newRig(t)
+		for _, args := range [][]string{{"where"}, {"where", "42"}, {"where", uuid.NewString(), uuid.NewString()}, {"where", uuid.NewString(), "--max-records", "-1"}} {
+			require.Equal(t, 2, r.run(t, args...).code)
+		}
+	})
+}
+
+func TestStreamReader(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, func(c *awslocal.Config) { c.Streams = []awslocal.Stream{{Name: testStream, Shards: 7}} })
+	reader := newStreamReader(r.setup)
+	sequences := map[string][]string{} // by shard
+	for _, key := range []string{"a", "b", "c", "d", "e", "ü", "a", "b", "a"} {
+		out, err := kinesis.NewFromConfig(r.config).PutRecord(t.Context(), &kinesis.PutRecordInput{StreamName: aws.String(testStream), PartitionKey: &key, Data: []byte(key)})
+		require.NoError(t, err)
+		shards, err := reader.shardsOf(t.Context(), key)
+		require.NoError(t, err)
+		require.Equal(t, []string{*out.ShardId}, shards, "Kinesis chose the same for %q", key)
+		sequences[*out.ShardId] = append(sequences[*out.ShardId], *out.SequenceNumber)
+	}
+	for shard, want := range sequences {
+		var got []string
+		collect := func(record kinesistypes.Record) error {
+			got = append(got, *record.SequenceNumber)
+			return nil
+		}
+		require.NoError(t, reader.read(t.Context(), shard, position{at: time.Unix(0, 0)}, collect))
+		require.Equal(t, want, got)
+		got = nil
+		last := want[len(want)-1]
+		require.NoError(t, reader.read(t.Context(), shard, position{sequence: last}, collect))
+		require.Equal(t, []string{last}, got)
+		got = nil
+		require.NoError(t, reader.read(t.Context(), shard, position{at: time.Unix(0, 0)}, func(record kinesistypes.Record) error {
+			_ = collect(record)
+			return errStop
+		}))
+		require.Len(t, got, 1)
+	}
+}

@@ -1,0 +1,125 @@
+-- name: OpsLock :one
+-- Takes the session's advisory lock on sending events again; false when another session of this database has it. Two that send at
+-- once could interleave the versions of an aggregate. It goes with the session.
+SELECT pg_try_advisory_lock(hashtextextended('outboxctl sends again', 0));
+
+-- name: OpsLockHolder :one
+-- Who has OpsLock: pid, application_name and since when the session is there. pgx.ErrNoRows when nobody has. A user without
+-- pg_read_all_stats sees only the pid of another user's session.
+WITH lock_key AS (
+    SELECT hashtextextended('outboxctl sends again', 0) AS key
+)
+SELECT
+    coalesce(activity.pid, 0)::integer AS pid,
+    coalesce(activity.application_name, '')::text AS application_name,
+    coalesce(activity.backend_start, 'epoch')::timestamptz AS since
+FROM pg_catalog.pg_locks AS locks
+CROSS JOIN lock_key
+JOIN pg_catalog.pg_stat_activity AS activity ON activity.pid = locks.pid
+WHERE locks.locktype = 'advisory'
+    AND locks.granted
+    AND locks.database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = current_database())
+    -- A bigint key is kept in two halves, objsubid 1 says so.
+    AND locks.classid::bigint = (lock_key.key >> 32) & 4294967295
+    AND locks.objid::bigint = lock_key.key & 4294967295
+    AND locks.objsubid = 1;
+
+-- name: OpsName :exec
+-- Names this session in pg_stat_activity, for OpsLockHolder.
+SELECT set_config('application_name', @name::text, false);
+
+-- name: OutboxGet :one
+-- One event by its id, served by outbox_id_key; pgx.ErrNoRows when there is none, or none any more.
+SELECT * FROM outbox WHERE id = @id;
+
+-- name: OutboxNewest :many
+-- The newest version in the table of each aggregate (the two arrays side by side), those events left out. Served by outbox_pkey.
+SELECT
+    outbox.aggregate_type,
+    outbox.aggregate_id,
+    max(outbox.aggregate_version)::bigint AS newest
+FROM outbox
+WHERE (outbox.aggregate_type, outbox.aggregate_id) IN (
+        SELECT unnest(@aggregate_types::varchar[]), unnest(@aggregate_ids::varchar[])
+    )
+    AND NOT outbox.id = ANY (@except_ids::uuid[])
+GROUP BY outbox.aggregate_type, outbox.aggregate_id;
+
+-- name: ReplayCount :one
+-- How many events and aggregates a replay would send; an empty argument selects everything. The oldest and newest are meaningless
+-- when there are none.
+SELECT
+    count(*) AS events,
+    count(DISTINCT (aggregate_type, aggregate_id)) AS aggregates,
+    coalesce(min(created_at), 'epoch')::timestamptz AS oldest,
+    coalesce(max(created_at), 'epoch')::timestamptz AS newest
+FROM outbox
+WHERE (coalesce(cardinality(@ids::uuid[]), 0) = 0 OR id = ANY (@ids::uuid[]))
+    AND (@aggregate_type::varchar = '' OR aggregate_type = @aggregate_type::varchar)
+    AND (@aggregate_id::varchar = '' OR aggregate_id = @aggregate_id::varchar)
+    AND (@event_type::varchar = '' OR event_type = @event_type::varchar)
+    AND created_at >= @created_from::timestamptz
+    AND created_at < @created_to::timestamptz;
+
+-- name: ReplayMissing :many
+-- Those of the ids that have no row.
+SELECT wanted.id::uuid
+FROM unnest(@ids::uuid[]) AS wanted (id)
+WHERE NOT EXISTS (SELECT FROM outbox WHERE outbox.id = wanted.id);
+
+-- name: ReplayPage :many
+-- The next events of a replay behind the given key, in aggregate and version order. Start with two empty strings and 0.
+SELECT * FROM outbox
+WHERE (aggregate_type, aggregate_id, aggregate_version)
+    > (@after_type::varchar, @after_id::varchar, @after_version::bigint)
+    AND (coalesce(cardinality(@ids::uuid[]), 0) = 0 OR id = ANY (@ids::uuid[]))
+    AND (@aggregate_type::varchar = '' OR aggregate_type = @aggregate_type::varchar)
+    AND (@aggregate_id::varchar = '' OR aggregate_id = @aggregate_id::varchar)
+    AND (@event_type::varchar = '' OR event_type = @event_type::varchar)
+    AND created_at >= @created_from::timestamptz
+    AND created_at < @created_to::timestamptz
+ORDER BY aggregate_type, aggregate_id, aggregate_version
+LIMIT @max_rows;
+
+-- name: ServerClock :one
+-- The server's clock now, not the transaction's.
+SELECT clock_timestamp()::timestamptz AS now;
+
+-- name: SlotHealth :one
+-- What a slot holds back and how much more it may; pgx.ErrNoRows when there is none. Bytes; safe_wal_size is -1 when there is no
+-- limit, or when the slot is lost already.
+SELECT
+    coalesce(plugin::text, '')::text AS plugin,
+    coalesce(database::text, '')::text AS database,
+    coalesce(active, false)::boolean AS active,
+    coalesce(wal_status, '')::text AS wal_status,
+    coalesce(pg_wal_lsn_diff(pg_current_wal_lsn(), restart_lsn), 0)::bigint AS retained,
+    coalesce(pg_wal_lsn_diff(pg_current_wal_lsn(), confirmed_flush_lsn), 0)::bigint AS unconfirmed,
+    coalesce(safe_wal_size, -1)::bigint AS safe_wal_size
+FROM pg_catalog.pg_replication_slots
+WHERE slot_name = @slot::name;
+
+-- name: TransactionOldest :one
+-- The oldest transaction that has written something and is still open, prepared ones too (pid 0): no slot of the
+-- server can let go of the WAL from its start on. pgx.ErrNoRows when there is none.
+SELECT
+    pid::integer AS pid,
+    application_name::text AS application_name,
+    age::bigint AS seconds
+FROM (
+    SELECT
+        activity.pid,
+        activity.application_name,
+        extract(epoch FROM clock_timestamp() - activity.xact_start) AS age
+    FROM pg_catalog.pg_stat_activity AS activity
+    WHERE activity.backend_xid IS NOT NULL AND activity.xact_start IS NOT NULL
+    UNION ALL
+    SELECT 0, prepared.gid, extract(epoch FROM clock_timestamp() - prepared.prepared)
+    FROM pg_catalog.pg_prepared_xacts AS prepared
+) AS open
+ORDER BY age DESC
+LIMIT 1;
+
+-- name: TransactionsVisible :one
+-- Whether this user sees the transactions of others; without it TransactionOldest knows only its own.
+SELECT pg_has_role(current_user, 'pg_read_all_stats', 'USAGE');
