@@ -43,6 +43,10 @@ dev: build ## Run the whole path here: PORT= (3000), FRESH=1 starts with empty d
 demo: build ## Send events through a throw-away path and check every one: CARS= (100), JSON=1.
 	@bin/lab demo
 
+.PHONY: chaos
+chaos: node_modules/.runtime bin/chaos/lab bin/chaos/walrelay bin/outboxctl ## Break the path in every way and judge it: SEED= (random), ROUNDS= (3), SABOTAGE=list or a rule to turn off.
+	@bin/chaos/lab chaos
+
 .PHONY: psql
 psql: build ## Open a SQL console on the local database, or on DATABASE_URL.
 	@bin/lab psql
@@ -63,7 +67,7 @@ migrate: build
 endif
 
 .PHONY: rotate
-rotate: ## Change a login user's password: STAGE=dev LOGIN=api or LOGIN=dms.
+rotate: ## Change a login user's password: STAGE=dev LOGIN=api, dms or retention.
 	@scripts/migrate.sh $(STAGE_AND_REGION) rotate $(LOGIN)
 
 ##
@@ -123,45 +127,59 @@ verify: build $(SQLC) ## Check that generated code, queries and go.mod are curre
 lint: $(GOLANGCI_LINT) ## Run gofmt, vet and the linters of .golangci.yml.
 	@# A cache of this checkout's own: the shared one reports the paths of another.
 	GOLANGCI_LINT_CACHE=$(CURDIR)/.cache/golangci-lint $(GOLANGCI_LINT) run
+	@# What only the breakable programs are made of.
+	go vet $(BREAKABLE) ./...
 
 ##
 ## Build
 ##
 
 .PHONY: build
-build: $(NODE_MODULES) bin/lab bin/walrelay bin/migrate ## Build the local programs into bin/.
+build: $(NODE_MODULES) bin/lab bin/walrelay bin/migrate bin/outboxctl ## Build the local programs into bin/.
 
 GO_SOURCES := $(shell find . -name '*.go' -not -path './node_modules/*' -o -name '*.sql' -not -path './node_modules/*') go.mod go.sum
 
 bin/lab: $(GO_SOURCES)
-	@echo "building $@"
+	@echo "building $@" >&2
 	@go build -o $@ ./lab
 bin/walrelay: $(GO_SOURCES)
-	@echo "building $@"
+	@echo "building $@" >&2
 	@go build -o $@ ./walrelay/cmd/walrelay
 bin/migrate: $(GO_SOURCES)
-	@echo "building $@"
+	@echo "building $@" >&2
 	@go build -o $@ ./migrate/cmd/migrate
+bin/outboxctl: $(GO_SOURCES)
+	@echo "building $@" >&2
+	@go build -o $@ ./outboxctl
+
+# The same programs with failpoints, and with rules that can be turned off. Nothing of this is ever deployed.
+BREAKABLE := -tags failpoints,sabotage
+bin/chaos/lab: $(GO_SOURCES)
+	@echo "building $@" >&2
+	@go build $(BREAKABLE) -o $@ ./lab
+bin/chaos/walrelay: $(GO_SOURCES)
+	@echo "building $@" >&2
+	@go build $(BREAKABLE) -o $@ ./walrelay/cmd/walrelay
 
 # PostgreSQL itself. No install scripts: the one that makes library links is replaced by our own.
 node_modules/.runtime: package-lock.json
-	@echo "installing PostgreSQL (npm)"
-	@npm ci --ignore-scripts --omit=dev --no-audit --no-fund --loglevel=error
+	@echo "installing PostgreSQL (npm)" >&2
+	@npm ci --ignore-scripts --omit=dev --no-audit --no-fund --loglevel=error >&2
 	@touch $@
 
 # And osls, which deploys, and the emulators that judge our listener's answers.
 node_modules/.dev: package-lock.json
-	@echo "installing PostgreSQL, osls and the test judges (npm)"
+	@echo "installing PostgreSQL, osls and the test judges (npm)" >&2
 	@# Not `npm ci` where PostgreSQL is installed already: it would delete the binaries under a running `make dev`.
-	@npm $$(test -e node_modules/.runtime && echo install || echo ci) --ignore-scripts --no-audit --no-fund --loglevel=error
+	@npm $$(test -e node_modules/.runtime && echo install || echo ci) --ignore-scripts --no-audit --no-fund --loglevel=error >&2
 	@touch node_modules/.runtime $@
 
 $(SQLC):
-	@echo "building sqlc $(SQLC_VERSION) (a minute or two, once)"
+	@echo "building sqlc $(SQLC_VERSION) (a minute or two, once)" >&2
 	@GOBIN=$(CURDIR)/.cache/bin/sqlc CGO_ENABLED=0 go install github.com/sqlc-dev/sqlc/cmd/sqlc@$(SQLC_VERSION)
 	@mv .cache/bin/sqlc/sqlc $@ && rmdir .cache/bin/sqlc
 
 $(GOLANGCI_LINT):
-	@echo "building golangci-lint $(GOLANGCI_LINT_VERSION) (a minute or two, once)"
+	@echo "building golangci-lint $(GOLANGCI_LINT_VERSION) (a minute or two, once)" >&2
 	@GOBIN=$(CURDIR)/.cache/bin/lint CGO_ENABLED=0 go install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(GOLANGCI_LINT_VERSION)
 	@mv .cache/bin/lint/golangci-lint $@ && rmdir .cache/bin/lint
