@@ -140,7 +140,10 @@ func eventLine(a stack.Arrival) string {
 	_ = json.Unmarshal([]byte(*a.Entry.Detail), &detail) // the bus has accepted it as JSON
 	line := fmt.Sprintf("%s  %s v%d", *a.Entry.DetailType, detail.AggregateID, detail.AggregateVersion)
 	t := a.Times
-	if t.Commit.IsZero() {
+	switch {
+	case len(a.Entry.Resources) > 0: // replay/<id>
+		return line + "  ⑥ on the bus again (" + strings.Join(a.Entry.Resources, ", ") + ")"
+	case t.Commit.IsZero():
 		return line + "  ⑥ on the bus (from the initial load)"
 	}
 	for _, hop := range []struct {
