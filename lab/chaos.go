@@ -12,8 +12,8 @@ import (
 	"rds-outbox-demo/lab/chaos"
 )
 
-// defaultRounds are a minute. A sabotage must be caught within as many rounds as it gets.
-const defaultRounds, sabotageRounds = 3, 4
+// defaultRounds meet every kind of fault, in a minute or two. A sabotage must be caught within as many rounds as it gets.
+const defaultRounds, sabotageRounds = 5, 4
 
 func runChaos(ctx context.Context) error {
 	sabotaged := os.Getenv("SABOTAGE")

@@ -143,7 +143,7 @@ func (f auditFlags) window(now time.Time) (from, until time.Time, err error) {
 	return from, until, nil
 }
 
-// spoolRows reads the window's rows in the order of the comparison. There is no index on created_at: it is one scan and one sort.
+// spoolRows reads the window's rows in the order of the comparison: one sort in the database.
 func spoolRows(ctx context.Context, tx pgx.Tx, spool *spool, report *auditReport) (section, error) {
 	// As many rows as there are: a limit on statements or transactions that fits the API does not fit this.
 	if _, err := tx.Exec(ctx, `SELECT set_config(name, '0', true) FROM pg_catalog.pg_settings

@@ -83,7 +83,7 @@ func (d doctor) checkSlot(ctx context.Context, conn *pgx.Conn) (check, error) {
 	switch {
 	case errors.Is(err, pgx.ErrNoRows):
 		return check{State: stateFail, Finding: d.slot + " does not exist: nothing of what is committed is on its way",
-			Do: "start walrelay, which loads the retained rows and makes the slot, or the DMS task; another slot is named by SLOT_NAME"}, nil
+			Do: "set SLOT_NAME to the slot of the path (SELECT slot_name, plugin FROM pg_replication_slots); if there is none, start the path's relay"}, nil
 	case err != nil:
 		return check{}, err
 	case slot.Plugin != "pgoutput" && slot.Plugin != "test_decoding" || slot.Database != conn.Config().Database:

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"testing"
 	"time"
@@ -75,6 +76,27 @@ func TestPurgeKeepsWhatTheSlotHasNotConfirmed(t *testing.T) {
 		require.Empty(t, missing.out)
 	}
 	require.Equal(t, 5, r.rows(t))
+}
+
+// What DMS has confirmed need not be on the stream.
+func TestPurgeRefusesASlotOfDMS(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	old := event("a", 1)
+	r.commit(t, old)
+	r.backdate(t, 20*24*time.Hour, old)
+	_, err := r.db.Pool.Exec(t.Context(), "SELECT pg_create_logical_replication_slot($1, 'test_decoding')", r.slot)
+	require.NoError(t, err)
+	t.Cleanup(func() {
+		_, err := r.db.Pool.Exec(context.WithoutCancel(t.Context()), "SELECT pg_drop_replication_slot($1)", r.slot)
+		require.NoError(t, err)
+	})
+	for _, args := range [][]string{{"purge"}, {"purge", "--dry-run"}} {
+		refused := r.run(t, args...)
+		require.Equal(t, 1, refused.code)
+		require.Contains(t, refused.err, "is a DMS task's")
+	}
+	require.Equal(t, 1, r.rows(t))
 }
 
 // The limit is the stream's own, asked from Kinesis.

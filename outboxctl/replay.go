@@ -184,6 +184,9 @@ func sendRows(ctx context.Context, p *program, s *setup, queries *dbgen.Queries,
 				report.Sent++
 			}
 		}
+		if err == nil && len(page) < replayPage && int64(report.Sent) < report.Selected {
+			err = errors.New("the others were purged meanwhile")
+		}
 		if err != nil || len(page) < replayPage {
 			return err
 		}
@@ -207,7 +210,8 @@ func awaitRelayed(ctx context.Context, queries *dbgen.Queries, slot string) erro
 		state, err := queries.RetentionSlot(ctx, dbgen.RetentionSlotParams{Slot: slot, LSN: position.LSN})
 		switch {
 		case errors.Is(err, pgx.ErrNoRows):
-			return fmt.Errorf("replication slot %s does not exist: start the relay first, which sends every row anyway, or set SLOT_NAME", slot)
+			return fmt.Errorf("replication slot %s does not exist: set SLOT_NAME to the slot of the path, walrelay's or the DMS task's "+
+				"(SELECT slot_name, plugin FROM pg_replication_slots)", slot)
 		case err != nil:
 			return fmt.Errorf("looking at slot %s: %w", slot, err)
 		case state.Passed:

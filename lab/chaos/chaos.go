@@ -14,8 +14,10 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
+	"github.com/google/uuid"
 	"golang.org/x/sync/errgroup"
 
 	"rds-outbox-demo/internal/failpoint"
@@ -27,7 +29,7 @@ import (
 // faultsPerLane is how many faults a round strikes in each of its two lanes.
 const faultsPerLane = 6
 
-// hotPerRound is how many aggregates of a round, on the average of a run, must have had judge.MinInFlight versions on their way during
+// hotPerRound is how many cars of a round, on the average of a run, must have had judge.MinInFlight versions on their way during
 // faults. A run below it has not tried to reorder anything.
 const hotPerRound = 3
 
@@ -54,7 +56,8 @@ func (c Config) Validate() error {
 	switch {
 	case !failpoint.Enabled || !sabotage.Enabled:
 		return errors.New("chaos: this program is a release build and cannot be broken: use `make chaos`, which builds another one")
-	case c.Sabotage != "" && exposing(c.Sabotage) == nil:
+	}
+	if _, known := exposing(c.Sabotage); c.Sabotage != "" && !known {
 		return fmt.Errorf("chaos: SABOTAGE %q is unknown: `make -s chaos SABOTAGE=list` lists the names", c.Sabotage)
 	}
 	return nil
@@ -64,9 +67,9 @@ func (c Config) Validate() error {
 func Run(ctx context.Context, c Config) error {
 	result, err := run(ctx, c)
 	var line string
-	switch violations := result.Violations; {
-	case c.Sabotage != "" && len(violations) > 0:
-		line, err = fmt.Sprintf("sabotage %s: caught: %s: %s", c.Sabotage, violations[0].Rule, violations[0].Text), nil
+	switch violation, ok := caught(c.Sabotage, result.Violations); {
+	case ok:
+		line, err = fmt.Sprintf("sabotage %s: caught: %s: %s", c.Sabotage, violation.Rule, oneLine(violation.Text)), nil
 	case c.Sabotage != "":
 		if err != nil {
 			fmt.Fprintln(c.Progress, err)
@@ -74,7 +77,8 @@ func Run(ctx context.Context, c Config) error {
 		fmt.Fprintln(c.Progress, result.Line())
 		line, err = fmt.Sprintf("sabotage %s: NOT CAUGHT", c.Sabotage), ErrFailed
 	case err != nil:
-		line = fmt.Sprintf("chaos: FAIL %s: %v", result.Line(), err)
+		fmt.Fprintln(c.Progress, err)
+		line = fmt.Sprintf("chaos: FAIL %s: %s", result.Line(), oneLine(err.Error()))
 	default:
 		line = "chaos: pass " + result.Line()
 	}
@@ -83,6 +87,15 @@ func Run(ctx context.Context, c Config) error {
 	}
 	_, writeErr := fmt.Fprintln(c.Out, line)
 	return errors.Join(err, writeErr)
+}
+
+// oneLine keeps the last line the last line, whatever an error quotes.
+func oneLine(text string) string {
+	line := strings.Join(strings.Fields(text), " ")
+	if runes := []rune(line); len(runes) > 500 {
+		line = string(runes[:500]) + " ..."
+	}
+	return line
 }
 
 // run returns what was judged, whatever else went wrong.
@@ -98,8 +111,9 @@ func run(ctx context.Context, c Config) (result *report.Report, err error) {
 	}
 	defer logFile.Close()
 	defer func() {
-		if err == nil {
-			err = os.RemoveAll(dir)
+		// Worth a look only if it went wrong by itself.
+		if _, ok := caught(c.Sabotage, result.Violations); err == nil || ok || ctx.Err() != nil {
+			err = errors.Join(err, os.RemoveAll(dir))
 			return
 		}
 		fmt.Fprintf(c.Progress, "logs and data are in %s\n", dir)
@@ -122,7 +136,7 @@ func run(ctx context.Context, c Config) (result *report.Report, err error) {
 func (p *path) rounds(ctx context.Context, c Config, result *report.Report) error {
 	draw := func(stream uint64) *rand.Rand { return rand.New(rand.NewPCG(c.Seed, stream)) }
 	service, machine := &deck{kinds: serviceLane, random: draw(1)}, &deck{kinds: machineLane, random: draw(2)}
-	var earlier memory
+	earlier := memory{events: map[uuid.UUID]uint64{}, payloads: map[uint64]bool{}}
 	var bus int64
 	for n := 1; n <= c.Rounds; n++ {
 		h := &history{round: n}
@@ -143,6 +157,11 @@ func (p *path) rounds(ctx context.Context, c Config, result *report.Report) erro
 		if len(verdict.Violations) > 0 {
 			return fmt.Errorf("round %d broke the promise: %s: %s", n, verdict.Violations[0].Rule, verdict.Violations[0].Text)
 		}
+		if n == c.Rounds && c.Sabotage == "" {
+			if err := r.ask(ctx, c, started, judged); err != nil {
+				return fmt.Errorf("round %d, as outboxctl sees it: %w", n, err)
+			}
+		}
 		if err := r.forget(ctx, judged, &earlier); err != nil {
 			return fmt.Errorf("round %d: %w", n, err)
 		}
@@ -151,7 +170,7 @@ func (p *path) rounds(ctx context.Context, c Config, result *report.Report) erro
 		return nil
 	}
 	if hot := hotPerRound * c.Rounds; result.Hot < hot {
-		return fmt.Errorf("only %d aggregates had %d versions on their way during faults, which is no test of order: %d are asked for",
+		return fmt.Errorf("only %d cars had %d versions on their way during faults, which is no test of order: %d are asked for",
 			result.Hot, judge.MinInFlight, hot)
 	}
 	if err := p.drill(ctx, c, c.Rounds); err != nil {

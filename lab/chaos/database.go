@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"os"
 	"syscall"
 	"time"
 
@@ -83,12 +84,11 @@ func slotDropped(ctx context.Context, r *round, _ *rand.Rand) error {
 	if err := r.dropSlot(ctx); err != nil {
 		return err
 	}
-	off, err := r.switchOn(ctx, awslocal.Fault{Service: "kinesis", Operation: "PutRecords", Kind: awslocal.Delay, Delay: 200 * time.Millisecond, Count: 10}, nil)
-	if err != nil {
-		return err
+	slow, err := r.switchOn(ctx, awslocal.Fault{Service: "kinesis", Operation: "PutRecords", Kind: awslocal.Delay, Delay: 200 * time.Millisecond, Count: 10}, nil)
+	if err == nil {
+		err = r.await(ctx, "a new slot", r.slotExists)
 	}
-	defer off()
-	return r.await(ctx, "a new slot", r.slotExists)
+	return errors.Join(err, slow.off(ctx))
 }
 
 func (r *round) slotExists(ctx context.Context) error {
@@ -147,6 +147,10 @@ func slotLost(ctx context.Context, r *round, _ *rand.Rand) error {
 	if err := errors.Join(err, r.limitWAL(context.WithoutCancel(ctx), "ALTER SYSTEM RESET max_slot_wal_keep_size")); err != nil {
 		return err
 	}
+	said, err := os.Stat(r.relayConfig.Output.Name())
+	if err != nil {
+		return err
+	}
 	r.relay.release()
 	relay, err := r.relay.running(ctx)
 	if err != nil {
@@ -157,7 +161,7 @@ func slotLost(ctx context.Context, r *round, _ *rand.Rand) error {
 	case <-ctx.Done():
 		return errors.New("the relay streams from a lost slot")
 	}
-	if err := fileSays(r.relayConfig.Output.Name(), "is lost: the server has removed WAL"); err != nil {
+	if err := fileSays(r.relayConfig.Output.Name(), said.Size(), "is lost: the server has removed WAL"); err != nil {
 		return err
 	}
 	return r.await(ctx, "a new slot", func(ctx context.Context) error {

@@ -11,8 +11,29 @@ import (
 	"strings"
 	"time"
 
+	"github.com/google/uuid"
+
 	"rds-outbox-demo/lab/awslocal"
+	"rds-outbox-demo/lab/judge"
 )
+
+// ask holds what outboxctl says of a judged round against what the judge knows: only its poison is missing on the bus, and an event's
+// whole story can be told.
+func (r *round) ask(ctx context.Context, c Config, started time.Time, judged judge.Round) error {
+	o := operator{round: r, program: c.Outboxctl, from: started.UTC().Format(time.RFC3339)}
+	poison, whole := 0, uuid.Nil
+	for _, row := range judged.Rows {
+		if strings.Contains(string(row.Data), poisonMark) {
+			poison++
+		} else {
+			whole = row.ID
+		}
+	}
+	if err := o.missing(ctx, poison); err != nil {
+		return err
+	}
+	return o.whole(ctx, whole.String(), 1)
+}
 
 // drill plays the operator on the path that was just broken, with the program that operators have: outboxctl must see a parked event and
 // bring it back, see a loss that was made by hand and repair it, and tell where one event was.
@@ -26,15 +47,18 @@ func (p *path) drill(ctx context.Context, c Config, rounds int) error {
 	}
 
 	// The bus refuses an event, until its cause is mended.
-	off, err := r.refuse(ctx, "drill-")
-	if err != nil {
+	const mark = "drill-"
+	refuse := awslocal.Fault{Service: "events", Operation: "PutEvents", Match: mark, Kind: awslocal.EntryError, Code: "MalformedDetail"}
+	if err := r.faults.On(ctx, mark, refuse); err != nil {
 		return err
 	}
-	parked := r.clients.create(ctx, "drill-")
+	parked := r.clients.create(ctx, mark)
 	if err := errors.Join(r.settle(ctx), o.missing(ctx, 1)); err != nil {
 		return fmt.Errorf("audit with a parked event: %w", err)
 	}
-	off()
+	if err := r.faults.Off(ctx, mark); err != nil {
+		return err
+	}
 	if _, err := o.run(ctx, 0, "redrive", "--all"); err != nil {
 		return err
 	}
@@ -48,7 +72,7 @@ func (p *path) drill(ctx context.Context, c Config, rounds int) error {
 	}
 	defer r.relay.release()
 	lost := r.clients.create(ctx, "")
-	err = r.await(ctx, "the slot to be moved past an event", func(ctx context.Context) error {
+	err := r.await(ctx, "the slot to be moved past an event", func(ctx context.Context) error {
 		_, err := r.pool.Exec(ctx, "SELECT pg_replication_slot_advance($1, pg_current_wal_lsn())", slotName)
 		return err
 	})
@@ -65,15 +89,14 @@ func (p *path) drill(ctx context.Context, c Config, rounds int) error {
 	if err := errors.Join(r.settle(ctx), o.missing(ctx, 0)); err != nil {
 		return fmt.Errorf("audit after replay: %w", err)
 	}
-	return o.whole(ctx, parked)
-}
-
-// refuse makes the bus refuse events with mark in their data. The listener is not killed while it lasts.
-func (r *round) refuse(ctx context.Context, mark string) (off func(), err error) {
-	id, err := r.faults.Add(ctx, awslocal.Fault{
-		Service: "events", Operation: "PutEvents", Match: mark, Kind: awslocal.EntryError, Code: "MalformedDetail",
+	var id string
+	err = r.await(ctx, "the parked event's row", func(ctx context.Context) error {
+		return r.pool.QueryRow(ctx, "SELECT id::text FROM outbox WHERE aggregate_id = $1", parked).Scan(&id)
 	})
-	return func() { _ = r.faults.Off(ctx, id) }, err
+	if err != nil {
+		return err
+	}
+	return o.whole(ctx, id, 2) // put by the relay, and by redrive
 }
 
 // operator runs outboxctl.
@@ -90,13 +113,18 @@ func (o operator) run(ctx context.Context, want int, args ...string) ([]byte, er
 	cmd.Env = slices.Concat(o.env, []string{"DATABASE_URL=" + o.postgres.URL(), "BUS_LOG_GROUP=" + logGroup})
 	cmd.Stdout, cmd.Stderr = &out, &problems
 	err := cmd.Run()
-	if code := cmd.ProcessState.ExitCode(); code != want {
-		return nil, fmt.Errorf("outboxctl %s: exit code %d, not %d (%w): %s", strings.Join(args, " "), code, want, err, problems.String())
+	var exit *exec.ExitError
+	if err != nil && !errors.As(err, &exit) {
+		return nil, fmt.Errorf("running outboxctl: %w", err)
+	}
+	// Exit code 1 is also that of an outboxctl that could not do its work: it then prints no JSON.
+	if code := cmd.ProcessState.ExitCode(); code != want || !json.Valid(out.Bytes()) {
+		return nil, fmt.Errorf("outboxctl %s: exit code %d, expected %d: %s %s", strings.Join(args, " "), code, want, out.String(), problems.String())
 	}
 	return out.Bytes(), nil
 }
 
-// missing audits everything since the drill began.
+// missing audits everything since o.from.
 func (o operator) missing(ctx context.Context, want int) error {
 	code := min(want, 1)
 	out, err := o.run(ctx, code, "audit", "--from", o.from, "--grace", "0s")
@@ -116,28 +144,21 @@ func (o operator) missing(ctx context.Context, want int) error {
 	return nil
 }
 
-// whole asks where the first event of a car is that was parked and redriven: it was on the stream twice and on the bus once.
-func (o operator) whole(ctx context.Context, car string) error {
-	var id string
-	err := o.await(ctx, "the event's row", func(ctx context.Context) error {
-		return o.pool.QueryRow(ctx, "SELECT id::text FROM outbox WHERE aggregate_id = $1", car).Scan(&id)
-	})
-	if err != nil {
-		return err
-	}
+// whole asks where an event is: it has a row, was put on the stream at least so many times, and is on the bus.
+func (o operator) whole(ctx context.Context, id string, puts int) error {
 	out, err := o.run(ctx, 0, "where", id)
 	if err != nil {
 		return err
 	}
 	var story struct {
-		Row    *struct{ AggregateID string }
+		Row    *struct{}
 		Stream []struct{ SequenceNumber string }
 		Bus    []struct{}
 	}
 	if err := json.Unmarshal(out, &story); err != nil {
 		return err
 	}
-	if story.Row == nil || story.Row.AggregateID != car || len(story.Stream) < 2 || len(story.Bus) < 1 {
+	if story.Row == nil || len(story.Stream) < puts || len(story.Bus) < 1 {
 		return fmt.Errorf("outboxctl where %s: %s", id, out)
 	}
 	return nil

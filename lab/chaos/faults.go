@@ -2,6 +2,8 @@ package chaos
 
 import (
 	"context"
+	cryptorand "crypto/rand"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"slices"
@@ -10,6 +12,7 @@ import (
 
 	"rds-outbox-demo/lab/awslocal"
 	"rds-outbox-demo/lab/judge"
+	"rds-outbox-demo/lab/part"
 )
 
 // round is one round's state, as the faults see it.
@@ -32,16 +35,6 @@ var (
 	serviceLane = slices.Concat(kinesisFaults, eventsFaults, queueFaults, writerFaults)
 	machineLane = slices.Concat(processFaults, failpointFaults, databaseFaults, slotFaults)
 )
-
-// Kinds are the kinds of faults, sorted.
-func Kinds() []string {
-	var all []string
-	for _, f := range slices.Concat(serviceLane, machineLane) {
-		all = append(all, f.kind)
-	}
-	slices.Sort(all)
-	return all
-}
 
 // strikeTimeout is how long a fault may wait for its trigger. Each one makes sure that the trigger comes.
 const strikeTimeout = 45 * time.Second
@@ -161,41 +154,63 @@ func serviceFor(kind string, f awslocal.Fault, low, high time.Duration, trigger 
 	}
 	return fault{kind, func(ctx context.Context, r *round, random *rand.Rand) error {
 		f.Seed = random.Uint64()
-		off, err := r.switchOn(ctx, f, trigger)
-		if err != nil {
-			return err
-		}
-		defer off()
-		return sleep(ctx, between(random, low, high))
+		active, err := r.switchOn(ctx, f, trigger)
+		return errors.Join(err, active.last(ctx, between(random, low, high)), active.off(ctx))
 	}}
 }
 
-// switchOn returns once the fault has struck; off takes it away. A listener that is killed meanwhile has forgotten the fault: it is
-// added again.
-func (r *round) switchOn(ctx context.Context, f awslocal.Fault, trigger func(*round, context.Context) error) (off func(), err error) {
-	id := -1
-	off = func() { _ = r.faults.Off(context.WithoutCancel(ctx), id) } // a listener that does not know it has none
-	err = r.await(ctx, "the fault's strike", func(ctx context.Context) (err error) {
-		if id < 0 {
-			if id, err = r.faults.Add(ctx, f); err != nil {
-				id = -1
-				return err
-			}
-			if trigger != nil {
-				return trigger(r, ctx)
-			}
-		}
-		struck, err := r.faults.Struck(ctx, id)
+// active is a fault that is switched on.
+type active struct {
+	*round
+	id    string
+	fault awslocal.Fault
+}
+
+// switchOn returns once the fault has struck. off is due whatever it returns.
+func (r *round) switchOn(ctx context.Context, f awslocal.Fault, trigger func(*round, context.Context) error) (*active, error) {
+	a := &active{round: r, id: cryptorand.Text(), fault: f}
+	triggered := false
+	err := r.await(ctx, "the fault's strike", func(ctx context.Context) error {
+		struck, err := a.ensure(ctx)
 		switch {
 		case err != nil:
-			id = -1
+			triggered = false
+			return err
+		case trigger != nil && !triggered:
+			triggered = true
+			return errors.Join(trigger(r, ctx), errors.New("not yet"))
 		case struck == 0:
-			err = fmt.Errorf("%s %s %s was not hit", f.Service, f.Operation, f.Kind)
+			return fmt.Errorf("%s %s %s was not hit", f.Service, f.Operation, f.Kind)
 		}
-		return err
+		return nil
 	})
-	if err != nil && id >= 0 {
-		off()
+	return a, err
+}
+
+// ensure tells how often the fault struck. A listener that is killed meanwhile has forgotten it: it is switched on again, and that is an
+// error, because it counts from 0.
+func (a *active) ensure(ctx context.Context) (struck int, err error) {
+	struck, err = a.faults.Struck(ctx, a.id)
+	if errors.Is(err, part.ErrNoFault) {
+		err = errors.Join(err, a.faults.On(ctx, a.id, a.fault))
 	}
-	return off, err
+	return struck, err
+}
+
+// last keeps the fault on for d, also when the listener is killed meanwhile.
+func (a *active) last(ctx context.Context, d time.Duration) error {
+	for end := time.Now().Add(d); time.Now().Before(end); {
+		if _, err := a.ensure(ctx); err != nil && ctx.Err() != nil {
+			return err
+		}
+		if err := sleep(ctx, min(50*time.Millisecond, time.Until(end))); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// off takes the fault away, whatever has become of ctx: one that stays on is no fault of the path.
+func (a *active) off(ctx context.Context) error {
+	return a.await(context.WithoutCancel(ctx), "the fault's end", func(ctx context.Context) error { return a.faults.Off(ctx, a.id) })
 }

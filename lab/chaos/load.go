@@ -65,15 +65,28 @@ func newClients(api string, h *history) *clients {
 
 // warmUp creates the hot cars. Each needs an answer: nobody could change a car whose id is not known.
 func (c *clients) warmUp(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
 	for len(c.hot) < hotCars {
-		if ctx.Err() != nil {
-			return fmt.Errorf("creating the hot cars: %w", ctx.Err())
+		id, err := c.createSurely(ctx, "")
+		if err != nil {
+			return fmt.Errorf("creating the hot cars: %w", err)
 		}
-		if id := c.create(ctx, ""); id != "" {
-			c.hot = append(c.hot, id)
-		}
+		c.hot = append(c.hot, id)
 	}
 	return nil
+}
+
+// createSurely asks for cars until one is answered.
+func (c *clients) createSurely(ctx context.Context, mark string) (string, error) {
+	for {
+		if id := c.create(ctx, mark); id != "" {
+			return id, nil
+		}
+		if err := sleep(ctx, 100*time.Millisecond); err != nil {
+			return "", err
+		}
+	}
 }
 
 // run returns once ctx has ended and every request is answered or given up.
@@ -124,8 +137,12 @@ func (c *clients) send(ctx context.Context, method, target, body string, r judge
 	switch {
 	case status >= 400 && status < 500:
 		r.Answer = judge.Refused
-	case status >= 200 && status < 300 && json.Unmarshal(answer, &read) == nil && json.Unmarshal(read.Car, &car) == nil && car.ID != "":
-		r.Answer, r.Car, r.CarID = judge.Done, read.Car, car.ID
+	case status >= 200 && status < 300:
+		r.Answer = judge.Done
+		_ = json.Unmarshal(answer, &read) // the judge sees what was promised and cannot be read
+		if json.Unmarshal(read.Car, &car) == nil {
+			r.Car, r.CarID = read.Car, car.ID
+		}
 	}
 	c.history.add(func() { c.history.requests = append(c.history.requests, r) })
 	return car.ID

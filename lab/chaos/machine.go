@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -39,15 +40,14 @@ func killRelay(ctx context.Context, r *round, random *rand.Rand) error {
 // killUnanswered kills the relay when Kinesis has accepted nothing for longer than a status interval: what the relay has confirmed
 // meanwhile is lost if it has confirmed too much.
 func killUnanswered(ctx context.Context, r *round, _ *rand.Rand) error {
-	off, err := r.switchOn(ctx, awslocal.Fault{Service: "kinesis", Operation: "PutRecords", Kind: awslocal.CallError, Status: 500}, nil)
-	if err != nil {
-		return err
+	refused, err := r.switchOn(ctx, awslocal.Fault{Service: "kinesis", Operation: "PutRecords", Kind: awslocal.CallError, Status: 500}, nil)
+	if err == nil {
+		err = refused.last(ctx, 2500*time.Millisecond)
 	}
-	defer off()
-	if err := sleep(ctx, 2500*time.Millisecond); err != nil {
-		return err
+	if err == nil {
+		err = r.relay.kill(ctx)
 	}
-	return r.relay.kill(ctx)
+	return errors.Join(err, refused.off(ctx))
 }
 
 // freezeRelay stops it for longer than the server waits for an answer.
@@ -78,7 +78,7 @@ func secondRelay(ctx context.Context, r *round, random *rand.Rand) error {
 	}
 	standby := startMember("standby", config, r.log)
 	defer standby.stop()
-	waiting := func(context.Context) error { return fileSays(output.Name(), "standby: another relay") }
+	waiting := func(context.Context) error { return fileSays(output.Name(), 0, "standby: another relay") }
 	if err := r.await(ctx, "the second relay to stand by", waiting); err != nil {
 		return err
 	}
@@ -86,19 +86,22 @@ func secondRelay(ctx context.Context, r *round, random *rand.Rand) error {
 		return err
 	}
 	defer r.relay.release()
-	if err := r.await(ctx, "the standby to take over", r.slotActive(true)); err != nil {
+	// Not the slot: for a moment the server takes the dead one's session for alive.
+	streaming := func(context.Context) error { return fileSays(output.Name(), 0, `"msg":"streaming"`) }
+	if err := r.await(ctx, "the standby to take over", streaming); err != nil {
 		return err
 	}
 	r.relay.release() // now the first one stands by
 	return sleep(ctx, between(random, 100*time.Millisecond, time.Second))
 }
 
-func fileSays(path, text string) error {
+// fileSays looks for text behind the first bytes of a file.
+func fileSays(path string, behind int64, text string) error {
 	content, err := os.ReadFile(path)
 	if err != nil {
 		return err
 	}
-	if !strings.Contains(string(content), text) {
+	if !strings.Contains(string(content[behind:]), text) {
 		return fmt.Errorf("%s does not say %q", filepath.Base(path), text)
 	}
 	return nil
@@ -117,25 +120,30 @@ func (r *round) slotActive(want bool) func(context.Context) error {
 // ... and exactly between two steps.
 
 var failpointFaults = []fault{
-	killAt(failpoint.APIBeforeCommit, nil),
-	killAt(failpoint.APIAfterCommit, nil),
-	killAt(failpoint.RelayBeforePut, nil),
-	killAt(failpoint.RelayAfterPut, nil),
-	killAt(failpoint.RelayBeforeConfirm, nil),
-	killAt(failpoint.RelayAfterConfirm, nil),
-	killAt(failpoint.ConsumerBeforePublish, nil),
-	killAt(failpoint.ConsumerAfterPublish, nil),
-	killAt(failpoint.ConsumerBeforePark, (*round).putPoison),
-	killAt(failpoint.ConsumerAfterPark, (*round).putPoison),
-	killAt(failpoint.ConsumerBeforeAnswer, nil),
+	killAt(theAPI, failpoint.APIBeforeCommit, nil),
+	killAt(theAPI, failpoint.APIAfterCommit, nil),
+	killAt(theRelay, failpoint.RelayBeforePut, nil),
+	killAt(theRelay, failpoint.RelayAfterPut, nil),
+	killAt(theRelay, failpoint.RelayBeforeConfirm, nil),
+	killAt(theRelay, failpoint.RelayAfterConfirm, nil),
+	killAt(theConsumer, failpoint.ConsumerBeforePublish, nil),
+	killAt(theConsumer, failpoint.ConsumerAfterPublish, nil),
+	killAt(theConsumer, failpoint.ConsumerBeforePark, (*round).putPoison),
+	killAt(theConsumer, failpoint.ConsumerAfterPark, (*round).putPoison),
+	killAt(theConsumer, failpoint.ConsumerBeforeAnswer, nil),
 	// Only a relay without a slot loads.
-	killAt(failpoint.RelayBeforeSlotCopy, (*round).dropSlot),
-	killAt(failpoint.RelayAfterSlotCopy, (*round).dropSlot),
+	killAt(theRelay, failpoint.RelayBeforeSlotCopy, (*round).dropSlot),
+	killAt(theRelay, failpoint.RelayAfterSlotCopy, (*round).dropSlot),
 }
 
+func theAPI(r *round) *member      { return r.api }
+func theRelay(r *round) *member    { return r.relay }
+func theConsumer(r *round) *member { return r.consumer }
+
 // killAt arms a failpoint in the running process. trigger brings the process there if the load does not.
-func killAt(point failpoint.Point, trigger func(*round, context.Context) error) fault {
+func killAt(of func(*round) *member, point failpoint.Point, trigger func(*round, context.Context) error) fault {
 	return fault{string(point), func(ctx context.Context, r *round, _ *rand.Rand) error {
+		hits := of(r).hit()
 		file := filepath.Join(r.failpoints, string(point))
 		if err := os.WriteFile(file, nil, 0o600); err != nil {
 			return err
@@ -149,11 +157,18 @@ func killAt(point failpoint.Point, trigger func(*round, context.Context) error) 
 			if _, err := os.Stat(file); err == nil {
 				return errors.New("nothing came by")
 			}
-			return nil // the process removed it and is dead
+			if of(r).hit() == hits {
+				return errors.New("the process took the file and did not end")
+			}
+			return nil
 		})
-		if err != nil && os.Remove(file) == nil {
-			return err
-		}
-		return nil
+		return errors.Join(err, removeIfThere(file))
 	}}
+}
+
+func removeIfThere(file string) error {
+	if err := os.Remove(file); !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
 }

@@ -20,6 +20,8 @@ type member struct {
 	mu      sync.Mutex
 	current *process.Process // nil while it is down
 	changed chan struct{}    // closed and replaced when current or held changes
+	ours    *process.Process // that we killed last
+	hits    int              // ends by a SIGKILL that was not ours: failpoints
 	held    bool
 	stopped bool
 	gone    chan struct{} // closed when it will not be started again
@@ -47,8 +49,16 @@ func (m *member) run() {
 			continue
 		}
 		m.set(func() { m.current = p })
+		if m.isStopped() { // stop has looked for a process before there was one
+			p.Signal(os.Kill)
+		}
 		<-p.Done()
-		m.set(func() { m.current = nil })
+		m.set(func() {
+			m.current = nil
+			if p.Killed() && p != m.ours {
+				m.hits++
+			}
+		})
 		m.log.Info("a process ended", "process", m.name, "error", p.Err())
 		time.Sleep(restartDelay)
 	}
@@ -65,6 +75,19 @@ func (m *member) mayStart() bool {
 		}
 		<-changed
 	}
+}
+
+func (m *member) isStopped() bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.stopped
+}
+
+// hit is how often the process was killed by somebody else.
+func (m *member) hit() int {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.hits
 }
 
 func (m *member) set(change func()) {
@@ -98,6 +121,7 @@ func (m *member) kill(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	m.set(func() { m.ours = p })
 	p.Signal(os.Kill)
 	return m.awaitKilled(ctx, p)
 }
@@ -109,7 +133,7 @@ func (m *member) takeDown(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	m.hold()
+	m.set(func() { m.held, m.ours = true, p })
 	p.Signal(os.Kill)
 	if err := m.awaitKilled(ctx, p); err != nil {
 		m.release()
@@ -118,12 +142,21 @@ func (m *member) takeDown(ctx context.Context) error {
 	return nil
 }
 
-// awaitKilled waits until somebody has ended p with SIGKILL.
+// awaitKilled waits until somebody has ended p with SIGKILL, and the member has seen it: the next fault must not take a dead process
+// for its own.
 func (m *member) awaitKilled(ctx context.Context, p *process.Process) error {
-	select {
-	case <-p.Done():
-	case <-ctx.Done():
-		return fmt.Errorf("waiting for the end of %s: %w", m.name, ctx.Err())
+	for {
+		m.mu.Lock()
+		current, changed := m.current, m.changed
+		m.mu.Unlock()
+		if current != p {
+			break
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return fmt.Errorf("waiting for the end of %s: %w", m.name, ctx.Err())
+		}
 	}
 	if !p.Killed() {
 		return fmt.Errorf("%s ended by itself (%s)", m.name, fmt.Sprint(p.Err()))
@@ -131,8 +164,7 @@ func (m *member) awaitKilled(ctx context.Context, p *process.Process) error {
 	return nil
 }
 
-// hold keeps the member from being started again, until release.
-func (m *member) hold()    { m.set(func() { m.held = true }) }
+// release lets a member that was taken down be started again.
 func (m *member) release() { m.set(func() { m.held = false }) }
 
 // stop ends the member for good.

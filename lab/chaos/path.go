@@ -181,12 +181,16 @@ func quietPort() (int, error) {
 	return 0, fmt.Errorf("finding a port for PostgreSQL: %w", err)
 }
 
-func (p *path) startPostgres(ctx context.Context) (err error) {
-	p.postgres, err = postgres.Start(ctx, postgres.Config{
+func (p *path) startPostgres(ctx context.Context) error {
+	server, err := postgres.Start(ctx, postgres.Config{
 		Dir: filepath.Join(p.dir, "postgres"), Binaries: p.binaries, Port: p.port,
 		Settings: map[string]string{"wal_sender_timeout": "3s"}, // so that a frozen relay is seen as one
 	})
-	return err
+	if err != nil {
+		return err // the one that has ended stays: stopping it again does nothing
+	}
+	p.postgres = server
+	return nil
 }
 
 func (p *path) healthy(ctx context.Context) error {

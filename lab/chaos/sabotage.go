@@ -4,49 +4,63 @@ import (
 	"slices"
 
 	"rds-outbox-demo/internal/sabotage"
+	"rds-outbox-demo/lab/chaos/report"
+	"rds-outbox-demo/lab/judge"
 )
 
-// Sabotages are the rules that can be turned off, with the faults that expose each: one that no fault meets is never seen.
+// Sabotages are the rules that can be turned off, with the fault that exposes each, since one that no fault meets is never seen, and the
+// promises that it breaks, since one that is accused of something else is not caught.
 var Sabotages = []struct {
 	Name   sabotage.Rule
-	faults []string
+	fault  string
+	breaks []string // judge's rules
 }{
-	{sabotage.EventAfterCommit, []string{"failpoint-api-before-commit"}},
-	{sabotage.ConfirmBeforePut, []string{"kill-relay-unanswered"}},
-	{sabotage.StartAtCurrentLSN, []string{"kill-relay"}},
-	{sabotage.LoadWithoutSnapshot, []string{"slot-dropped"}},
-	{sabotage.RetryOnlyTheFailed, []string{"kinesis-throttled"}},
-	{sabotage.IgnoreFailedEntryCount, []string{"events-entry-failures"}},
-	{sabotage.AggregateInTwoLanes, []string{"events-entry-failures"}},
-	{sabotage.WrongIdentifier, []string{"events-down"}},
-	{sabotage.SkipPoisonSilently, []string{"poison-record"}},
-	{sabotage.ParkUnanswered, []string{"queue-down"}},
+	{sabotage.EventAfterCommit, "failpoint-api-before-commit", []string{judge.RuleCarEvent}},
+	{sabotage.ConfirmBeforePut, "kill-relay-unanswered", []string{judge.RuleLost}},
+	{sabotage.StartAtCurrentLSN, "kill-relay", []string{judge.RuleLost}},
+	{sabotage.LoadWithoutSnapshot, "slot-dropped", []string{judge.RuleLost}},
+	{sabotage.RetryOnlyTheFailed, "kinesis-throttled", []string{judge.RuleReordered}},
+	{sabotage.IgnoreFailedEntryCount, "events-entry-failures", []string{judge.RuleLost}},
+	{sabotage.AggregateInTwoLanes, "events-entry-failures", []string{judge.RuleReordered}},
+	{sabotage.WrongIdentifier, "events-down", []string{judge.RuleLost}},
+	{sabotage.SkipPoisonSilently, "poison-record", []string{judge.RulePoisonLost}},
+	{sabotage.ParkUnanswered, "queue-down", []string{judge.RulePoisonLost}},
 }
 
-// exposing returns the faults for a sabotage; nil when there is no such rule.
-func exposing(name string) (faults []fault) {
+// caught finds the violation that is the sabotage's.
+func caught(name string, violations []report.Violation) (report.Violation, bool) {
 	for _, s := range Sabotages {
-		if string(s.Name) == name {
-			for _, kind := range s.faults {
-				faults = append(faults, find(kind))
-			}
+		if string(s.Name) != name {
+			continue
+		}
+		i := slices.IndexFunc(violations, func(v report.Violation) bool { return slices.Contains(s.breaks, v.Rule) })
+		if i >= 0 {
+			return violations[i], true
 		}
 	}
-	return faults
+	return report.Violation{}, false
 }
 
-// hands are the faults of a round's two lanes. A sabotaged round always has those that expose it, beside a few others.
+// exposing returns the fault for a sabotage; false when there is no such rule.
+func exposing(name string) (fault, bool) {
+	for _, s := range Sabotages {
+		if string(s.Name) == name {
+			return find(s.fault), true
+		}
+	}
+	return fault{}, false
+}
+
+// hands are the faults of a round's two lanes. A sabotaged round always has the one that exposes it, beside a few others.
 func hands(sabotaged string, service, machine *deck) (a, b []fault) {
 	if sabotaged == "" {
 		return service.deal(faultsPerLane), machine.deal(faultsPerLane)
 	}
 	a, b = service.deal(1), machine.deal(1)
-	for _, f := range exposing(sabotaged) {
-		if isService(f) {
-			a = slices.Concat([]fault{f}, a, []fault{f})
-		} else {
-			b = slices.Concat([]fault{f}, b, []fault{f})
-		}
+	if f, _ := exposing(sabotaged); isService(f) {
+		a = slices.Concat([]fault{f}, a, []fault{f})
+	} else {
+		b = slices.Concat([]fault{f}, b, []fault{f})
 	}
 	return a, b
 }

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"hash/fnv"
 	"os"
 	"time"
 
@@ -121,7 +122,7 @@ func (r *round) reached(fences map[string]string) error {
 // read by earlier rounds.
 func (r *round) collect(ctx context.Context, bus *int64, earlier *memory) (judge.Round, error) {
 	h := r.history
-	all := judge.Round{Requests: h.requests, Written: h.written, Poison: h.poison, Windows: h.windows, Earlier: earlier.find}
+	all := judge.Round{Requests: h.requests, Written: h.written, Poison: h.poison, Windows: h.windows, Earlier: earlier.event, EarlierPoison: earlier.payload}
 	var err error
 	if all.Rows, err = query[judge.Row](ctx, r, `SELECT id, aggregate_type, aggregate_id, aggregate_version AS version, event_type,
 		event_data AS data, traceparent, created_at FROM outbox`); err != nil {
@@ -187,32 +188,43 @@ func (r *round) forget(ctx context.Context, judged judge.Round, earlier *memory)
 	})
 }
 
-// memory has the first arrival of each event of the last rounds. What comes later than that is no duplicate that any retry explains.
-type memory [3]map[uuid.UUID]string
-
-func (m *memory) find(id uuid.UUID) (entry string, known bool) {
-	for _, round := range m {
-		if entry, known = round[id]; known {
-			break
-		}
-	}
-	return entry, known
+// memory has the first arrival of each event of the run, and each poison payload, as hashes. However late a duplicate comes, it is known.
+type memory struct {
+	events   map[uuid.UUID]uint64 // 0: poison, which never arrived
+	payloads map[uint64]bool
 }
 
+func hash(text []byte) uint64 {
+	h := fnv.New64a()
+	_, _ = h.Write(text)
+	return h.Sum64() | 1
+}
+
+// event tells whether it is an event of an earlier round, and whether entry is what arrived then. Poison may look like anything.
+func (m *memory) event(id uuid.UUID, entry string) (known, same bool) {
+	first, known := m.events[id]
+	return known, first == 0 || first == hash([]byte(entry))
+}
+
+func (m *memory) payload(p []byte) bool { return m.payloads[hash(p)] }
+
 func (m *memory) add(judged judge.Round) {
-	newest := map[uuid.UUID]string{}
 	for _, row := range judged.Rows {
-		newest[row.ID] = "" // poison never arrived
+		m.events[row.ID] = 0
 	}
 	for _, e := range judged.Arrivals {
 		var detail struct {
 			EventID uuid.UUID `json:"eventId"`
 		}
-		if json.Unmarshal(e.Detail, &detail) == nil && newest[detail.EventID] == "" {
-			newest[detail.EventID] = judge.EntryText(e)
+		if json.Unmarshal(e.Detail, &detail) == nil && m.events[detail.EventID] == 0 {
+			m.events[detail.EventID] = hash([]byte(judge.EntryText(e)))
 		}
 	}
-	m[0], m[1], m[2] = newest, m[0], m[1]
+	for _, p := range judged.Poison {
+		if p.Payload != nil {
+			m.payloads[hash(p.Payload)] = true
+		}
+	}
 }
 
 // pause lets what comes twice come before the round is judged.

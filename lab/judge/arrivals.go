@@ -54,11 +54,11 @@ func (t *trial) judgeArrivals() {
 
 // judgeStranger judges an entry that no committed row of this round has caused.
 func (t *trial) judgeStranger(id uuid.UUID, arrival *awslocal.BusEvent, reported map[uuid.UUID]bool) {
-	entry, known := t.earlier(id)
+	known, same := t.earlier(id, EntryText(*arrival))
 	switch {
 	case known:
 		t.Duplicates++
-		if entry != "" && entry != EntryText(*arrival) {
+		if !same {
 			t.violation(RuleDuplicateDiffers, "event %s of an earlier round: entry %s is a duplicate that differs from the first", id, arrival.ID)
 		}
 		return

@@ -79,12 +79,16 @@ func generate(rt *rapid.T) *round {
 	r.arrive(rt)
 	r.park()
 	r.Windows = []judge.Window{{Kind: "kill-relay", Start: start.Add(time.Millisecond), End: start.Add(9 * time.Millisecond)}}
-	r.Earlier = func(id uuid.UUID) (string, bool) {
-		entry, known := r.earlierRounds[id]
-		return entry, known
+	r.Earlier = func(id uuid.UUID, entry string) (known, same bool) {
+		first, known := r.earlierRounds[id]
+		return known, first == "" || first == entry
 	}
+	r.EarlierPoison = func(payload []byte) bool { return string(payload) == earlierPoison }
 	return r
 }
+
+// earlierPoison is a poison record of an earlier round that is parked once more.
+const earlierPoison = "\x01 of an earlier round"
 
 func (r *round) create(rt *rapid.T, token string) {
 	car := judge.Car{
@@ -198,6 +202,7 @@ func (r *round) park() {
 			r.Parked = append(r.Parked, parked(id.String(), []byte("{}"), 2, false))
 		}
 	}
+	r.Parked = append(r.Parked, parked("", []byte(earlierPoison), len(earlierPoison), false))
 }
 
 func parkedEvent(row judge.Row) []byte {

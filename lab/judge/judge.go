@@ -100,9 +100,11 @@ type Round struct {
 	Cars     []Car
 	Arrivals []awslocal.BusEvent // in the order of the bus's journal, since the round began
 	Parked   [][]byte            // bodies of the failure queue's messages, since the round began
-	// Earlier knows the events of earlier rounds: a late duplicate of one is allowed. entry is the EntryText of its first arrival,
-	// which the duplicate must equal; empty for one that was poison. Nil: there was no earlier round.
-	Earlier func(uuid.UUID) (entry string, known bool)
+	// Earlier knows the events of earlier rounds: a late duplicate of one is allowed, if its EntryText is the same as that of the first
+	// arrival. Of one that was poison anything is the same. Nil: there was no earlier round.
+	Earlier func(id uuid.UUID, entry string) (known, same bool)
+	// EarlierPoison knows the payloads of earlier rounds' poison records: what is parked twice may be parked late. Nil: as above.
+	EarlierPoison func(payload []byte) bool
 }
 
 // MinInFlight is how many versions of one aggregate must be on their way at one moment of a fault for the aggregate to be hot: fewer
@@ -153,7 +155,7 @@ type Verdict struct {
 	Wrong      int // all other violations
 	Duplicates int // arrivals after an event's first
 	Parked     int // poison that was found in the failure queue
-	Hot        int // aggregates with MinInFlight versions on their way at one moment of a fault
+	Hot        int // cars with MinInFlight versions on their way at one moment of a fault
 	Recoveries []Recovery
 	LongestGap time.Duration // between two arrivals
 	Violations []Violation
@@ -241,9 +243,9 @@ func (t *trial) aggregates(fn func([]event)) {
 	}
 }
 
-func (t *trial) earlier(id uuid.UUID) (entry string, known bool) {
+func (t *trial) earlier(id uuid.UUID, entry string) (known, same bool) {
 	if t.Earlier == nil {
-		return "", false
+		return false, false
 	}
-	return t.Earlier(id)
+	return t.Earlier(id, entry)
 }

@@ -250,6 +250,9 @@ func TestReportsEachThingOnce(t *testing.T) {
 		"AnUnknownEventInTheFirstRound": {[]string{judge.RuleUnknown, judge.RuleUnknown, judge.RuleParked}, func(r *round) {
 			r.Earlier = nil // what came before it is unknown now
 		}},
+		"AnUnknownRecordParkedInTheFirstRound": {[]string{judge.RuleParked}, func(r *round) {
+			r.EarlierPoison = nil
+		}},
 		"AGoodRecordParkedAndPoisonMissing": {[]string{judge.RuleParked, judge.RulePoisonLost}, func(r *round) {
 			r.Parked[3] = parked("", []byte(`{"data":{}}`), 11, false)
 		}},

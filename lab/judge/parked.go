@@ -74,7 +74,7 @@ func (t *trial) judgeParked() {
 			t.violation(RuleParked, "a message in the failure queue is no parked record: %.200q", body)
 			continue
 		}
-		if !found(raw, &p) && !t.judgeParkedEvent(&p) {
+		if !found(raw, &p) && !t.judgeParkedEvent(&p) && (t.EarlierPoison == nil || !t.EarlierPoison(p.Data)) {
 			unmatched = append(unmatched, p)
 		}
 	}
@@ -143,7 +143,7 @@ func (t *trial) judgeParkedEvent(p *parkedRecord) bool {
 	}
 	e := t.byID[id]
 	if e == nil {
-		_, known := t.earlier(id)
+		known, _ := t.earlier(id, "")
 		return known
 	}
 	e.parked = true

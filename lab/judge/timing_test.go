@@ -17,7 +17,7 @@ func at(seconds float64) time.Time { return start.Add(time.Duration(seconds * fl
 func notes(spans ...[2]float64) *round {
 	r := &round{now: start}
 	for i, span := range spans {
-		row := r.row("Note", "n", int64(i+1), "Noted", `{}`)
+		row := r.row("Car", "n", int64(i+1), "Noted", `{}`)
 		row.CreatedAt = at(span[0])
 		entry := r.entry(*row)
 		entry.Accepted = at(span[1])

@@ -14,24 +14,21 @@ import (
 	"rds-outbox-demo/lab/awslocal"
 )
 
-// FaultPath is where a listener that runs as a process of its own takes faults: POST a Fault as JSON to switch it on (the answer is its
-// id), GET FaultPath/<id> tells how often it struck, DELETE switches it off. An id does not survive its process.
+// FaultPath is where a listener that runs as a process of its own takes faults: PUT a Fault as JSON to FaultPath<id> to switch it on, GET
+// tells how often it struck, DELETE switches it off. The client chooses the id, so that a call whose answer was lost can be made again.
+// No fault survives its process.
 const FaultPath = "/faults/"
 
 func faultHandler(faults *awslocal.Faults) http.Handler {
 	var mu sync.Mutex
-	var all []*awslocal.Active
+	all := map[string]*awslocal.Active{}
 	find := func(r *http.Request) *awslocal.Active {
 		mu.Lock()
 		defer mu.Unlock()
-		id, err := strconv.Atoi(r.PathValue("id"))
-		if err != nil || id < 0 || id >= len(all) {
-			return nil
-		}
-		return all[id]
+		return all[r.PathValue("id")]
 	}
 	mux := http.NewServeMux()
-	mux.HandleFunc("POST "+FaultPath, func(w http.ResponseWriter, r *http.Request) {
+	mux.HandleFunc("PUT "+FaultPath+"{id}", func(w http.ResponseWriter, r *http.Request) {
 		if r.Header.Get("Origin") != "" {
 			http.Error(w, "requests of web pages are refused", http.StatusForbidden)
 			return
@@ -47,8 +44,9 @@ func faultHandler(faults *awslocal.Faults) http.Handler {
 		}
 		mu.Lock()
 		defer mu.Unlock()
-		all = append(all, faults.Add(fault))
-		fmt.Fprint(w, len(all)-1)
+		if id := r.PathValue("id"); all[id] == nil {
+			all[id] = faults.Add(fault)
+		}
 	})
 	mux.HandleFunc("GET "+FaultPath+"{id}", func(w http.ResponseWriter, r *http.Request) {
 		if active := find(r); active != nil {
@@ -75,24 +73,27 @@ type FaultClient struct {
 	URL string // of the listener
 }
 
-// Add switches a fault on.
-func (c FaultClient) Add(ctx context.Context, fault awslocal.Fault) (id int, err error) {
+// On switches a fault on under an id that is no other's. One that is on stays on.
+func (c FaultClient) On(ctx context.Context, id string, fault awslocal.Fault) error {
 	body, err := json.Marshal(fault)
 	if err != nil {
-		return 0, err
+		return err
 	}
-	return c.call(ctx, http.MethodPost, "", body)
-}
-
-// Struck is how often the fault struck so far.
-func (c FaultClient) Struck(ctx context.Context, id int) (int, error) {
-	return c.call(ctx, http.MethodGet, strconv.Itoa(id), nil)
-}
-
-// Off switches the fault off.
-func (c FaultClient) Off(ctx context.Context, id int) error {
-	_, err := c.call(ctx, http.MethodDelete, strconv.Itoa(id), nil)
+	_, err = c.call(ctx, http.MethodPut, id, body)
 	return err
+}
+
+// Struck is how often the fault struck so far; ErrNoFault when the listener was started again since it was switched on.
+func (c FaultClient) Struck(ctx context.Context, id string) (int, error) {
+	return c.call(ctx, http.MethodGet, id, nil)
+}
+
+// Off switches the fault off. A listener that does not know it has none: no error.
+func (c FaultClient) Off(ctx context.Context, id string) error {
+	if _, err := c.call(ctx, http.MethodDelete, id, nil); !errors.Is(err, ErrNoFault) {
+		return err
+	}
+	return nil
 }
 
 func (c FaultClient) call(ctx context.Context, method, id string, body []byte) (number int, err error) {

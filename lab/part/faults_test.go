@@ -42,8 +42,9 @@ func put(t *testing.T, bus *eventbridge.Client, detail string) string {
 func TestFaultIsSwitchedFromAnotherProcess(t *testing.T) {
 	t.Parallel()
 	faults, bus := start(t)
-	id, err := faults.Add(t.Context(), awslocal.Fault{Service: "events", Kind: awslocal.EntryError, Code: "InternalFailure"})
-	require.NoError(t, err)
+	const id = "42"
+	fault := awslocal.Fault{Service: "events", Kind: awslocal.EntryError, Code: "InternalFailure"}
+	require.NoError(t, faults.On(t.Context(), id, fault))
 	struck, err := faults.Struck(t.Context(), id)
 	require.NoError(t, err)
 	require.Zero(t, struck)
@@ -52,13 +53,14 @@ func TestFaultIsSwitchedFromAnotherProcess(t *testing.T) {
 	struck, err = faults.Struck(t.Context(), id)
 	require.NoError(t, err)
 	require.Equal(t, 1, struck)
+	require.NoError(t, faults.On(t.Context(), id, fault), "an answer may have been lost")
 
 	require.NoError(t, faults.Off(t.Context(), id))
-	require.Empty(t, put(t, bus, `{}`))
-	_, err = faults.Struck(t.Context(), id+1)
+	require.Empty(t, put(t, bus, `{}`), "it was on once")
+	require.NoError(t, faults.Off(t.Context(), "unknown"))
+	_, err = faults.Struck(t.Context(), "unknown")
 	require.ErrorIs(t, err, ErrNoFault)
-	_, err = faults.Add(t.Context(), awslocal.Fault{Kind: awslocal.EntryError})
-	require.ErrorContains(t, err, "Code is empty")
+	require.ErrorContains(t, faults.On(t.Context(), "1", awslocal.Fault{Kind: awslocal.EntryError}), "Code is empty")
 }
 
 func TestStandingFaultIsThereFromTheStart(t *testing.T) {
@@ -71,7 +73,7 @@ func TestStandingFaultIsThereFromTheStart(t *testing.T) {
 func TestWebPagesSwitchNothing(t *testing.T) {
 	t.Parallel()
 	faults, _ := start(t)
-	request, err := http.NewRequestWithContext(t.Context(), http.MethodPost, faults.URL+FaultPath, strings.NewReader(`{"Kind":"reset"}`))
+	request, err := http.NewRequestWithContext(t.Context(), http.MethodPut, faults.URL+FaultPath+"1", strings.NewReader(`{"Kind":"reset"}`))
 	require.NoError(t, err)
 	request.Header.Set("Origin", "https://example.com")
 	response, err := http.DefaultClient.Do(request)

@@ -91,7 +91,7 @@ func TestText(t *testing.T) {
   duplicates                              3
   duplicates per million             600000
   longest gap                         2.1 s
-  aggregates with 10 in flight            4
+  cars with 10 in flight                  4
 
   faults                             struck     recovery p50              max
   kill-relay                              3           200 ms           400 ms
@@ -110,7 +110,7 @@ func TestJSON(t *testing.T) {
 	t.Parallel()
 	require.JSONEq(t, `{"seed":7,"rounds":2,"started":"2026-03-01T12:00:00Z","seconds":10,
 		"machine":{"cores":2,"os":"linux","arch":"arm64","go":"go1.26.0","postgresql":"17.10"},
-		"events":5,"lost":1,"reordered":1,"wrong":1,"parked":2,"duplicates":3,"duplicatesPerMillion":600000,"longestGapMs":2100,"hotAggregates":4,
+		"events":5,"lost":1,"reordered":1,"wrong":1,"parked":2,"duplicates":3,"duplicatesPerMillion":600000,"longestGapMs":2100,"hotCars":4,
 		"faultsStruck":5,"faults":[
 			{"kind":"kill-relay","struck":3,"recovered":3,"recoveryP50Ms":200,"recoveryMaxMs":400},
 			{"kind":"odd-<&\">","struck":1,"recovered":1,"recoveryP50Ms":1000,"recoveryMaxMs":1000},

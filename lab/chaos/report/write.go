@@ -25,7 +25,7 @@ type document struct {
 	Duplicates           int         `json:"duplicates"`
 	DuplicatesPerMillion int         `json:"duplicatesPerMillion"`
 	LongestGapMs         float64     `json:"longestGapMs"`
-	HotAggregates        int         `json:"hotAggregates"`
+	HotCars              int         `json:"hotCars"`
 	FaultsStruck         int         `json:"faultsStruck"`
 	Faults               []kind      `json:"faults"` // by kind
 	ViolationCount       int         `json:"violationCount"`
@@ -54,7 +54,7 @@ func (r *Report) WriteJSON(w io.Writer) error {
 	d := document{
 		Seed: r.Seed, Rounds: r.Rounds, Started: r.Started.UTC(), Seconds: milliseconds(r.Duration()) / 1000, Machine: r.Machine,
 		Events: r.Events, Lost: r.Lost, Reordered: r.Reordered, Wrong: r.Wrong, Parked: r.Parked,
-		Duplicates: r.Duplicates, DuplicatesPerMillion: r.perMillion(), LongestGapMs: milliseconds(r.LongestGap), HotAggregates: r.Hot,
+		Duplicates: r.Duplicates, DuplicatesPerMillion: r.perMillion(), LongestGapMs: milliseconds(r.LongestGap), HotCars: r.Hot,
 		FaultsStruck: len(r.strikes), Faults: r.kinds(), ViolationCount: r.ViolationCount, Violations: append([]Violation{}, r.Violations...),
 		Timeline: timeline{
 			BucketSeconds: r.bucketSeconds(), Arrivals: r.rates(r.arrivals), Commits: r.rates(r.commits), Faults: []faultOnTime{},
@@ -86,7 +86,7 @@ func (r *Report) WriteText(w io.Writer) error {
 		{"events", r.Events}, {"lost", r.Lost}, {"reordered", r.Reordered}, {"wrong", r.Wrong}, {"poison parked", r.Parked},
 		{"duplicates", r.Duplicates}, {"duplicates per million", r.perMillion()},
 		{"longest gap", fmt.Sprintf("%.1f s", r.LongestGap.Seconds())},
-		{fmt.Sprintf("aggregates with %d in flight", judge.MinInFlight), r.Hot},
+		{fmt.Sprintf("cars with %d in flight", judge.MinInFlight), r.Hot},
 	} {
 		fmt.Fprintf(&b, "  %-30s %10v\n", row.name, row.value)
 	}
