@@ -165,6 +165,7 @@ func TestRedriveOfDiscardedRecords(t *testing.T) {
 		_, tail, _ := strings.Cut(result.out, "outboxctl replay --from ")
 		_, err := fmt.Sscanf(tail, "%s --to %s", &from, &to)
 		require.NoError(t, err)
+		r.startRelayTo(t, elsewhere) // a replay waits for the slot
 		require.Zero(t, r.run(t, "replay", "--from", from, "--to", to).code)
 		require.Equal(t, upTo(1), r.versions(t, "a", ""))
 	})

@@ -257,7 +257,7 @@ func (r *rig) awaitOnStream(t *testing.T, events ...outbox.Event) {
 
 func (r *rig) eventually(t *testing.T, what string, condition func() bool) {
 	t.Helper()
-	deadline := time.Now().Add(30 * time.Second)
+	deadline := time.Now().Add(time.Minute) // a new slot waits for every transaction on the server, those of other tests, too
 	for !condition() {
 		require.True(t, time.Now().Before(deadline), "waited too long for: %s", what)
 		time.Sleep(10 * time.Millisecond) // between two looks
