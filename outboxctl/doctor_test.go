@@ -140,9 +140,9 @@ func TestDoctorOfTheDatabase(t *testing.T) {
 		requireOnly(t, d.database(t.Context()), stateOK, "transactions", "none") // it has written nothing
 		_, err = tx.Exec(t.Context(), "SELECT pg_current_xact_id()")
 		require.NoError(t, err)
-		requireOnly(t, d.database(t.Context()), stateFail, "transactions", "is open for 0s")
+		requireOnly(t, d.database(t.Context()), stateFail, "transactions", "is open for ")
 		d.oldTransaction = time.Hour
-		requireOnly(t, d.database(t.Context()), stateOK, "transactions", "is open for 0s")
+		requireOnly(t, d.database(t.Context()), stateOK, "transactions", "is open for ")
 	})
 
 	t.Run("SeesAPreparedTransaction", func(t *testing.T) {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"strings"
 	"testing"
 	"time"
 
@@ -162,8 +163,8 @@ $`, got.out)
 		r.publish(t, e, r.createdAt(t, e), "replay/r1")
 		report := r.where(t, e)
 		require.Len(t, report.Bus, 3)
-		require.Equal(t, "replay/r1", report.Bus[2].Replay)
-		require.Contains(t, report.lines(), "delivery 3 of 3, replay/r1")
+		// Which comes third depends on the millisecond.
+		require.Equal(t, 1, strings.Count(report.lines(), " of 3, replay/r1"))
 		require.Equal(t, "on the bus 3 times", report.Says)
 	})
 
