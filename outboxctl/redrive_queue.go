@@ -80,6 +80,7 @@ func (h *holding) takeFrom(ctx context.Context, url string, all map[string]*mess
 		if err != nil {
 			return fmt.Errorf("receiving from %s: %w", url, err)
 		}
+		var batch []*message
 		for _, received := range out.Messages {
 			m := &message{id: aws.ToString(received.MessageId), queue: url, handle: aws.ToString(received.ReceiptHandle)}
 			if millis, err := strconv.ParseInt(received.Attributes["SentTimestamp"], 10, 64); err == nil {
@@ -87,6 +88,11 @@ func (h *holding) takeFrom(ctx context.Context, url string, all map[string]*mess
 			}
 			m.decode(aws.ToString(received.Body))
 			all[m.id] = m
+			batch = append(batch, m)
+		}
+		// We have them now. A full queue takes longer than takeHide: an older version that came back meanwhile would look like none.
+		if err := h.hide(ctx, batch, redriveHide); err != nil {
+			return err
 		}
 	}
 	return nil
