@@ -262,7 +262,7 @@ func TestMigrationsWhileEventsFlow(t *testing.T) {
 	r.streaming(t)
 	for version, migration := range []string{
 		"ALTER TABLE outbox ADD COLUMN tenant varchar(50) DEFAULT 'x'",
-		"CREATE INDEX outbox_created_at_idx ON outbox (created_at)",
+		"CREATE INDEX outbox_event_type_idx ON outbox (event_type)",
 		"CREATE TABLE dealers (id uuid PRIMARY KEY)",
 		"ALTER TABLE outbox DROP COLUMN tenant",
 		"ALTER PUBLICATION outbox_publication ADD TABLE dealers",
