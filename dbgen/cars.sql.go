@@ -12,6 +12,16 @@ import (
 	"github.com/google/uuid"
 )
 
+const CarDelete = `-- name: CarDelete :exec
+DELETE FROM cars WHERE id = $1
+`
+
+// Removes the car. The caller holds the row by CarLock, and appends its last event.
+func (q *Queries) CarDelete(ctx context.Context, id uuid.UUID) error {
+	_, err := q.db.Exec(ctx, CarDelete, id)
+	return err
+}
+
 const CarGet = `-- name: CarGet :one
 SELECT id, make, model, year, color, version, created_at, updated_at FROM cars WHERE id = $1
 `
@@ -80,6 +90,48 @@ func (q *Queries) CarLock(ctx context.Context, id uuid.UUID) (Car, error) {
 		&i.UpdatedAt,
 	)
 	return i, err
+}
+
+const CarPage = `-- name: CarPage :many
+SELECT id, make, model, year, color, version, created_at, updated_at FROM cars
+WHERE id > $1
+ORDER BY id
+LIMIT $2
+`
+
+type CarPageParams struct {
+	AfterID uuid.UUID
+	MaxRows int32
+}
+
+// The next cars behind the given id, served by cars_pkey. Start with the zero id. Takes no lock.
+func (q *Queries) CarPage(ctx context.Context, arg CarPageParams) ([]Car, error) {
+	rows, err := q.db.Query(ctx, CarPage, arg.AfterID, arg.MaxRows)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []Car
+	for rows.Next() {
+		var i Car
+		if err := rows.Scan(
+			&i.ID,
+			&i.Make,
+			&i.Model,
+			&i.Year,
+			&i.Color,
+			&i.Version,
+			&i.CreatedAt,
+			&i.UpdatedAt,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
 }
 
 const CarUpdate = `-- name: CarUpdate :one

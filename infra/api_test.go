@@ -14,7 +14,7 @@ func TestOutputs(t *testing.T) {
 			"ApiEndpoint", "DatabaseEndpoint", "DatabaseSecretArn", "KinesisStreamName", "KinesisStreamArn", "EventBusName", "EventBusArn",
 			"EventBusLogGroupName", "VpcId", "DatabaseSecurityGroupId",
 			"ApiDatabaseSecretArn", "DmsDatabaseSecretArn", "RetentionDatabaseSecretArn", "FailureQueueUrl", "DiscardQueueUrl", "ConsumerFunctionName", "MigrateFunctionName", "MigrationVersion", "AlarmTopicArn",
-			"DatabaseInstanceIdentifier",
+			"DatabaseInstanceIdentifier", "CarStatsQueueArn", "CarStatsFailuresArn",
 		} {
 			require.Contains(t, s.Outputs, name)
 		}
@@ -30,7 +30,7 @@ func TestFunctions(t *testing.T) {
 		keys := map[any]bool{}
 		for name, id := range map[string]string{
 			"createCar": "CreateCarLambdaFunction", "cdcConsumer": "CdcConsumerLambdaFunction", "retention": "RetentionLambdaFunction",
-			"migrate": "MigrateLambdaFunction",
+			"carStats": "CarStatsLambdaFunction", "migrate": "MigrateLambdaFunction",
 		} {
 			function := s.Resources[id]
 			require.Equal(t, "rds-outbox-demo-"+stage+"-"+name, function.get(t, "FunctionName"))
@@ -38,12 +38,12 @@ func TestFunctions(t *testing.T) {
 			require.Equal(t, []any{"arm64"}, function.get(t, "Architectures"), id)
 			keys[function.get(t, "Code", "S3Key")] = true
 		}
-		require.Len(t, keys, 4, "two functions share a zip")
+		require.Len(t, keys, 5, "two functions share a zip")
 		require.Less(t, s.Resources["CreateCarLambdaFunction"].number(t, "Timeout"), 29.0, "API Gateway gives up first")
 	})
 }
 
-// API Gateway has exactly the routes of handlers/carapi, all to one function.
+// API Gateway has exactly the routes of handlers/carapi, all to one function, but for /openapi.json.
 func TestRoutes(t *testing.T) {
 	forEachStage(t, func(t *testing.T, stage string, s *stack) {
 		paths := map[string]string{}
@@ -54,6 +54,9 @@ func TestRoutes(t *testing.T) {
 			}
 			paths[id] = "/" + part
 		}
+		allowed := map[string]string{
+			"OPTIONS /cars": "'OPTIONS,GET,POST'", "OPTIONS /cars/{id}": "'OPTIONS,DELETE,PATCH,GET'", "OPTIONS /healthz": "'OPTIONS,GET'",
+		}
 		var routes, preflights []string
 		for _, id := range s.of("AWS::ApiGateway::Method") {
 			method := s.Resources[id]
@@ -62,13 +65,18 @@ func TestRoutes(t *testing.T) {
 				preflights = append(preflights, route)
 				headers := method.get(t, "Integration", "IntegrationResponses", 0, "ResponseParameters").(map[string]any)
 				require.Equal(t, "'*'", headers["method.response.header.Access-Control-Allow-Origin"])
-				require.Contains(t, headers["method.response.header.Access-Control-Allow-Headers"], "Content-Type")
+				for _, header := range []string{"Content-Type", "Idempotency-Key", "If-Match"} {
+					require.Contains(t, headers["method.response.header.Access-Control-Allow-Headers"], header)
+				}
+				require.Equal(t, allowed[route], headers["method.response.header.Access-Control-Allow-Methods"])
 				continue
 			}
 			routes = append(routes, route)
 			require.Equal(t, "AWS_PROXY", method.get(t, "Integration", "Type"))
 		}
-		require.ElementsMatch(t, []string{"POST /cars", "GET /cars/{id}", "PATCH /cars/{id}", "GET /healthz"}, routes)
+		require.ElementsMatch(t, []string{
+			"POST /cars", "GET /cars", "GET /cars/{id}", "PATCH /cars/{id}", "DELETE /cars/{id}", "GET /healthz",
+		}, routes)
 		require.ElementsMatch(t, []string{"OPTIONS /cars", "OPTIONS /cars/{id}", "OPTIONS /healthz"}, preflights)
 	})
 }

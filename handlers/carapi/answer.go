@@ -20,16 +20,19 @@ import (
 type handler func(*http.Request) (answer, error)
 
 type answer struct {
-	status   int
-	body     any    // nil: no body
-	location string // header Location
-	allow    string // header Allow
-	eventID  uuid.UUID
+	status     int
+	body       any    // nil: no body
+	location   string // header Location
+	etag       string // header ETag
+	allow      string // header Allow
+	retryAfter string // header Retry-After
+	replayed   bool   // header Idempotency-Replayed: the answer to an earlier request
+	eventID    uuid.UUID
 }
 
 // The kinds of errors. Any other error is a fault of ours or of the database.
 type (
-	// invalidError is a body that the client must correct.
+	// invalidError is a request that the client must correct.
 	invalidError struct {
 		message string
 		fields  map[string]string // name: reason
@@ -42,7 +45,17 @@ type (
 	}
 )
 
-var errNotFound = errors.New("not found")
+var (
+	errNotFound  = errors.New("not found")
+	errChanged   = errors.New("the car has changed: its ETag is not the one of If-Match")
+	errInFlight  = errors.New("a request with this Idempotency-Key is being answered: try again")
+	errKeyReused = errors.New("this Idempotency-Key came with another request before: use a new key for a new request")
+)
+
+// invalidHeader is an *invalidError about a header or a parameter.
+func invalidHeader(name, reason string) error {
+	return &invalidError{message: "invalid request", fields: map[string]string{name: reason}}
+}
 
 func (e *invalidError) Error() string   { return e.message }
 func (e *methodError) Error() string    { return "method not allowed" }
@@ -74,6 +87,12 @@ func answerTo(ctx context.Context, err error) answer {
 		return answer{status: http.StatusBadRequest, body: errorBody{Error: "the change cannot be published: its event " + event.Reason}}
 	case errors.Is(err, errNotFound):
 		return answer{status: http.StatusNotFound, body: errorBody{Error: "not found"}}
+	case errors.Is(err, errInFlight):
+		return answer{status: http.StatusConflict, body: errorBody{Error: errInFlight.Error()}, retryAfter: "1"}
+	case errors.Is(err, errChanged):
+		return answer{status: http.StatusPreconditionFailed, body: errorBody{Error: errChanged.Error()}}
+	case errors.Is(err, errKeyReused):
+		return answer{status: http.StatusUnprocessableEntity, body: errorBody{Error: errKeyReused.Error()}}
 	case errors.As(err, &method):
 		return answer{status: http.StatusMethodNotAllowed, body: errorBody{Error: "method not allowed"}, allow: method.allow}
 	case errors.As(err, &tooLarge):
@@ -118,14 +137,21 @@ func run(h handler, r *http.Request) (ans answer, body []byte, err error) {
 func write(w http.ResponseWriter, ans answer, body []byte) {
 	header := w.Header()
 	header.Set("Access-Control-Allow-Origin", "*")
-	header.Set("Access-Control-Allow-Headers", "Content-Type, Traceparent")
-	header.Set("Access-Control-Allow-Methods", "GET, POST, PATCH, OPTIONS")
-	header.Set("Content-Type", "application/json")
-	if ans.location != "" {
-		header.Set("Location", ans.location)
+	header.Set("Access-Control-Allow-Headers", "Content-Type, Idempotency-Key, If-Match, Traceparent")
+	header.Set("Access-Control-Allow-Methods", "GET, POST, PATCH, DELETE, OPTIONS")
+	header.Set("Access-Control-Expose-Headers", "ETag, Idempotency-Replayed, Location, Retry-After")
+	if ans.status != http.StatusNoContent {
+		header.Set("Content-Type", "application/json")
 	}
-	if ans.allow != "" {
-		header.Set("Allow", ans.allow)
+	for name, value := range map[string]string{
+		"Allow": ans.allow, "ETag": ans.etag, "Location": ans.location, "Retry-After": ans.retryAfter,
+	} {
+		if value != "" {
+			header.Set(name, value)
+		}
+	}
+	if ans.replayed {
+		header.Set("Idempotency-Replayed", "true")
 	}
 	w.WriteHeader(ans.status)
 	// An error means that the client is gone: nobody is left to tell.
@@ -160,6 +186,9 @@ func (a *api) log(r *http.Request, ans answer, err error, took time.Duration) {
 	}
 	if ans.eventID != uuid.Nil {
 		attrs = append(attrs, slog.String("event_id", ans.eventID.String()))
+	}
+	if ans.replayed {
+		attrs = append(attrs, slog.Bool("replayed", true))
 	}
 	level := slog.LevelInfo
 	if ans.status >= http.StatusInternalServerError {

@@ -1,11 +1,15 @@
 // Package carapi is the service's HTTP API (①): it changes cars and writes their events in the same transaction (②).
 //
-// In: HTTP requests with JSON bodies. Out: rows of tables cars and outbox, JSON answers, one log line per request.
+// In: HTTP requests with JSON bodies. Out: rows of tables cars, outbox and idempotency, JSON answers, one log line per request.
+// openapi.json says what a client has to know.
 package carapi
 
 import (
 	"context"
+	_ "embed"
+	"encoding/json"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net/http"
 	"time"
@@ -19,6 +23,10 @@ type Config struct {
 	Logger *slog.Logger
 	// Now is the clock of createdAt, updatedAt and the latest year. Default: time.Now.
 	Now func() time.Time
+	// Caller says who sends a request: an Idempotency-Key is theirs alone. Default: everybody is the same.
+	Caller func(*http.Request) string
+	// KeepKeys is how long the answer to an Idempotency-Key is kept, by the database's clock. Default: 24 h.
+	KeepKeys time.Duration
 }
 
 // Pool lends connections: *pgxpool.Pool, or *rdsdb.Pool, which survives a change of the password.
@@ -37,26 +45,43 @@ func New(config Config) (http.Handler, error) {
 	if config.Now == nil {
 		config.Now = time.Now
 	}
-	return (&api{pool: config.Pool, logger: config.Logger, now: config.Now}).routes(), nil
+	if config.Caller == nil {
+		config.Caller = func(*http.Request) string { return "anonymous" }
+	}
+	if config.KeepKeys == 0 {
+		config.KeepKeys = 24 * time.Hour
+	}
+	if config.KeepKeys < time.Minute {
+		return nil, fmt.Errorf("carapi: Config.KeepKeys is %s: set it to a minute or more, or a client has no time to try again", config.KeepKeys)
+	}
+	return (&api{
+		pool: config.Pool, logger: config.Logger, now: config.Now, caller: config.Caller, keepKeys: config.KeepKeys,
+	}).routes(), nil
 }
 
 type api struct {
-	pool   Pool
-	logger *slog.Logger
-	now    func() time.Time
+	pool     Pool
+	logger   *slog.Logger
+	now      func() time.Time
+	caller   func(*http.Request) string
+	keepKeys time.Duration
 }
 
 func (a *api) routes() http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("POST /cars", a.handle(a.createCar))
+	mux.Handle("GET /cars", a.handle(a.listCars))
 	mux.Handle("GET /cars/{id}", a.handle(a.getCar))
 	mux.Handle("PATCH /cars/{id}", a.handle(a.updateCar))
+	mux.Handle("DELETE /cars/{id}", a.handle(a.deleteCar))
 	mux.Handle("GET /healthz", a.handle(a.health))
+	mux.Handle("GET /openapi.json", a.handle(openAPI)) // not on AWS: API Gateway has no such route
 
 	// Preflights, and 405 for the methods that a path does not have. ServeMux's own 405 and 404 are plain text.
-	mux.Handle("/cars", a.handle(otherMethod("POST, OPTIONS")))
-	mux.Handle("/cars/{id}", a.handle(otherMethod("GET, HEAD, PATCH, OPTIONS")))
+	mux.Handle("/cars", a.handle(otherMethod("GET, HEAD, POST, OPTIONS")))
+	mux.Handle("/cars/{id}", a.handle(otherMethod("GET, HEAD, PATCH, DELETE, OPTIONS")))
 	mux.Handle("/healthz", a.handle(otherMethod("GET, HEAD, OPTIONS")))
+	mux.Handle("/openapi.json", a.handle(otherMethod("GET, HEAD, OPTIONS")))
 	mux.Handle("/", a.handle(notFound))
 	return mux
 }
@@ -72,3 +97,11 @@ func otherMethod(allow string) handler {
 }
 
 func notFound(*http.Request) (answer, error) { return answer{}, errNotFound }
+
+//go:embed openapi.json
+var document []byte
+
+// openAPI is GET /openapi.json: the API's description as OpenAPI 3.1.
+func openAPI(*http.Request) (answer, error) {
+	return answer{status: http.StatusOK, body: json.RawMessage(document)}, nil
+}

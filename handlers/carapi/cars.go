@@ -16,16 +16,23 @@ import (
 	"rds-outbox-demo/outbox"
 )
 
-// healthTimeout is the longest that a health check waits for the database.
-const healthTimeout = 5 * time.Second
-
-// createCar (POST /cars) writes the car and its event in one round trip, which the server runs as one transaction.
+// createCar (POST /cars) writes the car and its event in one round trip, which the server runs as one transaction. With an
+// Idempotency-Key it takes a few more.
 func (a *api) createCar(r *http.Request) (answer, error) {
 	now := a.timestamp()
-	sent, err := readCar(r.Body, now.Year()+1, true)
+	body, err := readBody(r)
 	if err != nil {
 		return answer{}, err
 	}
+	key, err := a.keyOf(r, body)
+	if err != nil {
+		return answer{}, err
+	}
+	sent, err := readCar(body, now.Year()+1, true)
+	if err != nil {
+		return answer{}, err
+	}
+	// Made here, never by a client: the id of a car that is gone does not come back.
 	id, err := uuid.NewV7()
 	if err != nil {
 		return answer{}, fmt.Errorf("making a car id: %w", err)
@@ -38,35 +45,54 @@ func (a *api) createCar(r *http.Request) (answer, error) {
 	if err != nil {
 		return answer{}, err
 	}
+	create := func(_ pgx.Tx, batch *pgx.Batch) (answer, error) {
+		// In the order of dbgen.CarInsertParams.
+		batch.Queue(dbgen.CarInsert, car.ID, car.Make, car.Model, car.Year, car.Color, car.CreatedAt)
+		return answer{
+			status:   http.StatusCreated,
+			location: "/cars/" + car.ID.String(),
+			etag:     etag(car.Version),
+			body:     carAnswer{Message: "Car created successfully", Car: carOf(car)},
+			eventID:  event.ID,
+		}, outbox.Queue(batch, event)
+	}
 
+	var ans answer
+	if key == nil {
+		ans, err = a.atOnce(r.Context(), create)
+	} else {
+		ans, err = a.once(r.Context(), key, create)
+	}
+	if err != nil {
+		return answer{}, fmt.Errorf("writing a car and its event: %w", err)
+	}
+	return ans, nil
+}
+
+// atOnce makes a change that reads nothing: its batch is the transaction.
+func (a *api) atOnce(ctx context.Context, do change) (answer, error) {
 	batch := &pgx.Batch{}
-	// In the order of dbgen.CarInsertParams.
-	batch.Queue(dbgen.CarInsert, car.ID, car.Make, car.Model, car.Year, car.Color, car.CreatedAt)
-	if err := outbox.Queue(batch, event); err != nil {
+	ans, err := do(nil, batch)
+	if err != nil {
 		return answer{}, err
 	}
-	conn, err := a.pool.Acquire(r.Context())
+	conn, err := a.pool.Acquire(ctx)
 	if err != nil {
 		return answer{}, fmt.Errorf("connecting to the database: %w", err)
 	}
 	defer conn.Release()
 	if sabotage.On(sabotage.EventAfterCommit) {
-		if _, err := conn.Exec(r.Context(), batch.QueuedQueries[0].SQL, batch.QueuedQueries[0].Arguments...); err != nil {
+		if _, err := conn.Exec(ctx, batch.QueuedQueries[0].SQL, batch.QueuedQueries[0].Arguments...); err != nil {
 			return answer{}, err
 		}
 		batch.QueuedQueries = batch.QueuedQueries[1:]
 	}
 	failpoint.Hit(failpoint.APIBeforeCommit)
-	if err := conn.SendBatch(r.Context(), batch).Close(); err != nil {
-		return answer{}, fmt.Errorf("writing a car and its event: %w", err)
+	if err := conn.SendBatch(ctx, batch).Close(); err != nil {
+		return answer{}, err
 	}
 	failpoint.Hit(failpoint.APIAfterCommit)
-	return answer{
-		status:   http.StatusCreated,
-		location: "/cars/" + car.ID.String(),
-		body:     carAnswer{Message: "Car created successfully", Car: carOf(car)},
-		eventID:  event.ID,
-	}, nil
+	return ans, nil
 }
 
 // updateCar (PATCH /cars/{id}) changes the fields that were sent. Every PATCH is an event, even one that changes nothing.
@@ -75,96 +101,103 @@ func (a *api) updateCar(r *http.Request) (answer, error) {
 	if err != nil {
 		return answer{}, err
 	}
-	sent, err := readCar(r.Body, a.timestamp().Year()+1, false)
+	body, err := readBody(r)
 	if err != nil {
 		return answer{}, err
 	}
-	conn, err := a.pool.Acquire(r.Context())
+	key, err := a.keyOf(r, body)
 	if err != nil {
-		return answer{}, fmt.Errorf("connecting to the database: %w", err)
+		return answer{}, err
 	}
-	defer conn.Release()
-
-	var car dbgen.Car
-	var event outbox.Event
-	err = pgx.BeginFunc(r.Context(), conn, func(tx pgx.Tx) error {
-		db := dbgen.New(tx)
-		// The lock comes before everything that depends on the row: two PATCHes that merged what they had read without it
-		// would undo each other's fields.
-		if car, err = db.CarLock(r.Context(), id); err != nil {
-			return err
+	ifMatch, err := readIfMatch(r)
+	if err != nil {
+		return answer{}, err
+	}
+	sent, err := readCar(body, a.timestamp().Year()+1, false)
+	if err != nil {
+		return answer{}, err
+	}
+	ans, err := a.once(r.Context(), key, func(tx pgx.Tx, batch *pgx.Batch) (answer, error) {
+		car, err := lockCar(r.Context(), tx, id, ifMatch)
+		if err != nil {
+			return answer{}, err
 		}
 		sent.apply(&car)
-		car, err = db.CarUpdate(r.Context(), dbgen.CarUpdateParams{
+		car, err = dbgen.New(tx).CarUpdate(r.Context(), dbgen.CarUpdateParams{
 			ID: id, Make: car.Make, Model: car.Model, Year: car.Year, Color: car.Color,
 			UpdatedAt: a.timestamp(), // under the lock: updatedAt follows the versions
 		})
 		if err != nil {
-			return err
+			return answer{}, err
 		}
-		event, err = newEvent(car, typeCarUpdated, CarUpdated{
+		event, err := newEvent(car, typeCarUpdated, CarUpdated{
 			CarID: car.ID, Make: car.Make, Model: car.Model, Year: car.Year, Color: car.Color,
 			CreatedAt: car.CreatedAt.UTC(), UpdatedAt: car.UpdatedAt.UTC(),
 		}, traceparent(r))
 		if err != nil {
-			return err
+			return answer{}, err
 		}
-		return outbox.Append(r.Context(), tx, event)
+		return answer{
+			status: http.StatusOK, etag: etag(car.Version), body: carAnswer{Car: carOf(car)}, eventID: event.ID,
+		}, outbox.Queue(batch, event)
 	})
-	if errors.Is(err, pgx.ErrNoRows) {
-		return answer{}, errNotFound
-	}
 	if err != nil {
 		return answer{}, fmt.Errorf("updating a car: %w", err)
 	}
-	return answer{status: http.StatusOK, body: carAnswer{Car: carOf(car)}, eventID: event.ID}, nil
+	return ans, nil
 }
 
-// getCar is GET /cars/{id}.
-func (a *api) getCar(r *http.Request) (answer, error) {
+// deleteCar (DELETE /cars/{id}) removes the car. Its event is the last of the car's, and takes the next version as every other.
+func (a *api) deleteCar(r *http.Request) (answer, error) {
 	id, err := pathID(r)
 	if err != nil {
 		return answer{}, err
 	}
-	conn, err := a.pool.Acquire(r.Context())
+	body, err := readBody(r) // means nothing, but makes another request of it
 	if err != nil {
-		return answer{}, fmt.Errorf("connecting to the database: %w", err)
+		return answer{}, err
 	}
-	defer conn.Release()
-	car, err := dbgen.New(conn).CarGet(r.Context(), id)
+	key, err := a.keyOf(r, body)
+	if err != nil {
+		return answer{}, err
+	}
+	ifMatch, err := readIfMatch(r)
+	if err != nil {
+		return answer{}, err
+	}
+	ans, err := a.once(r.Context(), key, func(tx pgx.Tx, batch *pgx.Batch) (answer, error) {
+		car, err := lockCar(r.Context(), tx, id, ifMatch)
+		if err != nil {
+			return answer{}, err
+		}
+		car.Version++ // under the lock, which nobody gets before the row is gone
+		event, err := newEvent(car, typeCarDeleted, CarDeleted{
+			CarID: car.ID, Make: car.Make, Model: car.Model, Year: car.Year, Color: car.Color,
+			CreatedAt: car.CreatedAt.UTC(), DeletedAt: a.timestamp(),
+		}, traceparent(r))
+		if err != nil {
+			return answer{}, err
+		}
+		batch.Queue(dbgen.CarDelete, id)
+		return answer{status: http.StatusNoContent, eventID: event.ID}, outbox.Queue(batch, event)
+	})
+	if err != nil {
+		return answer{}, fmt.Errorf("deleting a car: %w", err)
+	}
+	return ans, nil
+}
+
+// lockCar returns the car under its row lock, errNotFound, or errChanged. The lock comes before everything that depends on the row:
+// two PATCHes that merged what they had read without it would undo each other's fields, and an If-Match would prove nothing.
+func lockCar(ctx context.Context, tx pgx.Tx, id uuid.UUID, ifMatch precondition) (dbgen.Car, error) {
+	car, err := dbgen.New(tx).CarLock(ctx, id)
 	if errors.Is(err, pgx.ErrNoRows) {
-		return answer{}, errNotFound
+		return dbgen.Car{}, errNotFound // also with an If-Match: it cannot be what keeps the car from being there
 	}
 	if err != nil {
-		return answer{}, fmt.Errorf("reading a car: %w", err)
+		return dbgen.Car{}, err
 	}
-	return answer{status: http.StatusOK, body: carAnswer{Car: carOf(car)}}, nil
-}
-
-// health (GET /healthz) asks the database: without it no other route works.
-func (a *api) health(r *http.Request) (answer, error) {
-	ctx, cancel := context.WithTimeout(r.Context(), healthTimeout)
-	defer cancel()
-	conn, err := a.pool.Acquire(ctx)
-	if err != nil {
-		return answer{}, &unhealthyError{err}
-	}
-	defer conn.Release()
-	if err := conn.Ping(ctx); err != nil {
-		return answer{}, &unhealthyError{err}
-	}
-	return answer{status: http.StatusOK, body: map[string]string{"status": "ok"}}, nil
-}
-
-// pathID answers an id that is no UUID like one that no car has. uuid.Parse takes other spellings than the canonical one, too;
-// they would be second names of a car.
-func pathID(r *http.Request) (uuid.UUID, error) {
-	s := r.PathValue("id")
-	id, err := uuid.Parse(s)
-	if err != nil || len(s) != len(id.String()) {
-		return uuid.Nil, errNotFound
-	}
-	return id, nil
+	return car, ifMatch.check(car.Version)
 }
 
 // timestamp is the clock's time as PostgreSQL stores it. With the nanoseconds left in, the answer and the event would show
@@ -192,24 +225,4 @@ func traceparent(r *http.Request) string {
 		return s
 	}
 	return ""
-}
-
-type carAnswer struct {
-	Message string  `json:"message,omitempty"`
-	Car     carBody `json:"car"`
-}
-
-type carBody struct {
-	ID        uuid.UUID `json:"id"`
-	Make      string    `json:"make"`
-	Model     string    `json:"model"`
-	Year      int32     `json:"year"`
-	Color     *string   `json:"color"`
-	CreatedAt time.Time `json:"createdAt"`
-}
-
-func carOf(car dbgen.Car) carBody {
-	return carBody{
-		ID: car.ID, Make: car.Make, Model: car.Model, Year: car.Year, Color: car.Color, CreatedAt: car.CreatedAt.UTC(),
-	}
 }

@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -110,7 +111,7 @@ func TestUnknownCarIs404(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			for _, method := range []string{"GET", "PATCH"} {
+			for _, method := range []string{"GET", "PATCH", "DELETE"} {
 				w := b.do(t, method, path, `{"year":2023}`)
 				require.Equal(t, 404, w.Code, w.Body)
 				require.JSONEq(t, `{"error":"not found"}`, w.Body.String())
@@ -122,18 +123,18 @@ func TestUnknownCarIs404(t *testing.T) {
 func TestMethods(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
-	car := b.create(t, bmw)
 	for path, allow := range map[string]string{
-		"/cars":    "POST, OPTIONS",
-		car:        "GET, HEAD, PATCH, OPTIONS",
-		"/healthz": "GET, HEAD, OPTIONS",
+		"/cars":         "GET, HEAD, POST, OPTIONS",
+		"/cars/{id}":    "GET, HEAD, PATCH, DELETE, OPTIONS",
+		"/healthz":      "GET, HEAD, OPTIONS",
+		"/openapi.json": "GET, HEAD, OPTIONS",
 	} {
 		for _, method := range []string{"GET", "HEAD", "POST", "PATCH", "PUT", "DELETE", "TRACE", "FOO"} {
 			t.Run(method+path, func(t *testing.T) {
 				t.Parallel()
-				w := b.do(t, method, path, bmw)
+				w := b.do(t, method, strings.Replace(path, "/cars/{id}", b.create(t, bmw), 1), bmw)
 				if strings.Contains(allow, method) {
-					require.Contains(t, []int{200, 201}, w.Code)
+					require.Contains(t, []int{200, 201, 204}, w.Code)
 					return
 				}
 				require.Equal(t, 405, w.Code)
@@ -164,8 +165,9 @@ func TestEveryAnswerHasCORSHeaders(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			require.Equal(t, "*", w.Get("Access-Control-Allow-Origin"))
-			require.Equal(t, "Content-Type, Traceparent", w.Get("Access-Control-Allow-Headers"))
-			require.Equal(t, "GET, POST, PATCH, OPTIONS", w.Get("Access-Control-Allow-Methods"))
+			require.Equal(t, "Content-Type, Idempotency-Key, If-Match, Traceparent", w.Get("Access-Control-Allow-Headers"))
+			require.Equal(t, "GET, POST, PATCH, DELETE, OPTIONS", w.Get("Access-Control-Allow-Methods"))
+			require.Equal(t, "ETag, Idempotency-Replayed, Location, Retry-After", w.Get("Access-Control-Expose-Headers"))
 			require.Equal(t, "application/json", w.Get("Content-Type"))
 		})
 	}
@@ -211,4 +213,6 @@ func TestConfigIsChecked(t *testing.T) {
 	require.ErrorContains(t, err, "Config.Pool")
 	_, err = carapi.New(carapi.Config{Pool: brokenPool{err: errors.New("x")}})
 	require.ErrorContains(t, err, "Config.Logger")
+	_, err = carapi.New(carapi.Config{Pool: brokenPool{err: errors.New("x")}, Logger: discard, KeepKeys: time.Second})
+	require.ErrorContains(t, err, "Config.KeepKeys is 1s")
 }

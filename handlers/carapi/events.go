@@ -12,6 +12,7 @@ const (
 	aggregateCar   = "Car"
 	typeCarCreated = "CarCreated"
 	typeCarUpdated = "CarUpdated"
+	typeCarDeleted = "CarDeleted"
 )
 
 // CarCreated is the eventData of event type CarCreated, the first of a car.
@@ -33,4 +34,15 @@ type CarUpdated struct {
 	Color     *string   `json:"color"`
 	CreatedAt time.Time `json:"createdAt"`
 	UpdatedAt time.Time `json:"updatedAt"`
+}
+
+// CarDeleted is the eventData of event type CarDeleted, the last of a car: the car as it was. No other car ever gets its id.
+type CarDeleted struct {
+	CarID     uuid.UUID `json:"carId"`
+	Make      string    `json:"make"`
+	Model     string    `json:"model"`
+	Year      int32     `json:"year"`
+	Color     *string   `json:"color"`
+	CreatedAt time.Time `json:"createdAt"`
+	DeletedAt time.Time `json:"deletedAt"`
 }

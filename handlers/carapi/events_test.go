@@ -17,9 +17,10 @@ func TestEventMatchesGoldenFile(t *testing.T) {
 	b := setup(t)
 	path := b.create(t, `{"make":"Citroën","model":"2CV <AZ> & more","year":1949}`)
 	require.Equal(t, 200, b.do(t, "PATCH", path, `{"color":"bleu glacier"}`).Code)
+	require.Equal(t, 204, b.do(t, "DELETE", path, "").Code)
 	events := b.events(t)
-	require.Len(t, events, 2)
-	for i, eventType := range []string{"CarCreated", "CarUpdated"} {
+	require.Len(t, events, 3)
+	for i, eventType := range []string{"CarCreated", "CarUpdated", "CarDeleted"} {
 		event := events[i]
 		require.Equal(t, eventType, event.EventType)
 		require.Equal(t, "Car", event.AggregateType)

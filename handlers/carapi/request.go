@@ -45,10 +45,20 @@ func (s sentCar) apply(car *dbgen.Car) {
 	}
 }
 
+// readBody returns the whole body, or an *invalidError or *http.MaxBytesError.
+func readBody(r *http.Request) ([]byte, error) {
+	data, err := io.ReadAll(r.Body)
+	var tooLarge *http.MaxBytesError
+	if err != nil && !errors.As(err, &tooLarge) {
+		return nil, &invalidError{message: "the body ended early"}
+	}
+	return data, err
+}
+
 // readCar reads a body: `{"make","model","year","color"}`. complete says that only color may be left out (POST); otherwise at
 // least one field must be there (PATCH). Names are case-sensitive, other names are ignored, and of a name that comes twice the
-// last counts. It returns an *invalidError that names every wrong field, or an *http.MaxBytesError.
-func readCar(body io.Reader, maxYear int, complete bool) (sentCar, error) {
+// last counts. It returns an *invalidError that names every wrong field.
+func readCar(body []byte, maxYear int, complete bool) (sentCar, error) {
 	f, err := readFields(body)
 	if err != nil {
 		return sentCar{}, err
@@ -77,16 +87,9 @@ type fields struct {
 	wrong map[string]string
 }
 
-func readFields(body io.Reader) (fields, error) {
+func readFields(data []byte) (fields, error) {
 	f := fields{wrong: map[string]string{}}
-	data, err := io.ReadAll(body)
-	var tooLarge *http.MaxBytesError
-	if errors.As(err, &tooLarge) {
-		return f, err
-	}
 	switch {
-	case err != nil:
-		return f, &invalidError{message: "the body ended early"}
 	case len(data) == 0:
 		return f, &invalidError{message: "the body is empty: send a JSON object"}
 	case !utf8.Valid(data): // encoding/json would replace what is wrong

@@ -13,6 +13,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/stretchr/testify/require"
 
 	"rds-outbox-demo/dbgen"
@@ -33,37 +35,52 @@ const (
 )
 
 type bundle struct {
-	*pgtest.DB
-	handler http.Handler
-	logs    *logBuffer
+	*pgtest.DB // its pool is a superuser's
+	handler    http.Handler
+	logs       *logBuffer
 }
 
 func setup(t testing.TB) bundle {
 	t.Helper()
 	db := pgtest.New(t)
 	b := bundle{DB: db, logs: &logBuffer{}}
-	b.handler = newAPI(t, db.Pool, b.logs)
+	b.handler = newAPI(t, b.pool(t, nil), b.logs)
 	return b
+}
+
+// pool is of the role outbox_api: every test shows that its rights suffice. The tracer may be nil.
+func (b bundle) pool(t testing.TB, tracer pgx.QueryTracer) *pgxpool.Pool {
+	t.Helper()
+	config, err := pgxpool.ParseConfig(b.URL)
+	require.NoError(t, err)
+	config.ConnConfig.RuntimeParams["role"] = "outbox_api"
+	config.ConnConfig.Tracer = tracer
+	pool, err := pgxpool.NewWithConfig(t.Context(), config)
+	require.NoError(t, err)
+	t.Cleanup(pool.Close)
+	return pool
 }
 
 func newAPI(t testing.TB, pool carapi.Pool, logs io.Writer) http.Handler {
 	t.Helper()
 	handler, err := carapi.New(carapi.Config{
 		Pool: pool, Logger: slog.New(slog.NewJSONHandler(logs, nil)), Now: func() time.Time { return clock },
+		Caller: func(r *http.Request) string { return r.Header.Get("X-Caller") },
 	})
 	require.NoError(t, err)
 	return handler
 }
 
-// do sends one request. headers are pairs of name and value.
+// do sends one request and holds it and its answer against openapi.json. headers are pairs of name and value.
 func do(t testing.TB, handler http.Handler, method, path, body string, headers ...string) *httptest.ResponseRecorder {
 	t.Helper()
 	r := httptest.NewRequestWithContext(t.Context(), method, path, strings.NewReader(body))
 	for i := 0; i < len(headers); i += 2 {
-		r.Header.Set(headers[i], headers[i+1])
+		r.Header.Add(headers[i], headers[i+1])
 	}
 	w := httptest.NewRecorder()
 	handler.ServeHTTP(w, r)
+	requireDescribed(t, r, body, w)
 	return w
 }
 

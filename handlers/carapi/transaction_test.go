@@ -21,11 +21,12 @@ import (
 	"rds-outbox-demo/outbox"
 )
 
+const refuseEvents = `
+	CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'no events today'; END $$;
+	CREATE TRIGGER refuse BEFORE INSERT ON outbox FOR EACH ROW EXECUTE FUNCTION refuse()`
+
 func TestCarAndEventAreOneCommit(t *testing.T) {
 	t.Parallel()
-	refuseEvents := `
-		CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'no events today'; END $$;
-		CREATE TRIGGER refuse BEFORE INSERT ON outbox FOR EACH ROW EXECUTE FUNCTION refuse()`
 	t.Run("NoEventNoCar", func(t *testing.T) {
 		t.Parallel()
 		b := setup(t)

@@ -1,4 +1,4 @@
-// Package retention deletes rows of outbox that are old enough and certainly on the stream.
+// Package retention deletes rows of outbox that are old enough and certainly on the stream, and idempotency keys that are over.
 //
 // In: a session on the database and the name of the slot that the path reads (walrelay's, or that of the DMS task). Out: fewer rows, or
 // an error that says why none could go. Subscribers see nothing of it: the publication has inserts only, and the consumer skips DMS's
@@ -6,7 +6,8 @@
 //
 // Old is not published. created_at is when the writing transaction began: one that stays open for long commits a row that is due
 // already and that no relay has seen. And rows wait in the WAL while a relay is down. The row is the only thing from which an event
-// can be sent again, so it goes only when the slot proves that it is not needed: purge.go says how.
+// can be sent again, so it goes only when the slot proves that it is not needed: purge.go says how. Of idempotency keys none of this is
+// true: keys.go.
 package retention
 
 import (

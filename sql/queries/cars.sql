@@ -1,3 +1,7 @@
+-- name: CarDelete :exec
+-- Removes the car. The caller holds the row by CarLock, and appends its last event.
+DELETE FROM cars WHERE id = @id;
+
 -- name: CarGet :one
 -- The car as it is now; pgx.ErrNoRows when there is none. Takes no lock.
 SELECT * FROM cars WHERE id = @id;
@@ -11,6 +15,13 @@ VALUES (@id, @make, @model, @year, sqlc.narg('color'), 1, @created_at, @created_
 -- The car under its row lock, held until the transaction ends: nobody else changes it, or takes its next version, before that.
 -- pgx.ErrNoRows when there is none.
 SELECT * FROM cars WHERE id = @id FOR UPDATE;
+
+-- name: CarPage :many
+-- The next cars behind the given id, served by cars_pkey. Start with the zero id. Takes no lock.
+SELECT * FROM cars
+WHERE id > @after_id
+ORDER BY id
+LIMIT @max_rows;
 
 -- name: CarUpdate :one
 -- Writes all four fields and takes the next version. The caller holds the row by CarLock.

@@ -1,7 +1,7 @@
 // Command lambda is the car API (①②) as an AWS Lambda function behind an API Gateway REST API.
 //
-// In: proxy events of payload version 1.0, and the environment variables DB_HOST, DB_PORT, DB_NAME, DB_USER, DB_SECRET_ARN and
-// DB_SSL (package rdsdb). Out: proxy answers, JSON log lines on standard output.
+// In: proxy events of payload version 1.0, and the environment variables IDEMPOTENCY_HOURS (how long an Idempotency-Key is kept), and
+// DB_HOST, DB_PORT, DB_NAME, DB_USER, DB_SECRET_ARN and DB_SSL (package rdsdb). Out: proxy answers, JSON log lines on standard output.
 package main
 
 import (
@@ -10,7 +10,9 @@ import (
 	"log/slog"
 	"net/http"
 	"os"
+	"strconv"
 	"strings"
+	"time"
 
 	"github.com/aws/aws-lambda-go/events"
 	"github.com/aws/aws-lambda-go/lambda"
@@ -21,6 +23,9 @@ import (
 	"rds-outbox-demo/handlers/carapi"
 	"rds-outbox-demo/internal/rdsdb"
 )
+
+// maxIdempotencyHours is 30 days: each key is a row, with the whole answer.
+const maxIdempotencyHours = 720
 
 func main() { os.Exit(run()) }
 
@@ -42,6 +47,10 @@ func start(ctx context.Context, logger *slog.Logger) (*gateway, error) {
 		return nil, err
 	}
 	dbConfig.ApplicationName = "carapi"
+	hours, err := strconv.Atoi(os.Getenv("IDEMPOTENCY_HOURS"))
+	if err != nil || hours < 1 || hours > maxIdempotencyHours {
+		return nil, fmt.Errorf("IDEMPOTENCY_HOURS is %q: set it to 1 to %d hours, such as 24", os.Getenv("IDEMPOTENCY_HOURS"), maxIdempotencyHours)
+	}
 	awsConfig, err := config.LoadDefaultConfig(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("configuring the AWS SDK: %w", err)
@@ -50,7 +59,7 @@ func start(ctx context.Context, logger *slog.Logger) (*gateway, error) {
 	if err != nil {
 		return nil, err
 	}
-	api, err := carapi.New(carapi.Config{Pool: pool, Logger: logger})
+	api, err := carapi.New(carapi.Config{Pool: pool, Logger: logger, Caller: caller, KeepKeys: time.Duration(hours) * time.Hour})
 	if err != nil {
 		return nil, err
 	}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -48,7 +49,7 @@ func setup(t testing.TB) (*gateway, *pgtest.DB) {
 	t.Helper()
 	db := pgtest.New(t)
 	logger := slog.New(slog.DiscardHandler)
-	api, err := carapi.New(carapi.Config{Pool: db.Pool, Logger: logger})
+	api, err := carapi.New(carapi.Config{Pool: db.Pool, Logger: logger, Caller: caller})
 	require.NoError(t, err)
 	return newGateway(api, logger), db
 }
@@ -157,7 +158,7 @@ func TestProcess(t *testing.T) {
 		"AWS_LAMBDA_RUNTIME_API": strings.TrimPrefix(runtime.URL, "http://"), "AWS_ENDPOINT_URL_SECRETS_MANAGER": secrets.URL,
 		"AWS_REGION": "eu-west-1", "AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test",
 		"DB_HOST": url.Host, "DB_PORT": fmt.Sprint(url.Port), "DB_NAME": url.Database, "DB_USER": url.User,
-		"DB_SECRET_ARN": "arn:aws:secretsmanager:eu-west-1:000000000000:secret:db", "DB_SSL": "false",
+		"DB_SECRET_ARN": "arn:aws:secretsmanager:eu-west-1:000000000000:secret:db", "DB_SSL": "false", "IDEMPOTENCY_HOURS": "3",
 	})
 	require.NoError(t, command.Start())
 	t.Cleanup(func() {
@@ -169,7 +170,7 @@ func TestProcess(t *testing.T) {
 	})
 	deadline := time.After(30 * time.Second)
 	select {
-	case invocations <- sample(t, "post-cars.json", ""):
+	case invocations <- withKey(sample(t, "post-cars.json", "")):
 	case <-deadline:
 		t.Fatal("the program does not ask for invocations")
 	}
@@ -185,15 +186,81 @@ func TestProcess(t *testing.T) {
 	require.NoError(t, db.Pool.QueryRow(t.Context(),
 		"SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'carapi'").Scan(&sessions))
 	require.Equal(t, 1, sessions)
+	var keys int
+	require.NoError(t, db.Pool.QueryRow(t.Context(),
+		"SELECT count(*) FROM idempotency WHERE expires_at BETWEEN now() + interval '2:50' AND now() + interval '3:00'").Scan(&keys))
+	require.Equal(t, 1, keys)
 }
 
 func TestWrongEnvironmentEndsTheProcess(t *testing.T) {
 	t.Parallel()
-	command, output := program(t, map[string]string{"DB_PORT": "postgres", "DB_SSL": "true"})
-	var exit *exec.ExitError
-	require.ErrorAs(t, command.Run(), &exit)
-	require.Equal(t, 1, exit.ExitCode())
-	require.Contains(t, output.String(), `DB_PORT is \"postgres\": set it to the port of the instance`)
+	database := map[string]string{
+		"DB_HOST": "127.0.0.1", "DB_PORT": "1", "DB_NAME": "outboxdb", "DB_USER": "api", "DB_SECRET_ARN": "arn", "DB_SSL": "false",
+	}
+	for name, test := range map[string]struct{ variable, value, message string }{
+		"Port":         {"DB_PORT", "postgres", `DB_PORT is \"postgres\": set it to the port of the instance`},
+		"HoursMissing": {"IDEMPOTENCY_HOURS", "", `IDEMPOTENCY_HOURS is \"\": set it to 1 to 720 hours`},
+		"HoursNone":    {"IDEMPOTENCY_HOURS", "0", `IDEMPOTENCY_HOURS is \"0\"`},
+		"HoursTooMany": {"IDEMPOTENCY_HOURS", "721", `IDEMPOTENCY_HOURS is \"721\"`},
+		"HoursText":    {"IDEMPOTENCY_HOURS", "24h", `IDEMPOTENCY_HOURS is \"24h\"`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			env := maps.Clone(database)
+			env[test.variable] = test.value
+			command, output := program(t, env)
+			var exit *exec.ExitError
+			require.ErrorAs(t, command.Run(), &exit)
+			require.Equal(t, 1, exit.ExitCode())
+			require.Contains(t, output.String(), test.message)
+		})
+	}
+}
+
+func withKey(event events.APIGatewayProxyRequest) events.APIGatewayProxyRequest {
+	event.MultiValueHeaders["Idempotency-Key"] = []string{"k"}
+	return event
+}
+
+// The caller is who API Gateway says, so two callers may have the same key.
+func TestKeysBelongToWhomTheAuthorizerHasFound(t *testing.T) {
+	t.Parallel()
+	g, _ := setup(t)
+	const sts = "arn:aws:sts::000000000000:assumed-role/"
+	callers := map[string][]events.APIGatewayProxyRequestContext{ // the contexts of one caller
+		"Anonymous": {{}, {Identity: events.APIGatewayRequestIdentity{SourceIP: "203.0.113.8"}}},
+		"User":      {{Identity: events.APIGatewayRequestIdentity{UserArn: "arn:aws:iam::000000000000:user/ann"}}},
+		"OtherUser": {{Identity: events.APIGatewayRequestIdentity{UserArn: "arn:aws:iam::000000000000:user/path/bob"}}},
+		"Role": {
+			{Identity: events.APIGatewayRequestIdentity{UserArn: sts + "orders/task-1"}},
+			{Identity: events.APIGatewayRequestIdentity{UserArn: sts + "orders/task-2"}},
+		},
+		"OtherRole":     {{Identity: events.APIGatewayRequestIdentity{UserArn: sts + "billing/task-1"}}},
+		"IdentityPool":  {{Identity: events.APIGatewayRequestIdentity{UserArn: sts + "app/CognitoIdentityCredentials", CognitoIdentityID: "us-east-1:1"}}},
+		"OtherIdentity": {{Identity: events.APIGatewayRequestIdentity{UserArn: sts + "app/CognitoIdentityCredentials", CognitoIdentityID: "us-east-1:2"}}},
+		"Principal":     {{Authorizer: map[string]any{"principalId": "ann"}}},
+		"UserPool":      {{Authorizer: map[string]any{"claims": map[string]any{"sub": "ann", "iat": "1"}}}, {Authorizer: map[string]any{"claims": map[string]any{"sub": "ann", "iat": "2"}}}},
+		"OtherInPool":   {{Authorizer: map[string]any{"claims": map[string]any{"sub": "bob"}}}},
+	}
+	locations := map[string]string{}
+	for name, contexts := range callers {
+		for i, requestContext := range contexts {
+			event := withKey(sample(t, "post-cars.json", ""))
+			requestContext.Path = event.RequestContext.Path
+			event.RequestContext = requestContext
+			response := send(t, g, event)
+			require.Equal(t, 201, response.StatusCode, response.Body)
+			location := response.MultiValueHeaders["Location"][0]
+			require.True(t, strings.HasPrefix(location, "/dev/cars/"), "also of a stored answer")
+			if i > 0 {
+				require.Equal(t, []string{"true"}, response.MultiValueHeaders["Idempotency-Replayed"], name)
+			}
+			owner, taken := locations[location]
+			require.True(t, !taken || owner == name, "%s got %s's car", name, owner)
+			locations[location] = name
+		}
+	}
+	require.Len(t, locations, len(callers))
 }
 
 // program is this test's binary as the Lambda function, with an environment of nothing but env.

@@ -2,7 +2,8 @@
 //
 // In: any event; what it says is not read. Environment: RETENTION_ENABLED (true or false), RETENTION_DAYS, STREAM_RETENTION_HOURS,
 // SLOT_NAME, and DB_HOST, DB_PORT, DB_NAME, DB_USER, DB_SECRET_ARN and DB_SSL (package rdsdb). Out: what was deleted, as JSON and as one
-// log line. An error, and with it the function's alarm, when rows could not be deleted. Switched off it does nothing and says so.
+// log line. An error, and with it the function's alarm, when rows could not be deleted. Switched off it deletes idempotency keys that are
+// over, and of outbox nothing.
 package main
 
 import (
@@ -76,40 +77,51 @@ func parse[T any](name, value, wanted string, as func(string) (T, error)) (T, er
 }
 
 type answer struct {
-	Enabled bool `json:"enabled"`
+	Enabled bool  `json:"enabled"` // whether rows of outbox are deleted at all
+	Keys    int64 `json:"keys"`    // idempotency keys that were deleted
 	retention.Result
 }
 
 func (f *function) handle(ctx context.Context) (answer, error) {
-	if !f.enabled {
-		f.logger.LogAttrs(ctx, slog.LevelInfo, "retention is switched off: no row of outbox is deleted (RETENTION_ENABLED)", slog.Int("hop", 2))
-		return answer{}, nil
+	done, err := f.purge(ctx)
+	line := []slog.Attr{
+		slog.Int("hop", 2), slog.Bool("enabled", done.Enabled), slog.Int64("keys", done.Keys), slog.Int64("deleted", done.Deleted),
+		slog.Bool("left", done.Left),
 	}
-	result, err := f.purge(ctx)
-	line := []slog.Attr{slog.Int("hop", 2), slog.Int64("deleted", result.Deleted), slog.Bool("left", result.Left)}
-	if result.OldestKept != nil {
-		line = append(line, slog.Time("oldest_kept", *result.OldestKept))
+	if done.OldestKept != nil {
+		line = append(line, slog.Time("oldest_kept", *done.OldestKept))
 	}
 	if err != nil {
 		f.logger.LogAttrs(ctx, slog.LevelError, "retention", append(line, slog.String("error", err.Error()))...)
 		return answer{}, err
 	}
-	f.logger.LogAttrs(ctx, slog.LevelInfo, "retention", line...)
-	return answer{true, result}, nil
+	message := "retention"
+	if !done.Enabled {
+		message = "retention is switched off: no row of outbox is deleted (RETENTION_ENABLED)"
+	}
+	f.logger.LogAttrs(ctx, slog.LevelInfo, message, line...)
+	return done, nil
 }
 
 // purge uses a session of its own each time: between two runs the function is frozen for an hour, and a session would not outlive that.
-func (f *function) purge(ctx context.Context) (retention.Result, error) {
+func (f *function) purge(ctx context.Context) (done answer, err error) {
+	done.Enabled = f.enabled
 	connection, err := rdsdb.ConnConfig(ctx, f.database, f.secrets)
 	if err != nil {
-		return retention.Result{}, err
+		return done, err
 	}
 	// Each statement reads or deletes few rows. What is left of us when Lambda ends us ends by itself on the server.
 	connection.RuntimeParams["statement_timeout"] = "30000" // ms
 	conn, err := pgx.ConnectConfig(ctx, connection)
 	if err != nil {
-		return retention.Result{}, fmt.Errorf("connecting to the database: %w", err)
+		return done, fmt.Errorf("connecting to the database: %w", err)
 	}
 	defer func() { _ = conn.Close(context.WithoutCancel(ctx)) }()
-	return f.purger.Purge(ctx, conn)
+	// A slot that is no proof must not keep the keys, nor the keys the rows.
+	var errKeys error
+	done.Keys, errKeys = retention.PurgeKeys(ctx, conn)
+	if f.enabled {
+		done.Result, err = f.purger.Purge(ctx, conn)
+	}
+	return done, errors.Join(errKeys, err)
 }

@@ -7,7 +7,11 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/aws/aws-sdk-go-v2/service/secretsmanager"
 	"github.com/stretchr/testify/require"
+
+	"rds-outbox-demo/lab/awslocal"
+	"rds-outbox-demo/lab/awslocal/awstest"
 )
 
 var environment = map[string]string{
@@ -38,14 +42,17 @@ func TestEnvironmentIsRefusedByName(t *testing.T) {
 	}
 }
 
-func TestSwitchedOffItSaysSoAndAsksNobody(t *testing.T) {
+// The function reaches for the database in any case: idempotency keys are to go also while it is switched off.
+func TestDatabaseAwayIsAnErrorAlsoWhenSwitchedOff(t *testing.T) {
 	t.Parallel()
 	var log bytes.Buffer
+	_, cloud := awstest.Start(t, awslocal.Config{Secrets: map[string]string{"arn": `{"username":"outbox_retention_user","password":"x"}`}})
 	f, err := newFunction(t.Context(), func(name string) string { return environment[name] }, slog.New(slog.NewJSONHandler(&log, nil)))
 	require.NoError(t, err)
-	done, err := f.handle(t.Context()) // there is no database at that port
-	require.NoError(t, err)
-	require.False(t, done.Enabled)
+	f.secrets = secretsmanager.NewFromConfig(cloud)
+	_, err = f.handle(t.Context()) // there is no database at that port
+	require.ErrorContains(t, err, "connecting to the database")
 	require.Equal(t, 1, strings.Count(log.String(), "\n"))
-	require.Contains(t, log.String(), "retention is switched off: no row of outbox is deleted (RETENTION_ENABLED)")
+	require.Contains(t, log.String(), `"enabled":false`)
+	require.Contains(t, log.String(), `"level":"ERROR"`)
 }

@@ -1,0 +1,44 @@
+package carapi_test
+
+import (
+	"net/http"
+	"net/http/httptest"
+	"strconv"
+	"strings"
+	"testing"
+
+	"rds-outbox-demo/handlers/carapi"
+)
+
+// BenchmarkCreate is POST /cars, from the handler to the commit and back, by a client at a time: as it is, with a key that is new, and
+// with one that was answered before.
+func BenchmarkCreate(b *testing.B) {
+	bundle := setup(b)
+	handler, err := carapi.New(carapi.Config{Pool: bundle.pool(b, nil), Logger: discard})
+	if err != nil {
+		b.Fatal(err)
+	}
+	send := func(b *testing.B, value string) {
+		r := httptest.NewRequestWithContext(b.Context(), http.MethodPost, "/cars", strings.NewReader(bmw))
+		if value != "" {
+			r.Header.Set(key, value)
+		}
+		w := httptest.NewRecorder()
+		if handler.ServeHTTP(w, r); w.Code != http.StatusCreated {
+			b.Fatal(w.Code, w.Body)
+		}
+	}
+	n := 0
+	for name, value := range map[string]func() string{
+		"NoKey":       func() string { return "" },
+		"NewKey":      func() string { n++; return strconv.Itoa(n) },
+		"AnsweredKey": func() string { return "0" },
+	} {
+		b.Run(name, func(b *testing.B) {
+			send(b, "0") // connects, prepares, and answers key 0
+			for b.Loop() {
+				send(b, value())
+			}
+		})
+	}
+}

@@ -1,0 +1,126 @@
+package carapi_test
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"rds-outbox-demo/internal/failpoint"
+	"rds-outbox-demo/internal/pgtest"
+	"rds-outbox-demo/lab/process"
+)
+
+// killable is the program whose `part api` is this API as a process, in the build that FAILPOINT can kill.
+var killable = sync.OnceValues(func() (program string, err error) {
+	if killableDir, err = os.MkdirTemp("", "carapi-"); err != nil {
+		return "", err
+	}
+	program = filepath.Join(killableDir, "lab")
+	out, err := exec.Command("go", "build", "-tags", "failpoints,sabotage", "-o", program, "../../lab").CombinedOutput()
+	if err != nil {
+		return "", fmt.Errorf("building lab: %w: %s", err, out)
+	}
+	return program, nil
+})
+
+var killableDir string
+
+func TestMain(m *testing.M) {
+	code := m.Run()
+	_ = os.RemoveAll(killableDir)
+	os.Exit(code)
+}
+
+// SIGKILL while fifty equal requests are on their way, before or after the commit of the first: whoever tries again gets the one car.
+func TestKilledBetweenFiftyEqualRequests(t *testing.T) {
+	t.Parallel()
+	for _, point := range []failpoint.Point{failpoint.APIBeforeCommit, failpoint.APIAfterCommit} {
+		t.Run(string(point), func(t *testing.T) {
+			t.Parallel()
+			db := pgtest.New(t)
+			program, err := killable()
+			require.NoError(t, err)
+			listener, err := net.Listen("tcp", "127.0.0.1:0")
+			require.NoError(t, err)
+			defer listener.Close()
+			socket, err := listener.(*net.TCPListener).File() // open while the process is away: clients wait for the next one
+			require.NoError(t, err)
+			defer socket.Close()
+			output, err := os.Create(filepath.Join(t.TempDir(), "log"))
+			require.NoError(t, err)
+			defer output.Close()
+			start := func(env ...string) *process.Process {
+				p, err := process.Start(process.Config{
+					Program: program, Args: []string{"part", "api"}, Env: append(env, "DATABASE_URL="+db.URL), Output: output, Listener: socket,
+				})
+				require.NoError(t, err)
+				return p
+			}
+			first := start("FAILPOINT=" + string(point))
+			next := make(chan *process.Process, 1)
+			go func() {
+				<-first.Done()
+				next <- start()
+			}()
+
+			deadline, cancel := context.WithTimeout(t.Context(), time.Minute)
+			defer cancel()
+			answers := fifty(func() string {
+				for {
+					status, body, err := post(deadline, "http://"+listener.Addr().String()+"/cars")
+					switch {
+					case err == nil && status == http.StatusCreated:
+						return body
+					case err == nil && status != http.StatusConflict:
+						return body + " with another status"
+					case deadline.Err() != nil:
+						return "no answer in time"
+					}
+					time.Sleep(5 * time.Millisecond) // for the client's next try; a real one takes a second, as Retry-After says
+				}
+			})
+			select {
+			case second := <-next:
+				defer second.Stop(context.Background(), time.Second)
+				require.True(t, first.Killed(), "%v", first.Err())
+			case <-deadline.Done():
+				first.Stop(context.Background(), time.Second)
+				(<-next).Stop(context.Background(), time.Second)
+				t.Fatal("the process was not killed")
+			}
+			for _, answer := range answers {
+				require.Equal(t, answers[0], answer)
+			}
+			require.Contains(t, answers[0], "Car created successfully")
+			for _, table := range []string{"cars", "outbox", "idempotency"} {
+				require.Equal(t, 1, bundle{DB: db}.count(t, table), table)
+			}
+		})
+	}
+}
+
+func post(ctx context.Context, url string) (status int, body string, err error) {
+	r, err := http.NewRequestWithContext(ctx, http.MethodPost, url, strings.NewReader(bmw))
+	if err != nil {
+		return 0, "", err
+	}
+	r.Header.Set(key, "the-one")
+	response, err := http.DefaultClient.Do(r)
+	if err != nil {
+		return 0, "", err
+	}
+	defer response.Body.Close()
+	data, err := io.ReadAll(response.Body)
+	return response.StatusCode, string(data), err
+}

@@ -1,0 +1,61 @@
+package carapi
+
+import (
+	"net/http"
+	"regexp"
+	"strconv"
+	"strings"
+)
+
+// etag is a car's: its version, which every change takes on. It is strong, and without it a client cannot make its change depend on
+// what it has read.
+func etag(version int64) string { return `"` + strconv.FormatInt(version, 10) + `"` }
+
+// precondition is a request's If-Match (RFC 9110, 13.1.1): the strong tags in it, of which the car's must be one.
+type precondition struct {
+	any  bool // no If-Match, or *: every car will do
+	tags []string
+}
+
+// entityTag is one tag at the head of a list, and what separates it from the next.
+var entityTag = regexp.MustCompile(`^[ \t,]*(W/)?("[^"\x00-\x20\x7f]*")[ \t]*(?:,|$)`)
+
+// readIfMatch returns an *invalidError for an If-Match that cannot be read: to ignore it would overwrite what the client has not seen.
+func readIfMatch(r *http.Request) (precondition, error) {
+	values := r.Header.Values("If-Match")
+	if len(values) == 0 {
+		return precondition{any: true}, nil
+	}
+	rest := strings.Trim(strings.Join(values, ","), " \t,")
+	if rest == "*" {
+		return precondition{any: true}, nil
+	}
+	invalid := invalidHeader("If-Match", `must be * or a list of entity tags such as "3"`)
+	if rest == "" {
+		return precondition{}, invalid
+	}
+	var p precondition
+	for rest != "" {
+		match := entityTag.FindStringSubmatch(rest)
+		if match == nil {
+			return precondition{}, invalid
+		}
+		if match[1] == "" { // a weak tag is never equal to any
+			p.tags = append(p.tags, match[2])
+		}
+		rest = rest[len(match[0]):]
+	}
+	return p, nil
+}
+
+func (p precondition) check(version int64) error {
+	if p.any {
+		return nil
+	}
+	for _, tag := range p.tags {
+		if tag == etag(version) {
+			return nil
+		}
+	}
+	return errChanged
+}

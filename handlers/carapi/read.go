@@ -1,0 +1,153 @@
+package carapi
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"strconv"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+
+	"rds-outbox-demo/dbgen"
+)
+
+const (
+	defaultLimit, maxLimit = 20, 100
+	// healthTimeout is the longest that a health check waits for the database.
+	healthTimeout = 5 * time.Second
+)
+
+// getCar is GET /cars/{id}.
+func (a *api) getCar(r *http.Request) (answer, error) {
+	id, err := pathID(r)
+	if err != nil {
+		return answer{}, err
+	}
+	conn, err := a.pool.Acquire(r.Context())
+	if err != nil {
+		return answer{}, fmt.Errorf("connecting to the database: %w", err)
+	}
+	defer conn.Release()
+	car, err := dbgen.New(conn).CarGet(r.Context(), id)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return answer{}, errNotFound
+	}
+	if err != nil {
+		return answer{}, fmt.Errorf("reading a car: %w", err)
+	}
+	return answer{status: http.StatusOK, etag: etag(car.Version), body: carAnswer{Car: carOf(car)}}, nil
+}
+
+// listCars (GET /cars?limit=&after=) is a page of cars, the oldest first. The cursor is the last id of the page before: however many
+// cars there are, a page costs the same. Ids are in the order of creation by the clocks of the machines that made them, so a car of a
+// clock that is behind may come to lie in front of the cursor.
+func (a *api) listCars(r *http.Request) (answer, error) {
+	limit, after, err := readPage(r.URL.RawQuery)
+	if err != nil {
+		return answer{}, err
+	}
+	conn, err := a.pool.Acquire(r.Context())
+	if err != nil {
+		return answer{}, fmt.Errorf("connecting to the database: %w", err)
+	}
+	defer conn.Release()
+	// One more than is shown tells whether there is a next page.
+	cars, err := dbgen.New(conn).CarPage(r.Context(), dbgen.CarPageParams{AfterID: after, MaxRows: int32(limit) + 1})
+	if err != nil {
+		return answer{}, fmt.Errorf("reading cars: %w", err)
+	}
+	page := pageAnswer{Cars: []carBody{}}
+	if len(cars) > limit {
+		cars = cars[:limit]
+		page.Next = &cars[limit-1].ID
+	}
+	for _, car := range cars {
+		page.Cars = append(page.Cars, carOf(car))
+	}
+	return answer{status: http.StatusOK, body: page}, nil
+}
+
+// readPage returns an *invalidError that names every wrong parameter. Others are ignored, and of one that comes twice the first counts.
+func readPage(query string) (limit int, after uuid.UUID, err error) {
+	values, err := url.ParseQuery(query)
+	if err != nil {
+		return 0, uuid.Nil, &invalidError{message: "the query is not valid"}
+	}
+	wrong := map[string]string{}
+	limit = defaultLimit
+	if values.Has("limit") {
+		limit, err = strconv.Atoi(values.Get("limit"))
+		if err != nil || limit < 1 || limit > maxLimit {
+			wrong["limit"] = fmt.Sprintf("must be from 1 to %d", maxLimit)
+		}
+	}
+	if values.Has("after") {
+		var ok bool
+		if after, ok = canonicalID(values.Get("after")); !ok {
+			wrong["after"] = "must be the next of another page"
+		}
+	}
+	if len(wrong) > 0 {
+		return 0, uuid.Nil, &invalidError{message: "invalid parameters", fields: wrong}
+	}
+	return limit, after, nil
+}
+
+// health (GET /healthz) asks the database: without it no other route works.
+func (a *api) health(r *http.Request) (answer, error) {
+	ctx, cancel := context.WithTimeout(r.Context(), healthTimeout)
+	defer cancel()
+	conn, err := a.pool.Acquire(ctx)
+	if err != nil {
+		return answer{}, &unhealthyError{err}
+	}
+	defer conn.Release()
+	if err := conn.Ping(ctx); err != nil {
+		return answer{}, &unhealthyError{err}
+	}
+	return answer{status: http.StatusOK, body: map[string]string{"status": "ok"}}, nil
+}
+
+// pathID answers an id that is no UUID like one that no car has. uuid.Parse takes other spellings than the canonical one, too;
+// they would be second names of a car.
+func pathID(r *http.Request) (uuid.UUID, error) {
+	id, ok := canonicalID(r.PathValue("id"))
+	if !ok {
+		return uuid.Nil, errNotFound
+	}
+	return id, nil
+}
+
+func canonicalID(s string) (uuid.UUID, bool) {
+	id, err := uuid.Parse(s)
+	return id, err == nil && len(s) == len(id.String())
+}
+
+type carAnswer struct {
+	Message string  `json:"message,omitempty"`
+	Car     carBody `json:"car"`
+}
+
+type pageAnswer struct {
+	Cars []carBody  `json:"cars"`
+	Next *uuid.UUID `json:"next"` // null: this is the last page
+}
+
+type carBody struct {
+	ID        uuid.UUID `json:"id"`
+	Make      string    `json:"make"`
+	Model     string    `json:"model"`
+	Year      int32     `json:"year"`
+	Color     *string   `json:"color"`
+	CreatedAt time.Time `json:"createdAt"`
+}
+
+func carOf(car dbgen.Car) carBody {
+	return carBody{
+		ID: car.ID, Make: car.Make, Model: car.Model, Year: car.Year, Color: car.Color, CreatedAt: car.CreatedAt.UTC(),
+	}
+}
