@@ -26,6 +26,65 @@ type Car struct {
 	UpdatedAt time.Time
 }
 
+// Totals that carstats keeps of what it hears on the bus.
+type CarStat struct {
+	Make string
+	Year int32
+	// Cars of this make and year as they are now.
+	Cars int64
+	// Events that said this make and year: created, changed or deleted.
+	Changes int64
+}
+
+// Under which make and year carstats has counted a car; no row for one that was deleted.
+type CarStatsCar struct {
+	CarID uuid.UUID
+	Make  string
+	Year  int32
+}
+
+// One Idempotency-Key and the answer to its request.
+type Idempotency struct {
+	// Pattern of the route, such as POST /cars.
+	Route string
+	// SHA-256 of who asked.
+	CallerHash []byte
+	Key        string
+	// SHA-256 of method, path, If-Match and body.
+	RequestHash []byte
+	// Of the answer. Only changes that were made are here: 2xx.
+	Status int32
+	// Header Location of the answer; empty when it had none.
+	Location string
+	// Header ETag of the answer; empty when it had none.
+	Etag string
+	// As it was sent; empty when there was none.
+	Body string
+	// From here on the row counts as absent.
+	ExpiresAt time.Time
+}
+
+// One event that one subscriber has processed, written in the transaction of the processing.
+type Inbox struct {
+	// Who has processed it: subscribers do not see each other's events.
+	Subscriber string
+	// The event id, the same over every retry, replay and restart.
+	EventID          uuid.UUID
+	AggregateType    string
+	AggregateID      string
+	AggregateVersion int64
+	ProcessedAt      time.Time
+}
+
+// How far a subscriber is with one aggregate. Its row lock lets one event of the aggregate in at a time.
+type InboxAggregate struct {
+	Subscriber    string
+	AggregateType string
+	AggregateID   string
+	// Highest version processed; 0 for none.
+	Version int64
+}
+
 // One event of one aggregate, written in the transaction of the change. Append-only.
 type Outbox struct {
 	// UUIDv7 made by the writer: the event id, the same over every retry, replay and restart.

@@ -20,13 +20,13 @@ import (
 func TestEverythingWaitsForTheMigration(t *testing.T) {
 	forEachStage(t, func(t *testing.T, stage string, s *stack) {
 		require.Equal(t, []string{"DatabaseMigration"}, s.of("Custom::DatabaseMigration"))
-		waiting := append([]string{"CreateCarLambdaFunction", "CdcConsumerLambdaFunction", "RetentionLambdaFunction", mappingID, "ApiStage"}, s.of("AWS::ApiGateway::Deployment")...)
+		waiting := append([]string{"CreateCarLambdaFunction", "CdcConsumerLambdaFunction", "RetentionLambdaFunction", "CarStatsLambdaFunction", mappingID, statsMappingID, "ApiStage"}, s.of("AWS::ApiGateway::Deployment")...)
 		for _, id := range waiting {
 			require.Contains(t, s.uses(id), "DatabaseMigration", id)
 		}
 		// What it needs to reach database and secrets, and to answer. On delete these go after it.
 		needs := []string{"MigrateLambdaFunction", "MigrateRole", "MigrateLogGroup", "Database", "DatabaseParameters", "DatabaseSecret",
-			"ApiDatabaseSecret", "DmsDatabaseSecret", "RetentionDatabaseSecret", "SubnetARoutes", "SubnetBRoutes"}
+			"ApiDatabaseSecret", "DmsDatabaseSecret", "RetentionDatabaseSecret", "CarStatsDatabaseSecret", "SubnetARoutes", "SubnetBRoutes"}
 		if stage == "dev" {
 			needs = append(needs, "DefaultRoute", "InternetGatewayAttachment", "DatabaseFromEverywhere")
 		} else {
@@ -46,8 +46,10 @@ func TestMigrationRunsAgainWhenItMust(t *testing.T) {
 		migration := s.Resources["DatabaseMigration"]
 		require.Equal(t, hashOfMigrations(t), migration.get(t, "MigrationsHash"))
 		require.Equal(t, map[string]any{"Ref": "Database"}, migration.get(t, "Database"))
-		require.Equal(t, []any{map[string]any{"Ref": "ApiDatabaseSecret"}, map[string]any{"Ref": "DmsDatabaseSecret"}, map[string]any{"Ref": "RetentionDatabaseSecret"}},
-			migration.get(t, "Secrets"))
+		require.Equal(t, []any{
+			map[string]any{"Ref": "ApiDatabaseSecret"}, map[string]any{"Ref": "DmsDatabaseSecret"}, map[string]any{"Ref": "RetentionDatabaseSecret"},
+			map[string]any{"Ref": "CarStatsDatabaseSecret"},
+		}, migration.get(t, "Secrets"))
 		require.Greater(t, migration.number(t, "ServiceTimeout"), s.Resources["MigrateLambdaFunction"].number(t, "Timeout"))
 	})
 }
@@ -56,7 +58,7 @@ func TestMigrationRunsAgainWhenItMust(t *testing.T) {
 func TestPasswordVersionChangesSecretsAndMigration(t *testing.T) {
 	t.Parallel()
 	before, after := packaged(t, "prod"), withParameters(t)
-	for _, id := range []string{"DatabaseMigration", "ApiDatabaseSecret", "DmsDatabaseSecret", "RetentionDatabaseSecret"} {
+	for _, id := range []string{"DatabaseMigration", "ApiDatabaseSecret", "DmsDatabaseSecret", "RetentionDatabaseSecret", "CarStatsDatabaseSecret"} {
 		require.NotEqual(t, before.Resources[id], after.Resources[id], id)
 	}
 	// CloudFormation would make a new password of any other definition, and the database would not learn of it.
@@ -88,6 +90,7 @@ func TestFunctionsGetWhatTheyRead(t *testing.T) {
 		"CreateCarLambdaFunction":   {"handlers/carapi/lambda", database},
 		"CdcConsumerLambdaFunction": {"handlers/cdcconsumer/lambda"},
 		"RetentionLambdaFunction":   {"handlers/retention/lambda", database},
+		"CarStatsLambdaFunction":    {"handlers/carstats/lambda", database},
 		"MigrateLambdaFunction":     {"migrate/lambda", database},
 	}
 	forEachStage(t, func(t *testing.T, _ string, s *stack) {

@@ -26,10 +26,15 @@ var roles = map[string]map[string][]string{
 		"logs:CreateLogStream": {"RetentionLogGroup"}, "logs:PutLogEvents": {"RetentionLogGroup"},
 		"secretsmanager:GetSecretValue": {"RetentionDatabaseSecret"},
 	},
+	"CarStatsRole": {
+		"logs:CreateLogStream": {"CarStatsLogGroup"}, "logs:PutLogEvents": {"CarStatsLogGroup"},
+		"sqs:ReceiveMessage": {"CarStatsQueue"}, "sqs:DeleteMessage": {"CarStatsQueue"}, "sqs:GetQueueAttributes": {"CarStatsQueue"},
+		"secretsmanager:GetSecretValue": {"CarStatsDatabaseSecret"},
+	},
 	"MigrateRole": {
 		"logs:CreateLogStream": {"MigrateLogGroup"}, "logs:PutLogEvents": {"MigrateLogGroup"},
-		"secretsmanager:GetSecretValue": {"DatabaseSecret", "ApiDatabaseSecret", "DmsDatabaseSecret", "RetentionDatabaseSecret"},
-		"secretsmanager:PutSecretValue": {"ApiDatabaseSecret", "DmsDatabaseSecret", "RetentionDatabaseSecret"},
+		"secretsmanager:GetSecretValue": {"DatabaseSecret", "ApiDatabaseSecret", "DmsDatabaseSecret", "RetentionDatabaseSecret", "CarStatsDatabaseSecret"},
+		"secretsmanager:PutSecretValue": {"ApiDatabaseSecret", "DmsDatabaseSecret", "RetentionDatabaseSecret", "CarStatsDatabaseSecret"},
 	},
 }
 
@@ -110,6 +115,8 @@ var deletion = map[string]map[string][2]string{
 		"OutboxStream":     {"Delete", "Retain"},
 		"ConsumerFailures": {"Retain", "Retain"},
 		"ConsumerDiscards": {"Retain", "Retain"},
+		"CarStatsQueue":    {"Retain", "Retain"},
+		"CarStatsFailures": {"Retain", "Retain"},
 	},
 }
 
@@ -132,7 +139,7 @@ func TestDeletionIsDecided(t *testing.T) {
 			}
 			require.Equal(t, want, [2]string{r.DeletionPolicy, r.UpdateReplacePolicy}, id)
 		}
-		require.Equal(t, 15, seen)
+		require.Equal(t, 19, seen)
 		require.Equal(t, stage == "dev", s.Resources["Database"].get(t, "DeleteAutomatedBackups"))
 	})
 }
@@ -142,7 +149,7 @@ func TestTLSAndEncryptionInBothStages(t *testing.T) {
 		require.EqualValues(t, 1, parameter(t, s, "rds.force_ssl"))
 		require.Equal(t, true, s.Resources["Database"].get(t, "StorageEncrypted"))
 		require.Equal(t, "rds-ca-rsa2048-g1", s.Resources["Database"].get(t, "CACertificateIdentifier"))
-		for _, id := range []string{"CreateCarLambdaFunction", "RetentionLambdaFunction", "MigrateLambdaFunction"} {
+		for _, id := range []string{"CreateCarLambdaFunction", "CarStatsLambdaFunction", "RetentionLambdaFunction", "MigrateLambdaFunction"} {
 			require.Equal(t, "true", s.Resources[id].get(t, "Environment", "Variables", "DB_SSL"), id)
 		}
 		warning := s.custom["deployWarning"].(string)
@@ -184,7 +191,8 @@ func TestProdIsClosed(t *testing.T) {
 	require.GreaterOrEqual(t, database.number(t, "BackupRetentionPeriod"), 14.0)
 
 	for id, inside := range map[string]bool{
-		"CreateCarLambdaFunction": true, "RetentionLambdaFunction": true, "MigrateLambdaFunction": true, "CdcConsumerLambdaFunction": false,
+		"CreateCarLambdaFunction": true, "CarStatsLambdaFunction": true, "RetentionLambdaFunction": true, "MigrateLambdaFunction": true,
+		"CdcConsumerLambdaFunction": false,
 	} {
 		require.Equal(t, inside, s.Resources[id].Properties["VpcConfig"] != nil, id)
 	}
@@ -200,7 +208,7 @@ func TestProdTakesAnotherAuthorizer(t *testing.T) {
 	require.Equal(t, "COGNITO_USER_POOLS", withParameters(t).Resources["ApiGatewayMethodCarsPost"].get(t, "AuthorizationType"))
 }
 
-// Every environment of createCar may hold two connections (internal/rdsdb). In dev only the throttling bounds their number.
+// Every environment of createCar and carStats may hold two connections (internal/rdsdb). In dev only the throttling bounds createCar's.
 func TestConnectionsAreNotExhausted(t *testing.T) {
 	forEachStage(t, func(t *testing.T, stage string, s *stack) {
 		throttling := s.Resources["ApiStage"].get(t, "MethodSettings", 0).(map[string]any)
@@ -211,6 +219,7 @@ func TestConnectionsAreNotExhausted(t *testing.T) {
 		if stage == "prod" {
 			environments = s.Resources["CreateCarLambdaFunction"].number(t, "ReservedConcurrentExecutions")
 		}
+		environments += s.Resources[statsMappingID].number(t, "ScalingConfig", "MaximumConcurrency")
 		require.Less(t, 2*environments, s.Resources["DatabaseConnectionsAlarm"].number(t, "Threshold"))
 	})
 }

@@ -158,7 +158,7 @@ func copyTree(root string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	for _, name := range []string{"serverless.yml", "package.json", "go.mod", "go.sum", "dbgen", "handlers", "infra", "internal", "migrate", "outbox", "sql"} {
+	for _, name := range []string{"serverless.yml", "package.json", "go.mod", "go.sum", "contracts", "dbgen", "handlers", "inbox", "infra", "internal", "migrate", "outbox", "sql"} {
 		from, to := filepath.Join(root, name), filepath.Join(dir, name)
 		info, err := os.Stat(from)
 		switch {

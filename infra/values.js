@@ -23,6 +23,25 @@ module.exports.alarmSubscriptions = async ({ resolveVariable }) => {
   return address ? [{ Protocol: 'email', Endpoint: address }] : [];
 };
 
+// contractSchemas registers each file of contracts/ as it is. A name is source@detail-type, as schemas that EventBridge discovers
+// have it.
+module.exports.contractSchemas = () => {
+  const folder = path.join(__dirname, '..', 'contracts');
+  const schema = (file) => {
+    const Content = readFileSync(path.join(folder, file), 'utf8');
+    const contract = JSON.parse(Content);
+    const Properties = {
+      RegistryName: { 'Fn::GetAtt': ['EventContracts', 'RegistryName'] },
+      SchemaName: `${contract['x-amazon-events-source']}@${contract['x-amazon-events-detail-type']}`,
+      Type: 'JSONSchemaDraft4',
+      Description: contract.description,
+      Content,
+    };
+    return [`Contract${path.basename(file, '.json').replace(/[^A-Za-z0-9]/g, '')}`, { Type: 'AWS::EventSchemas::Schema', Properties }];
+  };
+  return Object.fromEntries(readdirSync(folder).filter((file) => file.endsWith('.json')).sort().map(schema));
+};
+
 // stage refuses one that serverless.yml does not describe. Without it osls lists every parameter that it misses.
 module.exports.stage = async ({ options, resolveConfigurationProperty }) => {
   const stage = options.stage || 'dev';

@@ -25,6 +25,8 @@ var alarms = map[string]struct {
 	"ConsumerErrorsAlarm":      {"AWS/Lambda Errors", []string{"FunctionName"}},
 	"ConsumerFailuresAlarm":    {"AWS/SQS ApproximateNumberOfMessagesVisible", []string{"QueueName"}},
 	"ConsumerDiscardsAlarm":    {"AWS/SQS ApproximateNumberOfMessagesVisible", []string{"QueueName"}},
+	"CarStatsLagAlarm":         {"AWS/SQS ApproximateAgeOfOldestMessage", []string{"QueueName"}},
+	"CarStatsFailuresAlarm":    {"AWS/SQS ApproximateNumberOfMessagesVisible", []string{"QueueName"}},
 	"EventBusLogAlarm":         {"AWS/Events FailedInvocations", []string{"EventBusName", "RuleName"}},
 	"ConsumerSilentAlarm":      {}, // of two metrics
 }

@@ -6,6 +6,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -49,6 +50,7 @@ func TestCreateCarZip(t *testing.T) {
 	db := pgtest.New(t)
 	variables, config := database(t, db.URL, "api")
 	_, cloud := awstest.Start(t, awslocal.Config{Secrets: map[string]string{"api": login(config.User, config.Password)}})
+	variables["IDEMPOTENCY_HOURS"] = s.Resources["CreateCarLambdaFunction"].get(t, "Environment", "Variables", "IDEMPOTENCY_HOURS").(string)
 	f := start(t, s, "createCar", variables, map[string]string{"AWS_ENDPOINT_URL_SECRETS_MANAGER": *cloud.BaseEndpoint})
 
 	post := recorded(t, "post-cars.json")
@@ -62,7 +64,13 @@ func TestCreateCarZip(t *testing.T) {
 
 	encoded := post
 	encoded.Body, encoded.IsBase64Encoded = base64.StdEncoding.EncodeToString([]byte(post.Body)), true
-	require.Equal(t, 201, send(t, f, encoded).StatusCode)
+	encoded.MultiValueHeaders = maps.Clone(post.MultiValueHeaders)
+	encoded.MultiValueHeaders["idempotency-key"] = []string{"zip"}
+	second := send(t, f, encoded)
+	require.Equal(t, 201, second.StatusCode)
+	again := send(t, f, encoded)
+	require.Equal(t, []string{"true"}, again.MultiValueHeaders["Idempotency-Replayed"])
+	require.Equal(t, second.MultiValueHeaders["Location"], again.MultiValueHeaders["Location"])
 
 	missing := post
 	missing.Body = "" // null and "" are one to encoding/json
@@ -154,6 +162,9 @@ func TestRetentionZip(t *testing.T) {
 	_, err := db.Pool.Exec(t.Context(), `INSERT INTO outbox (id, aggregate_type, aggregate_id, aggregate_version, event_type, event_data, created_at)
 		SELECT gen_random_uuid(), 'Car', 'a', n, 'CarUpdated', '{}', now() - make_interval(days => 14 + n) FROM generate_series(1, 3) AS n`)
 	require.NoError(t, err)
+	_, err = db.Pool.Exec(t.Context(), `INSERT INTO idempotency (route, caller_hash, key, request_hash, status, location, etag, body, expires_at)
+		SELECT 'POST /cars', sha256('ann'), n::text, sha256('x'), 201, '', '', '', now() + make_interval(hours => n) FROM generate_series(-2, 2) AS n`)
+	require.NoError(t, err)
 	rows := func() (n int) {
 		require.NoError(t, db.Pool.QueryRow(t.Context(), "SELECT count(*) FROM outbox").Scan(&n))
 		return n
@@ -172,7 +183,7 @@ func TestRetentionZip(t *testing.T) {
 
 	off := start(t, s, "retention", variables, endpoint).invoke(t, schedule, timeout)
 	require.False(t, off.failed, "%s", off.body)
-	require.JSONEq(t, `{"enabled":false,"deleted":0,"oldestKept":null,"left":false}`, string(off.body))
+	require.JSONEq(t, `{"enabled":false,"keys":3,"deleted":0,"oldestKept":null,"left":false}`, string(off.body))
 
 	variables["RETENTION_ENABLED"] = "true"
 	f := start(t, s, "retention", variables, endpoint)
@@ -195,8 +206,28 @@ func TestRetentionZip(t *testing.T) {
 	stop()
 	<-read
 	require.False(t, done.failed, "%s", done.body)
-	require.Contains(t, string(done.body), `{"enabled":true,"deleted":3,`)
+	require.Contains(t, string(done.body), `{"enabled":true,"keys":0,"deleted":3,`)
 	require.Zero(t, rows())
+}
+
+func TestCarStatsZip(t *testing.T) {
+	t.Parallel()
+	s := packaged(t, "dev")
+	db := pgtest.New(t)
+	variables, config := database(t, db.URL, "carstats")
+	_, cloud := awstest.Start(t, awslocal.Config{Secrets: map[string]string{"carstats": login(config.User, config.Password)}})
+	f := start(t, s, "carStats", variables, map[string]string{"AWS_ENDPOINT_URL_SECRETS_MANAGER": *cloud.BaseEndpoint})
+	event, err := os.ReadFile("../inbox/testdata/envelope.json")
+	require.NoError(t, err)
+	good := strings.Replace(string(event), `"make"`, `"year": 1905, "make"`, 1)
+	a := f.invoke(t, events.SQSEvent{Records: []events.SQSMessage{
+		{MessageId: "1", Body: good}, {MessageId: "2", Body: "poison"}, {MessageId: "3", Body: good},
+	}}, timeout)
+	require.False(t, a.failed, "%s", a.body)
+	require.JSONEq(t, `{"batchItemFailures":[{"itemIdentifier":"2"}]}`, string(a.body))
+	var counted string
+	require.NoError(t, db.Pool.QueryRow(t.Context(), "SELECT make || year || ' ' || cars || ' ' || changes FROM car_stats").Scan(&counted))
+	require.Equal(t, "Škoda1905 1 1", counted)
 }
 
 func TestMigrateZip(t *testing.T) {
@@ -205,13 +236,14 @@ func TestMigrateZip(t *testing.T) {
 	url := pgtest.NewEmpty(t)
 	variables, config := database(t, url, "master")
 	id := strings.ReplaceAll(uuid.NewString(), "-", "") // roles belong to the server
-	api, dms, retention := "api_"+id, "dms_"+id, "retention_"+id
+	api, dms, retention, stats := "api_"+id, "dms_"+id, "retention_"+id, "carstats_"+id
 	server, cloud := awstest.Start(t, awslocal.Config{Secrets: map[string]string{
 		"master": login(config.User, config.Password), "api": login(api, "apiPassword1"), "dms": login(dms, "dmsPassword1"),
-		"retention": login(retention, "retentionPassword1"),
+		"retention": login(retention, "retentionPassword1"), "carstats": login(stats, "carstatsPassword1"),
 	}})
 	variables["API_SECRET_ARN"], variables["DMS_SECRET_ARN"], variables["RETENTION_SECRET_ARN"] = "api", "dms", "retention"
-	t.Cleanup(func() { dropRoles(t, url, api, dms, retention) })
+	variables["CARSTATS_SECRET_ARN"] = "carstats"
+	t.Cleanup(func() { dropRoles(t, url, api, dms, retention, stats) })
 	f := start(t, s, "migrate", variables, map[string]string{"AWS_ENDPOINT_URL_SECRETS_MANAGER": *cloud.BaseEndpoint})
 
 	type response struct {
@@ -251,7 +283,7 @@ func TestMigrateZip(t *testing.T) {
 	created := ask("Create", "")
 	require.Equal(t, "SUCCESS", created.Status, created.Reason)
 	require.NotEmpty(t, created.Data["Version"])
-	for user, password := range map[string]string{api: "apiPassword1", dms: "dmsPassword1", retention: "retentionPassword1"} {
+	for user, password := range map[string]string{api: "apiPassword1", dms: "dmsPassword1", retention: "retentionPassword1", stats: "carstatsPassword1"} {
 		as := config.Copy()
 		as.User, as.Password = user, password
 		conn, err := pgx.ConnectConfig(t.Context(), as)

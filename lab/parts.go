@@ -37,7 +37,7 @@ func runPart(ctx context.Context, name string) error {
 		if err := json.Unmarshal([]byte(os.Getenv("STANDING_FAULTS")), &standing); err != nil {
 			return fmt.Errorf("STANDING_FAULTS: %w", err)
 		}
-		return part.AWS(ctx, listener, awslocal.Config{
+		aws := awslocal.Config{
 			Dir:     os.Getenv("AWS_DIR"),
 			Streams: []awslocal.Stream{{Name: os.Getenv("STREAM_NAME"), Shards: 2}},
 			Buses:   []string{os.Getenv("EVENT_BUS_NAME")},
@@ -46,7 +46,12 @@ func runPart(ctx context.Context, name string) error {
 			// All of it is judged.
 			JournalBytes: 1 << 40,
 			Log:          log,
-		}, standing)
+		}
+		if queue := os.Getenv("CARSTATS_QUEUE_NAME"); queue != "" {
+			// While the database is killed again and again a low count would park what is good.
+			aws = part.WithCarStats(aws, os.Getenv("EVENT_BUS_NAME"), queue, 1000)
+		}
+		return part.AWS(ctx, listener, aws, standing)
 	case "consumer":
 		awsConfig, err := config.LoadDefaultConfig(ctx)
 		if err != nil {
@@ -60,6 +65,18 @@ func runPart(ctx context.Context, name string) error {
 			Checkpoint:      os.Getenv("CHECKPOINT_FILE"),
 			Timeout:         6 * time.Second,
 			Log:             log,
+		})
+	case "carstats":
+		awsConfig, err := config.LoadDefaultConfig(ctx)
+		if err != nil {
+			return fmt.Errorf("loading the AWS configuration: %w", err)
+		}
+		return part.CarStats(ctx, part.CarStatsConfig{
+			AWS:         awsConfig,
+			QueueURL:    os.Getenv("CARSTATS_QUEUE_URL"),
+			DatabaseURL: os.Getenv("DATABASE_URL"),
+			Timeout:     4 * time.Second,
+			Log:         log,
 		})
 	default:
 		return usageError(usage)

@@ -111,11 +111,18 @@ func TestGrants(t *testing.T) {
 		"SelectCar":      "SELECT * FROM cars",
 		"UpdateCar":      "UPDATE cars SET version = version + 1 RETURNING version",
 		"DeleteCar":      "DELETE FROM cars",
+		"InsertKey": `INSERT INTO idempotency (route, caller_hash, key, request_hash, status, location, etag, body, expires_at)
+			VALUES ('POST /cars', sha256('a'), 'k', sha256('b'), 201, '', '', '', now())`,
+		"SelectKeys":    "SELECT * FROM idempotency",
+		"SelectKeyEnds": "SELECT expires_at FROM idempotency",
+		"UpdateKeys":    "UPDATE idempotency SET status = 200",
+		"DeleteKeys":    "DELETE FROM idempotency",
 	}
 	for role, allowed := range map[string][]string{
-		"outbox_api":       {"InsertOutbox", "InsertCar", "SelectCar", "UpdateCar"},
+		"outbox_api":       {"InsertOutbox", "InsertCar", "SelectCar", "UpdateCar", "DeleteCar", "InsertKey", "SelectKeys", "SelectKeyEnds", "DeleteKeys"},
 		"outbox_relay":     {"SelectOutbox", "SelectAges"},
-		"outbox_retention": {"SelectAges", "DeleteOutbox"},
+		"outbox_retention": {"SelectAges", "DeleteOutbox", "SelectKeyEnds", "DeleteKeys"},
+		"outbox_carstats":  {}, // its own tables: handlers/carstats
 	} {
 		for name, statement := range statements {
 			t.Run(role+"/"+name, func(t *testing.T) {
@@ -146,7 +153,7 @@ func TestRolesOfTwoDatabasesAtOnce(t *testing.T) {
 	for _, name := range all {
 		text, err := fs.ReadFile(migrations.FS, name)
 		require.NoError(t, err)
-		renamed := strings.NewReplacer("outbox_api", unique+"api", "outbox_relay", unique+"relay", "outbox_retention", unique+"retention").Replace(string(text))
+		renamed := strings.NewReplacer("outbox_api", unique+"api", "outbox_relay", unique+"relay", "outbox_retention", unique+"retention", "outbox_carstats", unique+"carstats").Replace(string(text))
 		files[name] = &fstest.MapFile{Data: []byte(renamed)}
 	}
 	server, err := pgx.ParseConfig(pgtest.ServerURL(t))
@@ -175,7 +182,7 @@ func TestRolesOfTwoDatabasesAtOnce(t *testing.T) {
 		_, err := migrate.DownTo(t.Context(), database, 0, migrate.Options{Files: files})
 		require.NoError(t, err)
 	}
-	query(t, server, fmt.Sprintf("DROP ROLE %[1]sapi, %[1]srelay, %[1]sretention", unique))
+	query(t, server, fmt.Sprintf("DROP ROLE %[1]sapi, %[1]srelay, %[1]sretention, %[1]scarstats", unique))
 }
 
 // insertOutbox inserts a good row of a new aggregate with some columns replaced.

@@ -5,10 +5,10 @@ cd "$(dirname "$0")/.."
 # shellcheck source=scripts/aws.sh
 . scripts/aws.sh
 
-usage='usage: scripts/migrate.sh <stage> <region> up | status | rotate api | rotate dms | rotate retention'
+usage='usage: scripts/migrate.sh <stage> <region> up | status | rotate api | rotate dms | rotate retention | rotate carstats'
 case "${*:3}" in
 up | status) payload="{\"command\":\"$3\"}" ;;
-'rotate api' | 'rotate dms' | 'rotate retention') payload="{\"command\":\"rotate\",\"user\":\"$4\"}" ;;
+'rotate api' | 'rotate dms' | 'rotate retention' | 'rotate carstats') payload="{\"command\":\"rotate\",\"user\":\"$4\"}" ;;
 *) die "$usage" ;;
 esac
 stage_and_region "$1" "$2"

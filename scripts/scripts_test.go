@@ -228,7 +228,7 @@ func TestMigrate(t *testing.T) {
 		mainOutput:      out("MigrateFunctionName\tthe-function"),
 		"lambda invoke": {{Out: "None\n", Err: `{"version":3}`}},
 	})
-	for _, args := range []string{"up", "status", "rotate api", "rotate dms", "rotate retention"} {
+	for _, args := range []string{"up", "status", "rotate api", "rotate dms", "rotate retention", "rotate carstats"} {
 		r := run(t, healthy, nil, "migrate.sh", append([]string{"dev", "us-east-1"}, strings.Fields(args)...)...)
 		require.Zero(t, r.Exit, r.Err)
 		require.Equal(t, "{\"version\":3}\n", r.Out)

@@ -33,6 +33,8 @@ var (
 	DMS = Component{group: "outbox_relay", replication: true, schema: HeartbeatSchema}
 	// Retention sees the id and age of events, and deletes them. It cannot read what they say, or write any.
 	Retention = Component{group: "outbox_retention"}
+	// CarStats keeps its totals and its inbox. It sees neither cars nor outbox: what it knows it has from the bus.
+	CarStats = Component{group: "outbox_carstats"}
 )
 
 // Login is a user's name and password.

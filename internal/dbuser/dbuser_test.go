@@ -12,7 +12,9 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+	"time"
 
+	"github.com/aws/aws-lambda-go/events"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -20,6 +22,8 @@ import (
 
 	"rds-outbox-demo/dbgen"
 	"rds-outbox-demo/handlers/carapi"
+	"rds-outbox-demo/handlers/carstats"
+	"rds-outbox-demo/inbox"
 	"rds-outbox-demo/internal/dbuser"
 	"rds-outbox-demo/internal/pgtest"
 	"rds-outbox-demo/lab/postgres"
@@ -89,9 +93,12 @@ func TestOnRDS(t *testing.T) {
 		answer = httptest.NewRecorder()
 		api.ServeHTTP(answer, httptest.NewRequestWithContext(t.Context(), http.MethodPatch, path, strings.NewReader(`{"year":2021}`)))
 		require.Equal(t, http.StatusOK, answer.Code, answer.Body)
+		answer = httptest.NewRecorder()
+		api.ServeHTTP(answer, httptest.NewRequestWithContext(t.Context(), http.MethodDelete, path, nil))
+		require.Equal(t, http.StatusNoContent, answer.Code, answer.Body)
 
 		refused(t, pool, "SELECT * FROM outbox", "UPDATE outbox SET traceparent = NULL", "DELETE FROM outbox", "TRUNCATE outbox",
-			"DELETE FROM cars", "DROP TABLE cars", "CREATE TABLE mine (n int)", "CREATE SCHEMA mine", "SELECT * FROM goose_db_version",
+			"DROP TABLE cars", "SELECT * FROM car_stats", "CREATE TABLE mine (n int)", "CREATE SCHEMA mine", "SELECT * FROM goose_db_version",
 			"SELECT pg_create_logical_replication_slot('x', 'test_decoding')", "SET ROLE outbox_relay", "CREATE ROLE x")
 	})
 
@@ -148,6 +155,28 @@ func TestOnRDS(t *testing.T) {
 		refused(t, pool, "SELECT * FROM outbox", "SELECT event_data FROM outbox", "UPDATE outbox SET traceparent = NULL", "TRUNCATE outbox",
 			"INSERT INTO outbox (id) VALUES (gen_random_uuid())", "SELECT * FROM cars", "DELETE FROM cars", "CREATE TABLE public.mine (n int)",
 			"SELECT pg_drop_replication_slot('x')", "SET ROLE outbox_api")
+	})
+
+	t.Run("CarStatsUserCountsAndSeesNothingOfTheService", func(t *testing.T) {
+		t.Parallel()
+		login := dbuser.Login{Name: unique("carstats"), Password: rand.Text()}
+		require.NoError(t, ensure(t, server.master, dbuser.CarStats, login))
+		pool, err := pgxpool.New(t.Context(), url(server.master, login))
+		require.NoError(t, err)
+		t.Cleanup(pool.Close)
+
+		subscriber, err := carstats.New(carstats.Config{Pool: pool, Logger: slog.New(slog.DiscardHandler)})
+		require.NoError(t, err)
+		response, err := subscriber.Handle(t.Context(), events.SQSEvent{Records: []events.SQSMessage{{MessageId: "m", Body: `{
+			"detail-type":"CarCreated","source":"outbox.car","detail":{"aggregateId":"0199fa3c-7b60-7c9e-8d5f-2a4b6c8e0f12","aggregateType":"Car",
+			"aggregateVersion":1,"eventId":"0199fa3c-7b60-7c9e-8d5f-2a4b6c8e0f13","eventData":{"make":"a","year":2020},"timestamp":"2026-11-23T09:15:00Z"}}`}}})
+		require.NoError(t, err)
+		require.Empty(t, response.BatchItemFailures)
+		_, err = inbox.Forget(t.Context(), pool, "carstats", time.Hour)
+		require.NoError(t, err)
+
+		refused(t, pool, "SELECT * FROM outbox", "DELETE FROM outbox", "SELECT * FROM cars", "UPDATE inbox SET aggregate_version = 1",
+			"DELETE FROM inbox_aggregate", "DELETE FROM car_stats", "TRUNCATE inbox", "CREATE TABLE public.mine (n int)", "SET ROLE outbox_api")
 	})
 
 	t.Run("NewPasswordReplacesTheOldAndKeepsSessions", func(t *testing.T) {

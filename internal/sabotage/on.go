@@ -14,7 +14,7 @@ const Enabled = true
 // All are the rules that SABOTAGE_RULE may name.
 var All = []Rule{
 	EventAfterCommit, ConfirmBeforePut, StartAtCurrentLSN, LoadWithoutSnapshot, RetryOnlyTheFailed,
-	IgnoreFailedEntryCount, AggregateInTwoLanes, WrongIdentifier, SkipPoisonSilently, ParkUnanswered,
+	IgnoreFailedEntryCount, AggregateInTwoLanes, WrongIdentifier, SkipPoisonSilently, ParkUnanswered, InboxOff,
 }
 
 var off Rule

@@ -20,4 +20,5 @@ const (
 	WrongIdentifier        Rule = "wrong-identifier"          // ⑤ the highest failed record is returned instead of the lowest
 	SkipPoisonSilently     Rule = "skip-poison-silently"      // ⑤ a record that cannot be decoded is passed over
 	ParkUnanswered         Rule = "park-unanswered"           // ⑤ a failed SendMessage to the failure queue counts as parked
+	InboxOff               Rule = "inbox-off"                 // ⑥ a subscriber takes every delivery for a new event
 )

@@ -24,6 +24,7 @@ type events struct {
 	conf    Config
 	buses   map[string]bool
 	journal *journal
+	rules   *rules
 }
 
 var busName = regexp.MustCompile(`^[/.a-zA-Z0-9_-]{1,256}$`)
@@ -132,7 +133,11 @@ func (e *events) putEvents(c *call, in *putEventsInput) (any, error) {
 		}
 		accepted, places = append(accepted, event), append(places, i)
 	}
-	if err := e.journal.add(accepted); err != nil {
+	err := e.journal.add(accepted)
+	if err == nil {
+		err = e.rules.deliver(accepted)
+	}
+	if err != nil {
 		e.conf.Log.Error("accepting events", "err", err)
 		for _, i := range places {
 			out.Entries[i] = eventResult{ErrorCode: "InternalFailure", ErrorMessage: "Internal failure."}

@@ -25,13 +25,16 @@ const (
 	Reset FaultKind = "reset"
 	// ResetAfter carries the call out and resets the connection instead of answering.
 	ResetAfter FaultKind = "reset-after"
-	// Delay waits, then lets the call (and further faults) go on.
+	// Delay waits, then lets the call (and further faults) go on. A delivery of Service "rules" comes later by up to the Delay, each by
+	// another: that is disorder.
 	Delay FaultKind = "delay"
+	// Duplicate delivers an event of Service "rules" once more, at once or later by up to the Delay.
+	Duplicate FaultKind = "duplicate"
 )
 
 // Fault is one rule: which calls, what happens to them, how often.
 type Fault struct {
-	Service   string // kinesis, events, sqs, secretsmanager, logs or lambda; empty: every service
+	Service   string // kinesis, events, sqs, secretsmanager, logs or lambda; empty: all of these. Or rules: between a bus and a queue
 	Operation string // PutRecords, ...; empty: every operation
 	// Match narrows the rule to a partition key (Kinesis), to a part of Detail (PutEvents) or of the body (SendMessage). Calls
 	// without such entries are never struck then. Empty: everything.
@@ -41,7 +44,7 @@ type Fault struct {
 	Code    string // of CallError and EntryError; for CallError with Status 413 or 5xx it may be empty
 	Message string
 	Status  int           // of CallError; default 400
-	Delay   time.Duration // of Delay
+	Delay   time.Duration // of Delay and Duplicate
 
 	Count int     // strikes after which the rule is off; 0: until Off
 	Rate  float64 // share of matching calls or entries that are struck; 0: all
@@ -66,9 +69,12 @@ func (f Fault) Validate() error {
 		if f.Delay <= 0 {
 			return errors.New("fault: Delay is empty: say how long")
 		}
-	case LostAnswer, Reset, ResetAfter:
+	case LostAnswer, Reset, ResetAfter, Duplicate:
 	default:
 		return fmt.Errorf("fault: Kind %q is unknown", f.Kind)
+	}
+	if f.Kind == Duplicate && f.Service != serviceRules || f.Service == serviceRules && f.Kind != Duplicate && f.Kind != Delay {
+		return fmt.Errorf("fault: Kind %q of Service %q: a delivery of rules has duplicate or delay, a call the others", f.Kind, f.Service)
 	}
 	if f.Rate < 0 || f.Rate > 1 || f.Count < 0 {
 		return fmt.Errorf("fault: Rate %g must be within 0..1 and Count %d not negative", f.Rate, f.Count)
@@ -221,7 +227,7 @@ func (c *call) strike(in any, run func() (any, error)) (any, error) {
 				return nil, err
 			}
 			return nil, errLostAnswer
-		case EntryError: // strikes in onEntry
+		case EntryError, Duplicate: // strike in onEntry and onDelivery
 		}
 	}
 	return run()

@@ -36,6 +36,9 @@ type queue struct {
 	messages []*message
 	byID     map[string]*message
 	sent     chan struct{} // closed when a message arrives
+
+	dead       *queue // where messages go that were received maxReceive times; nil: they stay
+	maxReceive int
 }
 
 type message struct {
@@ -117,9 +120,14 @@ func (q *queue) send(body string, attributes map[string]json.RawMessage, delay t
 	if err := q.write(queueLine{Send: m}); err != nil {
 		return "", err
 	}
+	q.wake()
+	return m.ID, nil
+}
+
+// wake lets those look who wait for a message.
+func (q *queue) wake() {
 	close(q.sent)
 	q.sent = make(chan struct{})
-	return m.ID, nil
 }
 
 // received is a message as ReceiveMessage gives it.
@@ -141,6 +149,9 @@ func (q *queue) receive(limit int, hide time.Duration) (all []received, sent <-c
 	for _, m := range q.messages {
 		if m.sent < now.Add(-queueRetention).UnixMilli() {
 			q.forget(m.id)
+		}
+		if err == nil && q.dead != nil && m.received >= q.maxReceive && m.visible <= now.UnixMilli() && q.byID[m.id] != nil {
+			err = q.bury(m)
 		}
 		if q.byID[m.id] == nil {
 			continue
@@ -168,21 +179,30 @@ func (q *queue) receive(limit int, hide time.Duration) (all []received, sent <-c
 	return all, q.sent, wait, err
 }
 
-func (q *queue) take(m *message, now time.Time, hide time.Duration) (received, error) {
+// read returns a message as it was sent.
+func (q *queue) read(m *message) (*sentMessage, error) {
 	line := make([]byte, m.length)
 	if _, err := q.file.ReadAt(line, m.offset); err != nil {
-		return received{}, fmt.Errorf("reading queue %s: %w", q.name, err)
+		return nil, fmt.Errorf("reading queue %s: %w", q.name, err)
 	}
 	var l queueLine
 	if err := json.Unmarshal(line, &l); err != nil || l.Send == nil || l.Send.ID != m.id {
-		return received{}, fmt.Errorf("reading queue %s at byte %d: message %s is not there", q.name, m.offset, m.id)
+		return nil, fmt.Errorf("reading queue %s at byte %d: message %s is not there", q.name, m.offset, m.id)
+	}
+	return l.Send, nil
+}
+
+func (q *queue) take(m *message, now time.Time, hide time.Duration) (received, error) {
+	sent, err := q.read(m)
+	if err != nil {
+		return received{}, err
 	}
 	m.visible = now.Add(hide).UnixMilli()
 	if m.received++; m.received == 1 {
 		m.firstReceived = now.UnixMilli()
 	}
 	handle := base64.StdEncoding.EncodeToString([]byte(q.name + "/" + m.id + "/" + uuid.NewString()))
-	return received{sentMessage: *l.Send, handle: handle, count: m.received, firstReceived: m.firstReceived}, nil
+	return received{sentMessage: *sent, handle: handle, count: m.received, firstReceived: m.firstReceived}, nil
 }
 
 // messageID reads it from a handle; ok is false for one that this queue never gave out.
@@ -209,9 +229,8 @@ func (q *queue) setVisible(id string, after time.Duration) (found bool) {
 		return true
 	}
 	m.visible = now.Add(after).UnixMilli()
-	if after == 0 { // whoever waits for a message must look
-		close(q.sent)
-		q.sent = make(chan struct{})
+	if after == 0 {
+		q.wake()
 	}
 	return true
 }

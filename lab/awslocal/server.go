@@ -35,6 +35,10 @@ type Config struct {
 	// Buses besides "default", which always exists. A PutEvents entry for an unknown bus gets an EventId and is dropped: see PutEvents.
 	Buses  []string
 	Queues []string
+	// Redrives maps the name of a queue to its redrive policy.
+	Redrives map[string]Redrive
+	// Rules are the buses' rules with a queue as target.
+	Rules []Rule
 	// BusLogs maps the name of a log group to the name of the bus whose events are in it. Logs Insights reads it from the journal.
 	BusLogs map[string]string
 	// QueryRows is the most rows that a query of Logs Insights returns. Default, and the service's, 10,000.
@@ -157,6 +161,9 @@ func (s *Server) openServices() error {
 		return err
 	}
 	if s.sqs, err = openSQS(s.conf, s.done); err != nil {
+		return err
+	}
+	if s.events.rules, err = openRules(s.conf, s.sqs.queues, s.faults); err != nil {
 		return err
 	}
 	s.secrets = openSecrets(s.conf)

@@ -42,7 +42,7 @@ func openSQS(conf Config, done <-chan struct{}) (*sqs, error) {
 		}
 		s.queues[name] = q
 	}
-	return s, nil
+	return s, s.setRedrives()
 }
 
 func (s *sqs) close() error {

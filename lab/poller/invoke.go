@@ -47,7 +47,7 @@ func payload(records []*record) []byte {
 
 // invoke runs the function once.
 func (s *shard) invoke(ctx context.Context, w work) outcome {
-	answer, err := s.call(ctx, payload(w.records))
+	answer, err := call(ctx, s.poller.config.Function, payload(w.records), s.poller.config.FunctionTimeout, s.poller.functionARN())
 	from := 0
 	if err == nil {
 		from, err = readAnswer(answer, w.records)
@@ -59,22 +59,25 @@ func (s *shard) invoke(ctx context.Context, w work) outcome {
 	return outcome{from, err}
 }
 
+// function is Config.Function.
+type function = func(ctx context.Context, payload []byte) ([]byte, error)
+
 // call returns the function's answer. A panic and a timeout are errors, as they are to Lambda.
-func (s *shard) call(ctx context.Context, payload []byte) (answer []byte, err error) {
-	invocation, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.poller.config.FunctionTimeout)
+func call(ctx context.Context, f function, payload []byte, timeout time.Duration, arn string) (answer []byte, err error) {
+	invocation, cancel := context.WithTimeout(context.WithoutCancel(ctx), timeout)
 	defer cancel()
 	defer context.AfterFunc(ctx, func() { time.AfterFunc(grace, cancel) })()
 	invocation = lambdacontext.NewContext(invocation, &lambdacontext.LambdaContext{
-		AwsRequestID: uuid.NewString(), InvokedFunctionArn: s.poller.functionARN(),
+		AwsRequestID: uuid.NewString(), InvokedFunctionArn: arn,
 	})
 	defer func() {
 		if p := recover(); p != nil {
 			err = fmt.Errorf("panic: %v", p)
 		}
 	}()
-	answer, err = s.poller.config.Function(invocation, payload)
+	answer, err = f(invocation, payload)
 	if errors.Is(invocation.Err(), context.DeadlineExceeded) {
-		return nil, fmt.Errorf("task timed out after %s", s.poller.config.FunctionTimeout) // whatever it said too late
+		return nil, fmt.Errorf("task timed out after %s", timeout) // whatever it said too late
 	}
 	return answer, err
 }
@@ -82,26 +85,12 @@ func (s *shard) call(ctx context.Context, payload []byte) (answer []byte, err er
 // readAnswer returns the place of the first record to deliver again. An error means all of them: Lambda takes an answer that does not
 // name a record of the batch, under this very key, for a failure of the whole batch.
 func readAnswer(answer []byte, records []*record) (from int, err error) {
-	if len(bytes.TrimSpace(answer)) == 0 {
-		return len(records), nil
-	}
-	// Maps, not structs: encoding/json takes a member's name in any case.
-	var object map[string]json.RawMessage
-	if err := json.Unmarshal(answer, &object); err != nil {
-		return 0, fmt.Errorf("reading the answer: %w", err)
-	}
-	var failures []map[string]json.RawMessage
-	if list, ok := object["batchItemFailures"]; ok {
-		if err := json.Unmarshal(list, &failures); err != nil {
-			return 0, fmt.Errorf("reading batchItemFailures: %w", err)
-		}
+	identifiers, err := itemIdentifiers(answer)
+	if err != nil {
+		return 0, err
 	}
 	lowest := len(records)
-	for _, failure := range failures {
-		var identifier string
-		if err := json.Unmarshal(failure["itemIdentifier"], &identifier); err != nil {
-			return 0, fmt.Errorf("reading an itemIdentifier: %w", err)
-		}
+	for _, identifier := range identifiers {
 		place := slices.IndexFunc(records, func(r *record) bool { return r.sequenceNumber == identifier })
 		if place < 0 {
 			return 0, fmt.Errorf("itemIdentifier %.80q is no sequence number of the batch", identifier)
@@ -109,6 +98,32 @@ func readAnswer(answer []byte, records []*record) (from int, err error) {
 		lowest = min(lowest, place)
 	}
 	return lowest, nil
+}
+
+// itemIdentifiers are the items of a batch that an answer names as failed.
+func itemIdentifiers(answer []byte) (all []string, err error) {
+	if len(bytes.TrimSpace(answer)) == 0 {
+		return nil, nil
+	}
+	// Maps, not structs: encoding/json takes a member's name in any case.
+	var object map[string]json.RawMessage
+	if err := json.Unmarshal(answer, &object); err != nil {
+		return nil, fmt.Errorf("reading the answer: %w", err)
+	}
+	var failures []map[string]json.RawMessage
+	if list, ok := object["batchItemFailures"]; ok {
+		if err := json.Unmarshal(list, &failures); err != nil {
+			return nil, fmt.Errorf("reading batchItemFailures: %w", err)
+		}
+	}
+	for _, failure := range failures {
+		var identifier string
+		if err := json.Unmarshal(failure["itemIdentifier"], &identifier); err != nil {
+			return nil, fmt.Errorf("reading an itemIdentifier: %w", err)
+		}
+		all = append(all, identifier)
+	}
+	return all, nil
 }
 
 func (p *Poller) functionARN() string {

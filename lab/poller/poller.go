@@ -6,6 +6,8 @@
 //
 // The mapping is one with FunctionResponseTypes ReportBatchItemFailures. Known difference: Lambda polls a shard once a second;
 // this polls as often as Kinesis allows, since waiting is not what one wants to see on a laptop.
+//
+// QueuePoller is the mapping for an SQS queue.
 package poller
 
 import (

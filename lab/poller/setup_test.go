@@ -64,7 +64,7 @@ const (
 func newWorld(t *testing.T, config Config, conf awslocal.Config) *world {
 	conf.Dir = t.TempDir()
 	conf.Streams = []awslocal.Stream{{Name: "outbox", Shards: 2}}
-	conf.Queues = []string{"discarded"}
+	conf.Queues = append(conf.Queues, "discarded")
 	conf.Buses = []string{"bus"}
 	w := &world{t: t, conf: conf, config: config}
 	w.open()

@@ -181,6 +181,12 @@ assert detail["eventData"]["model"] == "Octavia", event
 PYTHON
 }
 
+# counted: the rule put the event into the queue, the mapping brought it to carStats, and carStats logged in as its own user.
+counted() { sql "SELECT 'counted once' AS it FROM car_stats WHERE cars = 1 AND changes = 1;" | grep -w 'counted once'; }
+event_is_counted() {
+    eventually counted || { aws logs tail "/aws/lambda/$stack-carStats"; return 1; }
+}
+
 # retention is deployed switched off: DMS is the default relay.
 retention_is_off() {
     aws lambda invoke --function-name "$stack-retention" --payload '{}' "$work/answer"
@@ -241,6 +247,7 @@ step "the custom resource ran the migrations" migrated
 step "② createCar makes a car" car
 step "③ walrelay starts as the user of DMS" start_relay
 step "⑥ the event is in the bus's log group" event_arrives
+step "⑥ carStats has counted the car" event_is_counted
 step "② retention is off until it is switched on" retention_is_off
 step "an unchanged deployment is skipped" deploy_again
 step "a new migration runs" new_migration

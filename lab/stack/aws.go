@@ -19,6 +19,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
 
 	"rds-outbox-demo/lab/awslocal"
+	"rds-outbox-demo/lab/part"
 )
 
 // AWS says which services are not the local listener. An empty field means the local one; the stack never reaches a service that
@@ -117,7 +118,7 @@ func (s *Stack) startAWS(ctx context.Context, c Config) (clients, error) {
 
 func (s *Stack) startListener(c Config) (string, error) {
 	c.Progress("AWS listener")
-	server, err := awslocal.Open(awslocal.Config{
+	server, err := awslocal.Open(part.WithCarStats(awslocal.Config{
 		Dir:      filepath.Join(c.Dir, "aws"),
 		Streams:  []awslocal.Stream{{Name: cmp.Or(c.AWS.StreamName, localStream), Shards: localShards}},
 		Buses:    []string{cmp.Or(c.AWS.BusName, localBus)},
@@ -125,7 +126,7 @@ func (s *Stack) startListener(c Config) (string, error) {
 		Queues:   []string{localQueue, localOnFail},
 		Mappings: []awslocal.Mapping{mapping(cmp.Or(c.AWS.StreamName, localStream), c.AWS.SQSURL == "")},
 		Log:      c.Log,
-	})
+	}, cmp.Or(c.AWS.BusName, localBus), localStats, statsReceives))
 	if err != nil {
 		return "", err
 	}

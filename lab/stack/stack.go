@@ -95,6 +95,7 @@ func Start(ctx context.Context, c Config) (_ *Stack, err error) {
 	if err := s.startConsumer(ctx, c, clients, tracker); err != nil {
 		return nil, err
 	}
+	s.startCarStats(ctx, c, clients)
 	c.Progress("relay")
 	s.Relay = newRelay(c, clients, s.DatabaseURL, s.fail)
 	s.clients, s.slot = clients, cmp.Or(c.Slot, "outbox_relay")

@@ -22,28 +22,32 @@ func TestCommands(t *testing.T) {
 
 	before := p.command(t, `{"command":"status"}`)
 	require.False(t, before.failed, before.body)
-	require.JSONEq(t, `{"version":0,"pending":4,"files":[
+	require.JSONEq(t, `{"version":0,"pending":6,"files":[
 		{"version":1,"file":"00001_cars.sql","appliedAt":null},
 		{"version":2,"file":"00002_outbox.sql","appliedAt":null},
 		{"version":3,"file":"00003_outbox_publication.sql","appliedAt":null},
-		{"version":4,"file":"00004_outbox_retention.sql","appliedAt":null}]}`, before.body)
+		{"version":4,"file":"00004_outbox_retention.sql","appliedAt":null},
+		{"version":5,"file":"00005_idempotency.sql","appliedAt":null},
+		{"version":6,"file":"00006_inbox.sql","appliedAt":null}]}`, before.body)
 
 	up := p.command(t, `{"command":"up"}`)
 	require.False(t, up.failed, up.body)
-	require.JSONEq(t, fmt.Sprintf(`{"version":4,"ran":["00001_cars.sql","00002_outbox.sql","00003_outbox_publication.sql","00004_outbox_retention.sql"],
-		"users":[%q,%q,%q]}`, s.api, s.dms, s.retention), up.body)
+	require.JSONEq(t, fmt.Sprintf(`{"version":6,"ran":["00001_cars.sql","00002_outbox.sql","00003_outbox_publication.sql","00004_outbox_retention.sql",
+		"00005_idempotency.sql","00006_inbox.sql"],"users":[%q,%q,%q,%q]}`, s.api, s.dms, s.retention, s.carstats), up.body)
 	api, err := s.login(t, s.api, "first-api-password")
 	require.NoError(t, err)
 	dms, err := s.login(t, s.dms, "first-dms-password")
 	require.NoError(t, err)
 	retention, err := s.login(t, s.retention, "first-retention-password")
 	require.NoError(t, err)
+	carstats, err := s.login(t, s.carstats, "first-carstats-password")
+	require.NoError(t, err)
 
 	again := p.command(t, `{"command":"up"}`)
-	require.JSONEq(t, fmt.Sprintf(`{"version":4,"ran":[],"users":[%q,%q,%q]}`, s.api, s.dms, s.retention), again.body)
+	require.JSONEq(t, fmt.Sprintf(`{"version":6,"ran":[],"users":[%q,%q,%q,%q]}`, s.api, s.dms, s.retention, s.carstats), again.body)
 	var after statusAnswer
 	require.NoError(t, json.Unmarshal([]byte(p.command(t, `{"command":"status"}`).body), &after))
-	require.EqualValues(t, 4, after.Version)
+	require.EqualValues(t, 6, after.Version)
 	require.Zero(t, after.Pending)
 	require.WithinDuration(t, time.Now(), *after.Files[0].AppliedAt, time.Minute)
 
@@ -53,6 +57,8 @@ func TestCommands(t *testing.T) {
 	_, err = dms.Exec(t.Context(), "SELECT * FROM outbox")
 	require.NoError(t, err)
 	_, err = retention.Exec(t.Context(), "DELETE FROM outbox")
+	require.NoError(t, err)
+	_, err = carstats.Exec(t.Context(), "SELECT * FROM car_stats")
 	require.NoError(t, err)
 	require.NotContains(t, p.output(), "first-api-password")
 }
@@ -83,6 +89,7 @@ func TestRotate(t *testing.T) {
 		"api":       {s.api, "arn:api", "first-api-password"},
 		"dms":       {s.dms, "arn:dms", "first-dms-password"},
 		"retention": {s.retention, "arn:retention", "first-retention-password"},
+		"carstats":  {s.carstats, "arn:carstats", "first-carstats-password"},
 	} {
 		open, err := s.login(t, rotated.name, rotated.password)
 		require.NoError(t, err)
@@ -189,7 +196,7 @@ func TestUnusableSecrets(t *testing.T) {
 			answer := p.command(t, `{"command":"up"}`)
 			require.True(t, answer.failed)
 			require.Contains(t, answer.body, test.message)
-			require.Contains(t, answer.body, "the database is at version 4, its users are as they were")
+			require.Contains(t, answer.body, "the database is at version 6, its users are as they were")
 			require.Equal(t, "0", s.ask(t, "SELECT count(*)::text FROM pg_roles WHERE rolname IN ($1, $2)", s.api, s.dms))
 			require.NotContains(t, answer.body+p.output(), "hunter2")
 		})

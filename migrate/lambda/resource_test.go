@@ -91,16 +91,16 @@ func TestCustomResource(t *testing.T) {
 		for _, kind := range []cfn.RequestType{cfn.RequestCreate, cfn.RequestUpdate} {
 			response := cloudFormation.ask(t, lambda, kind)
 			require.Equal(t, cfn.StatusSuccess, response.Status, response.Reason)
-			require.Equal(t, map[string]any{"Version": "4"}, response.Data)
+			require.Equal(t, map[string]any{"Version": "6"}, response.Data)
 		}
 		_, err := s.login(t, s.api, "first-api-password")
 		require.NoError(t, err)
 		response := cloudFormation.ask(t, lambda, cfn.RequestDelete)
 		require.Equal(t, cfn.StatusSuccess, response.Status, response.Reason)
-		require.Equal(t, "4", s.ask(t, "SELECT max(version_id)::text FROM goose_db_version"))
+		require.Equal(t, "6", s.ask(t, "SELECT max(version_id)::text FROM goose_db_version"))
 
 		written := lambda.output()
-		require.Contains(t, written, `"msg":"custom resource","request":"Create","answer":{"version":4,"ran":["00001_cars.sql"`)
+		require.Contains(t, written, `"msg":"custom resource","request":"Create","answer":{"version":6,"ran":["00001_cars.sql"`)
 		require.Contains(t, written, `"request":"Delete"`)
 		require.NotContains(t, written, signature)
 	})
@@ -135,7 +135,7 @@ func TestCustomResource(t *testing.T) {
 		lambda, cloudFormation := start(t, map[string]string{"DB_PORT": "postgres", "AWS_ENDPOINT_URL": "http://127.0.0.1:1"}), newPresigned(t, http.StatusOK)
 		response := cloudFormation.ask(t, lambda, cfn.RequestCreate)
 		require.Equal(t, cfn.StatusFailed, response.Status)
-		for _, variable := range []string{"DB_PORT", "DB_SSL", "API_SECRET_ARN", "DMS_SECRET_ARN", "RETENTION_SECRET_ARN"} {
+		for _, variable := range []string{"DB_PORT", "DB_SSL", "API_SECRET_ARN", "DMS_SECRET_ARN", "RETENTION_SECRET_ARN", "CARSTATS_SECRET_ARN"} {
 			require.Contains(t, response.Reason, variable)
 		}
 		response = cloudFormation.ask(t, lambda, cfn.RequestDelete)

@@ -33,6 +33,7 @@ var users = []user{
 	{"api", "API_SECRET_ARN", dbuser.API},
 	{"dms", "DMS_SECRET_ARN", dbuser.DMS},
 	{"retention", "RETENTION_SECRET_ARN", dbuser.Retention},
+	{"carstats", "CARSTATS_SECRET_ARN", dbuser.CarStats},
 }
 
 // job is what one invocation works with.

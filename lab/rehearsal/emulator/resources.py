@@ -163,6 +163,8 @@ MODELS = [
           delete=("delete_secret", lambda r: {"SecretId": r.physical, "ForceDeleteWithoutRecovery": True})),
     model("AWS::S3::BucketPolicy"),  # recorded only: osls's policy denies plain HTTP
     model("AWS::SQS::QueuePolicy"),
+    model("AWS::EventSchemas::Registry"),  # moto has no schema registry
+    model("AWS::EventSchemas::Schema"),
     model("AWS::ApiGateway::Model", "apigateway", "create_model", ref="name",
           args=lambda n, p: {"restApiId": p["RestApiId"], "name": p.get("Name", n), "contentType": p["ContentType"], "schema": json.dumps(p["Schema"])}),
     model("AWS::ApiGateway::RequestValidator", "apigateway", "create_request_validator", ref="id",

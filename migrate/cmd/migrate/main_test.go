@@ -32,27 +32,27 @@ func TestProgram(t *testing.T) {
 		out, _, code := program(t, url, "status")
 		require.Equal(t, 0, code)
 		require.Contains(t, out, "pending                  00001_cars.sql\n")
-		require.Contains(t, out, "\nmigrate: at version 0, 4 pending: run migrate up\n")
+		require.Contains(t, out, "\nmigrate: at version 0, 6 pending: run migrate up\n")
 
 		out, _, code = program(t, url, "up")
 		require.Equal(t, 0, code)
-		require.Regexp(t, `^applied 00001_cars\.sql \(.*s\)\n(applied .*\n){3}migrate: up to date at version 4\n$`, out)
+		require.Regexp(t, `^applied 00001_cars\.sql \(.*s\)\n(applied .*\n){5}migrate: up to date at version 6\n$`, out)
 
 		out, _, code = program(t, url, "up")
 		require.Equal(t, 0, code)
-		require.Equal(t, "migrate: up to date at version 4\n", out)
+		require.Equal(t, "migrate: up to date at version 6\n", out)
 
 		out, _, code = program(t, url, "status")
 		require.Equal(t, 0, code)
-		require.Regexp(t, `^(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC  0000\d_\w+\.sql\n){4}migrate: up to date at version 4\n$`, out)
+		require.Regexp(t, `^(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC  0000\d_\w+\.sql\n){6}migrate: up to date at version 6\n$`, out)
 
-		out, _, code = program(t, url, "down-to", "3")
+		out, _, code = program(t, url, "down-to", "5")
 		require.Equal(t, 0, code)
-		require.Regexp(t, `^took back 00004_outbox_retention\.sql \(.*s\)\nmigrate: at version 3\n$`, out)
+		require.Regexp(t, `^took back 00006_inbox\.sql \(.*s\)\nmigrate: at version 5\n$`, out)
 
 		out, _, code = program(t, url, "up")
 		require.Equal(t, 0, code)
-		require.Regexp(t, `^applied 00004_outbox_retention\.sql \(.*s\)\nmigrate: up to date at version 4\n$`, out)
+		require.Regexp(t, `^applied 00006_inbox\.sql \(.*s\)\nmigrate: up to date at version 6\n$`, out)
 	})
 
 	t.Run("TwoProcessesAtOnce", func(t *testing.T) {
@@ -72,8 +72,8 @@ func TestProgram(t *testing.T) {
 		first, second := <-answers, <-answers
 		require.Equal(t, 0, first.code, first.errs)
 		require.Equal(t, 0, second.code, second.errs)
-		require.Equal(t, 4, strings.Count(first.out+second.out, "applied "))
-		require.Equal(t, 2, strings.Count(first.out+second.out, "migrate: up to date at version 4\n"))
+		require.Equal(t, 6, strings.Count(first.out+second.out, "applied "))
+		require.Equal(t, 2, strings.Count(first.out+second.out, "migrate: up to date at version 6\n"))
 	})
 
 	t.Run("FailureIsExitCode1", func(t *testing.T) {

@@ -1,0 +1,118 @@
+// Package carstats is an example of a subscriber: it keeps totals of the cars per make and year, and counts none twice (⑥ and behind).
+//
+// In: batches of an SQS queue that a rule of the bus fills with the events of cars. Out: tables car_stats and car_stats_car; and the
+// messages that failed, which SQS delivers again and after some receives moves to the subscriber's failure queue.
+//
+// Neither EventBridge nor a standard queue keeps order, and both deliver at least once. Two totals, and why they need package inbox:
+//
+//   - changes counts events. Nothing in such a count tells whether an event is in it already: it needs each event exactly once.
+//   - cars counts cars as they are now. An event carries its whole car, so applying the same one again does no harm; an older one that
+//     comes behind a newer one would, and behind a deletion it would bring the car back. The inbox's verdict Late says so. What is
+//     missing (Gap) may be left out here, since the newer event makes up for it; when it comes it is Late, and counts as a change.
+//
+// That holds because all types that the rule lets through carry the whole car. One that says less (CarRepainted) would make the events
+// behind it Late without telling what they tell: it fails here, and never counts as processed.
+//
+// There is no code for messages that can never be processed. On a stream one of them would hold up its shard, so cdcConsumer parks it;
+// here the others pass it by, and the queue's redrive policy parks it.
+package carstats
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/aws/aws-lambda-go/events"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"rds-outbox-demo/inbox"
+)
+
+// subscriber is its name in table inbox. Under another name every event would be new.
+const subscriber = "carstats"
+
+// Config of a Subscriber. Both are required.
+type Config struct {
+	Pool   Pool
+	Logger *slog.Logger
+}
+
+// Pool lends connections: *pgxpool.Pool, or *rdsdb.Pool, which survives a change of the password.
+type Pool interface {
+	Acquire(context.Context) (*pgxpool.Conn, error)
+}
+
+// Subscriber counts batches. It keeps nothing between them and is safe for concurrent use.
+type Subscriber struct{ config Config }
+
+// New checks the configuration. It asks nothing of the database before the first batch.
+func New(config Config) (*Subscriber, error) {
+	switch {
+	case config.Pool == nil:
+		return nil, errors.New("carstats: Config.Pool is nil: give it a *pgxpool.Pool or a *rdsdb.Pool")
+	case config.Logger == nil:
+		return nil, errors.New("carstats: Config.Logger is nil: give it the program's logger")
+	}
+	return &Subscriber{config}, nil
+}
+
+// Handle counts one batch, each message in a transaction of its own; give it to lambda.Start. Its answer names the messages that failed,
+// and Lambda deletes the others. The event source mapping needs FunctionResponseTypes ReportBatchItemFailures: without it Lambda does not
+// read the answer, deletes all, and what failed is not counted. A database that is away is an error: only then does Lambda poll less.
+func (s *Subscriber) Handle(ctx context.Context, batch events.SQSEvent) (response events.SQSEventResponse, err error) {
+	started := time.Now()
+	conn, err := s.config.Pool.Acquire(ctx)
+	if err != nil {
+		err = fmt.Errorf("connecting to the database: %w", err)
+		s.config.Logger.LogAttrs(ctx, slog.LevelError, "car stats", slog.Int("hop", 6), slog.Int("messages", len(batch.Records)),
+			slog.String("error", err.Error()))
+		return events.SQSEventResponse{}, err
+	}
+	defer conn.Release()
+	verdicts := map[inbox.Verdict]int{}
+	for _, message := range batch.Records {
+		verdict, err := s.process(ctx, conn, message)
+		if err != nil {
+			response.BatchItemFailures = append(response.BatchItemFailures, events.SQSBatchItemFailure{ItemIdentifier: message.MessageId})
+			s.config.Logger.LogAttrs(ctx, slog.LevelWarn, "car stats: a message failed", slog.Int("hop", 6),
+				slog.String("message_id", message.MessageId), slog.String("receive_count", message.Attributes["ApproximateReceiveCount"]),
+				slog.String("error", err.Error()))
+			continue
+		}
+		verdicts[verdict]++
+	}
+	s.config.Logger.LogAttrs(ctx, slog.LevelInfo, "car stats", slog.Int("hop", 6), slog.Int("messages", len(batch.Records)),
+		slog.Int("new", verdicts[inbox.New]), slog.Int("duplicate", verdicts[inbox.Duplicate]), slog.Int("gap", verdicts[inbox.Gap]),
+		slog.Int("late", verdicts[inbox.Late]), slog.Int("failed", len(response.BatchItemFailures)),
+		slog.Int64("duration_ms", time.Since(started).Milliseconds()))
+	return response, nil
+}
+
+// process counts one message, or changes nothing. A panic is a failure of its message: the others of the batch go on.
+func (s *Subscriber) process(ctx context.Context, conn *pgxpool.Conn, message events.SQSMessage) (verdict inbox.Verdict, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("panic: %v", p)
+		}
+	}()
+	event, err := inbox.ParseEvent([]byte(message.Body))
+	if err != nil {
+		return "", err
+	}
+	change, err := readChange(event)
+	if err != nil {
+		return "", fmt.Errorf("event %s: %w", event.ID, err)
+	}
+	err = pgx.BeginFunc(ctx, conn, func(tx pgx.Tx) error {
+		verdict, err = inbox.Once(ctx, tx, inbox.Subscriber{Name: subscriber, Policy: inbox.Apply}, event,
+			func(ctx context.Context, verdict inbox.Verdict) error { return change.count(ctx, tx, verdict) })
+		return err
+	})
+	if err != nil {
+		return "", fmt.Errorf("counting event %s: %w", event.ID, err)
+	}
+	return verdict, nil
+}

@@ -1,0 +1,103 @@
+package carstats
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+
+	"rds-outbox-demo/dbgen"
+	"rds-outbox-demo/inbox"
+)
+
+// kind is what cars are counted by.
+type kind struct {
+	make string
+	year int32
+}
+
+// change is what one event says of its car.
+type change struct {
+	car     uuid.UUID
+	is      kind // after the change; of a deleted car, before it
+	deleted bool
+}
+
+// readChange takes from the event no more than is counted: a subscriber that does not mind what it does not need lives through the
+// members that are added.
+func readChange(e inbox.Event) (change, error) {
+	var c change
+	switch e.Type {
+	case "CarCreated", "CarUpdated":
+	case "CarDeleted":
+		c.deleted = true
+	default:
+		return change{}, fmt.Errorf("type %.100q is not one that the rule lets through: what it says of the car is unknown", e.Type)
+	}
+	var data struct {
+		Make string `json:"make"`
+		Year int32  `json:"year"`
+	}
+	if err := json.Unmarshal(e.Data, &data); err != nil {
+		return change{}, fmt.Errorf("reading eventData: %w", err)
+	}
+	if data.Make == "" || data.Year == 0 {
+		return change{}, errors.New("reading eventData: make or year is missing")
+	}
+	var err error
+	if c.car, err = uuid.Parse(e.AggregateID); err != nil {
+		return change{}, fmt.Errorf("aggregateId %.100q is no car's: %w", e.AggregateID, err)
+	}
+	c.is = kind{data.Make, data.Year}
+	return c, nil
+}
+
+// totals is what is added to the totals of one kind.
+type totals struct{ cars, changes int64 }
+
+// count counts the change, and the car under what it is now, unless what it is now was told by a later event already.
+func (c change) count(ctx context.Context, tx pgx.Tx, verdict inbox.Verdict) error {
+	db := dbgen.New(tx)
+	added := map[kind]totals{c.is: {changes: 1}}
+	if verdict != inbox.Late {
+		if err := c.move(ctx, db, added); err != nil {
+			return err
+		}
+	}
+	var in dbgen.CarStatsAddParams
+	for k, n := range added {
+		in.Makes, in.Years = append(in.Makes, k.make), append(in.Years, k.year)
+		in.Cars, in.Changes = append(in.Cars, n.cars), append(in.Changes, n.changes)
+	}
+	if err := db.CarStatsAdd(ctx, in); err != nil {
+		return fmt.Errorf("adding to the totals: %w", err)
+	}
+	return nil
+}
+
+// move takes the car from where it was counted and counts it where it belongs. The inbox holds the car's lock: nobody else moves it.
+func (c change) move(ctx context.Context, db *dbgen.Queries, added map[kind]totals) error {
+	counted, err := db.CarStatsCarTake(ctx, c.car)
+	switch {
+	case err == nil:
+		before := kind{counted.Make, counted.Year}
+		n := added[before]
+		n.cars--
+		added[before] = n
+	case !errors.Is(err, pgx.ErrNoRows):
+		return fmt.Errorf("looking for the car: %w", err)
+	}
+	if c.deleted {
+		return nil
+	}
+	n := added[c.is]
+	n.cars++
+	added[c.is] = n
+	if err := db.CarStatsCarPut(ctx, dbgen.CarStatsCarPutParams{CarID: c.car, Make: c.is.make, Year: c.is.year}); err != nil {
+		return fmt.Errorf("remembering the car: %w", err)
+	}
+	return nil
+}

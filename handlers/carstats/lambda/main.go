@@ -1,0 +1,50 @@
+// Command lambda runs carstats, a subscriber of the bus, as the Lambda function carStats.
+//
+// In: batches of its SQS queue from the event source mapping, and the environment variables DB_HOST, DB_PORT, DB_NAME, DB_USER,
+// DB_SECRET_ARN and DB_SSL (package rdsdb). Out: totals in the database; the messages that failed.
+package main
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"os"
+
+	"github.com/aws/aws-lambda-go/lambda"
+	"github.com/aws/aws-sdk-go-v2/config"
+	"github.com/aws/aws-sdk-go-v2/service/secretsmanager"
+
+	"rds-outbox-demo/handlers/carstats"
+	"rds-outbox-demo/internal/rdsdb"
+)
+
+func main() { os.Exit(run()) }
+
+func run() int {
+	logger := slog.New(slog.NewJSONHandler(os.Stdout, nil))
+	subscriber, err := newSubscriber(context.Background(), os.Getenv, logger)
+	if err != nil {
+		logger.Error("starting carStats", "error", err.Error())
+		return 1
+	}
+	lambda.Start(subscriber.Handle)
+	return 0
+}
+
+// newSubscriber asks no other machine: the first batch does.
+func newSubscriber(ctx context.Context, getenv func(string) string, logger *slog.Logger) (*carstats.Subscriber, error) {
+	database, err := rdsdb.ConfigFromEnv(getenv)
+	if err != nil {
+		return nil, err
+	}
+	database.ApplicationName = "carstats"
+	awsConfig, err := config.LoadDefaultConfig(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("loading the AWS configuration: %w", err)
+	}
+	pool, err := rdsdb.New(database, secretsmanager.NewFromConfig(awsConfig))
+	if err != nil {
+		return nil, err
+	}
+	return carstats.New(carstats.Config{Pool: pool, Logger: logger})
+}

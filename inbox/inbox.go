@@ -1,0 +1,161 @@
+// Package inbox is for subscribers of the bus: it processes each event once, and sees which are missing or out of order.
+//
+// In: an event as the bus delivers it (ParseEvent), and the subscriber's own transaction. Out: a call of the subscriber's function in
+// that transaction, at most once per event id, and a Verdict on where the event stands among those of its aggregate.
+//
+// Delivery is at least once and in no order: the path repeats what it got no answer for, EventBridge and SQS do the same, an operator
+// replays. The inbox turns it into exactly once for whatever is written in the same transaction, and for nothing else: an e-mail that the
+// function sends is sent again when the commit fails. Its tables (sql/migrations/00006_inbox.sql) are therefore where the subscriber's
+// results are.
+package inbox
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+
+	"rds-outbox-demo/dbgen"
+	"rds-outbox-demo/internal/sabotage"
+)
+
+// Verdict is where an event stands among those of its aggregate that the subscriber has processed.
+type Verdict string
+
+// The verdicts.
+const (
+	New       Verdict = "new"       // the next version
+	Duplicate Verdict = "duplicate" // processed already
+	Gap       Verdict = "gap"       // versions before it are missing: late, or from before the subscriber was there
+	Late      Verdict = "late"      // a higher version was processed before it
+)
+
+// Policy is what happens to an event that is out of order (Gap, Late).
+type Policy int
+
+// The policies.
+const (
+	// Apply processes it and tells the function. For functions that can tell by the verdict what is still true: an event that carries the
+	// whole aggregate makes a late one before it old news.
+	Apply Policy = iota
+	// Reject refuses it with a *RejectedError, so that its delivery is repeated: what overtook then finds its turn, and what never does
+	// ends in the failure queue. For functions that need every version in order. They need every event of the aggregate, hence a rule
+	// without a filter on detail-type; and where the subscriber is younger than the aggregates, a replay of the older events first.
+	Reject
+)
+
+// Subscriber is who processes: events are once per subscriber.
+type Subscriber struct {
+	Name   string // 1-100 bytes
+	Policy Policy
+}
+
+// RejectedError says that policy Reject refused the event. Nothing was written; roll back and leave the message to its redelivery.
+type RejectedError struct {
+	Event   Event
+	Verdict Verdict // Gap or Late
+	Seen    int64   // highest version processed; 0 for none
+}
+
+func (e *RejectedError) Error() string {
+	return fmt.Sprintf("event %s of %s %s is out of order (%s): version %d, and the highest processed is %d",
+		e.Event.ID, e.Event.AggregateType, e.Event.AggregateID, e.Verdict, e.Event.Version, e.Seen)
+}
+
+// Once calls fn for an event that the subscriber has not processed, and notes the event as processed, both in tx, which is the caller's to
+// commit. For a Duplicate fn is not called and the error is nil. After an error, fn's and a *RejectedError included, roll back: the event
+// then counts as not processed.
+//
+// Until tx ends it holds the aggregate: other transactions of the subscriber wait with its events. One that processes several events
+// takes them in the order of their aggregates, or two such can lock each other out.
+func Once(ctx context.Context, tx pgx.Tx, s Subscriber, e Event, fn func(context.Context, Verdict) error) (Verdict, error) {
+	if sabotage.On(sabotage.InboxOff) {
+		return New, fn(ctx, New)
+	}
+	if err := check(s, e); err != nil {
+		return "", err
+	}
+	db := dbgen.New(tx)
+	// Looking for the id comes after the lock. Before it, two deliveries of one event at once would both find nothing.
+	seen, err := db.InboxAggregateLock(ctx, dbgen.InboxAggregateLockParams{
+		Subscriber: s.Name, AggregateType: e.AggregateType, AggregateID: e.AggregateID,
+	})
+	if err != nil {
+		return "", fmt.Errorf("locking the aggregate of event %s: %w", e.ID, err)
+	}
+	known, err := db.InboxKnown(ctx, dbgen.InboxKnownParams{Subscriber: s.Name, EventID: e.ID})
+	if err != nil {
+		return "", fmt.Errorf("looking for event %s: %w", e.ID, err)
+	}
+	verdict := verdictOn(e.Version, seen, known)
+	switch {
+	case verdict == Duplicate:
+		return Duplicate, nil
+	case verdict != New && s.Policy == Reject:
+		return verdict, &RejectedError{Event: e, Verdict: verdict, Seen: seen}
+	}
+	if err := fn(ctx, verdict); err != nil {
+		return verdict, err
+	}
+	err = db.InboxRecord(ctx, dbgen.InboxRecordParams{
+		Subscriber: s.Name, EventID: e.ID, AggregateType: e.AggregateType, AggregateID: e.AggregateID, AggregateVersion: e.Version,
+	})
+	if err != nil {
+		return verdict, fmt.Errorf("noting event %s as processed: %w", e.ID, err)
+	}
+	return verdict, nil
+}
+
+func verdictOn(version, seen int64, known bool) Verdict {
+	switch {
+	case known:
+		return Duplicate
+	case version <= seen:
+		return Late
+	case version > seen+1:
+		return Gap
+	default:
+		return New
+	}
+}
+
+func check(s Subscriber, e Event) error {
+	switch {
+	case s.Name == "" || len(s.Name) > 100:
+		return fmt.Errorf("inbox: Subscriber.Name is %q: set it to a name of 1 to 100 bytes", s.Name)
+	case s.Policy != Apply && s.Policy != Reject:
+		return fmt.Errorf("inbox: Subscriber.Policy is %d: set it to Apply or Reject", s.Policy)
+	case e.ID == uuid.Nil || e.AggregateType == "" || e.AggregateID == "" || e.Version < 1:
+		return errors.New("inbox: the event has no ID, AggregateType, AggregateID or Version: take it from ParseEvent")
+	}
+	return nil
+}
+
+// forgetAtOnce is how many ids one statement of Forget deletes.
+const forgetAtOnce = 1000
+
+// Forget deletes the ids that the subscriber processed longer ago than age, and returns how many. Call it outside of a transaction (with a
+// pool or a connection), so that it commits as it goes.
+//
+// An id must be remembered for as long as its event can come again: while its row is in outbox it can be replayed, and then wait in a
+// queue. That is 14 and 14 days where outbox is purged after 14, and for good where it is not. A duplicate of a forgotten event is Late,
+// never New, because versions are not forgotten.
+func Forget(ctx context.Context, db dbgen.DBTX, subscriber string, age time.Duration) (int64, error) {
+	if age <= 0 {
+		return 0, fmt.Errorf("inbox: age is %s: set it to longer than an event can come again", age)
+	}
+	deleted := int64(0)
+	for {
+		n, err := dbgen.New(db).InboxForget(ctx, dbgen.InboxForgetParams{Subscriber: subscriber, Seconds: age.Seconds(), MaxRows: forgetAtOnce})
+		deleted += n
+		if err != nil {
+			return deleted, fmt.Errorf("forgetting events of %s: %w", subscriber, err)
+		}
+		if n < forgetAtOnce {
+			return deleted, nil
+		}
+	}
+}

@@ -1,0 +1,78 @@
+package awslocal
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+)
+
+// Rule is a rule of EventBridge with one target, an SQS queue that gets each matching event in EventBridge's envelope. Delivery is at
+// least once and in no order; faults of Service "rules" make it so.
+type Rule struct {
+	Bus         string
+	Source      string   // exactly this one
+	DetailTypes []string // one of these; empty: any
+	Queue       string
+}
+
+func (r Rule) matches(e BusEvent) bool {
+	return e.Bus == r.Bus && e.Source == r.Source && (len(r.DetailTypes) == 0 || slices.Contains(r.DetailTypes, e.DetailType))
+}
+
+// rules hands accepted events to the queues.
+type rules struct {
+	all    []Rule
+	queues map[string]*queue
+	faults *Faults
+}
+
+func openRules(conf Config, queues map[string]*queue, faults *Faults) (*rules, error) {
+	for i, rule := range conf.Rules {
+		if rule.Source == "" || !slices.Contains(slices.Concat(conf.Buses, []string{"default"}), rule.Bus) || queues[rule.Queue] == nil {
+			return nil, fmt.Errorf("awslocal: Config.Rules[%d] is %+v: name a bus of Buses, a source and a queue of Queues", i, rule)
+		}
+	}
+	return &rules{conf.Rules, queues, faults}, nil
+}
+
+// deliver runs behind the journal and before PutEvents answers. A kill in between loses nothing that was promised: the call has no answer
+// then, and whoever made it makes it again, as with AWS.
+func (r *rules) deliver(events []BusEvent) error {
+	for _, e := range events {
+		for _, rule := range r.all {
+			if !rule.matches(e) {
+				continue
+			}
+			body := logMessage(e)
+			for _, delay := range r.faults.onDelivery(e) {
+				if _, err := r.queues[rule.Queue].send(body, nil, delay); err != nil {
+					return fmt.Errorf("delivering an event to queue %s: %w", rule.Queue, err)
+				}
+			}
+		}
+	}
+	return nil
+}
+
+// serviceRules is the Service of faults between a bus and a queue; Operation does not count there.
+const serviceRules = "rules"
+
+// onDelivery returns the delay of each copy of the event: one copy at once, if no rule strikes.
+func (f *Faults) onDelivery(e BusEvent) []time.Duration {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	copies := []time.Duration{0}
+	for _, a := range f.active {
+		if a.fault.Service != serviceRules || !strings.Contains(string(e.Detail), a.fault.Match) || !f.take(a) {
+			continue
+		}
+		delay := time.Duration(a.random.Float64() * float64(a.fault.Delay))
+		if a.fault.Kind == Duplicate {
+			copies = append(copies, delay)
+		} else {
+			copies[0] += delay
+		}
+	}
+	return copies
+}
