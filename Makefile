@@ -67,7 +67,7 @@ migrate: build
 endif
 
 .PHONY: rotate
-rotate: ## Change a login user's password: STAGE=dev LOGIN=api, dms or retention.
+rotate: ## Change a login user's password: STAGE=dev LOGIN=api, dms, retention or carstats.
 	@scripts/migrate.sh $(STAGE_AND_REGION) rotate $(LOGIN)
 
 ##

@@ -32,7 +32,7 @@ type fault struct {
 // Two lanes of faults strike at the same time: one at services and by writers, one at processes and the database. Two faults of one
 // lane would undo each other.
 var (
-	serviceLane = slices.Concat(kinesisFaults, eventsFaults, queueFaults, writerFaults)
+	serviceLane = slices.Concat(kinesisFaults, eventsFaults, rulesFaults, queueFaults, writerFaults)
 	machineLane = slices.Concat(processFaults, failpointFaults, databaseFaults, slotFaults)
 )
 
@@ -131,6 +131,12 @@ var eventsFaults = []fault{
 	service("events-slow", awslocal.Fault{Operation: "PutEvents", Kind: awslocal.Delay, Delay: 100 * time.Millisecond}),
 	// Longer than the function's timeout: invocations end with failed records.
 	serviceFor("events-down", awslocal.Fault{Operation: "PutEvents", Kind: awslocal.CallError, Status: 500}, 7*time.Second, 8*time.Second, nil),
+}
+
+// Between the bus and a subscriber's queue nothing keeps order, and anything may come twice.
+var rulesFaults = []fault{
+	service("rules-duplicates", awslocal.Fault{Kind: awslocal.Duplicate, Delay: 500 * time.Millisecond, Rate: 0.5}),
+	service("rules-disorder", awslocal.Fault{Kind: awslocal.Delay, Delay: time.Second, Rate: 0.5}),
 }
 
 // The failure queue is only used when there is poison.

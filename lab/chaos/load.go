@@ -19,7 +19,7 @@ import (
 const (
 	hotCars  = 6 // changed all the time: what has many versions has an order to lose
 	updaters = 4
-	creators = 2
+	creators = 2 // of each sort
 	// requestTimeout is a client's patience. What was sent may still be done afterwards.
 	requestTimeout = 5 * time.Second
 )
@@ -59,7 +59,7 @@ type clients struct {
 }
 
 func newClients(api string, h *history) *clients {
-	transport := &http.Transport{MaxIdleConnsPerHost: updaters + creators}
+	transport := &http.Transport{MaxIdleConnsPerHost: updaters + 2*creators}
 	return &clients{api: api, history: h, http: &http.Client{Transport: transport, Timeout: requestTimeout}}
 }
 
@@ -107,7 +107,8 @@ func (c *clients) run(ctx context.Context) {
 		work(15*time.Millisecond, func() { c.update(requests, c.hot[rand.IntN(len(c.hot))]) })
 	}
 	for range creators {
-		work(40*time.Millisecond, func() { c.create(requests, "") })
+		work(80*time.Millisecond, func() { c.create(requests, "") })
+		work(80*time.Millisecond, func() { c.createOnce(requests) })
 	}
 	_ = group.Wait()
 	c.http.CloseIdleConnections()
@@ -115,46 +116,79 @@ func (c *clients) run(ctx context.Context) {
 
 // create asks for a car and returns its id, or nothing if that is not known.
 func (c *clients) create(ctx context.Context, mark string) string {
-	request := judge.Request{Op: judge.Create, Token: c.history.token(mark)}
+	request, body := c.newCar(mark)
+	return c.send(ctx, http.MethodPost, "/cars", body, request)
+}
+
+// createOnce asks with an Idempotency-Key, again and again, as a client does that wants to know: the judge then sees one car and one event,
+// however often the API was killed in between.
+func (c *clients) createOnce(ctx context.Context) {
+	request, body := c.newCar("")
+	request.Answer = judge.Maybe
+	for range 20 {
+		status, answer := c.call(ctx, http.MethodPost, "/cars", body, "Idempotency-Key", request.Token)
+		if status >= 200 && status < 300 {
+			request.Answer = judge.Done
+			request.Car, request.CarID = readCar(answer)
+			break
+		}
+		time.Sleep(100 * time.Millisecond) // 409: the first one of them is still in flight
+	}
+	c.history.add(func() { c.history.requests = append(c.history.requests, request) })
+}
+
+func (c *clients) newCar(mark string) (request judge.Request, body string) {
+	request = judge.Request{Op: judge.Create, Token: c.history.token(mark)}
 	if mark != "" {
 		c.history.add(func() { c.history.poison = append(c.history.poison, judge.Poison{Token: request.Token}) })
 	}
-	body := fmt.Sprintf(`{"make":"Maker","model":"Modèle <1> & \"co\"","year":2020,"color":%q}`, request.Token)
-	return c.send(ctx, http.MethodPost, "/cars", body, request)
+	body = fmt.Sprintf(`{"make":"Maker %d","model":"Modèle <1> & \"co\"","year":%d,"color":%q}`, rand.IntN(5), 2000+rand.IntN(5), request.Token)
+	return request, body
 }
 
 func (c *clients) update(ctx context.Context, id string) {
 	request := judge.Request{Op: judge.Update, CarID: id, Token: c.history.token("")}
-	c.send(ctx, http.MethodPatch, "/cars/"+id, fmt.Sprintf(`{"color":%q}`, request.Token), request)
+	c.send(ctx, http.MethodPatch, "/cars/"+id, fmt.Sprintf(`{"color":%q,"year":%d}`, request.Token, 2000+rand.IntN(5)), request)
 }
 
 // send makes one request and notes what the client knows afterwards: done, refused, or maybe.
 func (c *clients) send(ctx context.Context, method, target, body string, r judge.Request) string {
 	status, answer := c.call(ctx, method, target, body)
 	r.Answer = judge.Maybe
-	var read struct{ Car json.RawMessage }
-	var car struct{ ID string }
+	id := ""
 	switch {
 	case status >= 400 && status < 500:
 		r.Answer = judge.Refused
 	case status >= 200 && status < 300:
 		r.Answer = judge.Done
-		_ = json.Unmarshal(answer, &read) // the judge sees what was promised and cannot be read
-		if json.Unmarshal(read.Car, &car) == nil {
-			r.Car, r.CarID = read.Car, car.ID
+		r.Car, id = readCar(answer)
+		if r.Op == judge.Create {
+			r.CarID = id
 		}
 	}
 	c.history.add(func() { c.history.requests = append(c.history.requests, r) })
-	return car.ID
+	return id
 }
 
-// call returns 0 without an answer.
-func (c *clients) call(ctx context.Context, method, target, body string) (status int, answer []byte) {
+// readCar returns nothing for an answer that has no car: the judge then sees what was promised and cannot be found.
+func readCar(answer []byte) (car json.RawMessage, id string) {
+	var read struct{ Car json.RawMessage }
+	var of struct{ ID string }
+	_ = json.Unmarshal(answer, &read)
+	_ = json.Unmarshal(read.Car, &of)
+	return read.Car, of.ID
+}
+
+// call returns 0 without an answer. header is a name and a value.
+func (c *clients) call(ctx context.Context, method, target, body string, header ...string) (status int, answer []byte) {
 	request, err := http.NewRequestWithContext(ctx, method, c.api+target, bytes.NewBufferString(body))
 	if err != nil {
 		return 0, nil
 	}
 	request.Header.Set("Content-Type", "application/json")
+	if len(header) == 2 {
+		request.Header.Set(header[0], header[1])
+	}
 	response, err := c.http.Do(request)
 	if err != nil {
 		return 0, nil

@@ -21,6 +21,7 @@ import (
 var processFaults = []fault{
 	{"kill-api", func(ctx context.Context, r *round, _ *rand.Rand) error { return r.api.kill(ctx) }},
 	{"kill-consumer", func(ctx context.Context, r *round, _ *rand.Rand) error { return r.consumer.kill(ctx) }},
+	{"kill-carstats", func(ctx context.Context, r *round, _ *rand.Rand) error { return r.carstats.kill(ctx) }},
 	{"kill-aws", func(ctx context.Context, r *round, _ *rand.Rand) error { return r.aws.kill(ctx) }},
 	{"kill-relay", killRelay},
 	{"kill-relay-unanswered", killUnanswered},

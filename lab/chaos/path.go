@@ -30,6 +30,7 @@ const (
 	streamName = "chaos-outbox"
 	busName    = "chaos-outbox"
 	queueName  = "chaos-failures"
+	statsQueue = "chaos-carstats"
 	logGroup   = "/aws/events/chaos"
 	slotName   = "outbox_relay"
 )
@@ -47,6 +48,7 @@ type path struct {
 	failpoints string // folder in which a file arms the failpoint of its name
 
 	api, aws, relay, consumer *member
+	carstats                  *member // the subscriber
 	apiURL                    string
 	awsURL                    string
 	relayConfig               process.Config
@@ -122,6 +124,7 @@ func (p *path) startMembers(c Config) error {
 		"AWS_CONFIG_FILE=/dev/null", "AWS_SHARED_CREDENTIALS_FILE=/dev/null", "AWS_EC2_METADATA_DISABLED=true",
 		"STREAM_NAME=" + streamName, "SLOT_NAME=" + slotName, "EVENT_BUS_NAME=" + busName,
 		"FAILURE_QUEUE_NAME=" + queueName, "FAILURE_QUEUE_URL=" + awslocal.QueueURL(awsURL, queueName),
+		"CARSTATS_QUEUE_NAME=" + statsQueue, "CARSTATS_QUEUE_URL=" + awslocal.QueueURL(awsURL, statsQueue),
 		"AWS_DIR=" + p.awsDir(), "STANDING_FAULTS=" + string(refuse), "CHECKPOINT_FILE=" + p.checkpointFile(),
 	}
 	start := func(name, program string, socket *os.File, args []string, more ...string) (*member, error) {
@@ -140,6 +143,10 @@ func (p *path) startMembers(c Config) error {
 		return err
 	}
 	if p.consumer, err = start("consumer", c.Lab, nil, []string{"part", "consumer"}); err != nil {
+		return err
+	}
+	p.carstats, err = start("carstats", c.Lab, nil, []string{"part", "carstats"}, "DATABASE_URL="+p.postgres.URL()+"&application_name=carstats")
+	if err != nil {
 		return err
 	}
 	if p.relay, err = start("relay", c.Relay, nil, nil, "DATABASE_URL="+p.postgres.URL()); err != nil {

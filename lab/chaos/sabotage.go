@@ -25,6 +25,7 @@ var Sabotages = []struct {
 	{sabotage.WrongIdentifier, "events-down", []string{judge.RuleLost}},
 	{sabotage.SkipPoisonSilently, "poison-record", []string{judge.RulePoisonLost}},
 	{sabotage.ParkUnanswered, "queue-down", []string{judge.RulePoisonLost}},
+	{sabotage.InboxOff, "rules-duplicates", []string{judge.RuleCarStats}},
 }
 
 // caught finds the violation that is the sabotage's.

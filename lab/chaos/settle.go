@@ -12,6 +12,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/kinesis"
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
+	"github.com/aws/aws-sdk-go-v2/service/sqs/types"
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 
@@ -49,7 +50,29 @@ func (r *round) settle(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return r.await(ctx, "the consumer to reach the end of the stream", func(context.Context) error { return r.reached(fences) })
+	if err := r.await(ctx, "the consumer to reach the end of the stream", func(context.Context) error { return r.reached(fences) }); err != nil {
+		return err
+	}
+	return r.await(ctx, "the subscriber to empty its queue", r.counted)
+}
+
+// counted tells whether the subscriber's queue has nothing left, visible, hidden or delayed.
+func (r *round) counted(ctx context.Context) error {
+	out, err := r.sqs.GetQueueAttributes(ctx, &sqs.GetQueueAttributesInput{
+		QueueUrl: aws.String(awslocal.QueueURL(r.awsURL, statsQueue)), AttributeNames: []types.QueueAttributeName{types.QueueAttributeNameAll},
+	})
+	if err != nil {
+		return err
+	}
+	for _, name := range []types.QueueAttributeName{
+		types.QueueAttributeNameApproximateNumberOfMessages, types.QueueAttributeNameApproximateNumberOfMessagesNotVisible,
+		types.QueueAttributeNameApproximateNumberOfMessagesDelayed,
+	} {
+		if n := out.Attributes[string(name)]; n != "0" {
+			return fmt.Errorf("%s is %q", name, n)
+		}
+	}
+	return nil
 }
 
 func (r *round) idle(ctx context.Context) error {
@@ -131,6 +154,9 @@ func (r *round) collect(ctx context.Context, bus *int64, earlier *memory) (judge
 	if all.Cars, err = query[judge.Car](ctx, r, "SELECT id, make, model, year, color, version, created_at FROM cars"); err != nil {
 		return all, err
 	}
+	if all.Stats, err = query[judge.Stat](ctx, r, "SELECT make, year, cars, changes FROM car_stats"); err != nil {
+		return all, err
+	}
 	*bus, err = awslocal.ReadBusFrom(r.awsDir(), *bus, func(e awslocal.BusEvent) error {
 		all.Arrivals = append(all.Arrivals, e)
 		return nil
@@ -179,7 +205,8 @@ func (r *round) emptyQueue(ctx context.Context) (bodies [][]byte, err error) {
 func (r *round) forget(ctx context.Context, judged judge.Round, earlier *memory) error {
 	earlier.add(judged)
 	return r.await(ctx, "the tables to be emptied", func(ctx context.Context) error {
-		for _, table := range []string{"outbox", "cars"} {
+		// Not the inbox: what comes once more is to be known.
+		for _, table := range []string{"outbox", "cars", "car_stats", "car_stats_car"} {
 			if _, err := r.pool.Exec(ctx, "DELETE FROM "+table); err != nil {
 				return err
 			}

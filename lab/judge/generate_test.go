@@ -1,6 +1,7 @@
 package judge_test
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"slices"
@@ -78,6 +79,7 @@ func generate(rt *rapid.T) *round {
 	r.Written = append(r.Written, judge.Written{EventID: r.id(), Outcome: judge.RolledBack}, judge.Written{EventID: r.id(), Outcome: judge.MaybeCommit})
 	r.arrive(rt)
 	r.park()
+	r.count()
 	r.Windows = []judge.Window{{Kind: "kill-relay", Start: start.Add(time.Millisecond), End: start.Add(9 * time.Millisecond)}}
 	r.Earlier = func(id uuid.UUID, entry string) (known, same bool) {
 		first, known := r.earlierRounds[id]
@@ -85,6 +87,40 @@ func generate(rt *rapid.T) *round {
 	}
 	r.EarlierPoison = func(payload []byte) bool { return string(payload) == earlierPoison }
 	return r
+}
+
+// count is carstats: what arrived, in the order of the versions, once.
+func (r *round) count() {
+	arrived := map[string]bool{}
+	for _, e := range r.Arrivals {
+		var detail struct{ EventID string }
+		_ = json.Unmarshal(e.Detail, &detail)
+		arrived[detail.EventID] = true
+	}
+	stats, counted := map[string]*judge.Stat{}, map[string]*judge.Stat{}
+	rows := slices.Clone(r.Rows)
+	slices.SortFunc(rows, func(a, b judge.Row) int { return cmp.Compare(a.Version, b.Version) })
+	for _, row := range rows {
+		if row.AggregateType != "Car" || !arrived[row.ID.String()] {
+			continue
+		}
+		var car judge.Stat
+		_ = json.Unmarshal(row.Data, &car)
+		key := fmt.Sprint(car.Make, car.Year)
+		if stats[key] == nil {
+			stats[key] = &judge.Stat{Make: car.Make, Year: car.Year}
+		}
+		stats[key].Changes++
+		if before := counted[row.AggregateID]; before != nil {
+			before.Cars--
+		}
+		counted[row.AggregateID] = stats[key]
+		stats[key].Cars++
+	}
+	for _, s := range stats {
+		r.Stats = append(r.Stats, *s)
+	}
+	slices.SortFunc(r.Stats, func(a, b judge.Stat) int { return cmp.Compare(a.Make, b.Make) })
 }
 
 // earlierPoison is a poison record of an earlier round that is parked once more.

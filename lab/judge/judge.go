@@ -84,13 +84,20 @@ type Car struct {
 	CreatedAt   time.Time
 }
 
+// Stat is a row of car_stats, the totals of the example subscriber.
+type Stat struct {
+	Make          string
+	Year          int32
+	Cars, Changes int64
+}
+
 // Window is one struck fault, from the strike until it was taken away or mended.
 type Window struct {
 	Kind       string
 	Start, End time.Time
 }
 
-// Round is all that is known about one round. Rows and Cars are only what this round wrote.
+// Round is all that is known about one round. Rows, Cars and Stats are only what this round wrote.
 type Round struct {
 	Requests []Request
 	Written  []Written
@@ -98,6 +105,7 @@ type Round struct {
 	Windows  []Window
 	Rows     []Row
 	Cars     []Car
+	Stats    []Stat
 	Arrivals []awslocal.BusEvent // in the order of the bus's journal, since the round began
 	Parked   [][]byte            // bodies of the failure queue's messages, since the round began
 	// Earlier knows the events of earlier rounds: a late duplicate of one is allowed, if its EntryText is the same as that of the first
@@ -130,6 +138,7 @@ const (
 	RulePoisonPayload    = "poison-payload"    // poison is parked without its whole payload
 	RulePoisonPublished  = "poison-published"  // the bus has an event that it should have refused
 	RuleParked           = "parked"            // something is parked that is no poison
+	RuleCarStats         = "car-stats"         // the subscriber's totals are not those of the table
 )
 
 // Violation is one broken promise.
@@ -208,6 +217,7 @@ func Judge(r Round) Verdict {
 	t.judgeDelivery()
 	t.judgeRequests()
 	t.judgeCars()
+	t.judgeStats()
 	t.measure()
 	return t.Verdict
 }

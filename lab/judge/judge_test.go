@@ -44,6 +44,16 @@ var damages = map[string]struct {
 		i, j := r.firstOf(one), r.firstOf(two)
 		r.Arrivals[i], r.Arrivals[j] = r.Arrivals[j], r.Arrivals[i]
 	}},
+	"AChangeIsCountedTwice": {judge.RuleCarStats, func(_ *rapid.T, r *round) {
+		r.Stats[0].Changes++
+	}},
+	"ACarIsCountedTwice": {judge.RuleCarStats, func(_ *rapid.T, r *round) {
+		r.Stats[0].Cars++
+	}},
+	"NothingIsCounted": {judge.RuleCarStats, func(_ *rapid.T, r *round) {
+		r.Stats = r.Stats[:1]
+		r.Stats[0].Make = "Nobody"
+	}},
 	"ADuplicateDiffers": {judge.RuleDuplicateDiffers, func(_ *rapid.T, r *round) {
 		last := r.entry(r.Rows[0])
 		last.Time = last.Time.Add(time.Millisecond)
@@ -290,7 +300,7 @@ func TestEveryRuleHasADamage(t *testing.T) {
 	for _, damage := range damages {
 		broken[damage.rule] = true
 	}
-	require.Len(t, broken, 15)
+	require.Len(t, broken, 16)
 }
 
 func (r *round) anyArrived(rt *rapid.T) judge.Row {

@@ -1,0 +1,46 @@
+package judge
+
+import "encoding/json"
+
+// judgeStats holds the totals of the example subscriber, carstats, against what was on the bus: each car as its newest event told it, and
+// one change per event, however often and in whatever order they came. Only if nothing else is wrong: what did not arrive, or arrived and
+// should not have, is accused already.
+func (t *trial) judgeStats() {
+	if len(t.Violations) > 0 {
+		return
+	}
+	type kind struct {
+		Make string
+		Year int32
+	}
+	type totals struct{ cars, changes int64 }
+	expected := map[kind]totals{}
+	t.aggregates(func(events []event) {
+		newest := true
+		for i := len(events) - 1; i >= 0; i-- {
+			e := &events[i]
+			var k kind
+			if e.AggregateType != aggregateCar || e.first == nil || json.Unmarshal(e.Data, &k) != nil {
+				continue
+			}
+			n := expected[k]
+			n.changes++
+			if newest {
+				n.cars++
+			}
+			newest = false
+			expected[k] = n
+		}
+	})
+	for _, s := range t.Stats {
+		k := kind{s.Make, s.Year}
+		if got, want := (totals{s.Cars, s.Changes}), expected[k]; got != want {
+			t.violation(RuleCarStats, "carstats counts %d cars and %d changes of %s %d, and %d and %d were on the bus",
+				got.cars, got.changes, k.Make, k.Year, want.cars, want.changes)
+		}
+		delete(expected, k)
+	}
+	for k, want := range expected {
+		t.violation(RuleCarStats, "carstats counts no %s %d, and %d cars and %d changes were on the bus", k.Make, k.Year, want.cars, want.changes)
+	}
+}
