@@ -22,12 +22,18 @@ func TestCarStatsGetsEveryEventOfCars(t *testing.T) {
 			"Id": "queue", "Arn": arn("CarStatsQueue"), "DeadLetterConfig": map[string]any{"Arn": arn("CarStatsFailures")},
 		}}, rule.get(t, "Targets"), "the envelope as it is: no transformer; no role, which queues do not take")
 
+		// A delivery before the policy is denied, and not tried again.
+		require.Contains(t, rule.DependsOn, "CarStatsQueuePolicy")
+		name := rule.get(t, "Name").(string)
+		require.Regexp(t, `^rds-outbox-demo-(dev|prod)-car-stats$`, name)
 		policy := s.Resources["CarStatsQueuePolicy"]
 		require.Equal(t, []any{map[string]any{"Ref": "CarStatsQueue"}, map[string]any{"Ref": "CarStatsFailures"}}, policy.get(t, "Queues"))
 		require.Equal(t, []any{map[string]any{
 			"Effect": "Allow", "Principal": map[string]any{"Service": "events.amazonaws.com"}, "Action": "sqs:SendMessage",
-			"Resource":  []any{arn("CarStatsQueue"), arn("CarStatsFailures")},
-			"Condition": map[string]any{"ArnEquals": map[string]any{"aws:SourceArn": arn("CarStatsRule")}},
+			"Resource": []any{arn("CarStatsQueue"), arn("CarStatsFailures")},
+			"Condition": map[string]any{"ArnEquals": map[string]any{"aws:SourceArn": map[string]any{
+				"Fn::Sub": "arn:${AWS::Partition}:events:${AWS::Region}:${AWS::AccountId}:rule/${OutboxEventBus}/" + name,
+			}}},
 		}}, policy.get(t, "PolicyDocument", "Statement"))
 	})
 }

@@ -80,6 +80,11 @@ func (s *Subscriber) Handle(ctx context.Context, batch events.SQSEvent) (respons
 			s.config.Logger.LogAttrs(ctx, slog.LevelWarn, "car stats: a message failed", slog.Int("hop", 6),
 				slog.String("message_id", message.MessageId), slog.String("receive_count", message.Attributes["ApproximateReceiveCount"]),
 				slog.String("error", err.Error()))
+			if conn.Conn().IsClosed() {
+				// The others would fail, too, and Lambda would take the answer for a success and go on as fast as before. As an error of
+				// the batch it polls less; what was counted comes again as duplicates.
+				return events.SQSEventResponse{}, fmt.Errorf("the database ended the connection: %w", err)
+			}
 			continue
 		}
 		verdicts[verdict]++

@@ -13,7 +13,7 @@ const Enabled = true
 
 // All are the rules that SABOTAGE_RULE may name.
 var All = []Rule{
-	EventAfterCommit, ConfirmBeforePut, StartAtCurrentLSN, LoadWithoutSnapshot, RetryOnlyTheFailed,
+	KeysOff, EventAfterCommit, ConfirmBeforePut, StartAtCurrentLSN, LoadWithoutSnapshot, RetryOnlyTheFailed,
 	IgnoreFailedEntryCount, AggregateInTwoLanes, WrongIdentifier, SkipPoisonSilently, ParkUnanswered, InboxOff,
 }
 

@@ -10,6 +10,7 @@ type Rule string
 
 // The rules, in the order in which an event meets them.
 const (
+	KeysOff                Rule = "keys-off"                  // ① an Idempotency-Key is not looked at
 	EventAfterCommit       Rule = "event-after-commit"        // ② the event is written after the commit of its change
 	ConfirmBeforePut       Rule = "confirm-before-put"        // ③ a commit is confirmed before Kinesis has accepted it
 	StartAtCurrentLSN      Rule = "start-at-current-lsn"      // ③ streaming begins at "now" instead of at the confirmed position

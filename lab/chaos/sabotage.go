@@ -15,6 +15,7 @@ var Sabotages = []struct {
 	fault  string
 	breaks []string // judge's rules
 }{
+	{sabotage.KeysOff, "failpoint-api-after-commit", []string{judge.RuleWrittenTwice}},
 	{sabotage.EventAfterCommit, "failpoint-api-before-commit", []string{judge.RuleCarEvent}},
 	{sabotage.ConfirmBeforePut, "kill-relay-unanswered", []string{judge.RuleLost}},
 	{sabotage.StartAtCurrentLSN, "kill-relay", []string{judge.RuleLost}},

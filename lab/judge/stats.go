@@ -25,7 +25,7 @@ func (t *trial) judgeStats() {
 			}
 			n := expected[k]
 			n.changes++
-			if newest {
+			if newest && e.EventType != "CarDeleted" {
 				n.cars++
 			}
 			newest = false
