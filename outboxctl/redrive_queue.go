@@ -108,19 +108,24 @@ func (h *holding) look(ctx context.Context) (messages []*message, whole bool, er
 	return messages, others == 0 && !h.full, errors.Join(err, h.release(ctx))
 }
 
-// elsewhere is how many messages are hidden and not held: someone else is looking at them, or an answer was lost. As far as SQS knows.
+// elsewhere is how many messages there are that are not held: someone else is looking at them, an answer was lost, or they have just come
+// back, which is why the visible ones count, too. As far as SQS knows.
 func (h *holding) elsewhere(ctx context.Context) (n int, err error) {
+	names := []types.QueueAttributeName{
+		types.QueueAttributeNameApproximateNumberOfMessages, types.QueueAttributeNameApproximateNumberOfMessagesNotVisible,
+	}
 	for _, url := range h.urls {
-		const name = types.QueueAttributeNameApproximateNumberOfMessagesNotVisible
-		out, err := h.client.GetQueueAttributes(ctx, &sqs.GetQueueAttributesInput{QueueUrl: &url, AttributeNames: []types.QueueAttributeName{name}})
+		out, err := h.client.GetQueueAttributes(ctx, &sqs.GetQueueAttributesInput{QueueUrl: &url, AttributeNames: names})
 		if err != nil {
 			return 0, fmt.Errorf("looking at %s: %w", url, err)
 		}
-		hidden, err := strconv.Atoi(out.Attributes[string(name)])
-		if err != nil {
-			return 0, fmt.Errorf("looking at %s: %w", url, err)
+		for _, name := range names {
+			there, err := strconv.Atoi(out.Attributes[string(name)])
+			if err != nil {
+				return 0, fmt.Errorf("looking at %s: %w", url, err)
+			}
+			n += there
 		}
-		n += hidden
 	}
 	return max(0, n-len(h.held)), nil
 }

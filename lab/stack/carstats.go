@@ -10,11 +10,11 @@ import (
 )
 
 // The subscriber, as infra/carstats.yml has it, but for what nobody wants to wait for here: a message that fails comes again after
-// 5 seconds, and after 20 times goes to the failure queue.
+// 4 seconds, and after 6 times goes to the failure queue.
 const (
 	localStats    = "rds-outbox-demo-dev-carstats"
-	statsTimeout  = 5 * time.Second
-	statsReceives = 20
+	statsTimeout  = 4 * time.Second
+	statsReceives = 6
 )
 
 // startCarStats runs the subscriber carstats; its totals are in table car_stats. Where the bus or the queues are the user's own, nobody
