@@ -98,7 +98,7 @@ func transact(ctx context.Context, conn *pgxpool.Conn, key *requestKey, do chang
 		if err := tx.SendBatch(ctx, batch).Close(); err != nil {
 			return err
 		}
-		failpoint.Hit(failpoint.APIBeforeCommit)
+		failpoint.Hit(failpoint.APIInTransaction)
 		return nil
 	})
 	if err == nil && !ans.replayed {

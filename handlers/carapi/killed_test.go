@@ -45,7 +45,7 @@ func TestMain(m *testing.M) {
 // SIGKILL while fifty equal requests are on their way, before or after the commit of the first: whoever tries again gets the one car.
 func TestKilledBetweenFiftyEqualRequests(t *testing.T) {
 	t.Parallel()
-	for _, point := range []failpoint.Point{failpoint.APIBeforeCommit, failpoint.APIAfterCommit} {
+	for _, point := range []failpoint.Point{failpoint.APIInTransaction, failpoint.APIAfterCommit} {
 		t.Run(string(point), func(t *testing.T) {
 			t.Parallel()
 			db := pgtest.New(t)

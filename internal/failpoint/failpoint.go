@@ -10,8 +10,9 @@ type Point string
 
 // The points, in the order in which an event passes them.
 const (
-	APIBeforeCommit Point = "failpoint-api-before-commit"
-	APIAfterCommit  Point = "failpoint-api-after-commit"
+	APIBeforeCommit  Point = "failpoint-api-before-commit"  // of a change in one round trip
+	APIInTransaction Point = "failpoint-api-in-transaction" // before the commit of one in several
+	APIAfterCommit   Point = "failpoint-api-after-commit"
 
 	RelayBeforeSlotCopy Point = "failpoint-relay-before-slot-copy"
 	RelayAfterSlotCopy  Point = "failpoint-relay-after-slot-copy"

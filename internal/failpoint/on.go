@@ -14,7 +14,7 @@ import (
 
 // All are the points that FAILPOINT may name.
 var All = []Point{
-	APIBeforeCommit, APIAfterCommit,
+	APIBeforeCommit, APIInTransaction, APIAfterCommit,
 	RelayBeforeSlotCopy, RelayAfterSlotCopy, RelayBeforePut, RelayAfterPut, RelayBeforeConfirm, RelayAfterConfirm,
 	ConsumerBeforePublish, ConsumerAfterPublish, ConsumerBeforePark, ConsumerAfterPark, ConsumerBeforeAnswer,
 }

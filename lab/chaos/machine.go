@@ -122,6 +122,7 @@ func (r *round) slotActive(want bool) func(context.Context) error {
 
 var failpointFaults = []fault{
 	killAt(theAPI, failpoint.APIBeforeCommit, nil),
+	killAt(theAPI, failpoint.APIInTransaction, nil),
 	killAt(theAPI, failpoint.APIAfterCommit, nil),
 	killAt(theRelay, failpoint.RelayBeforePut, nil),
 	killAt(theRelay, failpoint.RelayAfterPut, nil),
