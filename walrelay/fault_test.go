@@ -1,13 +1,9 @@
 package walrelay_test
 
 import (
-	"net"
-	"strconv"
 	"strings"
-	"sync/atomic"
 	"testing"
 
-	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/require"
 
 	"rds-outbox-demo/lab/awslocal"
@@ -307,54 +303,4 @@ func TestOnlyOneRelayLoads(t *testing.T) {
 	r.requireWhole(t, records)
 	r.append(t, "a", 50, 21, 21)
 	require.Equal(t, 1050, len(r.await(t, 1050)))
-}
-
-// The server's address is gone: packets vanish, nothing is refused. The relay notices by the answers that do not come.
-func TestASilentServerIsLeft(t *testing.T) {
-	t.Parallel()
-	r := newRig(t)
-	r.exec(t, "ALTER ROLE pgtest IN DATABASE "+r.database(t)+" SET wal_sender_timeout = '1s'")
-	config, err := pgx.ParseConfig(r.db.URL)
-	require.NoError(t, err)
-	proxy, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	t.Cleanup(func() { _ = proxy.Close() })
-	var frozen atomic.Bool
-	go func() {
-		for {
-			client, err := proxy.Accept()
-			if err != nil {
-				return
-			}
-			server, err := net.Dial("tcp", net.JoinHostPort(config.Host, strconv.Itoa(int(config.Port))))
-			if err != nil {
-				return
-			}
-			before := !frozen.Load() // later connections pass
-			for _, way := range [][2]net.Conn{{client, server}, {server, client}} {
-				go func() {
-					buffer := make([]byte, 32<<10)
-					for {
-						n, err := way[0].Read(buffer)
-						if err != nil {
-							if !frozen.Load() || !before {
-								_ = way[1].Close()
-							}
-							return
-						}
-						if !frozen.Load() || !before {
-							_, _ = way[1].Write(buffer[:n])
-						}
-					}
-				}()
-			}
-		}
-	}()
-	r.db.URL = strings.Replace(r.db.URL, net.JoinHostPort(config.Host, strconv.Itoa(int(config.Port))), proxy.Addr().String(), 1)
-	r.start(t)
-	first := r.streaming(t)
-	frozen.Store(true)
-	r.append(t, "a", 5, 1, 1)
-	r.eventually(t, "a new connection", func() bool { return strings.Contains(r.logged(), "has not answered") && r.streaming(t) != first })
-	r.requireWhole(t, r.await(t, 5))
 }

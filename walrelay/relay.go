@@ -23,6 +23,9 @@ import (
 )
 
 const (
+	// setupTimeout bounds what comes before the load or the stream: connecting, preflight and START_REPLICATION. A server whose address
+	// is gone answers none of it and refuses none of it.
+	setupTimeout = 15 * time.Second
 	// standbyInterval is how often a standby looks whether the slot has become free.
 	standbyInterval = time.Second
 	// drainTimeout bounds how long a stopping relay waits for the answers to what it has read. What is unanswered then is read
@@ -127,18 +130,20 @@ func (r *Relay) Run(ctx context.Context) error {
 // session connects and streams until ctx or the connection ends. If the slot is missing, it makes the slot and ends: the temporary slot
 // that the load needs lives as long as its connection, and would hold back WAL for as long as we stream on it.
 func (r *Relay) session(ctx context.Context) error {
-	control, err := pgx.ConnectConfig(ctx, r.database)
+	setup, cancel := context.WithTimeout(ctx, setupTimeout)
+	defer cancel()
+	control, err := pgx.ConnectConfig(setup, r.database)
 	if err != nil {
 		return connectError(err)
 	}
 	defer closeConn(control.PgConn())
-	slotExists, err := r.preflight(ctx, control)
+	slotExists, err := r.preflight(setup, control)
 	if err != nil {
 		return err
 	}
 	replicationConfig := r.database.Config.Copy()
 	replicationConfig.RuntimeParams["replication"] = "database"
-	replication, err := pgconn.ConnectConfig(ctx, replicationConfig)
+	replication, err := pgconn.ConnectConfig(setup, replicationConfig)
 	if err != nil {
 		return connectError(err)
 	}
@@ -149,11 +154,14 @@ func (r *Relay) session(ctx context.Context) error {
 		}
 		return nil
 	}
-	timeout, err := walSenderTimeout(ctx, control)
+	timeout, err := walSenderTimeout(setup, control)
 	if err != nil {
 		return err
 	}
 	closeConn(control.PgConn()) // streaming needs one connection only
+	if err := r.startReplication(setup, replication); err != nil {
+		return fmt.Errorf("streaming from slot %s: %w", r.slot, err)
+	}
 	return r.streamWAL(ctx, replication, timeout)
 }
 

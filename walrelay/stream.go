@@ -36,22 +36,22 @@ type wal struct {
 	lastHeard      time.Time
 }
 
-// streamWAL reads the slot into a pipeline and confirms what Kinesis has accepted, until ctx or the connection ends.
-func (r *Relay) streamWAL(ctx context.Context, conn *pgconn.PgConn, walSenderTimeout time.Duration) error {
+// startReplication makes conn a streaming connection.
+func (r *Relay) startReplication(ctx context.Context, conn *pgconn.PgConn) error {
 	var from pglogrepl.LSN // 0 is the slot's confirmed position; any other could skip what was never accepted
 	if sabotage.On(sabotage.StartAtCurrentLSN) {
 		if system, err := pglogrepl.IdentifySystem(ctx, conn); err == nil {
 			from = system.XLogPos
 		}
 	}
-	err := pglogrepl.StartReplication(ctx, conn, r.slot, from,
-		pglogrepl.StartReplicationOptions{
-			Mode:       pglogrepl.LogicalReplication,
-			PluginArgs: []string{"proto_version '1'", fmt.Sprintf("publication_names '%s'", outbox.Publication)},
-		})
-	if err != nil {
-		return fmt.Errorf("streaming from slot %s: %w", r.slot, err)
-	}
+	return pglogrepl.StartReplication(ctx, conn, r.slot, from, pglogrepl.StartReplicationOptions{
+		Mode:       pglogrepl.LogicalReplication,
+		PluginArgs: []string{"proto_version '1'", fmt.Sprintf("publication_names '%s'", outbox.Publication)},
+	})
+}
+
+// streamWAL reads the slot into a pipeline and confirms what Kinesis has accepted, until ctx or the connection ends.
+func (r *Relay) streamWAL(ctx context.Context, conn *pgconn.PgConn, walSenderTimeout time.Duration) error {
 	r.log.Info("streaming", "hop", 3, "slot", r.slot, "stream", r.stream)
 
 	w := &wal{
