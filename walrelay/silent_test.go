@@ -28,6 +28,7 @@ func TestASilentServerIsLeft(t *testing.T) {
 			r.streaming(t)
 			require.NoError(t, stop())
 			r.append(t, "a", 5, 1, 1)
+			rows := 5
 
 			proxy := newVanishing(t, r, message)
 			r.start(t)
@@ -35,12 +36,13 @@ func TestASilentServerIsLeft(t *testing.T) {
 				r.await(t, 5)
 				proxy.vanished.Store(true)
 				r.append(t, "a", 5, 2, 2)
+				rows += 5
 			}
 			r.eventually(t, "the server to be gone", proxy.vanished.Load)
 			r.eventually(t, "another connection", func() bool { return strings.Contains(r.logged(), "connecting again") })
 			r.streaming(t)
 			r.append(t, "b", 5, 1, 1)
-			r.requireWhole(t, r.await(t, 10))
+			r.requireWhole(t, r.await(t, rows+5))
 		})
 	}
 }
