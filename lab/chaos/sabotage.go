@@ -8,6 +8,9 @@ import (
 	"rds-outbox-demo/lab/judge"
 )
 
+// late: where a slot is dropped behind a loss, the new one's load finds the rows, and what was lost comes late.
+var late = []string{judge.RuleLost, judge.RuleReordered}
+
 // Sabotages are the rules that can be turned off, with the fault that exposes each, since one that no fault meets is never seen, and the
 // promises that it breaks, since one that is accused of something else is not caught.
 var Sabotages = []struct {
@@ -17,14 +20,13 @@ var Sabotages = []struct {
 }{
 	{sabotage.KeysOff, "failpoint-api-after-commit", []string{judge.RuleWrittenTwice}},
 	{sabotage.EventAfterCommit, "failpoint-api-before-commit", []string{judge.RuleCarEvent}},
-	{sabotage.ConfirmBeforePut, "kill-relay-unanswered", []string{judge.RuleLost}},
-	// What was skipped comes late instead of never where a slot is dropped behind it: the new one's load finds the rows.
-	{sabotage.StartAtCurrentLSN, "kill-relay", []string{judge.RuleLost, judge.RuleReordered}},
-	{sabotage.LoadWithoutSnapshot, "slot-dropped", []string{judge.RuleLost}},
+	{sabotage.ConfirmBeforePut, "kill-relay-unanswered", late},
+	{sabotage.StartAtCurrentLSN, "kill-relay", late},
+	{sabotage.LoadWithoutSnapshot, "slot-dropped", late},
 	{sabotage.RetryOnlyTheFailed, "kinesis-throttled", []string{judge.RuleReordered}},
-	{sabotage.IgnoreFailedEntryCount, "events-entry-failures", []string{judge.RuleLost}},
+	{sabotage.IgnoreFailedEntryCount, "events-entry-failures", late},
 	{sabotage.AggregateInTwoLanes, "events-entry-failures", []string{judge.RuleReordered}},
-	{sabotage.WrongIdentifier, "events-down", []string{judge.RuleLost}},
+	{sabotage.WrongIdentifier, "events-down", late},
 	{sabotage.SkipPoisonSilently, "poison-record", []string{judge.RulePoisonLost}},
 	{sabotage.ParkUnanswered, "queue-down", []string{judge.RulePoisonLost}},
 	{sabotage.InboxOff, "rules-duplicates", []string{judge.RuleCarStats}},
