@@ -70,6 +70,39 @@ func (q *Queries) OpsName(ctx context.Context, name string) error {
 	return err
 }
 
+const OutboxByTrace = `-- name: OutboxByTrace :many
+SELECT id FROM outbox
+WHERE substr(traceparent, 4, 32) = $1::text
+ORDER BY created_at, aggregate_version
+LIMIT $2
+`
+
+type OutboxByTraceParams struct {
+	TraceID string
+	MaxRows int32
+}
+
+// Ids of the events of one trace, 32 hex digits. No index serves it: it reads the whole table.
+func (q *Queries) OutboxByTrace(ctx context.Context, arg OutboxByTraceParams) ([]uuid.UUID, error) {
+	rows, err := q.db.Query(ctx, OutboxByTrace, arg.TraceID, arg.MaxRows)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []uuid.UUID
+	for rows.Next() {
+		var id uuid.UUID
+		if err := rows.Scan(&id); err != nil {
+			return nil, err
+		}
+		items = append(items, id)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
 const OutboxGet = `-- name: OutboxGet :one
 SELECT id, aggregate_type, aggregate_id, aggregate_version, event_type, event_data, traceparent, created_at FROM outbox WHERE id = $1
 `

@@ -27,6 +27,9 @@ type Event struct {
 	Replay        string          // id of the replay that sent it; empty for none
 }
 
+// TraceID is the 32 hex digits by which the request that made the event is found at every hop, "" when there are none. Log it.
+func (e Event) TraceID() string { return outbox.TraceID(e.Traceparent) }
+
 // ParseEvent reads an event of the path from EventBridge's envelope, which is the body of a message where the rule's target is an SQS
 // queue (without an input transformer). The error says what it is not; an event that does not parse now never will.
 func ParseEvent(envelope []byte) (Event, error) {

@@ -2,11 +2,15 @@ package infra_test
 
 import (
 	"encoding/json"
+	"os"
+	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"rds-outbox-demo/internal/emf"
 )
 
 // alarms are what must be watched: metric, and the dimensions without which it has no data.
@@ -27,6 +31,7 @@ var alarms = map[string]struct {
 	"ConsumerDiscardsAlarm":    {"AWS/SQS ApproximateNumberOfMessagesVisible", []string{"QueueName"}},
 	"CarStatsLagAlarm":         {"AWS/SQS ApproximateAgeOfOldestMessage", []string{"QueueName"}},
 	"CarStatsFailuresAlarm":    {"AWS/SQS ApproximateNumberOfMessagesVisible", []string{"QueueName"}},
+	"CommitToBusAlarm":         {emf.Namespace + " commit_to_bus_seconds", []string{"FunctionName"}},
 	"EventBusLogAlarm":         {"AWS/Events FailedInvocations", []string{"EventBusName", "RuleName"}},
 	"ConsumerSilentAlarm":      {}, // of two metrics
 }
@@ -93,6 +98,58 @@ func TestDashboard(t *testing.T) {
 		}
 		for id := range alarms {
 			require.Contains(t, body, "${"+id+".Arn}")
+		}
+	})
+}
+
+// Metrics of our own have no data under any other name than the code gives them.
+func TestOwnMetricsAreTheCodes(t *testing.T) {
+	written := map[string]bool{}
+	for _, file := range []string{
+		"handlers/cdcconsumer/log.go", "handlers/carstats/carstats.go", "walrelay/put.go", "walrelay/measure.go",
+	} {
+		code, err := os.ReadFile(filepath.Join("..", file))
+		require.NoError(t, err)
+		found := regexp.MustCompile(`emf\.Metric\{Name: "(\w+)"|\{Name: "(\w+)", Unit: emf`).FindAllStringSubmatch(string(code), -1)
+		require.NotEmpty(t, found, file)
+		for _, m := range found {
+			written[m[1]+m[2]] = true
+		}
+	}
+	forEachStage(t, func(t *testing.T, _ string, s *stack) {
+		var dashboard struct {
+			Widgets []struct {
+				Properties struct{ Metrics [][]any }
+			}
+		}
+		body := s.Resources["Dashboard"].get(t, "DashboardBody", "Fn::Sub").(string)
+		require.NoError(t, json.Unmarshal([]byte(substituted.ReplaceAllString(body, "x")), &dashboard))
+		shown := map[string]bool{}
+		for _, widget := range dashboard.Widgets {
+			namespace := any("")
+			for _, metric := range widget.Properties.Metrics {
+				if metric[0] == "..." {
+					continue
+				}
+				if metric[0] != "." {
+					namespace = metric[0]
+				}
+				if namespace == emf.Namespace {
+					shown[metric[1].(string)] = true
+				}
+			}
+		}
+		require.Equal(t, written, shown)
+		require.Contains(t, written, s.Resources["CommitToBusAlarm"].get(t, "MetricName"))
+		require.Equal(t, "p99", s.Resources["CommitToBusAlarm"].get(t, "ExtendedStatistic"))
+	})
+}
+
+func TestXRayTracesWhatAWSSeesByItself(t *testing.T) {
+	forEachStage(t, func(t *testing.T, _ string, s *stack) {
+		require.Equal(t, true, s.Resources["ApiStage"].get(t, "TracingEnabled"))
+		for _, id := range []string{"CreateCarLambdaFunction", "CarStatsLambdaFunction"} {
+			require.Equal(t, "Active", s.Resources[id].get(t, "TracingConfig", "Mode"))
 		}
 	})
 }

@@ -24,17 +24,7 @@ const (
 // maxDataDepth leaves one level of EventBridge's 1,000 for the detail around the payload.
 const maxDataDepth = 999
 
-var (
-	typePattern        = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9._-]*$`)
-	traceparentPattern = regexp.MustCompile(`^00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$`)
-)
-
-// ValidTraceparent tells whether s is a version 00 traceparent with a trace id and a parent id that are not all zeros
-// (https://www.w3.org/TR/trace-context/#traceparent-header).
-func ValidTraceparent(s string) bool {
-	return traceparentPattern.MatchString(s) &&
-		s[3:35] != strings.Repeat("0", 32) && s[36:52] != strings.Repeat("0", 16)
-}
+var typePattern = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9._-]*$`)
 
 // validate refuses what could not travel the whole path: a row that the bus would refuse is poison once it has committed.
 func (e Event) validate() error {

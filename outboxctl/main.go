@@ -25,7 +25,7 @@ type command struct {
 }
 
 var commands = []command{
-	{"where", "<event-id>", "where an event is: one line per hop", runWhere},
+	{"where", "<event-id or trace-id>", "where an event is, or each of a trace: one line per hop", runWhere},
 	{"audit", "", "committed rows against what reached the bus", runAudit},
 	{"redrive", "list | show <event-id> | <event-id> | --reason R | --all", "send parked events again", runRedrive},
 	{"replay", "", "send events again from the table", runReplay},

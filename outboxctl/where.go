@@ -14,6 +14,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 
+	"rds-outbox-demo/dbgen"
 	"rds-outbox-demo/outbox"
 )
 
@@ -24,11 +25,14 @@ func runWhere(ctx context.Context, p *program, flags *flag.FlagSet, args []strin
 		return err
 	}
 	if len(rest) != 1 || *maxRecords < 0 {
-		return usageError("where: give one event id; see -h")
+		return usageError("where: give one event id, or one trace id; see -h")
+	}
+	if traceIDPattern.MatchString(rest[0]) {
+		return whereTrace(ctx, p, rest[0], *maxRecords)
 	}
 	id, err := uuid.Parse(rest[0])
 	if err != nil {
-		return usageError(fmt.Sprintf("where: %q is not an event id: it is a UUID, detail.eventId on the bus", rest[0]))
+		return usageError(fmt.Sprintf("where: %q is neither an event id (a UUID, detail.eventId on the bus) nor a trace id (32 hex digits)", rest[0]))
 	}
 	s, err := p.setup(ctx)
 	if err != nil {
@@ -50,6 +54,7 @@ func runWhere(ctx context.Context, p *program, flags *flag.FlagSet, args []strin
 // whereReport is the way of one event. What is empty was not found.
 type whereReport struct {
 	EventID string      `json:"eventId"`
+	TraceID string      `json:"traceId,omitempty"` // of the request that made it, as the row has it
 	Row     *whereRow   `json:"row,omitempty"`
 	Commit  *commit     `json:"commit,omitempty"`
 	Slot    *slotState  `json:"slot,omitempty"` // asked for while the event is not seen on the stream
@@ -172,16 +177,14 @@ func begin(row *whereRow, id uuid.UUID) time.Time {
 }
 
 func (r *whereReport) findRow(ctx context.Context, conn *pgx.Conn, id uuid.UUID) error {
-	var row whereRow
-	err := conn.QueryRow(ctx, `SELECT aggregate_type, aggregate_id, aggregate_version, event_type, created_at FROM outbox WHERE id = $1`, id).
-		Scan(&row.AggregateType, &row.AggregateID, &row.AggregateVersion, &row.EventType, &row.CreatedAt)
+	row, err := dbgen.New(conn).OutboxGet(ctx, id)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return nil
 	} else if err != nil {
 		return fmt.Errorf("reading outbox: %w", err)
 	}
-	row.CreatedAt = row.CreatedAt.UTC()
-	r.Row = &row
+	r.TraceID = outbox.TraceID(aws.ToString(row.Traceparent))
+	r.Row = &whereRow{row.AggregateType, row.AggregateID, row.AggregateVersion, row.EventType, row.CreatedAt.UTC()}
 	return nil
 }
 

@@ -103,6 +103,29 @@ $`, got.out)
 		require.Zero(t, r.audit(t).Missing.Count, "and the audit of the real relay's rows agrees")
 	})
 
+	t.Run("FindsTheEventsOfATrace", func(t *testing.T) {
+		t.Parallel()
+		r := newRig(t)
+		const traceID = "4bf92f3577b34da6a3ce929d0e0e4736"
+		first, second, other := event("a", 1), event("a", 2), event("b", 1)
+		first.Traceparent = "00-" + traceID + "-00f067aa0ba902b7-01"
+		second.Traceparent = "00-" + traceID + "-00f067aa0ba902b8-00"
+		other.Traceparent = "00-" + traceID[1:] + "0-00f067aa0ba902b7-01"
+		r.commit(t, first, second, other)
+		got := r.run(t, "where", traceID)
+		require.Equal(t, 1, got.code, "they are not on the bus")
+		require.Regexp(t, `(?s)^event `+first.ID.String()+`, trace `+traceID+`\n.*\nevent `+second.ID.String()+`, trace `+traceID+`\n`, got.out)
+		require.NotContains(t, got.out, other.ID.String())
+
+		report := decode[traceReport](t, r.run(t, "where", "--json", traceID))
+		require.Len(t, report.Events, 2)
+		require.Equal(t, traceID, report.Events[1].TraceID)
+
+		got = r.run(t, "where", strings.Repeat("0", 31)+"1")
+		require.Equal(t, 1, got.code)
+		require.Contains(t, got.out, "it made no event")
+	})
+
 	t.Run("NotRelayed", func(t *testing.T) {
 		t.Parallel()
 		r := newRig(t)

@@ -42,7 +42,11 @@ func (r *whereReport) lines() string {
 		}
 		fmt.Fprintf(&b, "%s %s  %s%s\n", sign, at.Format("2006-01-02T15:04:05.000Z"), text, r.since(at))
 	}
-	fmt.Fprintf(&b, "event %s\n", r.EventID)
+	fmt.Fprintf(&b, "event %s", r.EventID)
+	if r.TraceID != "" {
+		fmt.Fprintf(&b, ", trace %s", r.TraceID)
+	}
+	b.WriteByte('\n')
 	if row := r.Row; row != nil {
 		line("②", fmt.Sprintf("row: %s %s v%d, %s; its transaction began then", row.AggregateType, printable(row.AggregateID), row.AggregateVersion, row.EventType), row.CreatedAt)
 	} else {

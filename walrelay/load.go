@@ -65,7 +65,7 @@ func (r *Relay) load(ctx context.Context, control *pgx.Conn, replication *pgconn
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		sender{r.kinesis, r.stream, r.log}.run(loadCtx, p)
+		sender{r.kinesis, r.stream, r.slot, r.log}.run(loadCtx, p)
 	}()
 	rows, err := r.loadSnapshot(ctx, control, slot.SnapshotName, p)
 	if err == nil {
@@ -108,11 +108,11 @@ func (r *Relay) loadSnapshot(ctx context.Context, control *pgx.Conn, snapshot st
 			}
 			for _, row := range page {
 				record := outbox.Record{Row: row, Operation: outbox.OperationLoad, Timestamp: time.Now()}
-				line, err := record.AppendJSON(nil)
+				loaded, err := newPending(record, nil)
 				if err != nil {
 					return err
 				}
-				p.add(row.AggregateID, line, nil)
+				p.add(loaded)
 			}
 			rows += len(page)
 			if len(page) < loadPage {

@@ -4,9 +4,11 @@ import (
 	"sync"
 	"time"
 
+	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/jackc/pglogrepl"
 
 	"rds-outbox-demo/internal/sabotage"
+	"rds-outbox-demo/outbox"
 )
 
 // Bounds of what the pipeline holds: the relay's memory, whatever the backlog or the size of a transaction. The reader stops
@@ -44,6 +46,7 @@ type lane struct {
 type pending struct {
 	key         string
 	data        []byte
+	traceID     string       // "" when the event has none
 	transaction *transaction // nil for rows of the initial load
 	attempts    int
 }
@@ -55,6 +58,16 @@ type transaction struct {
 	committed  bool
 }
 
+// newPending makes the stream's record of an outbox record. tx is nil for a row of the initial load.
+func newPending(record outbox.Record, tx *transaction) (*pending, error) {
+	data, err := record.AppendJSON(nil)
+	if err != nil {
+		return nil, err
+	}
+	traceID := outbox.TraceID(aws.ToString(record.Row.Traceparent))
+	return &pending{key: record.Row.AggregateID, data: data, traceID: traceID, transaction: tx}, nil
+}
+
 func newPipeline() *pipeline {
 	p := &pipeline{lanes: map[string]*lane{}, progress: make(chan struct{}, 1)}
 	p.work = sync.NewCond(&p.mu)
@@ -62,23 +75,23 @@ func newPipeline() *pipeline {
 }
 
 // add appends a record to its lane. It never blocks: the caller looks at full first.
-func (p *pipeline) add(key string, data []byte, tx *transaction) {
+func (p *pipeline) add(record *pending) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if tx != nil {
+	if tx := record.transaction; tx != nil {
 		tx.records++
 		tx.unaccepted++
 	}
 	p.records++
-	p.bytes += len(key) + len(data)
-	l := p.lanes[key]
+	p.bytes += len(record.key) + len(record.data)
+	l := p.lanes[record.key]
 	if l == nil {
-		l = &lane{key: key}
-		p.lanes[key] = l
+		l = &lane{key: record.key}
+		p.lanes[record.key] = l
 		p.ready = append(p.ready, l)
 		p.work.Signal()
 	}
-	l.records = append(l.records, &pending{key: key, data: data, transaction: tx})
+	l.records = append(l.records, record)
 }
 
 // begin opens the transaction that the following records belong to.

@@ -122,7 +122,7 @@ func relayThrough(transactions [][]int, seed uint64, struck map[string]int) erro
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		sender{k, "stream", slog.New(slog.DiscardHandler)}.run(ctx, p)
+		sender{k, "stream", "slot", slog.New(slog.DiscardHandler)}.run(ctx, p)
 	}()
 	wanted := map[string][]string{}
 	var lsn pglogrepl.LSN
@@ -137,7 +137,7 @@ func relayThrough(transactions [][]int, seed uint64, struck map[string]int) erro
 			k.sent = append(k.sent, sentRecord{data: data})
 			k.mu.Unlock()
 			wanted[name] = append(wanted[name], data)
-			p.add(name, []byte(data), tx)
+			p.add(&pending{key: name, data: []byte(data), transaction: tx})
 			p.keepalive(lsn + 1) // a keepalive in the middle must not confirm
 			if k.random64()%4 == 0 {
 				time.Sleep(time.Millisecond)
@@ -218,7 +218,7 @@ func TestKeepalive(t *testing.T) {
 		t.Parallel()
 		p := newPipeline()
 		tx := p.begin()
-		p.add("a", []byte("1"), tx)
+		p.add(&pending{key: "a", data: []byte("1"), transaction: tx})
 		p.commit(tx, 9)
 		p.keepalive(20)
 		require.Zero(t, p.position())
@@ -231,7 +231,7 @@ func TestCommitsWithoutEventsDoNotPileUp(t *testing.T) {
 	t.Parallel()
 	p := newPipeline()
 	tx := p.begin()
-	p.add("a", []byte("1"), tx)
+	p.add(&pending{key: "a", data: []byte("1"), transaction: tx})
 	p.commit(tx, 1)
 	for lsn := range pglogrepl.LSN(1000) {
 		p.commit(p.begin(), lsn+2)
@@ -246,9 +246,9 @@ func TestTakeKeepsTheLimitsOfOneCall(t *testing.T) {
 	t.Parallel()
 	p := newPipeline()
 	for i := range 10 {
-		p.add(fmt.Sprint("k", i), make([]byte, 98), nil)
+		p.add(&pending{key: fmt.Sprint("k", i), data: make([]byte, 98)})
 	}
-	p.add("k0", []byte("behind"), nil)
+	p.add(&pending{key: "k0", data: []byte("behind")})
 	require.Len(t, p.take(3, 1000), 3)
 	require.Len(t, p.take(100, 250), 2, "100 bytes each, key included")
 	require.Len(t, p.take(100, 50), 1, "a record larger than the limit goes alone")
@@ -258,8 +258,8 @@ func TestTakeKeepsTheLimitsOfOneCall(t *testing.T) {
 func TestARefusalForGoodEndsTheSenders(t *testing.T) {
 	t.Parallel()
 	p := newPipeline()
-	p.add("a", []byte("1"), nil)
-	sender{refusing{}, "stream", slog.New(slog.DiscardHandler)}.run(t.Context(), p)
+	p.add(&pending{key: "a", data: []byte("1")})
+	sender{refusing{}, "stream", "slot", slog.New(slog.DiscardHandler)}.run(t.Context(), p)
 	require.ErrorContains(t, p.await(t.Context(), p.empty), "ResourceNotFoundException")
 }
 

@@ -15,6 +15,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/kinesis/types"
 	"github.com/aws/smithy-go"
 
+	"rds-outbox-demo/internal/emf"
 	"rds-outbox-demo/internal/failpoint"
 )
 
@@ -41,6 +42,7 @@ var permanentCodes = []string{
 type sender struct {
 	kinesis Kinesis
 	stream  string
+	slot    string
 	log     *slog.Logger
 }
 
@@ -105,13 +107,36 @@ func (s sender) put(ctx context.Context, batch []*pending) ([]bool, error) {
 			code = aws.ToString(entry.ErrorCode)
 		}
 	}
+	s.logPut(ctx, batch, failed, code, time.Since(start))
+	return accepted, nil
+}
+
+// logPut writes the one line per call that was answered, which is its metrics, too.
+func (s sender) logPut(ctx context.Context, batch []*pending, failed int, code string, took time.Duration) {
 	level := slog.LevelInfo
+	attributes := []slog.Attr{
+		slog.Int("hop", 4),
+		slog.String("SlotName", s.slot),
+		slog.Int("put", len(batch)-failed),
+		slog.Int("retried", failed), // they are sent again
+		slog.Int64("duration_ms", took.Milliseconds()),
+	}
 	if failed > 0 {
 		level = slog.LevelWarn
+		attributes = append(attributes, slog.String("last_code", code))
 	}
-	s.log.Log(ctx, level, "put", "hop", 4, "records", len(batch)-failed, "failed", failed, "last_code", code,
-		"duration_ms", time.Since(start).Milliseconds())
-	return accepted, nil
+	var traces []string
+	for _, record := range batch {
+		if record.traceID != "" && (len(traces) == 0 || traces[len(traces)-1] != record.traceID) {
+			traces = append(traces, record.traceID)
+		}
+	}
+	if len(traces) > 0 {
+		attributes = append(attributes, slog.Any("trace_ids", traces))
+	}
+	attributes = append(attributes, emf.Directive(time.Now(), "SlotName",
+		emf.Metric{Name: "put", Unit: emf.Count}, emf.Metric{Name: "retried", Unit: emf.Count}))
+	s.log.LogAttrs(ctx, level, "put", attributes...)
 }
 
 func isPermanent(err error) bool {

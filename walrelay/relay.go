@@ -6,7 +6,7 @@
 // any point costs duplicates, never events.
 //
 // relay.go runs sessions, preflight.go checks the set-up, load.go brings the rows that a new slot cannot see, stream.go reads
-// the WAL, decode.go understands it, pipeline.go keeps the order, put.go sends.
+// the WAL, decode.go understands it, pipeline.go keeps the order, put.go sends, measure.go watches the slot.
 package walrelay
 
 import (

@@ -4,12 +4,14 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"strings"
 	"sync"
 	"testing"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/require"
 
+	"rds-outbox-demo/lab/awslocal"
 	"rds-outbox-demo/outbox"
 	"rds-outbox-demo/walrelay"
 )
@@ -160,6 +162,25 @@ func TestOtherTablesMoveTheSlotOn(t *testing.T) {
 }
 
 // What the migrations grant, and the REPLICATION attribute: a relay needs no more.
+func TestMeasuresItsSlotAndItsCalls(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	refused := putFault(awslocal.EntryError)
+	refused.Code, refused.Count = "ProvisionedThroughputExceededException", 1
+	stop := r.start(t)
+	r.streaming(t)
+	fault := r.aws.Faults().Add(refused)
+	r.append(t, "a", 1, 1, 1)
+	r.await(t, 1)
+	require.NotZero(t, fault.Struck())
+	r.eventually(t, "the slot to be measured", func() bool { return strings.Contains(r.logged(), "msg=slot") })
+	require.NoError(t, stop())
+	name := "SlotName=" + r.slot
+	require.Regexp(t, `msg=slot hop=3 `+name+` slot_lag_bytes=\d+ retained_wal_bytes=[1-9]\d* _aws\.Timestamp=\d{13} `, r.logged())
+	require.Regexp(t, `level=WARN msg=put hop=4 `+name+` put=0 retried=1 .*last_code=Provisioned`, r.logged())
+	require.Regexp(t, `level=INFO msg=put hop=4 `+name+` put=1 retried=0 `, r.logged())
+}
+
 func TestTheRolesOfTheMigrationsSuffice(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/jackc/pglogrepl"
@@ -70,14 +71,12 @@ func (r *Relay) streamWAL(ctx context.Context, conn *pgconn.PgConn, walSenderTim
 	}
 	// The senders outlive ctx: a stopping relay still waits for their answers.
 	sendCtx, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		sender{r.kinesis, r.stream, r.log}.run(sendCtx, w.pipeline)
-	}()
+	var group sync.WaitGroup
+	group.Go(func() { sender{r.kinesis, r.stream, r.slot, r.log}.run(sendCtx, w.pipeline) })
+	group.Go(func() { r.measure(sendCtx) })
 	defer func() {
 		cancel()
-		<-done // a session that goes on sending could overtake the next one
+		group.Wait() // a session that goes on sending could overtake the next one
 	}()
 
 	if err := w.read(ctx); err != nil {
@@ -208,11 +207,11 @@ func (w *wal) apply(message decoded) error {
 		if w.transaction == nil {
 			return errors.New("reading the WAL: insert outside a transaction")
 		}
-		line, err := message.record.AppendJSON(nil)
+		inserted, err := newPending(message.record, w.transaction)
 		if err != nil {
 			return err
 		}
-		w.pipeline.add(message.record.Row.AggregateID, line, w.transaction)
+		w.pipeline.add(inserted)
 	case changeCommit:
 		if w.transaction == nil {
 			return errors.New("reading the WAL: commit outside a transaction")

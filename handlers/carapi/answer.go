@@ -106,10 +106,13 @@ func answerTo(ctx context.Context, err error) answer {
 	}
 }
 
-// handle does for every route what is the same: the body's limit, panics, the answer, the log line.
+// handle does for every route what is the same: the trace, the body's limit, panics, the answer, the log line.
 func (a *api) handle(h handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		start := a.now()
+		startTrace(r)
+		// As the editors' draft of W3C Trace Context has it: the client learns under which trace id its event is found.
+		w.Header().Set("Traceresponse", traceparent(r))
 		r.Body = http.MaxBytesReader(w, r.Body, maxBodyBytes)
 		ans, body, err := run(h, r)
 		if err != nil {
@@ -139,7 +142,7 @@ func write(w http.ResponseWriter, ans answer, body []byte) {
 	header.Set("Access-Control-Allow-Origin", "*")
 	header.Set("Access-Control-Allow-Headers", "Content-Type, Idempotency-Key, If-Match, Traceparent")
 	header.Set("Access-Control-Allow-Methods", "GET, POST, PATCH, DELETE, OPTIONS")
-	header.Set("Access-Control-Expose-Headers", "ETag, Idempotency-Replayed, Location, Retry-After")
+	header.Set("Access-Control-Expose-Headers", "ETag, Idempotency-Replayed, Location, Retry-After, Traceresponse")
 	if ans.status != http.StatusNoContent {
 		header.Set("Content-Type", "application/json")
 	}
@@ -180,9 +183,7 @@ func (a *api) log(r *http.Request, ans answer, err error, took time.Duration) {
 		slog.String("route", r.Pattern),
 		slog.Int("status", ans.status),
 		slog.Float64("duration_ms", float64(took.Microseconds())/1000),
-	}
-	if s := traceparent(r); s != "" {
-		attrs = append(attrs, slog.String("trace_id", s[3:35]))
+		slog.String("trace_id", outbox.TraceID(traceparent(r))),
 	}
 	if ans.eventID != uuid.Nil {
 		attrs = append(attrs, slog.String("event_id", ans.eventID.String()))

@@ -218,11 +218,3 @@ func newEvent(car dbgen.Car, eventType string, data any, traceparent string) (ou
 		Type: eventType, Data: encoded, Traceparent: traceparent,
 	}, nil
 }
-
-// traceparent is the request's, or empty when it has none that is valid: a broken one is never worth an error.
-func traceparent(r *http.Request) string {
-	if s := r.Header.Get("Traceparent"); outbox.ValidTraceparent(s) {
-		return s
-	}
-	return ""
-}

@@ -167,7 +167,7 @@ func TestEveryAnswerHasCORSHeaders(t *testing.T) {
 			require.Equal(t, "*", w.Get("Access-Control-Allow-Origin"))
 			require.Equal(t, "Content-Type, Idempotency-Key, If-Match, Traceparent", w.Get("Access-Control-Allow-Headers"))
 			require.Equal(t, "GET, POST, PATCH, DELETE, OPTIONS", w.Get("Access-Control-Allow-Methods"))
-			require.Equal(t, "ETag, Idempotency-Replayed, Location, Retry-After", w.Get("Access-Control-Expose-Headers"))
+			require.Equal(t, "ETag, Idempotency-Replayed, Location, Retry-After, Traceresponse", w.Get("Access-Control-Expose-Headers"))
 			require.Equal(t, "application/json", w.Get("Content-Type"))
 		})
 	}

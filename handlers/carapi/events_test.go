@@ -3,12 +3,15 @@ package carapi_test
 import (
 	"bytes"
 	"encoding/json"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"rds-outbox-demo/outbox"
 )
 
 // TestEventMatchesGoldenFile keeps the contract with the subscribers: a golden file may gain a member, nothing else.
@@ -27,7 +30,7 @@ func TestEventMatchesGoldenFile(t *testing.T) {
 		require.Equal(t, "/cars/"+event.AggregateID, path)
 		require.EqualValues(t, i+1, event.AggregateVersion)
 		require.EqualValues(t, 7, event.ID.Version())
-		require.Nil(t, event.Traceparent)
+		require.NotNil(t, event.Traceparent)
 
 		var got bytes.Buffer
 		data := strings.ReplaceAll(string(event.EventData), event.AggregateID, "01234567-89ab-7cde-8f01-23456789abcd")
@@ -38,32 +41,44 @@ func TestEventMatchesGoldenFile(t *testing.T) {
 	}
 }
 
-func TestTraceparent(t *testing.T) {
+func TestEveryEventHasATraceparent(t *testing.T) {
 	t.Parallel()
+	const xray = "Root=1-67891233-abcdef012345678912345678"
 	for name, test := range map[string]struct {
-		header string
-		valid  bool
+		header, amazon string
+		want           string // pattern
 	}{
-		"Valid":        {trace, true},
-		"Absent":       {"", false},
-		"Garbage":      {"'; DROP TABLE outbox; --", false},
-		"ZeroTrace":    {"00-00000000000000000000000000000000-b7ad6b7169203331-01", false},
-		"UpperCase":    {strings.ToUpper(trace), false},
-		"OtherVersion": {"ff" + trace[2:], false},
-		"TooLong":      {trace + "-x", false},
+		"TheClients":     {trace, xray, "^" + trace + "$"},
+		"New":            {"", "", "^00-[0-9a-f]{32}-[0-9a-f]{16}-00$"},
+		"XRays":          {"", xray + ";Parent=53995c3f42cd8ad8;Sampled=1", "^00-67891233abcdef012345678912345678-53995c3f42cd8ad8-01$"},
+		"XRaysUnsampled": {"", xray + ";Parent=53995c3f42cd8ad8;Sampled=0;Lineage=1:abc:0", "^00-67891233abcdef012345678912345678-53995c3f42cd8ad8-00$"},
+		"XRaysRootOnly":  {"", "Self=1-1-1; " + xray, "^00-67891233abcdef012345678912345678-[0-9a-f]{16}-00$"},
+		"XRaysBroken":    {"", "Root=1-0-0;Parent=53995c3f42cd8ad8", "^00-[0-9a-f]{32}-[0-9a-f]{16}-00$"},
+		"XRaysZero":      {"", "Root=1-00000000-000000000000000000000000", "^00-[0-9a-f]{32}-[0-9a-f]{16}-00$"},
+		"Garbage":        {"'; DROP TABLE outbox; --", "", "-00$"},
+		"ZeroTrace":      {"00-00000000000000000000000000000000-b7ad6b7169203331-01", "", "-00$"},
+		"UpperCase":      {strings.ToUpper(trace), "", "-00$"},
+		"OtherVersion":   {"ff" + trace[2:], xray, "^00-67891233abcdef012345678912345678-"},
+		"TooLong":        {trace + "-x", "", "-00$"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			b := setup(t)
-			w := b.do(t, "POST", "/cars", bmw, "Traceparent", test.header)
+			headers := []string{"Traceparent", test.header, "X-Amzn-Trace-Id", test.amazon}
+			w := b.do(t, "POST", "/cars", bmw, headers...)
 			require.Equal(t, 201, w.Code)
-			require.Equal(t, 200, b.do(t, "PATCH", w.Header().Get("Location"), `{"year":2023}`, "Traceparent", test.header).Code)
-			for _, event := range b.events(t) {
-				if !test.valid {
-					require.Nil(t, event.Traceparent)
-					continue
-				}
-				require.Equal(t, test.header, *event.Traceparent)
+			changed := b.do(t, "PATCH", w.Header().Get("Location"), `{"year":2023}`, headers...)
+			require.Equal(t, 200, changed.Code)
+			events, lines := b.events(t), b.logs.lines(t)
+			for i, answer := range []*httptest.ResponseRecorder{w, changed} {
+				traceparent := *events[i].Traceparent
+				require.True(t, outbox.ValidTraceparent(traceparent))
+				require.Regexp(t, test.want, traceparent)
+				require.Equal(t, traceparent, answer.Header().Get("Traceresponse"))
+				require.Equal(t, traceparent[3:35], lines[i]["trace_id"])
+			}
+			if test.want == "-00$" || name == "New" {
+				require.NotEqual(t, events[0].Traceparent, events[1].Traceparent)
 			}
 		})
 	}

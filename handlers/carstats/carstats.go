@@ -18,6 +18,7 @@
 package carstats
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -25,19 +26,23 @@ import (
 	"time"
 
 	"github.com/aws/aws-lambda-go/events"
+	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"rds-outbox-demo/inbox"
+	"rds-outbox-demo/internal/emf"
 )
 
 // subscriber is its name in table inbox. Under another name every event would be new.
 const subscriber = "carstats"
 
-// Config of a Subscriber. Both are required.
+// Config of a Subscriber. Pool and Logger are required.
 type Config struct {
 	Pool   Pool
 	Logger *slog.Logger
+	// FunctionName is the dimension of the metrics. Default carStats.
+	FunctionName string
 }
 
 // Pool lends connections: *pgxpool.Pool, or *rdsdb.Pool, which survives a change of the password.
@@ -56,6 +61,7 @@ func New(config Config) (*Subscriber, error) {
 	case config.Logger == nil:
 		return nil, errors.New("carstats: Config.Logger is nil: give it the program's logger")
 	}
+	config.FunctionName = cmp.Or(config.FunctionName, "carStats")
 	return &Subscriber{config}, nil
 }
 
@@ -73,13 +79,12 @@ func (s *Subscriber) Handle(ctx context.Context, batch events.SQSEvent) (respons
 	}
 	defer conn.Release()
 	verdicts := map[inbox.Verdict]int{}
+	var traces []string
 	for _, message := range batch.Records {
-		verdict, err := s.process(ctx, conn, message)
+		event, verdict, err := s.process(ctx, conn, message)
 		if err != nil {
 			response.BatchItemFailures = append(response.BatchItemFailures, events.SQSBatchItemFailure{ItemIdentifier: message.MessageId})
-			s.config.Logger.LogAttrs(ctx, slog.LevelWarn, "car stats: a message failed", slog.Int("hop", 6),
-				slog.String("message_id", message.MessageId), slog.String("receive_count", message.Attributes["ApproximateReceiveCount"]),
-				slog.String("error", err.Error()))
+			s.logFailure(ctx, message, event, err)
 			if conn.Conn().IsClosed() {
 				// The others would fail, too, and Lambda would take the answer for a success and go on as fast as before. As an error of
 				// the batch it polls less; what was counted comes again as duplicates.
@@ -88,28 +93,48 @@ func (s *Subscriber) Handle(ctx context.Context, batch events.SQSEvent) (respons
 			continue
 		}
 		verdicts[verdict]++
+		if id := event.TraceID(); id != "" {
+			traces = append(traces, id)
+		}
 	}
-	s.config.Logger.LogAttrs(ctx, slog.LevelInfo, "car stats", slog.Int("hop", 6), slog.Int("messages", len(batch.Records)),
-		slog.Int("new", verdicts[inbox.New]), slog.Int("duplicate", verdicts[inbox.Duplicate]), slog.Int("gap", verdicts[inbox.Gap]),
-		slog.Int("late", verdicts[inbox.Late]), slog.Int("failed", len(response.BatchItemFailures)),
-		slog.Int64("duration_ms", time.Since(started).Milliseconds()))
+	// The one line of the batch, which is its metrics, too.
+	s.config.Logger.LogAttrs(ctx, slog.LevelInfo, "car stats", slog.Int("hop", 6), slog.String("FunctionName", s.config.FunctionName),
+		slog.Int("messages", len(batch.Records)), slog.Int("new", verdicts[inbox.New]), slog.Int("duplicates", verdicts[inbox.Duplicate]),
+		slog.Int("gaps", verdicts[inbox.Gap]), slog.Int("late", verdicts[inbox.Late]), slog.Int("failed", len(response.BatchItemFailures)),
+		slog.Int64("duration_ms", time.Since(started).Milliseconds()), slog.Any("trace_ids", traces),
+		emf.Directive(time.Now(), "FunctionName",
+			emf.Metric{Name: "duplicates", Unit: emf.Count}, emf.Metric{Name: "gaps", Unit: emf.Count}, emf.Metric{Name: "late", Unit: emf.Count}))
 	return response, nil
 }
 
+// logFailure names the message, and its event as far as it could be read.
+func (s *Subscriber) logFailure(ctx context.Context, message events.SQSMessage, event inbox.Event, err error) {
+	attributes := []slog.Attr{
+		slog.Int("hop", 6),
+		slog.String("message_id", message.MessageId),
+		slog.String("receive_count", message.Attributes["ApproximateReceiveCount"]),
+		slog.String("error", err.Error()),
+	}
+	if event.ID != uuid.Nil {
+		attributes = append(attributes, slog.String("event_id", event.ID.String()), slog.String("trace_id", event.TraceID()))
+	}
+	s.config.Logger.LogAttrs(ctx, slog.LevelWarn, "car stats: a message failed", attributes...)
+}
+
 // process counts one message, or changes nothing. A panic is a failure of its message: the others of the batch go on.
-func (s *Subscriber) process(ctx context.Context, conn *pgxpool.Conn, message events.SQSMessage) (verdict inbox.Verdict, err error) {
+func (s *Subscriber) process(ctx context.Context, conn *pgxpool.Conn, message events.SQSMessage) (event inbox.Event, verdict inbox.Verdict, err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			err = fmt.Errorf("panic: %v", p)
 		}
 	}()
-	event, err := inbox.ParseEvent([]byte(message.Body))
+	event, err = inbox.ParseEvent([]byte(message.Body))
 	if err != nil {
-		return "", err
+		return event, "", err
 	}
 	change, err := readChange(event)
 	if err != nil {
-		return "", fmt.Errorf("event %s: %w", event.ID, err)
+		return event, "", fmt.Errorf("event %s: %w", event.ID, err)
 	}
 	err = pgx.BeginFunc(ctx, conn, func(tx pgx.Tx) error {
 		verdict, err = inbox.Once(ctx, tx, inbox.Subscriber{Name: subscriber, Policy: inbox.Apply}, event,
@@ -117,7 +142,7 @@ func (s *Subscriber) process(ctx context.Context, conn *pgxpool.Conn, message ev
 		return err
 	})
 	if err != nil {
-		return "", fmt.Errorf("counting event %s: %w", event.ID, err)
+		return event, "", fmt.Errorf("counting event %s: %w", event.ID, err)
 	}
-	return verdict, nil
+	return event, verdict, nil
 }

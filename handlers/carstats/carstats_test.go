@@ -263,7 +263,7 @@ func TestOneLineABatchWithoutPayloads(t *testing.T) {
 	_, err = s.Handle(ctx, batch(car[0].body(), car[2].body(), car[1].body(), car[1].body()))
 	require.NoError(t, err)
 	require.Equal(t, 1, strings.Count(log.String(), "\n"))
-	require.Contains(t, log.String(), "hop=6 messages=4 new=1 duplicate=1 gap=1 late=1 failed=0")
+	require.Contains(t, log.String(), "messages=4 new=1 duplicates=1 gaps=1 late=1 failed=0")
 	log.Reset()
 	_, err = s.Handle(ctx, batch(strings.Replace(car[0].body(), "CarCreated", "Secret", 1)))
 	require.NoError(t, err)

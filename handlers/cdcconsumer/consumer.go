@@ -32,6 +32,8 @@ type Config struct {
 	// FailureQueueURL is the SQS queue for records that can never be published. A standard queue: messages carry no group.
 	FailureQueueURL string
 	Logger          *slog.Logger
+	// FunctionName is the dimension of the metrics. Default cdcConsumer.
+	FunctionName string
 	// Lanes is how many PutEvents calls may be under way at once. Default 10, which fills the SDK's idle connections. More lanes
 	// do not help a batch of few aggregates: an aggregate is never in two lanes.
 	Lanes int
@@ -81,6 +83,7 @@ func New(config Config) (*Consumer, error) {
 		return nil, fmt.Errorf("cdcconsumer: Config.Lanes %d, Margin %s and CallTimeout %s must not be negative",
 			config.Lanes, config.Margin, config.CallTimeout)
 	}
+	config.FunctionName = cmp.Or(config.FunctionName, "cdcConsumer")
 	config.Lanes = cmp.Or(config.Lanes, 10)
 	config.Margin = cmp.Or(config.Margin, 4*time.Second)
 	config.CallTimeout = cmp.Or(config.CallTimeout, 5*time.Second)

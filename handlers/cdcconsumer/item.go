@@ -3,7 +3,6 @@ package cdcconsumer
 import (
 	"context"
 	"fmt"
-	"log/slog"
 	"runtime/debug"
 	"slices"
 	"strings"
@@ -40,10 +39,13 @@ type item struct {
 	cause  error // why it is not done
 
 	// Of an event:
-	row   dbgen.Outbox
-	entry types.PutEventsRequestEntry
-	size  int  // bytes that the entry counts in a call
-	alone bool // the bus refused it in company
+	row       dbgen.Outbox
+	committed time.Time // zero when the record does not say: of a load, or of a DMS task without transaction details
+	entry     types.PutEventsRequestEntry
+	size      int       // bytes that the entry counts in a call
+	alone     bool      // the bus refused it in company
+	sent      int       // times
+	published time.Time // when the bus accepted it
 
 	// Of poison:
 	reason  Reason
@@ -91,7 +93,7 @@ func (c *Consumer) decodeItem(ctx context.Context, it *item) (err error) {
 		it.state, it.skip = stateSkipped, skip
 		return nil
 	}
-	it.row = record.Row
+	it.row, it.committed = record.Row, record.Commit.Time
 	it.entry, err = newEntry(c.config.BusName, record)
 	if err != nil {
 		it.poison(ReasonUndecodable, "", err.Error())
@@ -120,52 +122,6 @@ func (c *Consumer) panicked(ctx context.Context, p any) error {
 	err := fmt.Errorf("panic: %v", p)
 	c.config.Logger.ErrorContext(ctx, "panic", "hop", 5, "error", err.Error(), "stack", string(debug.Stack()))
 	return err
-}
-
-// logBatch writes the one line per batch. The counts published, parked, skipped and failed add up to records.
-func (c *Consumer) logBatch(ctx context.Context, items []*item, took time.Duration) {
-	var published, parked, skipped, failed int
-	kinds := map[outbox.Skip]int{}
-	for _, it := range items {
-		switch it.state {
-		case statePublished:
-			published++
-		case stateParked:
-			parked++
-		case stateSkipped:
-			skipped++
-			kinds[it.skip]++
-		default:
-			failed++
-		}
-	}
-	first, last := items[0].record, items[len(items)-1].record
-	attributes := []slog.Attr{
-		slog.Int("hop", 5),
-		slog.String("shard", shardID(first)),
-		slog.String("first_sequence_number", first.Kinesis.SequenceNumber),
-		slog.String("last_sequence_number", last.Kinesis.SequenceNumber),
-		slog.Int("records", len(items)),
-		slog.Int("published", published),
-		slog.Int("parked", parked),
-		slog.Int("skipped", skipped),
-		slog.Int("failed", failed),
-		slog.Int64("duration_ms", took.Milliseconds()),
-	}
-	for kind, n := range kinds {
-		attributes = append(attributes, slog.Int("skipped_"+strings.ReplaceAll(string(kind), "-", "_"), n))
-	}
-	level := slog.LevelInfo
-	if lowest := lowestFailed(items); lowest != nil {
-		level = slog.LevelError
-		attributes = append(attributes, slog.String("lowest_failed_sequence_number", lowest.record.Kinesis.SequenceNumber))
-		// The lowest may be one that was not sent any more, because of others.
-		why := slices.IndexFunc(items, func(it *item) bool { return !it.state.done() && it.cause != nil })
-		if why >= 0 {
-			attributes = append(attributes, slog.String("error", items[why].cause.Error()))
-		}
-	}
-	c.config.Logger.LogAttrs(ctx, level, "batch", attributes...)
 }
 
 // shardID reads it from the event id, "shardId-000000000000:<sequence number>": no other member of the record names the shard.

@@ -169,9 +169,10 @@ func (c *Consumer) round(ctx context.Context, items []*item) (settled, rest []*i
 		calls = calls[1:]
 		results, callFailed := c.put(ctx, call)
 		for i, it := range call {
+			it.sent++
 			switch result := results[i]; {
 			case result.verdict == accepted:
-				it.state = statePublished
+				it.state, it.published = statePublished, time.Now()
 				settled = append(settled, it)
 			case result.verdict == refused && len(call) == 1:
 				it.poison(ReasonRefused, result.code, result.message)

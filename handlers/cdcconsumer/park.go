@@ -71,7 +71,7 @@ func (c *Consumer) park(ctx context.Context, items []*item, deadline time.Time) 
 			return
 		}
 		it.state = stateParked
-		c.config.Logger.WarnContext(ctx, "parked", "hop", 6, "event_id", eventID(it), "reason", string(it.reason),
+		c.config.Logger.WarnContext(ctx, "parked", "hop", 6, "event_id", eventID(it), "trace_id", traceID(it), "reason", string(it.reason),
 			"error_code", it.code, "shard", shardID(it.record), "sequence_number", it.record.Kinesis.SequenceNumber)
 	}
 }

@@ -28,7 +28,7 @@ func TestPark(t *testing.T) {
 			}, parked)
 			require.Contains(t, b.bodies[0], `"data":"AHBvaXNvbv8="`)
 			require.Contains(t, b.bodies[0], `"arrivalTime":"2025-11-23T09:15:00Z"`)
-			require.Contains(t, b.log.String(), `"msg":"parked","hop":6,"event_id":"","reason":"undecodable"`)
+			require.Contains(t, b.log.String(), `"msg":"parked","hop":6,"event_id":"","trace_id":"","reason":"undecodable"`)
 		})
 	})
 
@@ -42,7 +42,7 @@ func TestPark(t *testing.T) {
 				[]any{string(parked.Reason), parked.ErrorCode, parked.ErrorMessage, parked.EventID, parked.EventType,
 					parked.AggregateType, parked.AggregateID, parked.AggregateVersion})
 			require.Equal(t, car("a", 7), parked.Data)
-			require.Contains(t, b.log.String(), `"event_id":"`+bad.ID.String()+`","reason":"refused","error_code":"MalformedDetail"`)
+			require.Contains(t, b.log.String(), `"event_id":"`+bad.ID.String()+`","trace_id":"","reason":"refused","error_code":"MalformedDetail"`)
 			require.NotContains(t, b.log.String(), "Volvo", "payload in the log")
 		})
 	})

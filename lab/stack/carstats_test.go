@@ -106,5 +106,5 @@ func TestCarStats(t *testing.T) {
 	require.NoError(t, r.pool.QueryRow(t.Context(), "SELECT count(*) FROM inbox").Scan(&seen))
 	require.Equal(t, 12*3+3, seen)
 	require.Regexp(t, `car stats.* duplicate=[1-9]`, r.logged())
-	require.Regexp(t, `car stats.* (gap|late)=[1-9]`, r.logged())
+	require.Regexp(t, `car stats.* (gaps|late)=[1-9]`, r.logged())
 }

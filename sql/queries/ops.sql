@@ -28,6 +28,13 @@ WHERE locks.locktype = 'advisory'
 -- Names this session in pg_stat_activity, for OpsLockHolder.
 SELECT set_config('application_name', @name::text, false);
 
+-- name: OutboxByTrace :many
+-- Ids of the events of one trace, 32 hex digits. No index serves it: it reads the whole table.
+SELECT id FROM outbox
+WHERE substr(traceparent, 4, 32) = @trace_id::text
+ORDER BY created_at, aggregate_version
+LIMIT @max_rows;
+
 -- name: OutboxGet :one
 -- One event by its id, served by outbox_id_key; pgx.ErrNoRows when there is none, or none any more.
 SELECT * FROM outbox WHERE id = @id;

@@ -73,7 +73,14 @@ type gateway struct {
 }
 
 func newGateway(api http.Handler, logger *slog.Logger) *gateway {
-	return &gateway{httpadapter.New(api), logger}
+	return &gateway{httpadapter.New(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		// The header that API Gateway sends knows the trace only; Lambda's own also has the function's segment, and whether it is sampled.
+		// aws-lambda-go puts it into the context under this name.
+		if id, ok := r.Context().Value("x-amzn-trace-id").(string); ok && id != "" {
+			r.Header.Set("X-Amzn-Trace-Id", id)
+		}
+		api.ServeHTTP(w, r)
+	})), logger}
 }
 
 func (g *gateway) handle(ctx context.Context, event events.APIGatewayProxyRequest) (events.APIGatewayProxyResponse, error) {

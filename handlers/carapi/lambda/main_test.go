@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
@@ -111,6 +112,22 @@ func TestProxyEvents(t *testing.T) {
 			require.Contains(t, response.Body, test.body)
 		})
 	}
+}
+
+func TestLambdasTraceWins(t *testing.T) {
+	t.Parallel()
+	g, db := setup(t)
+	event := sample(t, "post-cars.json", "")
+	delete(event.MultiValueHeaders, "traceparent")
+	event.MultiValueHeaders["X-Amzn-Trace-Id"] = []string{"Root=1-67891233-abcdef012345678912345678"}
+	// As aws-lambda-go passes what the runtime API says.
+	ctx := context.WithValue(t.Context(), "x-amzn-trace-id", "Root=1-67891233-abcdef012345678912345678;Parent=53995c3f42cd8ad8;Sampled=1") //nolint:revive,staticcheck // its key
+	response, err := g.handle(ctx, event)
+	require.NoError(t, err)
+	require.Equal(t, 201, response.StatusCode)
+	var traceparent string
+	require.NoError(t, db.Pool.QueryRow(t.Context(), "SELECT traceparent FROM outbox").Scan(&traceparent))
+	require.Equal(t, "00-67891233abcdef012345678912345678-53995c3f42cd8ad8-01", traceparent)
 }
 
 func TestLocationOnACustomDomain(t *testing.T) {

@@ -46,5 +46,5 @@ func newSubscriber(ctx context.Context, getenv func(string) string, logger *slog
 	if err != nil {
 		return nil, err
 	}
-	return carstats.New(carstats.Config{Pool: pool, Logger: logger})
+	return carstats.New(carstats.Config{Pool: pool, Logger: logger, FunctionName: getenv("AWS_LAMBDA_FUNCTION_NAME")})
 }

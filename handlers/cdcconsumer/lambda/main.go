@@ -48,6 +48,7 @@ func newConsumer(ctx context.Context, logger *slog.Logger) (*cdcconsumer.Consume
 		BusName:         env.busName,
 		FailureQueueURL: env.failureQueueURL,
 		Logger:          logger,
+		FunctionName:    os.Getenv("AWS_LAMBDA_FUNCTION_NAME"),
 	})
 	if err != nil {
 		return nil, err
@@ -60,7 +61,7 @@ type environment struct {
 	failureQueueURL string // FAILURE_QUEUE_URL
 }
 
-// readEnvironment is the only place that reads it. AWS_* is the SDK's business.
+// readEnvironment is the only place that reads it. AWS_* is the SDK's and Lambda's business.
 func readEnvironment() (environment, error) {
 	env := environment{busName: os.Getenv("EVENT_BUS_NAME"), failureQueueURL: os.Getenv("FAILURE_QUEUE_URL")}
 	switch {

@@ -1,0 +1,64 @@
+// Package emf makes metrics of log lines: CloudWatch Logs reads a JSON line with a member _aws (the embedded metric format) and keeps the
+// members that it names as metrics. So one line per batch is both, and no call and no agent is needed.
+//
+// In: the names and units of members of a line. Out: its attribute _aws. The line must come from slog's JSON handler and have the
+// members at its top level, the dimension's, too.
+//
+// The format: https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/CloudWatch_Embedded_Metric_Format_Specification.html
+package emf
+
+import (
+	"log/slog"
+	"slices"
+	"time"
+)
+
+// Namespace of every metric.
+const Namespace = "rds-outbox-demo"
+
+// maxValues is how many values a member may have.
+const maxValues = 100
+
+// Metric names a member of the line: a number, or up to 100 of them, which CloudWatch counts one by one. No metric without a value:
+// an empty array makes the whole line invalid.
+type Metric struct {
+	Name string `json:"Name"`
+	Unit Unit   `json:"Unit"`
+}
+
+// Unit as CloudWatch spells it.
+type Unit string
+
+// The units in use.
+const (
+	Count   Unit = "Count"
+	Seconds Unit = "Seconds"
+	Bytes   Unit = "Bytes"
+)
+
+type directive struct {
+	Namespace  string     `json:"Namespace"`
+	Dimensions [][]string `json:"Dimensions"`
+	Metrics    []Metric   `json:"Metrics"`
+}
+
+// Directive returns the attribute that makes metrics of the line's members. dimension names the member that tells apart who measured,
+// such as FunctionName.
+func Directive(at time.Time, dimension string, metrics ...Metric) slog.Attr {
+	return slog.Group("_aws",
+		slog.Int64("Timestamp", at.UnixMilli()),
+		slog.Any("CloudWatchMetrics", []directive{{Namespace, [][]string{{dimension}}, metrics}}))
+}
+
+// Values sorts durations and returns them as seconds, rounded to milliseconds. Of more than a member may have it returns every second,
+// third ... up to the longest: percentiles stay what they are, only the count does not.
+func Values(durations []time.Duration) []float64 {
+	slices.Sort(durations)
+	step := (len(durations) + maxValues - 1) / maxValues
+	var seconds []float64
+	for i := len(durations) - 1; i >= 0; i -= step {
+		seconds = append(seconds, float64(durations[i].Milliseconds())/1000)
+	}
+	slices.Reverse(seconds)
+	return seconds
+}

@@ -1,0 +1,48 @@
+package walrelay
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"rds-outbox-demo/dbgen"
+	"rds-outbox-demo/internal/emf"
+)
+
+// measureInterval is how often the slot is measured; CloudWatch keeps one value a minute.
+const measureInterval = time.Minute
+
+// measure writes what the slot holds back, until ctx ends. On a connection of its own each time: the streaming one cannot be asked.
+func (r *Relay) measure(ctx context.Context) {
+	for ctx.Err() == nil {
+		if err := r.measureOnce(ctx); err != nil && ctx.Err() == nil {
+			r.log.Warn("measuring the slot", "hop", 3, "slot", r.slot, "error", err)
+		}
+		wait(ctx, measureInterval)
+	}
+}
+
+func (r *Relay) measureOnce(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, setupTimeout)
+	defer cancel()
+	conn, err := pgx.ConnectConfig(ctx, r.database)
+	if err != nil {
+		return fmt.Errorf("connecting to PostgreSQL: %w", err)
+	}
+	defer closeConn(conn.PgConn())
+	slot, err := dbgen.New(conn).SlotHealth(ctx, r.slot)
+	if err != nil {
+		return fmt.Errorf("reading slot %s: %w", r.slot, err)
+	}
+	r.log.LogAttrs(ctx, slog.LevelInfo, "slot",
+		slog.Int("hop", 3),
+		slog.String("SlotName", r.slot),
+		slog.Int64("slot_lag_bytes", slot.Unconfirmed),
+		slog.Int64("retained_wal_bytes", slot.Retained),
+		emf.Directive(time.Now(), "SlotName",
+			emf.Metric{Name: "slot_lag_bytes", Unit: emf.Bytes}, emf.Metric{Name: "retained_wal_bytes", Unit: emf.Bytes}))
+	return nil
+}
