@@ -1,11 +1,9 @@
 package outbox
 
 import (
-	"bytes"
 	"encoding/json"
 	"fmt"
 	"regexp"
-	"strconv"
 	"time"
 	"unicode/utf8"
 
@@ -36,12 +34,7 @@ type Commit struct {
 	StreamPosition string // position in the WAL; opaque to readers
 }
 
-// wireRecord is the JSON of a Record. Field order is the order that DMS writes; readers must not rely on it.
-type wireRecord struct {
-	Data     wireRow      `json:"data"`
-	Metadata wireMetadata `json:"metadata"`
-}
-
+// wireRow and wireMetadata are the JSON of a Record, as ParseRecord reads it.
 type wireRow struct {
 	ID               string          `json:"id"`
 	AggregateType    string          `json:"aggregate_type"`
@@ -77,43 +70,7 @@ func (r Record) AppendJSON(dst []byte) ([]byte, error) {
 	if r.Replay != "" && !ValidReplayID(r.Replay) {
 		return nil, fmt.Errorf("encoding event %s: replay id %.100q: use 1 to 64 of A-Z a-z 0-9 . _ -", r.Row.ID, r.Replay)
 	}
-	eventData, err := marshal(string(r.Row.EventData))
-	if err != nil {
-		return nil, fmt.Errorf("encoding event %s: %w", r.Row.ID, err)
-	}
-	wire := wireRecord{
-		Data: wireRow{
-			ID:               r.Row.ID.String(),
-			AggregateType:    r.Row.AggregateType,
-			AggregateID:      r.Row.AggregateID,
-			AggregateVersion: json.Number(strconv.FormatInt(r.Row.AggregateVersion, 10)),
-			EventType:        r.Row.EventType,
-			EventData:        eventData,
-			Traceparent:      r.Row.Traceparent,
-			CreatedAt:        FormatTime(r.Row.CreatedAt),
-		},
-		Metadata: wireMetadata{
-			Timestamp:         FormatTime(r.Timestamp),
-			RecordType:        "data",
-			Operation:         r.Operation,
-			PartitionKeyType:  "attribute-name",
-			PartitionKeyValue: r.Row.AggregateID,
-			SchemaName:        "public",
-			TableName:         "outbox",
-			TransactionID:     r.Commit.TransactionID,
-			TransactionRecord: r.Commit.Sequence,
-			StreamPosition:    r.Commit.StreamPosition,
-			ReplayID:          r.Replay,
-		},
-	}
-	if !r.Commit.Time.IsZero() {
-		wire.Metadata.CommitTimestamp = FormatTime(r.Commit.Time)
-	}
-	line, err := marshal(wire)
-	if err != nil {
-		return nil, fmt.Errorf("encoding event %s: %w", r.Row.ID, err)
-	}
-	return append(dst, line...), nil
+	return r.append(dst), nil
 }
 
 var replayIDPattern = regexp.MustCompile(`^[A-Za-z0-9._-]{1,64}$`)
@@ -121,22 +78,5 @@ var replayIDPattern = regexp.MustCompile(`^[A-Za-z0-9._-]{1,64}$`)
 // ValidReplayID tells whether id can mark the events of a replay: 1 to 64 of A-Z a-z 0-9 . _ -
 func ValidReplayID(id string) bool { return replayIDPattern.MatchString(id) }
 
-// marshal is json.Marshal without the escapes for HTML, which would change the payload's bytes on the way.
-func marshal(v any) ([]byte, error) {
-	var buf bytes.Buffer
-	encoder := json.NewEncoder(&buf)
-	encoder.SetEscapeHTML(false)
-	if err := encoder.Encode(v); err != nil {
-		return nil, err
-	}
-	return bytes.TrimSuffix(buf.Bytes(), []byte("\n")), nil
-}
-
 // FormatTime is how DMS writes a timestamp: RFC 3339 in UTC, six digits of fraction or none.
-func FormatTime(t time.Time) string {
-	t = t.UTC()
-	if t.Nanosecond()/1000 == 0 {
-		return t.Format("2006-01-02T15:04:05Z")
-	}
-	return t.Format("2006-01-02T15:04:05.000000Z")
-}
+func FormatTime(t time.Time) string { return string(appendTime(nil, t)) }
