@@ -24,7 +24,7 @@ func wrongExcerpts(p page) (problems []string) {
 	for _, f := range p.fences {
 		name := f.file()
 		if name == "" {
-			if !slices.Contains([]string{"", "mermaid", "sh", "sql"}, f.language()) {
+			if !slices.Contains([]string{"", "logs", "mermaid", "sh", "sql"}, f.language()) {
 				problems = append(problems, p.problem(f.line, "a fence of %s without file=: excerpts are cut from a file", f.language()))
 			}
 			continue

@@ -8,7 +8,7 @@
 //	sh not-run             neither, and the text beside it says so
 //	sql, sql not-run       statements for the local database
 //	<language> file=PATH   lines of that file; a line "// ...", "-- ..." or "# ..." stands for what is left out
-//	(none), mermaid        what a program prints, a picture
+//	(none), mermaid, logs  what a program prints, a picture, a query for CloudWatch Logs Insights
 package docs_test
 
 import (

@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -38,7 +40,8 @@ func broken(name string, err error) check {
 // doctor looks at a set-up and changes nothing.
 type doctor struct {
 	*setup
-	retentionDays  int // RETENTION_DAYS
+	retentionDays  int      // RETENTION_DAYS
+	metricsLogs    []string // METRICS_LOGS
 	now            func() time.Time
 	between        time.Duration // two looks at the slot
 	oldTransaction time.Duration
@@ -63,7 +66,7 @@ func runDoctor(ctx context.Context, p *program, flags *flag.FlagSet, args []stri
 	if err != nil {
 		return usageError("RETENTION_DAYS is no number of days: " + err.Error())
 	}
-	d := doctor{setup: s, retentionDays: days, now: time.Now, between: time.Second, oldTransaction: 5 * time.Minute}
+	d := doctor{setup: s, retentionDays: days, metricsLogs: filepath.SplitList(os.Getenv("METRICS_LOGS")), now: time.Now, between: time.Second, oldTransaction: 5 * time.Minute}
 	report := d.examine(ctx)
 	if err := p.print(report); err != nil {
 		return err
@@ -74,14 +77,14 @@ func runDoctor(ctx context.Context, p *program, flags *flag.FlagSet, args []stri
 	return nil
 }
 
-// examine makes every check, the database's beside those of AWS.
+// examine makes every check, the database's beside those of AWS; then those that read what both say of themselves.
 func (d doctor) examine(ctx context.Context) doctorReport {
 	var database, services []check
 	var group sync.WaitGroup
 	group.Go(func() { database = d.database(ctx) })
 	group.Go(func() { services = d.services(ctx) })
 	group.Wait()
-	report := doctorReport{Checks: append(database, services...)}
+	report := doctorReport{Checks: slices.Concat(database, services, d.metrics())}
 	for _, c := range report.Checks {
 		switch c.State {
 		case stateFail:

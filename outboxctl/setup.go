@@ -88,7 +88,7 @@ func (p *program) setup(ctx context.Context) (*setup, error) {
 // ours are the variables that a file replaces as a whole, and every AWS_ENDPOINT_URL_<SERVICE>.
 var ours = []string{
 	"DATABASE_URL", "DB_HOST", "DB_PORT", "DB_NAME", "DB_USER", "DB_SECRET_ARN", "DB_SSL", "STREAM_NAME", "SLOT_NAME", "EVENT_BUS_NAME",
-	"BUS_LOG_GROUP", "FAILURE_QUEUE_URL", "DISCARD_QUEUE_URL", "CONSUMER_FUNCTION", "RETENTION_DAYS", "AWS_REGION", "AWS_ENDPOINT_URL",
+	"BUS_LOG_GROUP", "FAILURE_QUEUE_URL", "DISCARD_QUEUE_URL", "CONSUMER_FUNCTION", "RETENTION_DAYS", "METRICS_LOGS", "AWS_REGION", "AWS_ENDPOINT_URL",
 }
 
 // loadEnvFile sets the variables of the file's NAME=value lines. No quotes, no expansion; # begins a comment line.

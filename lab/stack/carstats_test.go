@@ -105,6 +105,6 @@ func TestCarStats(t *testing.T) {
 	var seen int
 	require.NoError(t, r.pool.QueryRow(t.Context(), "SELECT count(*) FROM inbox").Scan(&seen))
 	require.Equal(t, 12*3+3, seen)
-	require.Regexp(t, `car stats.* duplicate=[1-9]`, r.logged())
+	require.Regexp(t, `car stats.* duplicates=[1-9]`, r.logged())
 	require.Regexp(t, `car stats.* (gaps|late)=[1-9]`, r.logged())
 }

@@ -1,6 +1,11 @@
 package stack
 
-import "cmp"
+import (
+	"cmp"
+	"os"
+	"path/filepath"
+	"strings"
+)
 
 // OperatorEnv is the set-up that outboxctl takes (docs/outboxctl.md) for this stack, as NAME=value. Where the bus is the user's own,
 // its log group has to be told; without it outboxctl says what is missing.
@@ -23,10 +28,21 @@ func (s *Stack) OperatorEnv() []string {
 		{"AWS_ENDPOINT_URL_EVENTBRIDGE", k.eventBridgeURL},
 		{"AWS_ENDPOINT_URL_SQS", k.sqsURL},
 		{"AWS_ENDPOINT_URL_CLOUDWATCH_LOGS", k.logsURL},
+		{"METRICS_LOGS", s.metricsLogs()},
 	} {
 		if optional.value != "" {
 			env = append(env, optional.name+"="+optional.value)
 		}
 	}
 	return env
+}
+
+// metricsLogs are the files with the lines that CloudWatch would make metrics of: that of `make dev` itself and the relay's. Absolute:
+// outboxctl may run anywhere.
+func (s *Stack) metricsLogs() string {
+	dir, err := filepath.Abs(filepath.Dir(s.Relay.logPath))
+	if err != nil {
+		return ""
+	}
+	return strings.Join([]string{filepath.Join(dir, "dev.log"), filepath.Join(dir, filepath.Base(s.Relay.logPath))}, string(os.PathListSeparator))
 }

@@ -48,6 +48,7 @@ type rig struct {
 	mu   sync.Mutex
 	got  []Arrival
 	log  bytes.Buffer
+	json jsonLog
 }
 
 func newRig(t *testing.T) *rig {
@@ -63,7 +64,7 @@ func newRig(t *testing.T) *rig {
 	r := &rig{}
 	r.Stack, err = Start(t.Context(), Config{
 		Dir: t.TempDir(), Root: "../..", Relay: relay, Listen: "127.0.0.1:0", Progress: func(string) {},
-		Log: slog.New(slog.NewTextHandler(r, nil)),
+		Log: slog.New(slog.NewMultiHandler(slog.NewTextHandler(r, nil), slog.NewJSONHandler(&r.json, nil))),
 		OnEvent: func(a Arrival) {
 			r.mu.Lock()
 			defer r.mu.Unlock()
@@ -88,6 +89,25 @@ func (r *rig) Write(p []byte) (int, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.log.Write(p)
+}
+
+// jsonLog is the same lines as CloudWatch would get them.
+type jsonLog struct {
+	mu    sync.Mutex
+	lines [][]byte
+}
+
+func (l *jsonLog) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.lines = append(l.lines, bytes.Clone(p))
+	return len(p), nil
+}
+
+func (l *jsonLog) all() [][]byte {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.lines[:len(l.lines):len(l.lines)]
 }
 
 func (r *rig) logged() string {
