@@ -55,15 +55,8 @@ func (c *Consumer) logBatch(ctx context.Context, items []*item, took time.Durati
 		slog.Int("failed", failed),
 		slog.Int64("duration_ms", took.Milliseconds()),
 	}
-	if len(traces) > 0 {
-		attributes = append(attributes, slog.Any("trace_ids", traces))
-	}
 	for kind, n := range kinds {
 		attributes = append(attributes, slog.Int("skipped_"+strings.ReplaceAll(string(kind), "-", "_"), n))
-	}
-	if len(toBus) > 0 {
-		attributes = append(attributes, slog.Any("commit_to_bus_seconds", emf.Values(toBus)))
-		metrics = append(metrics, emf.Metric{Name: "commit_to_bus_seconds", Unit: emf.Seconds})
 	}
 	level := slog.LevelInfo
 	if lowest := lowestFailed(items); lowest != nil {
@@ -74,6 +67,15 @@ func (c *Consumer) logBatch(ctx context.Context, items []*item, took time.Durati
 		if why >= 0 {
 			attributes = append(attributes, slog.String("error", items[why].cause.Error()))
 		}
+	}
+	// Arrays last: each element is a field to Logs Insights, which reads no more than 200 of a line
+	// (https://docs.aws.amazon.com/AmazonCloudWatch/latest/logs/CWL_AnalyzeLogData-discoverable-fields.html).
+	if len(toBus) > 0 {
+		attributes = append(attributes, slog.Any("commit_to_bus_seconds", emf.Values(toBus)))
+		metrics = append(metrics, emf.Metric{Name: "commit_to_bus_seconds", Unit: emf.Seconds})
+	}
+	if len(traces) > 0 {
+		attributes = append(attributes, slog.Any("trace_ids", traces))
 	}
 	attributes = append(attributes, emf.Directive(time.Now(), "FunctionName", metrics...))
 	c.config.Logger.LogAttrs(ctx, level, "batch", attributes...)
