@@ -87,6 +87,7 @@ func (s sender) put(ctx context.Context, batch []*pending) ([]bool, error) {
 	failpoint.Hit(failpoint.RelayBeforePut)
 	output, err := s.kinesis.PutRecords(callCtx, input, func(o *kinesis.Options) {
 		o.Retryer = aws.NopRetryer{} // the pipeline retries, with its own backoff
+		o.Protocol = protocol{o.Protocol}
 	})
 	failpoint.Hit(failpoint.RelayAfterPut)
 	if err == nil && len(output.Records) != len(batch) {

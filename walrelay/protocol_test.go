@@ -1,0 +1,70 @@
+package walrelay
+
+import (
+	"encoding/json"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"testing"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/credentials"
+	"github.com/aws/aws-sdk-go-v2/service/kinesis"
+	"github.com/aws/aws-sdk-go-v2/service/kinesis/types"
+	"github.com/stretchr/testify/require"
+	"pgregory.net/rapid"
+)
+
+// The request that leaves is the SDK's in everything: target, headers, signature (over another spelling of the same body).
+func TestProtocolSendsWhatTheSDKWould(t *testing.T) {
+	t.Parallel()
+	type request struct {
+		body    map[string]any
+		headers http.Header
+	}
+	var got request
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body)
+		got = request{headers: r.Header}
+		if int64(len(body)) != r.ContentLength || json.Unmarshal(body, &got.body) != nil {
+			w.WriteHeader(http.StatusBadRequest)
+		}
+		_, _ = io.WriteString(w, `{"FailedRecordCount":0,"Records":[]}`)
+	}))
+	t.Cleanup(server.Close)
+	client := kinesis.New(kinesis.Options{
+		Region: "eu-west-1", BaseEndpoint: aws.String(server.URL), Credentials: credentials.NewStaticCredentialsProvider("key", "secret", ""),
+	})
+	text := rapid.OneOf(rapid.StringMatching(`[a-z"\\<>&\x00-\x1f€]{1,20}`), rapid.StringN(1, 50, -1))
+	rapid.Check(t, func(t *rapid.T) {
+		input := &kinesis.PutRecordsInput{StreamName: aws.String(text.Draw(t, "stream"))}
+		for range rapid.IntRange(1, 5).Draw(t, "records") {
+			input.Records = append(input.Records, types.PutRecordsRequestEntry{
+				Data: rapid.SliceOfN(rapid.Byte(), 1, 300).Draw(t, "data"), PartitionKey: aws.String(text.Draw(t, "key")),
+			})
+		}
+		_, err := client.PutRecords(t.Context(), input)
+		require.NoError(t, err)
+		want := got
+		_, err = client.PutRecords(t.Context(), input, func(o *kinesis.Options) { o.Protocol = protocol{o.Protocol} })
+		require.NoError(t, err)
+		require.Equal(t, want.body, got.body)
+		for _, name := range []string{"X-Amz-Target", "Content-Type"} {
+			require.Equal(t, want.headers.Get(name), got.headers.Get(name))
+		}
+		require.Contains(t, got.headers.Get("Authorization"), "SignedHeaders=")
+	})
+}
+
+func BenchmarkPutBody(b *testing.B) {
+	input := &kinesis.PutRecordsInput{StreamName: aws.String("outbox")}
+	for range maxPutRecords {
+		input.Records = append(input.Records, types.PutRecordsRequestEntry{Data: make([]byte, 1000), PartitionKey: aws.String("01a2078f-bf24-71b1-b2f2-61ef9d22b781")})
+	}
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := putBody(input); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
