@@ -113,6 +113,10 @@ fuzz: build ## Fuzz every parser for FUZZTIME= (10s) each.
 soak: build ## Longer runs, by hand: half an hour of property tests, fuzzing, repeated fault tests, a large demo.
 	$(TEST_DATABASE) sh scripts/soak.sh
 
+.PHONY: yours
+yours: node_modules/.dev build $(SQLC) ## Follow docs/make-it-yours.md on a copy of this tree: a new entity, from its migration to the bus.
+	go test -tags yours -count=1 -timeout 10m -run '^TestMakeItYours$$' ./docs
+
 .PHONY: generate
 generate: $(SQLC) ## Generate dbgen from sql/.
 	$(SQLC) generate

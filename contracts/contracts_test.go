@@ -68,7 +68,7 @@ func TestEveryEventTypeHasAContract(t *testing.T) {
 	for name, contract := range load(t, ".") {
 		described[contract["x-amazon-events-detail-type"].(string)] = name
 	}
-	sent := eventTypes(t, "../handlers/carapi/events.go")
+	sent := eventTypes(t, "../handlers/carapi")
 	require.Contains(t, sent, "CarCreated")
 	for _, eventType := range sent {
 		require.Contains(t, described, eventType, "write its contract: contracts/%s.v1.json", eventType)
@@ -76,19 +76,23 @@ func TestEveryEventTypeHasAContract(t *testing.T) {
 	require.ElementsMatch(t, slices.Collect(maps.Values(described)), slices.Collect(maps.Keys(payloads)), "give each contract its Go type in payloads")
 }
 
-// eventTypes returns the values of the constants type... of a Go file.
-func eventTypes(t *testing.T, file string) (types []string) {
+// eventTypes returns the values of the constants type... of a package.
+func eventTypes(t *testing.T, dir string) (types []string) {
 	t.Helper()
-	source, err := parser.ParseFile(token.NewFileSet(), file, nil, parser.SkipObjectResolution)
+	files, err := filepath.Glob(filepath.Join(dir, "*.go"))
 	require.NoError(t, err)
-	ast.Inspect(source, func(node ast.Node) bool {
-		if constant, ok := node.(*ast.ValueSpec); ok && strings.HasPrefix(constant.Names[0].Name, "type") {
-			value, err := strconv.Unquote(constant.Values[0].(*ast.BasicLit).Value)
-			require.NoError(t, err)
-			types = append(types, value)
-		}
-		return true
-	})
+	for _, file := range files {
+		source, err := parser.ParseFile(token.NewFileSet(), file, nil, parser.SkipObjectResolution)
+		require.NoError(t, err)
+		ast.Inspect(source, func(node ast.Node) bool {
+			if constant, ok := node.(*ast.ValueSpec); ok && strings.HasPrefix(constant.Names[0].Name, "type") {
+				value, err := strconv.Unquote(constant.Values[0].(*ast.BasicLit).Value)
+				require.NoError(t, err)
+				types = append(types, value)
+			}
+			return true
+		})
+	}
 	return types
 }
 

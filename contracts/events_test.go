@@ -56,8 +56,8 @@ func TestEventsKeepTheirContract(t *testing.T) {
 				data, err := json.Marshal(payloads[name].Draw(rt, "eventData"))
 				require.NoError(rt, err)
 				record := outbox.Record{Operation: outbox.OperationInsert, Row: dbgen.Outbox{
-					ID: rapid.Make[uuid.UUID]().Draw(rt, "id"), AggregateType: "Car",
-					AggregateID:      rapid.Make[uuid.UUID]().Draw(rt, "car").String(),
+					ID: rapid.Make[uuid.UUID]().Draw(rt, "id"), AggregateType: aggregateType(contract),
+					AggregateID:      rapid.Make[uuid.UUID]().Draw(rt, "aggregate").String(),
 					AggregateVersion: rapid.Int64Min(1).Draw(rt, "version"),
 					EventType:        eventType, EventData: data, CreatedAt: times.Draw(rt, "created_at"),
 				}}
@@ -87,7 +87,7 @@ func TestGoldenEventsKeepTheirContract(t *testing.T) {
 			data, err := os.ReadFile(filepath.Join("../handlers/carapi/testdata", eventType+".json"))
 			require.NoError(t, err)
 			event := publisher(t)(outbox.Record{Operation: outbox.OperationInsert, Row: dbgen.Outbox{
-				ID: uuid.Must(uuid.NewV7()), AggregateType: "Car", AggregateID: uuid.NewString(), AggregateVersion: 1,
+				ID: uuid.Must(uuid.NewV7()), AggregateType: aggregateType(contract), AggregateID: uuid.NewString(), AggregateVersion: 1,
 				EventType: eventType, EventData: data, CreatedAt: time.Now(),
 			}})
 			compiled := compile(t, contract)
@@ -101,6 +101,11 @@ func TestGoldenEventsKeepTheirContract(t *testing.T) {
 			require.NoError(t, compiled.Validate(event), "further members are no error")
 		})
 	}
+}
+
+func aggregateType(contract schema) string {
+	detail := contract["properties"].(schema)["detail"].(schema)
+	return detail["properties"].(schema)["aggregateType"].(schema)["enum"].([]any)[0].(string)
 }
 
 // publisher returns a function that sends a record through the consumer to a bus, and returns the event as a rule's target gets it.

@@ -18,6 +18,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"rds-outbox-demo/handlers/carapi"
@@ -103,7 +104,28 @@ func Start(ctx context.Context, c Config) (_ *Stack, err error) {
 	if err := s.Relay.Start(); err != nil {
 		return nil, err
 	}
+	s.awaitStreaming(ctx)
 	return s, s.startAPI(ctx, c, listener)
+}
+
+// awaitStreaming waits a little until the relay streams: what is committed before that comes with its load, without the times of its
+// hops. A relay that has much to load, or that cannot start, is not waited for: commits are safe, and its own end is reported.
+func (s *Stack) awaitStreaming(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	conn, err := pgx.Connect(ctx, s.DatabaseURL)
+	if err != nil {
+		return
+	}
+	defer func() { _ = conn.Close(context.WithoutCancel(ctx)) }()
+	for streaming := false; err == nil && !streaming; {
+		err = conn.QueryRow(ctx, "SELECT EXISTS (SELECT FROM pg_stat_replication AS r JOIN pg_replication_slots AS s ON s.active_pid = r.pid "+
+			"WHERE s.slot_name = $1 AND r.state IN ('streaming', 'catchup'))", s.slot).Scan(&streaming)
+		select {
+		case <-ctx.Done():
+		case <-time.After(10 * time.Millisecond):
+		}
+	}
 }
 
 // Failed delivers why a part of the stack ended that cannot be started again by itself.

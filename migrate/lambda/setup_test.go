@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"io/fs"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -21,6 +22,7 @@ import (
 
 	"rds-outbox-demo/internal/pgtest"
 	"rds-outbox-demo/lab/postgres"
+	migrations "rds-outbox-demo/sql/migrations"
 )
 
 // runEnv makes the test's binary the program itself: the tests start it so.
@@ -70,6 +72,14 @@ func runTests(m *testing.M) int {
 	}
 	_ = os.Setenv(pgtest.EnvURL, server.URL())
 	return m.Run()
+}
+
+// migrationFiles are those of the tree, sorted: the tests count with whatever is there.
+func migrationFiles(t *testing.T) []string {
+	t.Helper()
+	files, err := fs.Glob(migrations.FS, "*.sql")
+	require.NoError(t, err)
+	return files
 }
 
 // stage is what the function finds in a deployed stage: an empty database and five secrets.

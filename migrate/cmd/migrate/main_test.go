@@ -2,14 +2,18 @@ package main
 
 import (
 	"bytes"
+	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
+	"regexp"
 	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
 
 	"rds-outbox-demo/internal/pgtest"
+	migrations "rds-outbox-demo/sql/migrations"
 )
 
 // asProgram makes the test binary the program itself.
@@ -24,6 +28,10 @@ func TestMain(m *testing.M) {
 
 func TestProgram(t *testing.T) {
 	t.Parallel()
+	files, err := fs.Glob(migrations.FS, "*.sql")
+	require.NoError(t, err)
+	newest := len(files)
+	upToDate := fmt.Sprintf("migrate: up to date at version %d\n", newest)
 
 	t.Run("UpTwiceStatusDownAndUp", func(t *testing.T) {
 		t.Parallel()
@@ -32,27 +40,27 @@ func TestProgram(t *testing.T) {
 		out, _, code := program(t, url, "status")
 		require.Equal(t, 0, code)
 		require.Contains(t, out, "pending                  00001_cars.sql\n")
-		require.Contains(t, out, "\nmigrate: at version 0, 6 pending: run migrate up\n")
+		require.Contains(t, out, fmt.Sprintf("\nmigrate: at version 0, %d pending: run migrate up\n", newest))
 
 		out, _, code = program(t, url, "up")
 		require.Equal(t, 0, code)
-		require.Regexp(t, `^applied 00001_cars\.sql \(.*s\)\n(applied .*\n){5}migrate: up to date at version 6\n$`, out)
+		require.Regexp(t, fmt.Sprintf(`^applied 00001_cars\.sql \(.*s\)\n(applied .*\n){%d}%s$`, newest-1, upToDate), out)
 
 		out, _, code = program(t, url, "up")
 		require.Equal(t, 0, code)
-		require.Equal(t, "migrate: up to date at version 6\n", out)
+		require.Equal(t, upToDate, out)
 
 		out, _, code = program(t, url, "status")
 		require.Equal(t, 0, code)
-		require.Regexp(t, `^(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC  0000\d_\w+\.sql\n){6}migrate: up to date at version 6\n$`, out)
+		require.Regexp(t, fmt.Sprintf(`^(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC  \d{5}_\w+\.sql\n){%d}%s$`, newest, upToDate), out)
 
-		out, _, code = program(t, url, "down-to", "5")
+		out, _, code = program(t, url, "down-to", fmt.Sprint(newest-1))
 		require.Equal(t, 0, code)
-		require.Regexp(t, `^took back 00006_inbox\.sql \(.*s\)\nmigrate: at version 5\n$`, out)
+		require.Regexp(t, fmt.Sprintf(`^took back %s \(.*s\)\nmigrate: at version %d\n$`, regexp.QuoteMeta(files[newest-1]), newest-1), out)
 
 		out, _, code = program(t, url, "up")
 		require.Equal(t, 0, code)
-		require.Regexp(t, `^applied 00006_inbox\.sql \(.*s\)\nmigrate: up to date at version 6\n$`, out)
+		require.Regexp(t, fmt.Sprintf(`^applied %s \(.*s\)\n%s$`, regexp.QuoteMeta(files[newest-1]), upToDate), out)
 	})
 
 	t.Run("TwoProcessesAtOnce", func(t *testing.T) {
@@ -72,8 +80,8 @@ func TestProgram(t *testing.T) {
 		first, second := <-answers, <-answers
 		require.Equal(t, 0, first.code, first.errs)
 		require.Equal(t, 0, second.code, second.errs)
-		require.Equal(t, 6, strings.Count(first.out+second.out, "applied "))
-		require.Equal(t, 2, strings.Count(first.out+second.out, "migrate: up to date at version 6\n"))
+		require.Equal(t, newest, strings.Count(first.out+second.out, "applied "))
+		require.Equal(t, 2, strings.Count(first.out+second.out, upToDate))
 	})
 
 	t.Run("FailureIsExitCode1", func(t *testing.T) {
