@@ -133,6 +133,7 @@ lint: $(GOLANGCI_LINT) ## Run gofmt, vet and the linters of .golangci.yml.
 	GOLANGCI_LINT_CACHE=$(CURDIR)/.cache/golangci-lint $(GOLANGCI_LINT) run
 	@# What only the breakable programs are made of.
 	go vet $(BREAKABLE) ./...
+	go vet -tags yours ./docs
 
 ##
 ## Build
