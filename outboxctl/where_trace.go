@@ -21,11 +21,15 @@ const maxOfTrace = 100
 type traceReport struct {
 	TraceID string         `json:"traceId"`
 	Events  []*whereReport `json:"events"`
+	More    bool           `json:"more,omitempty"` // there are further events
 }
 
 func (r traceReport) text(w io.Writer) {
 	for _, event := range r.Events {
 		event.text(w)
+	}
+	if r.More {
+		fmt.Fprintf(w, "where: only the first %d events of the trace: the others have the same traceparent in table outbox\n", maxOfTrace)
 	}
 	if len(r.Events) == 0 {
 		fmt.Fprintf(w, "where: no row of trace %s: it made no event, or its rows are purged\n", r.TraceID)
@@ -42,7 +46,10 @@ func whereTrace(ctx context.Context, p *program, traceID string, maxRecords int)
 		return err
 	}
 	report := traceReport{TraceID: traceID, Events: []*whereReport{}}
-	onBus := len(ids) > 0
+	if report.More = len(ids) > maxOfTrace; report.More {
+		ids = ids[:maxOfTrace]
+	}
+	onBus := len(ids) > 0 && !report.More
 	for _, id := range ids {
 		event, err := where(ctx, s, id, maxRecords)
 		if err != nil {
@@ -60,14 +67,14 @@ func whereTrace(ctx context.Context, p *program, traceID string, maxRecords int)
 	return nil
 }
 
-// eventsOf returns the ids of the events that the requests of a trace made, the first 100 by version.
+// eventsOf returns the ids of the events that the requests of a trace made, by time, and at most one more than are shown.
 func eventsOf(ctx context.Context, s *setup, traceID string) ([]uuid.UUID, error) {
 	conn, err := s.connect(ctx)
 	if err != nil {
 		return nil, err
 	}
 	defer func() { _ = conn.Close(context.WithoutCancel(ctx)) }()
-	ids, err := dbgen.New(conn).OutboxByTrace(ctx, dbgen.OutboxByTraceParams{TraceID: traceID, MaxRows: maxOfTrace})
+	ids, err := dbgen.New(conn).OutboxByTrace(ctx, dbgen.OutboxByTraceParams{TraceID: traceID, MaxRows: maxOfTrace + 1})
 	if err != nil {
 		return nil, fmt.Errorf("reading outbox by trace: %w", err)
 	}

@@ -179,7 +179,20 @@ func decodeRow(columns []string, r *reader) (dbgen.Outbox, error) {
 
 // streamPosition has the shape of DMS's stream-position: the change's LSN, its place in the transaction, the commit's LSN.
 func streamPosition(start pglogrepl.LSN, sequence int, commit pglogrepl.LSN) string {
-	return fmt.Sprintf("%08X/%08X.%d.%08X/%08X", uint32(start>>32), uint32(start), sequence, uint32(commit>>32), uint32(commit))
+	b := make([]byte, 0, 48)
+	b = append(strconv.AppendInt(append(appendLSN(b, start), '.'), int64(sequence), 10), '.')
+	return string(appendLSN(b, commit))
+}
+
+// appendLSN writes an LSN as DMS does, 00000000/0190F400. By hand, because it is done twice a row.
+func appendLSN(b []byte, lsn pglogrepl.LSN) []byte {
+	for shift := 60; shift >= 0; shift -= 4 {
+		b = append(b, "0123456789ABCDEF"[lsn>>shift&15])
+		if shift == 32 {
+			b = append(b, '/')
+		}
+	}
+	return b
 }
 
 // pgTime converts microseconds since 2000-01-01, PostgreSQL's epoch.

@@ -95,7 +95,7 @@ func (s sender) put(ctx context.Context, batch []*pending) ([]bool, error) {
 	}
 	if err != nil {
 		if ctx.Err() == nil {
-			s.log.Warn("PutRecords failed", "hop", 4, "records", len(batch), "error", err)
+			s.logPut(ctx, batch, len(batch), "", time.Since(start), err)
 		}
 		return accepted, fmt.Errorf("putting records on stream %s: %w", s.stream, err)
 	}
@@ -108,12 +108,12 @@ func (s sender) put(ctx context.Context, batch []*pending) ([]bool, error) {
 			code = aws.ToString(entry.ErrorCode)
 		}
 	}
-	s.logPut(ctx, batch, failed, code, time.Since(start))
+	s.logPut(ctx, batch, failed, code, time.Since(start), nil)
 	return accepted, nil
 }
 
-// logPut writes the one line per call that was answered, which is its metrics, too.
-func (s sender) logPut(ctx context.Context, batch []*pending, failed int, code string, took time.Duration) {
+// logPut writes the one line per call, which is its metrics, too. err is that of a call that failed as a whole.
+func (s sender) logPut(ctx context.Context, batch []*pending, failed int, code string, took time.Duration, err error) {
 	level := slog.LevelInfo
 	attributes := []slog.Attr{
 		slog.Int("hop", 4),
@@ -122,7 +122,11 @@ func (s sender) logPut(ctx context.Context, batch []*pending, failed int, code s
 		slog.Int("retried", failed), // they are sent again
 		slog.Int64("duration_ms", took.Milliseconds()),
 	}
-	if failed > 0 {
+	switch {
+	case err != nil:
+		level = slog.LevelWarn
+		attributes = append(attributes, slog.String("error", err.Error()))
+	case failed > 0:
 		level = slog.LevelWarn
 		attributes = append(attributes, slog.String("last_code", code))
 	}

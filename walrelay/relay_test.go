@@ -173,12 +173,19 @@ func TestMeasuresItsSlotAndItsCalls(t *testing.T) {
 	r.append(t, "a", 1, 1, 1)
 	r.await(t, 1)
 	require.NotZero(t, fault.Struck())
+	down := putFault(awslocal.CallError)
+	down.Status, down.Count = 503, 1
+	fault = r.aws.Faults().Add(down)
+	r.append(t, "a", 1, 2, 2)
+	r.await(t, 2)
+	require.NotZero(t, fault.Struck())
 	r.eventually(t, "the slot to be measured", func() bool { return strings.Contains(r.logged(), "msg=slot") })
 	require.NoError(t, stop())
 	name := "SlotName=" + r.slot
 	require.Regexp(t, `msg=slot hop=3 `+name+` slot_lag_bytes=\d+ retained_wal_bytes=[1-9]\d* _aws\.Timestamp=\d{13} `, r.logged())
 	require.Regexp(t, `level=WARN msg=put hop=4 `+name+` put=0 retried=1 .*last_code=Provisioned`, r.logged())
 	require.Regexp(t, `level=INFO msg=put hop=4 `+name+` put=1 retried=0 `, r.logged())
+	require.Regexp(t, `level=WARN msg=put hop=4 `+name+` put=0 retried=1 .*error=".*503`, r.logged())
 }
 
 func TestTheRolesOfTheMigrationsSuffice(t *testing.T) {

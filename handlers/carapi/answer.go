@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net/http"
 	"runtime/debug"
 	"time"
@@ -111,13 +112,15 @@ func (a *api) handle(h handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		start := a.now()
 		startTrace(r)
-		// As the editors' draft of W3C Trace Context has it: the client learns under which trace id its event is found.
-		w.Header().Set("Traceresponse", traceparent(r))
 		r.Body = http.MaxBytesReader(w, r.Body, maxBodyBytes)
 		ans, body, err := run(h, r)
 		if err != nil {
 			ans = answerTo(r.Context(), err)
 			body, _ = encode(ans.body) // strings only: cannot fail
+		}
+		if !ans.replayed { // its event has the trace of the first request
+			// As the editors' draft of W3C Trace Context has it: the client learns under which trace id its event is found.
+			w.Header().Set("Traceresponse", traceparent(r))
 		}
 		write(w, ans, body)
 		a.log(r, ans, err, a.now().Sub(start))
@@ -137,12 +140,17 @@ func run(h handler, r *http.Request) (ans answer, body []byte, err error) {
 	return ans, body, err
 }
 
+// cors is in every answer. The values are shared: nothing may change them in place.
+var cors = http.Header{
+	"Access-Control-Allow-Origin":   {"*"},
+	"Access-Control-Allow-Headers":  {"Content-Type, Idempotency-Key, If-Match, Traceparent"},
+	"Access-Control-Allow-Methods":  {"GET, POST, PATCH, DELETE, OPTIONS"},
+	"Access-Control-Expose-Headers": {"ETag, Idempotency-Replayed, Location, Retry-After, Traceresponse"},
+}
+
 func write(w http.ResponseWriter, ans answer, body []byte) {
 	header := w.Header()
-	header.Set("Access-Control-Allow-Origin", "*")
-	header.Set("Access-Control-Allow-Headers", "Content-Type, Idempotency-Key, If-Match, Traceparent")
-	header.Set("Access-Control-Allow-Methods", "GET, POST, PATCH, DELETE, OPTIONS")
-	header.Set("Access-Control-Expose-Headers", "ETag, Idempotency-Replayed, Location, Retry-After, Traceresponse")
+	maps.Copy(header, cors)
 	if ans.status != http.StatusNoContent {
 		header.Set("Content-Type", "application/json")
 	}

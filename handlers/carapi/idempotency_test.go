@@ -51,7 +51,7 @@ func TestSameKeyAndRequestGetTheSameAnswer(t *testing.T) {
 				require.Equal(t, first.Body.String(), again.Body.String())
 				want := first.Header().Clone()
 				want.Set("Idempotency-Replayed", "true")
-				want.Set("Traceresponse", again.Header().Get("Traceresponse")) // each request has a trace of its own
+				want.Del("Traceresponse") // nothing is to be found under this request's trace
 				require.Equal(t, want, again.Header())
 			}
 			require.Equal(t, events, b.count(t, "outbox"), "no second event")

@@ -78,11 +78,13 @@ func (s *Subscriber) Handle(ctx context.Context, batch events.SQSEvent) (respons
 		return events.SQSEventResponse{}, err
 	}
 	defer conn.Release()
-	verdicts := map[inbox.Verdict]int{}
-	var traces []string
+	done := tally{verdicts: map[inbox.Verdict]int{}}
+	// Also where the connection breaks in the middle: what was counted until then is committed.
+	defer func() { s.logBatch(ctx, len(batch.Records), done, time.Since(started)) }()
 	for _, message := range batch.Records {
 		event, verdict, err := s.process(ctx, conn, message)
 		if err != nil {
+			done.failed++
 			response.BatchItemFailures = append(response.BatchItemFailures, events.SQSBatchItemFailure{ItemIdentifier: message.MessageId})
 			s.logFailure(ctx, message, event, err)
 			if conn.Conn().IsClosed() {
@@ -92,19 +94,36 @@ func (s *Subscriber) Handle(ctx context.Context, batch events.SQSEvent) (respons
 			}
 			continue
 		}
-		verdicts[verdict]++
+		done.verdicts[verdict]++
 		if id := event.TraceID(); id != "" {
-			traces = append(traces, id)
+			done.traces = append(done.traces, id)
 		}
 	}
-	// The one line of the batch, which is its metrics, too.
-	s.config.Logger.LogAttrs(ctx, slog.LevelInfo, "car stats", slog.Int("hop", 6), slog.String("FunctionName", s.config.FunctionName),
-		slog.Int("messages", len(batch.Records)), slog.Int("new", verdicts[inbox.New]), slog.Int("duplicates", verdicts[inbox.Duplicate]),
-		slog.Int("gaps", verdicts[inbox.Gap]), slog.Int("late", verdicts[inbox.Late]), slog.Int("failed", len(response.BatchItemFailures)),
-		slog.Int64("duration_ms", time.Since(started).Milliseconds()), slog.Any("trace_ids", traces),
+	return response, nil
+}
+
+// tally is what became of the messages of a batch.
+type tally struct {
+	verdicts map[inbox.Verdict]int
+	failed   int
+	traces   []string // of those that did not fail
+}
+
+// logBatch writes the one line of the batch, which is its metrics, too.
+func (s *Subscriber) logBatch(ctx context.Context, messages int, done tally, took time.Duration) {
+	s.config.Logger.LogAttrs(ctx, slog.LevelInfo, "car stats",
+		slog.Int("hop", 6),
+		slog.String("FunctionName", s.config.FunctionName),
+		slog.Int("messages", messages),
+		slog.Int("new", done.verdicts[inbox.New]),
+		slog.Int("duplicates", done.verdicts[inbox.Duplicate]),
+		slog.Int("gaps", done.verdicts[inbox.Gap]),
+		slog.Int("late", done.verdicts[inbox.Late]),
+		slog.Int("failed", done.failed),
+		slog.Int64("duration_ms", took.Milliseconds()),
+		slog.Any("trace_ids", done.traces),
 		emf.Directive(time.Now(), "FunctionName",
 			emf.Metric{Name: "duplicates", Unit: emf.Count}, emf.Metric{Name: "gaps", Unit: emf.Count}, emf.Metric{Name: "late", Unit: emf.Count}))
-	return response, nil
 }
 
 // logFailure names the message, and its event as far as it could be read.

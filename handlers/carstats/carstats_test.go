@@ -171,9 +171,13 @@ func TestTheSessionIsKilledInABatch(t *testing.T) {
 	r := newRig(t)
 	r.trigger(t, "INSERT", "PERFORM pg_terminate_backend(pg_backend_pid())", "NEW.make = 'BMW'")
 	bodies := []string{history(false, kinds[0])[0].body(), history(false, kinds[2])[0].body(), history(false, kinds[1])[0].body()}
-	response, err := r.Handle(ctx, batch(bodies...))
+	var log bytes.Buffer
+	s, err := carstats.New(carstats.Config{Pool: r.pool, Logger: slog.New(slog.NewTextHandler(&log, nil))})
+	require.NoError(t, err)
+	response, err := s.Handle(ctx, batch(bodies...))
 	require.ErrorContains(t, err, "the database ended the connection", "an answer that names two messages would be a success to Lambda")
 	require.Empty(t, response)
+	require.Contains(t, log.String(), "messages=3 new=1 duplicates=0 gaps=0 late=0 failed=1", "what was committed is counted")
 	require.Equal(t, []total{{kinds[0], 1, 1}}, r.totals(t))
 	_, err = r.pool.Exec(ctx, "DROP TRIGGER at ON car_stats")
 	require.NoError(t, err)

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -37,8 +38,26 @@ func New(t testing.TB) *DB {
 	if err != nil {
 		t.Fatalf("opening the test database: %v", err)
 	}
-	t.Cleanup(pool.Close)
+	t.Cleanup(func() {
+		awaitIdleSlots(pool)
+		pool.Close()
+	})
 	return &DB{URL: url, Pool: pool}
+}
+
+// awaitIdleSlots waits for the server to notice that a relay is gone, which takes it a moment. If it does not, dropping the database says so.
+func awaitIdleSlots(pool *pgxpool.Pool) {
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	for active := true; active && ctx.Err() == nil; {
+		err := pool.QueryRow(ctx, "SELECT EXISTS (SELECT FROM pg_replication_slots WHERE database = current_database() AND active)").Scan(&active)
+		if err != nil {
+			return
+		}
+		if active {
+			time.Sleep(10 * time.Millisecond)
+		}
+	}
 }
 
 // NewEmpty returns the URL of a database of t's own without any table, for tests of the migrations themselves.
