@@ -72,15 +72,32 @@ func TestCostSums(t *testing.T) {
 	for _, amount := range []float64{730 * (prod["shard"] + prod["week"]), 15 * 730 * (prod["shard"] + prod["week"]), 3040 * prod["each"]} {
 		require.True(t, strings.Contains(scaling, "$"+costFormat(amount, 2)), "docs/scaling.md does not say $%s", costFormat(amount, 2))
 	}
+	// Break-even: what walrelay's log may cost until DMS is cheaper, at an event a call and at 500.
+	full := (0.38 + 499*0.035) / 500 * prod["log"]
+	for _, relay := range []string{"with-machine", "with-fargate"} {
+		saved := prod["with-dms"] - prod[relay] - 2*prod["metric"]
+		for _, said := range []string{
+			costDifference(saved), costFormat(saved/prod["relaying"]/30.4, 1) + " million", costFormat(saved/full/30.4, 0) + " million",
+		} {
+			require.True(t, strings.Contains(text, said), "the page does not say %s, %s", said, relay)
+		}
+	}
 	for column, share := range map[string]string{"10 thousand a day": "18 %", "1 million a day": "10 %", "100 million a day": "0.2 %"} {
 		at := known[column]
-		for _, said := range []string{
-			"$" + costFormat(at["total-dms"]-at["total-machine"], 2), "$" + costFormat(at["total-dms"]-at["total-fargate"], 2), share,
-		} {
+		for _, said := range []string{costDifference(at["total-dms"] - at["total-machine"]), costDifference(at["total-dms"] - at["total-fargate"]), share} {
 			require.True(t, strings.Contains(text, said), "the page does not say %s, at %s", said, column)
 		}
 		require.InDelta(t, costNumber(t, strings.TrimSuffix(share, " %")), 100*at["by-dms"]/at["total-dms"], 0.5)
 	}
+}
+
+// costDifference is what the cheaper one saves, or with a minus costs more.
+func costDifference(amount float64) string {
+	sign := ""
+	if amount < 0 {
+		sign = "-"
+	}
+	return sign + "$" + costFormat(math.Abs(amount), 2)
 }
 
 // costTraced is the share of requests that X-Ray records: the first of each second, and 5 % of the others.

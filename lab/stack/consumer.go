@@ -15,7 +15,7 @@ import (
 	"rds-outbox-demo/migrate"
 )
 
-// What serverless.yml says of the mapping, too; batchSize is the poller's default.
+// What serverless.yml says of the mapping, too, but for its parallelizationFactor. batchSize is the poller's default.
 const (
 	localConsumer = "rds-outbox-demo-dev-cdcConsumer"
 	batchSize     = 100
