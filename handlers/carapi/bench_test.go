@@ -35,6 +35,7 @@ func BenchmarkCreate(b *testing.B) {
 		"AnsweredKey": func() string { return "0" },
 	} {
 		b.Run(name, func(b *testing.B) {
+			b.ReportAllocs()
 			send(b, "0") // connects, prepares, and answers key 0
 			for b.Loop() {
 				send(b, value())

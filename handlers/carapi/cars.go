@@ -46,8 +46,8 @@ func (a *api) createCar(r *http.Request) (answer, error) {
 		return answer{}, err
 	}
 	create := func(_ pgx.Tx, batch *pgx.Batch) (answer, error) {
-		// In the order of dbgen.CarInsertParams.
-		batch.Queue(dbgen.CarInsert, car.ID, car.Make, car.Model, car.Year, car.Color, car.CreatedAt)
+		// In the order of dbgen.CarInsertParams. The id as bytes, which pgx encodes without a detour through text.
+		batch.Queue(dbgen.CarInsert, [16]byte(car.ID), car.Make, car.Model, car.Year, car.Color, car.CreatedAt)
 		return answer{
 			status:   http.StatusCreated,
 			location: "/cars/" + car.ID.String(),

@@ -94,11 +94,13 @@ func readFields(data []byte) (fields, error) {
 		return f, &invalidError{message: "the body is empty: send a JSON object"}
 	case !utf8.Valid(data): // encoding/json would replace what is wrong
 		return f, &invalidError{message: "the body is not valid UTF-8"}
-	case !json.Valid(data):
-		return f, &invalidError{message: "the body is not valid JSON"}
 	}
-	// null is not an object either, and leaves the map nil without an error.
-	if err := json.Unmarshal(data, &f.sent); err != nil || f.sent == nil {
+	err := json.Unmarshal(data, &f.sent)
+	var syntax *json.SyntaxError
+	switch {
+	case errors.As(err, &syntax):
+		return f, &invalidError{message: "the body is not valid JSON"}
+	case err != nil || f.sent == nil: // null is not an object either, and leaves the map nil without an error
 		return f, &invalidError{message: "the body is not a JSON object"}
 	}
 	return f, nil

@@ -1,0 +1,74 @@
+package outbox
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"io"
+	"strings"
+	"testing"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+)
+
+// FuzzValidateTokens compares with the tokens of json.Decoder.
+func FuzzValidateTokens(f *testing.F) {
+	for _, seed := range []string{
+		`{"a":1e19,"b":[1,-2.5e-3,"3"]}`, `{"1e400":"\"1e400"}`, `{"a\\":1e400 }`, "{\"a\":[1e400\n]}", `{"a":{"b":[0,-0,1E+5]}}`, `{"\u0022":9223372036854775808}`,
+		strings.Repeat(`{"a":[`, 500) + strings.Repeat("]}", 500), strings.Repeat("[", 999) + strings.Repeat("]", 999), "[" + strings.Repeat("[],", 1000) + "{}]",
+		strings.Repeat("[", 1000) + strings.Repeat("]", 1000), `"]"`, `12`, `true`,
+	} {
+		f.Add([]byte(seed))
+	}
+	refused := errors.New("refused")
+	f.Fuzz(func(t *testing.T, data []byte) {
+		if !json.Valid(data) {
+			t.Skip()
+		}
+		got := validateTokens(data, func(string, ...any) error { return refused })
+		if want := tokensTravel(data); (got == nil) != want {
+			t.Fatalf("%q: %v, want %t", data, got, want)
+		}
+	})
+}
+
+func tokensTravel(data []byte) bool {
+	decoder := json.NewDecoder(bytes.NewReader(data))
+	decoder.UseNumber()
+	for depth := 0; ; {
+		token, err := decoder.Token()
+		if errors.Is(err, io.EOF) {
+			return true
+		}
+		switch token := token.(type) {
+		case json.Delim:
+			if depth++; strings.ContainsRune("]}", rune(token)) {
+				depth -= 2
+			}
+			if depth > maxDataDepth {
+				return false
+			}
+		case json.Number:
+			if !numberTravels(token.String()) {
+				return false
+			}
+		}
+	}
+}
+
+// BenchmarkQueue is what an event costs its writer before the database sees it.
+func BenchmarkQueue(b *testing.B) {
+	event := Event{
+		ID: uuid.Must(uuid.NewV7()), AggregateType: "Car", AggregateID: uuid.NewString(), AggregateVersion: 1, Type: "CarCreated",
+		Data: json.RawMessage(`{"carId":"019b7ce5-0d4e-7d38-9c2b-6f1c5a0b7e11","make":"Toyota","model":"Camry","year":2023,"color":"Blue",` +
+			`"createdAt":"2026-01-02T03:04:05.678901Z"}`),
+		Traceparent: "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00",
+	}
+	b.ReportAllocs()
+	for b.Loop() {
+		if err := Queue(&pgx.Batch{}, event); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
