@@ -66,12 +66,15 @@ func TestTLSIsAsked(t *testing.T) {
 	roots := x509.NewCertPool()
 	config := Config{Host: "db.example.com", Port: 5432, Name: "n", User: "u", SecretARN: testARN, ApplicationName: "x"}
 
-	plain, err := config.poolConfig(func() *x509.CertPool { panic("loaded without need") })
+	plain, err := config.poolConfig(func(string) *x509.CertPool { panic("loaded without need") })
 	require.NoError(t, err)
 	require.Nil(t, plain.ConnConfig.TLSConfig)
 
 	config.SSL = true
-	verified, err := config.poolConfig(func() *x509.CertPool { return roots })
+	verified, err := config.poolConfig(func(host string) *x509.CertPool {
+		require.Equal(t, "db.example.com", host)
+		return roots
+	})
 	require.NoError(t, err)
 	tls := verified.ConnConfig.TLSConfig
 	require.NotNil(t, tls)
@@ -84,7 +87,7 @@ func TestTLSIsAsked(t *testing.T) {
 func TestBundle(t *testing.T) {
 	t.Parallel()
 	names := map[string]bool{}
-	for rest := caBundle; ; {
+	for rest := []byte(caBundle); ; {
 		var block *pem.Block
 		if block, rest = pem.Decode(rest); block == nil {
 			require.NotContains(t, string(rest), "BEGIN")
@@ -104,7 +107,51 @@ func TestBundle(t *testing.T) {
 			require.Contains(t, slices.Collect(maps.Keys(names)), "Amazon RDS "+region+" Root CA "+key+" G1")
 		}
 	}
-	all := x509.NewCertPool()
-	require.True(t, all.AppendCertsFromPEM(caBundle))
-	require.True(t, amazonRoots().Equal(all))
+}
+
+func TestRootsOfTheHostsRegion(t *testing.T) {
+	t.Parallel()
+	pool := func(words ...string) *x509.CertPool { // those whose name has one of the words
+		roots := x509.NewCertPool()
+		for rest := []byte(caBundle); ; {
+			var block *pem.Block
+			if block, rest = pem.Decode(rest); block == nil {
+				return roots
+			}
+			cert, err := x509.ParseCertificate(block.Bytes)
+			require.NoError(t, err)
+			if slices.ContainsFunc(words, func(word string) bool { return strings.Contains(cert.Subject.CommonName, " "+word+" ") }) {
+				roots.AddCert(cert)
+			}
+		}
+	}
+	all := pool("RDS")
+	for name, test := range map[string]struct {
+		host string
+		want *x509.CertPool
+	}{
+		"Instance":      {"orders.c0ffee000000.eu-west-1.rds.amazonaws.com", pool("eu-west-1")},
+		"Cluster":       {"orders.cluster-ro-c0ffee000000.us-east-1.rds.amazonaws.com", pool("us-east-1")},
+		"UnknownRegion": {"orders.c0ffee000000.mx-central-1.rds.amazonaws.com", all},
+		"OtherName":     {"orders-eu-west-1.example.com", all},
+		"NoName":        {"10.0.0.7", all},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			require.True(t, amazonRoots(test.host).Equal(test.want))
+		})
+	}
+	require.False(t, pool("eu-west-1").Equal(all))
+}
+
+// BenchmarkRoots is a part of every cold start.
+func BenchmarkRoots(b *testing.B) {
+	for name, host := range map[string]string{"Region": "orders.c0ffee000000.eu-west-1.rds.amazonaws.com", "All": "db.example.com"} {
+		b.Run(name, func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				amazonRoots(host)
+			}
+		})
+	}
 }

@@ -27,7 +27,7 @@ func New(config Config, secrets *secretsmanager.Client) (*Pool, error) {
 	return newPool(config, secrets, amazonRoots)
 }
 
-func newPool(config Config, secrets *secretsmanager.Client, roots func() *x509.CertPool) (*Pool, error) {
+func newPool(config Config, secrets *secretsmanager.Client, roots func(host string) *x509.CertPool) (*Pool, error) {
 	poolConfig, err := config.poolConfig(roots)
 	if err != nil {
 		return nil, fmt.Errorf("configuring the database: %w", err)

@@ -206,7 +206,7 @@ func TestConnConfig(t *testing.T) {
 	verified, err := ConnConfig(t.Context(), config, store.client)
 	require.NoError(t, err)
 	require.Equal(t, config.Host, verified.TLSConfig.ServerName)
-	require.True(t, verified.TLSConfig.RootCAs.Equal(amazonRoots()))
+	require.True(t, verified.TLSConfig.RootCAs.Equal(amazonRoots(config.Host)))
 
 	store.set("hunter2")
 	_, err = ConnConfig(t.Context(), config, store.client)

@@ -88,7 +88,7 @@ func configOf(t testing.TB, db *pgtest.DB) (Config, string) {
 
 func open(t testing.TB, config Config, store *secretStore, roots *x509.CertPool) *Pool {
 	t.Helper()
-	pool, err := newPool(config, store.client, func() *x509.CertPool { return roots })
+	pool, err := newPool(config, store.client, func(string) *x509.CertPool { return roots })
 	require.NoError(t, err)
 	t.Cleanup(pool.Close)
 	return pool

@@ -144,8 +144,14 @@ func TestProcess(t *testing.T) {
 	db := pgtest.New(t)
 	url, err := pgx.ParseConfig(db.URL)
 	require.NoError(t, err)
-	secrets := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+	secrets := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "application/x-amz-json-1.1")
+		signed := r.Header.Get("Authorization")
+		if !strings.Contains(signed, " Credential=test/") || !strings.Contains(signed, "/eu-west-1/secretsmanager/aws4_request") ||
+			r.Header.Get("X-Amz-Security-Token") != "session" { // a role's credentials are nothing without it
+			w.WriteHeader(http.StatusForbidden)
+			return
+		}
 		value := fmt.Sprintf(`{"username":%q,"password":%q}`, url.User, url.Password)
 		_ = json.NewEncoder(w).Encode(map[string]string{"SecretString": value})
 	}))
@@ -173,7 +179,7 @@ func TestProcess(t *testing.T) {
 
 	command, output := program(t, map[string]string{
 		"AWS_LAMBDA_RUNTIME_API": strings.TrimPrefix(runtime.URL, "http://"), "AWS_ENDPOINT_URL_SECRETS_MANAGER": secrets.URL,
-		"AWS_REGION": "eu-west-1", "AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test",
+		"AWS_REGION": "eu-west-1", "AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_SESSION_TOKEN": "session",
 		"DB_HOST": url.Host, "DB_PORT": fmt.Sprint(url.Port), "DB_NAME": url.Database, "DB_USER": url.User,
 		"DB_SECRET_ARN": "arn:aws:secretsmanager:eu-west-1:000000000000:secret:db", "DB_SSL": "false", "IDEMPOTENCY_HOURS": "3",
 	})
