@@ -106,7 +106,7 @@ func (c *Consumer) Handle(ctx context.Context, event events.KinesisEvent) (respo
 	if len(event.Records) == 0 {
 		return events.KinesisEventResponse{}, nil
 	}
-	items := c.decode(ctx, event.Records)
+	items := newItems(event.Records)
 	deadline, margin := c.deadline(ctx)
 	c.publish(ctx, items, deadline.Add(-margin))
 	c.park(ctx, items, deadline.Add(-margin/4))

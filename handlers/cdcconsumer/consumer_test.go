@@ -92,6 +92,22 @@ func TestHandle(t *testing.T) {
 		})
 	})
 
+	t.Run("DecodesNoMoreThanTheNextCallNeeds", func(t *testing.T) {
+		// The rest is decoded while the call waits for its answer.
+		inBubble(t, Config{Lanes: 1}, func(t *testing.T, b *bundle) {
+			decoded, atCall := 0, []int(nil)
+			b.consumer.parse = func(data []byte) (outbox.Record, outbox.Skip, error) {
+				decoded++
+				return outbox.ParseRecord(data)
+			}
+			b.put = func(_ context.Context, _ int, entries []wireEntry) (answer, error) {
+				atCall = append(atCall, decoded) // the only lane is this call's
+				return acceptAll(entries), nil
+			}
+			require.Equal(t, -1, b.handle(t, time.Minute, batch(append([][]byte{control, car("a", 1), car("a", 2)}, cars(24, 24)...)...)))
+			require.Equal(t, []int{12, 21, 27}, atCall)
+		})
+	})
 	t.Run("StopsReadingAtAPanic", func(t *testing.T) {
 		inBubble(t, Config{}, func(t *testing.T, b *bundle) {
 			b.consumer.parse = func(data []byte) (outbox.Record, outbox.Skip, error) {

@@ -41,6 +41,7 @@ type item struct {
 	// Of an event:
 	row       dbgen.Outbox
 	committed time.Time // zero when the record does not say: of a load, or of a DMS task without transaction details
+	replayed  bool
 	entry     types.PutEventsRequestEntry
 	size      int       // bytes that the entry counts in a call
 	alone     bool      // the bus refused it in company
@@ -62,17 +63,10 @@ func (it *item) poison(reason Reason, code, message string) {
 	it.state, it.reason, it.code, it.message = statePoison, reason, code, message
 }
 
-// decode makes an item of each record. After a panic it reads no further: the aggregate of that record is unknown, so any event
-// behind it could overtake one of its own aggregate. All of them are delivered again with it anyway.
-func (c *Consumer) decode(ctx context.Context, records []events.KinesisEventRecord) []*item {
+func newItems(records []events.KinesisEventRecord) []*item {
 	items := make([]*item, len(records))
 	for i := range records {
 		items[i] = &item{place: i, record: &records[i]}
-	}
-	for _, it := range items {
-		if it.cause = c.decodeItem(ctx, it); it.cause != nil {
-			break
-		}
 	}
 	return items
 }
@@ -93,7 +87,7 @@ func (c *Consumer) decodeItem(ctx context.Context, it *item) (err error) {
 		it.state, it.skip = stateSkipped, skip
 		return nil
 	}
-	it.row, it.committed = record.Row, record.Commit.Time
+	it.row, it.committed, it.replayed = record.Row, record.Commit.Time, record.Replay != ""
 	it.entry, err = newEntry(c.config.BusName, record)
 	if err != nil {
 		it.poison(ReasonUndecodable, "", err.Error())

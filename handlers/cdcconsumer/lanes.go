@@ -22,27 +22,21 @@ const (
 	lastBackoff  = 3200 * time.Millisecond
 )
 
-// queue holds the items that no lane has: the first of each aggregate is ready, the others wait until it is settled. So at most one
+// queue holds the events that no lane has: the first of each aggregate is ready, the others wait until it is settled. So at most one
 // entry of an aggregate is unanswered. With two, the retry of one that failed could arrive behind its successor.
 type queue struct {
 	ready   []*item               // by place
 	waiting map[aggregate][]*item // an aggregate with an item in ready or in a lane has a key here
 }
 
-func newQueue(items []*item) *queue {
-	q := &queue{waiting: map[aggregate][]*item{}}
-	for _, it := range items {
-		if it.state != stateEvent {
-			continue
-		}
-		if behind, busy := q.waiting[it.aggregate()]; busy && !sabotage.On(sabotage.AggregateInTwoLanes) {
-			q.waiting[it.aggregate()] = append(behind, it)
-			continue
-		}
-		q.waiting[it.aggregate()] = nil
-		q.ready = append(q.ready, it)
+// add appends an event.
+func (q *queue) add(it *item) {
+	if behind, busy := q.waiting[it.aggregate()]; busy && !sabotage.On(sabotage.AggregateInTwoLanes) {
+		q.waiting[it.aggregate()] = append(behind, it)
+		return
 	}
-	return q
+	q.waiting[it.aggregate()] = nil
+	q.ready = append(q.ready, it)
 }
 
 // take removes the items of the next call. The lowest places go first: they decide how far the checkpoint gets, and an
@@ -90,15 +84,18 @@ const (
 	ended
 )
 
-// publish sends the batch through lanes and returns when each item is settled or at the deadline.
+// publish decodes the batch, sends it through lanes, and returns when each item is settled or at the deadline.
 func (c *Consumer) publish(ctx context.Context, items []*item, deadline time.Time) {
 	ctx, cancel := context.WithDeadline(ctx, deadline)
 	defer cancel()
-	q := newQueue(items)
+	q := &queue{waiting: map[aggregate][]*item{}}
 	reports := make(chan report)
 	lanes := map[int]health{}
 	for started := 0; ; {
-		for len(q.ready) > 0 && len(lanes) < c.config.Lanes && !general(lanes) && ctx.Err() == nil {
+		for len(lanes) < c.config.Lanes && !general(lanes) && ctx.Err() == nil {
+			if items = c.fill(ctx, q, items); len(q.ready) == 0 {
+				break
+			}
 			started++
 			lanes[started] = healthy
 			go c.lane(ctx, started, q.take(), reports)
@@ -114,6 +111,23 @@ func (c *Consumer) publish(ctx context.Context, items []*item, deadline time.Tim
 			delete(lanes, r.lane)
 		}
 	}
+}
+
+// fill decodes items until the queue has a full call, and returns the rest: that is decoded while calls wait for their answers. After
+// a panic nothing is left to decode: the aggregate of that record is unknown, so any event behind it could overtake one of its own
+// aggregate. All of them are delivered again with it anyway.
+func (c *Consumer) fill(ctx context.Context, q *queue, items []*item) (rest []*item) {
+	for len(items) > 0 && len(q.ready) < maxEntries {
+		it := items[0]
+		items = items[1:]
+		if it.cause = c.decodeItem(ctx, it); it.cause != nil {
+			return nil
+		}
+		if it.state == stateEvent {
+			q.add(it)
+		}
+	}
+	return items
 }
 
 // general tells whether the failures are more than one entry's. New lanes would then only add to the load, and what they publish

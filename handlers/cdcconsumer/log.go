@@ -18,12 +18,14 @@ func (c *Consumer) logBatch(ctx context.Context, items []*item, took time.Durati
 	var published, parked, skipped, failed, retried int
 	var toBus []time.Duration
 	var traces []string
-	kinds := map[outbox.Skip]int{}
+	kinds, known := map[outbox.Skip]int{}, map[string]bool{}
+	lowest := lowestFailed(items)
 	for _, it := range items {
 		switch it.state {
 		case statePublished:
 			published++
-			if !it.committed.IsZero() {
+			// What lies behind a failure comes again, and each time would seem to have taken longer.
+			if !it.committed.IsZero() && !it.replayed && (lowest == nil || it.place < lowest.place) {
 				toBus = append(toBus, max(0, it.published.Sub(it.committed))) // two clocks
 			}
 		case stateParked:
@@ -35,8 +37,8 @@ func (c *Consumer) logBatch(ctx context.Context, items []*item, took time.Durati
 			failed++
 		}
 		retried += max(0, it.sent-1)
-		if id := traceID(it); id != "" && !slices.Contains(traces, id) {
-			traces = append(traces, id)
+		if id := traceID(it); id != "" && !known[id] {
+			known[id], traces = true, append(traces, id)
 		}
 	}
 	first, last := items[0].record, items[len(items)-1].record
@@ -59,7 +61,7 @@ func (c *Consumer) logBatch(ctx context.Context, items []*item, took time.Durati
 		attributes = append(attributes, slog.Int("skipped_"+strings.ReplaceAll(string(kind), "-", "_"), n))
 	}
 	level := slog.LevelInfo
-	if lowest := lowestFailed(items); lowest != nil {
+	if lowest != nil {
 		level = slog.LevelError
 		attributes = append(attributes, slog.String("lowest_failed_sequence_number", lowest.record.Kinesis.SequenceNumber))
 		// The lowest may be one that was not sent any more, because of others.

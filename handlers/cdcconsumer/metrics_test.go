@@ -76,6 +76,28 @@ func TestMetrics(t *testing.T) {
 			require.Regexp(t, `"msg":"parked".*"event_id":"","trace_id":""`, b.log.String())
 		})
 	})
+	t.Run("OfABatchThatComesAgain", func(t *testing.T) {
+		inBubble(t, Config{}, func(t *testing.T, b *bundle) {
+			b.put = func(_ context.Context, _ int, entries []wireEntry) (answer, error) {
+				codes := make([]string, len(entries))
+				for i, e := range entries {
+					if e.detail().AggregateID == "b" {
+						codes[i] = "InternalFailure"
+					}
+				}
+				return results(codes...), nil
+			}
+			replayed, err := outbox.Record{
+				Row: row("d", 1), Operation: outbox.OperationInsert, Commit: outbox.Commit{Time: time.Now()}, Replay: "id-1",
+			}.AppendJSON(nil)
+			require.NoError(t, err)
+			require.Equal(t, 2, b.handle(t, 20*time.Second, batch(
+				committed(t, "a", 1, time.Second, ""), replayed, committed(t, "b", 1, time.Second, ""), committed(t, "c", 1, time.Second, ""))))
+			line := b.batchLine(t)
+			require.InDelta(t, 3.0, line["published"], 0)
+			require.Len(t, line["commit_to_bus_seconds"], 1, "neither the replayed one, nor c, which comes again")
+		})
+	})
 	t.Run("LeaveOutWhatHasNoValue", func(t *testing.T) {
 		inBubble(t, Config{}, func(t *testing.T, b *bundle) {
 			require.Equal(t, -1, b.handle(t, time.Minute, batch(control)))

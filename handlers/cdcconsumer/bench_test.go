@@ -1,0 +1,121 @@
+package cdcconsumer
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"testing"
+	"time"
+
+	"github.com/aws/aws-lambda-go/events"
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/eventbridge"
+	"github.com/aws/aws-sdk-go-v2/service/eventbridge/types"
+	"github.com/stretchr/testify/require"
+
+	"rds-outbox-demo/outbox"
+)
+
+// instantBus accepts everything at once, without HTTP and JSON: what is left is ours.
+type instantBus struct{ answer []types.PutEventsResultEntry }
+
+func (b instantBus) PutEvents(_ context.Context, in *eventbridge.PutEventsInput, _ ...func(*eventbridge.Options)) (*eventbridge.PutEventsOutput, error) {
+	return &eventbridge.PutEventsOutput{Entries: b.answer[:len(in.Entries)]}, nil
+}
+
+func newInstant(b *testing.B) *Consumer {
+	bundle := newBundle(b, Config{})
+	bundle.consumer.config.EventBridge = instantBus{make([]types.PutEventsResultEntry, maxEntries)}
+	for i := range maxEntries {
+		bundle.consumer.config.EventBridge.(instantBus).answer[i].EventId = aws.String("11710aed-b79e-4468-a20b-bb3c0c3b4860")
+	}
+	bundle.consumer.config.Logger = slog.New(slog.NewJSONHandler(io.Discard, nil))
+	return bundle.consumer
+}
+
+// cars are records of so many aggregates in turn, as the API's events are.
+func cars(records, aggregates int) (all [][]byte) {
+	for i := range records {
+		event := row(fmt.Sprintf("0199fa3c-7b5e-7a01-9c3d-%012d", i%aggregates), int64(i/aggregates+1))
+		event.EventData = []byte(`{"make": "Toyota", "year": 2023, "carId": "0199fa3c-7b5e-7a01-9c3d-5e6f70819203", "color": null, "model": "Camry", "createdAt": "2026-11-23T09:15:00.123456Z"}`)
+		event.Traceparent = aws.String("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01")
+		all = append(all, record(event))
+	}
+	return all
+}
+
+func decoded(b *testing.B, c *Consumer, event events.KinesisEvent) []*item {
+	items := newItems(event.Records)
+	for _, it := range items {
+		if err := c.decodeItem(b.Context(), it); err != nil || it.state != stateEvent {
+			b.Fatal(err, it.message)
+		}
+	}
+	return items
+}
+
+func BenchmarkDecode(b *testing.B) {
+	consumer, event := newInstant(b), batch(cars(1000, 1000)...)
+	b.ReportAllocs()
+	for b.Loop() {
+		decoded(b, consumer, event)
+	}
+	perRecord(b, 1000)
+}
+
+func BenchmarkNewEntry(b *testing.B) {
+	record, _, err := outbox.ParseRecord(cars(1, 1)[0])
+	require.NoError(b, err)
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := newEntry("OutboxEventBus", record); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+// BenchmarkPublish is the entries, the queue and the lanes: for one aggregate a call for each event, for many full calls.
+func BenchmarkPublish(b *testing.B) {
+	for _, aggregates := range []int{1, 30, 1000} {
+		b.Run(fmt.Sprintf("Aggregates=%d", aggregates), func(b *testing.B) {
+			consumer, event := newInstant(b), batch(cars(1000, aggregates)...)
+			parsed := map[*byte]outbox.Record{}
+			for _, r := range event.Records {
+				record, _, err := outbox.ParseRecord(r.Kinesis.Data)
+				require.NoError(b, err)
+				parsed[&r.Kinesis.Data[0]] = record
+			}
+			consumer.parse = func(data []byte) (outbox.Record, outbox.Skip, error) {
+				return parsed[&data[0]], outbox.SkipNothing, nil
+			}
+			b.ReportAllocs()
+			for b.Loop() {
+				items := newItems(event.Records)
+				consumer.publish(b.Context(), items, time.Now().Add(time.Minute))
+				if lowest := lowestFailed(items); lowest != nil {
+					b.Fatal(lowest.cause)
+				}
+			}
+			perRecord(b, 1000)
+		})
+	}
+}
+
+// BenchmarkLogBatch is the batch's line, of 1,000 traces.
+func BenchmarkLogBatch(b *testing.B) {
+	consumer := newInstant(b)
+	items := decoded(b, consumer, batch(cars(1000, 1000)...))
+	for i, it := range items {
+		it.row.Traceparent = aws.String(fmt.Sprintf("00-4bf92f3577b34da6a3ce%012d-00f067aa0ba902b7-01", i))
+	}
+	b.ReportAllocs()
+	for b.Loop() {
+		consumer.logBatch(b.Context(), items, time.Second)
+	}
+	perRecord(b, 1000)
+}
+
+func perRecord(b *testing.B, records int) {
+	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*records), "ns/record")
+}
