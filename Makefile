@@ -47,6 +47,10 @@ demo: build ## Send events through a throw-away path and check every one: CARS= 
 chaos: node_modules/.runtime bin/chaos/lab bin/chaos/walrelay bin/outboxctl ## Break the path in every way and judge it: SEED= (random), ROUNDS= (5), SABOTAGE=list or a rule to turn off.
 	@bin/chaos/lab chaos
 
+.PHONY: bench
+bench: build ## Measure every hop against its limit: HOP= (all; api, coldstart, relay, consumer, hot, path, growth), ROUNDS= (5), QUICK=1.
+	@bin/lab bench
+
 .PHONY: psql
 psql: build ## Open a SQL console on the local database, or on DATABASE_URL.
 	@bin/lab psql

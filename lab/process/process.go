@@ -64,6 +64,9 @@ func Start(c Config) (*Process, error) {
 	return p, nil
 }
 
+// PID is of the program: the shell that starts it becomes it.
+func (p *Process) PID() int { return p.cmd.Process.Pid }
+
 // Done is closed when the process has ended.
 func (p *Process) Done() <-chan struct{} { return p.done }
 
@@ -94,4 +97,9 @@ func (p *Process) Stop(ctx context.Context, patience time.Duration) {
 	}
 	p.Signal(os.Kill)
 	<-p.done
+}
+
+// CPU is the time that it took. Call it after Done.
+func (p *Process) CPU() time.Duration {
+	return p.cmd.ProcessState.UserTime() + p.cmd.ProcessState.SystemTime()
 }

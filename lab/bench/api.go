@@ -1,0 +1,267 @@
+package bench
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime/debug"
+	"slices"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/service/secretsmanager"
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+	"golang.org/x/sync/errgroup"
+
+	"rds-outbox-demo/dbgen"
+	"rds-outbox-demo/handlers/carapi"
+	"rds-outbox-demo/internal/rdsdb"
+	"rds-outbox-demo/lab/postgres"
+	"rds-outbox-demo/lab/process"
+)
+
+// The TypeScript original, unchanged, with 1 connection on 2 shared cores and PostgreSQL 15: medians of runs made before this project.
+const (
+	originalP50 = 1.04 // ms
+	originalP99 = 5.1
+)
+
+// carBody is what every request sends.
+const carBody = `{"make":"Toyota","model":"Camry","year":2023,"color":"Blue"}`
+
+// api measures POST /cars (①②): the handler alone and behind HTTP, beside pgbench with the same two inserts.
+func api(ctx context.Context, e *environment) ([]Row, error) {
+	alone, err := e.apiAlone(ctx, e.size(2_000))
+	if err != nil {
+		return nil, err
+	}
+	alone[0] = alone[0].atLeast(0.85)
+	behindHTTP, err := e.apiBehindHTTP(ctx)
+	if err != nil {
+		return nil, err
+	}
+	durable, err := e.apiDurable(ctx)
+	return slices.Concat(alone, behindHTTP, durable), err
+}
+
+// apiDurable is apiAlone on a server that waits for its disk before it says that a transaction has committed, as every server of worth.
+// Where commits take no time, one client library is compared with another.
+func (e *environment) apiDurable(ctx context.Context) (_ []Row, err error) {
+	binaries, err := postgres.FindBinaries(e.Root)
+	if err != nil {
+		return nil, err
+	}
+	server, err := postgres.Start(ctx, postgres.Config{Dir: filepath.Join(e.Dir, "durable"), Binaries: binaries, Durable: true})
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, server.Stop(context.WithoutCancel(ctx))) }()
+	durable := *e
+	durable.server = server
+	rows, err := durable.apiAlone(ctx, e.size(1_000))
+	for i := range rows {
+		rows[i].What += ", commits on disk"
+	}
+	return rows, err
+}
+
+// apiAlone is a Lambda's life: a handler, a pool as package rdsdb makes it, one request at a time. And, as what is left without handler and
+// pool, pgx with the same statements.
+func (e *environment) apiAlone(ctx context.Context, requests int) ([]Row, error) {
+	database, err := e.newDatabase(ctx)
+	if err != nil {
+		return nil, err
+	}
+	cloud, err := e.newSecrets(database)
+	if err != nil {
+		return nil, err
+	}
+	defer cloud.close()
+	config, err := pgx.ParseConfig(database)
+	if err != nil {
+		return nil, err
+	}
+	pool, err := rdsdb.New(rdsdb.Config{
+		Host: config.Host, Port: config.Port, Name: config.Database, User: config.User, SecretARN: secretName, ApplicationName: "bench",
+	}, secretsmanager.NewFromConfig(cloud.sdk()))
+	if err != nil {
+		return nil, err
+	}
+	defer pool.Close()
+	conn, err := pgx.ConnectConfig(ctx, config)
+	if err != nil {
+		return nil, fmt.Errorf("connecting to PostgreSQL: %w", err)
+	}
+	defer func() { _ = conn.Close(context.WithoutCancel(ctx)) }()
+	log, err := os.OpenFile(os.DevNull, os.O_WRONLY, 0) // a line a request is part of the work
+	if err != nil {
+		return nil, err
+	}
+	defer log.Close()
+	handler, err := carapi.New(carapi.Config{Pool: pool, Logger: slog.New(slog.NewJSONHandler(log, nil))})
+	if err != nil {
+		return nil, err
+	}
+	defer debug.SetGCPercent(debug.SetGCPercent(400)) // as the function's main
+	rate := func(request func(context.Context) error) measurement {
+		return func(ctx context.Context) (float64, error) {
+			started := time.Now()
+			for range requests {
+				if err := request(ctx); err != nil {
+					return 0, err
+				}
+			}
+			return float64(requests) / time.Since(started).Seconds(), nil
+		}
+	}
+	short := *e // and many: what else the machine does then meets all sides alike
+	short.Rounds *= 5
+	return short.besidePgbench(ctx, []Row{{What: "one at a time, in-process"}, {What: "pgx without the handler"}}, database, 1, requests,
+		rate(func(ctx context.Context) error { return create(ctx, handler) }),
+		rate(func(ctx context.Context) error { return insert(ctx, conn) }))
+}
+
+// create is a request.
+func create(ctx context.Context, handler http.Handler) error {
+	request, err := http.NewRequestWithContext(ctx, http.MethodPost, "/cars", strings.NewReader(carBody))
+	if err != nil {
+		return err
+	}
+	w := response{header: http.Header{}}
+	if handler.ServeHTTP(&w, request); w.status != http.StatusCreated {
+		return fmt.Errorf("the API answered %d", w.status)
+	}
+	return nil
+}
+
+// insert is what a request writes.
+func insert(ctx context.Context, conn *pgx.Conn) error {
+	car, event := uuid.Must(uuid.NewV7()), uuid.Must(uuid.NewV7())
+	batch := &pgx.Batch{}
+	batch.Queue(dbgen.CarInsert, [16]byte(car), createValues["make"], createValues["model"], 2023, createValues["color"], time.Now())
+	batch.Queue(dbgen.OutboxInsert, [16]byte(event), createValues["type"], car.String(), 1, createValues["event"],
+		[]byte(createValues["data"]), createValues["traceparent"])
+	return conn.SendBatch(ctx, batch).Close()
+}
+
+// response is an http.ResponseWriter that keeps the status only.
+type response struct {
+	header http.Header
+	status int
+}
+
+func (w *response) Header() http.Header         { return w.header }
+func (w *response) WriteHeader(status int)      { w.status = status }
+func (w *response) Write(p []byte) (int, error) { return len(p), nil }
+
+// apiBehindHTTP is the API as a process of its own, with one client and with eight.
+func (e *environment) apiBehindHTTP(ctx context.Context) ([]Row, error) {
+	database, err := e.newDatabase(ctx)
+	if err != nil {
+		return nil, err
+	}
+	p50 := Row{What: "HTTP, one connection: p50", Unit: "ms", Limit: Values{originalP50}, LimitName: "the original"}
+	p99 := Row{What: "HTTP, one connection: p99", Unit: "ms", Limit: Values{originalP99}, LimitName: "the original"}
+	cpu := Row{What: "CPU of it a request", Unit: "µs"}
+	memory := Row{What: "memory of it", Unit: "MB"}
+	const connections = 8
+	requests := max(e.size(20_000), 5_000) // the start of the process counts, too
+	round := 0
+	command := exec.CommandContext(ctx, "go", "build", "-ldflags=-s -w", "-o", filepath.Join(e.Dir, "api"), "./lab/bench/testdata/api")
+	command.Dir = e.Root
+	if out, err := command.CombinedOutput(); err != nil {
+		return nil, fmt.Errorf("building the API: %w: %s", err, out)
+	}
+	eight, err := e.besidePgbench(ctx, []Row{{What: "HTTP, 8 connections"}}, database, connections, requests, func(ctx context.Context) (float64, error) {
+		one, err := e.runAPI(ctx, database, 1, requests/3)
+		if err != nil {
+			return 0, err
+		}
+		many, err := e.runAPI(ctx, database, connections, requests)
+		if err != nil {
+			return 0, err
+		}
+		if round++; round > 1 { // the first warms up
+			p50.Ours = append(p50.Ours, milliseconds(one.times[len(one.times)/2]))
+			p99.Ours = append(p99.Ours, milliseconds(one.times[len(one.times)*99/100]))
+			cpu.Ours = append(cpu.Ours, float64(many.cpu.Microseconds())/float64(requests))
+			memory.Ours = append(memory.Ours, many.memory)
+		}
+		return float64(requests) / many.took.Seconds(), nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return []Row{p50.atMost(0.5 * originalP50), p99.atMost(0.3 * originalP99), eight[0].atLeast(0.5), cpu.atMost(110), memory.atMost(25)}, nil
+}
+
+func milliseconds(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
+
+// load is what a number of requests took, each and together, and what the process used for them, its start included.
+type load struct {
+	times  []time.Duration // sorted
+	took   time.Duration
+	cpu    time.Duration
+	memory float64 // MB at most
+}
+
+// runAPI starts the API, sends it so many requests over so many connections, and ends it.
+func (e *environment) runAPI(ctx context.Context, database string, connections, requests int) (l load, err error) {
+	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", "127.0.0.1:0")
+	if err != nil {
+		return l, fmt.Errorf("listening: %w", err)
+	}
+	defer listener.Close()
+	socket, err := listener.(*net.TCPListener).File()
+	if err != nil {
+		return l, err
+	}
+	defer socket.Close()
+	log, err := os.Create(filepath.Join(e.Dir, "api.log"))
+	if err != nil {
+		return l, err
+	}
+	defer log.Close()
+	program, err := process.Start(process.Config{
+		Program: filepath.Join(e.Dir, "api"), Output: log, Listener: socket, Env: []string{"DATABASE_URL=" + database + "&pool_max_conns=" + strconv.Itoa(connections)},
+	})
+	if err != nil {
+		return l, err
+	}
+	defer func() {
+		l.memory = peakMemory(program.PID())
+		program.Stop(context.WithoutCancel(ctx), 5*time.Second)
+		l.cpu = program.CPU()
+		if err != nil {
+			err = fmt.Errorf("%w; its log is %s", err, log.Name())
+		}
+	}()
+	// The first request waits for the program and its connection. It is not counted.
+	if _, err := post(ctx, listener.Addr().String(), connections, new(atomic.Int64)); err != nil {
+		return l, err
+	}
+	var group errgroup.Group
+	times := make([][]time.Duration, connections)
+	left := new(atomic.Int64)
+	left.Store(int64(requests))
+	started := time.Now()
+	for i := range connections {
+		group.Go(func() (err error) {
+			times[i], err = post(ctx, listener.Addr().String(), 1, left)
+			return err
+		})
+	}
+	err = group.Wait()
+	l.took, l.times = time.Since(started), slices.Concat(times...)
+	slices.Sort(l.times)
+	return l, err
+}

@@ -1,0 +1,164 @@
+// Package bench measures every hop of the path against its limit, in one run on one machine (`make bench`): ours and the limit in turns,
+// A B A B, because a machine that is busy at one minute is not at the next, and what is compared are medians of several rounds.
+//
+// In: the built programs, a throw-away PostgreSQL, and pgbench and pg_recvlogical where they are installed. Out: a table with ratios, and
+// the same as JSON and as a chart. Nothing here is a test: a figure that is missed is a row that says so.
+package bench
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"time"
+
+	"rds-outbox-demo/lab/postgres"
+)
+
+// Config of a run. All but Hop is required.
+type Config struct {
+	Dir    string // scratch folder, removed by the caller
+	Root   string // of the checkout
+	Rounds int    // of each comparison
+	Hop    string // the one hop to measure; empty for all
+	// Quick takes a fraction of the work: figures are rough, ratios still tell which hop got much worse.
+	Quick    bool
+	Progress io.Writer
+}
+
+// hop measures one hop of the path.
+type hop struct {
+	name string // as HOP= takes it
+	run  func(context.Context, *environment) ([]Row, error)
+}
+
+// hops in the order of the path.
+var hops = []hop{
+	{"api", api},
+	{"coldstart", coldStart},
+	{"relay", relay},
+	{"consumer", consumer},
+	{"hot", hot},
+	{"path", path},
+	{"growth", growth},
+}
+
+// Names lists what HOP= takes.
+func Names() (names []string) {
+	for _, h := range hops {
+		names = append(names, h.name)
+	}
+	return names
+}
+
+// Run measures and returns the report; an error is a measurement that could not be made, not a figure that is missed.
+func Run(ctx context.Context, c Config) (_ *Report, err error) {
+	if c.Hop != "" && !slices.Contains(Names(), c.Hop) {
+		return nil, fmt.Errorf("HOP is %q: one of %s", c.Hop, strings.Join(Names(), ", "))
+	}
+	e, err := newEnvironment(ctx, c)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, e.server.Stop(context.WithoutCancel(ctx))) }()
+	report, err := e.newReport(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for _, h := range hops {
+		if c.Hop != "" && c.Hop != h.name {
+			continue
+		}
+		started := time.Now()
+		rows, err := h.run(ctx, e)
+		if err != nil {
+			return nil, fmt.Errorf("measuring %s: %w", h.name, err)
+		}
+		for i := range rows {
+			rows[i].Hop = h.name
+		}
+		report.Rows = append(report.Rows, rows...)
+		e.progress("%s: %s", h.name, time.Since(started).Round(time.Second))
+	}
+	return report, nil
+}
+
+// environment is what the hops share.
+type environment struct {
+	Config
+	server *postgres.Server
+	tools  tools
+}
+
+func newEnvironment(ctx context.Context, c Config) (*environment, error) {
+	binaries, err := postgres.FindBinaries(c.Root)
+	if err != nil {
+		return nil, err
+	}
+	server, err := postgres.Start(ctx, postgres.Config{
+		Dir: c.Dir + "/postgres", Binaries: binaries,
+		Settings: map[string]string{
+			"shared_buffers": "256MB", "max_wal_size": "8GB", "checkpoint_timeout": "1h", // none in a round
+			"max_replication_slots": "50", "max_wal_senders": "20",
+		},
+	})
+	if err != nil {
+		return nil, err
+	}
+	return &environment{Config: c, server: server, tools: findTools()}, nil
+}
+
+func (e *environment) progress(format string, args ...any) {
+	fmt.Fprintf(e.Progress, "bench: "+format+"\n", args...)
+}
+
+// size is n, or a fraction of it when the run is quick.
+func (e *environment) size(n int) int {
+	if e.Quick {
+		return n / 10
+	}
+	return n
+}
+
+// measurement is one way to do the work of a round, and returns what it is worth: operations a second, or seconds.
+type measurement func(context.Context) (float64, error)
+
+// alternate runs the measurements in turns, and returns the values of each. A first round warms up and does not count.
+func (e *environment) alternate(ctx context.Context, measurements ...measurement) ([]Values, error) {
+	values := make([]Values, len(measurements))
+	for round := range e.Rounds + 1 {
+		for i, measure := range measurements {
+			value, err := measure(ctx)
+			if err != nil {
+				return nil, err
+			}
+			if round > 0 {
+				values[i] = append(values[i], value)
+			}
+		}
+	}
+	return values, nil
+}
+
+// Values of one measurement, one a round.
+type Values []float64
+
+// Median is the middle one, of an even number the lower of the two: a value that was measured.
+func (v Values) Median() float64 {
+	if len(v) == 0 {
+		return 0
+	}
+	sorted := slices.Sorted(slices.Values(v))
+	return sorted[(len(sorted)-1)/2]
+}
+
+// Spread is how far the values lie from the median at most, as a part of it.
+func (v Values) Spread() float64 {
+	median := v.Median()
+	if median == 0 {
+		return 0
+	}
+	return max(slices.Max(v)-median, median-slices.Min(v)) / median
+}

@@ -1,0 +1,182 @@
+package bench
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/aws/aws-lambda-go/events"
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/eventbridge"
+	"github.com/aws/aws-sdk-go-v2/service/eventbridge/types"
+	"github.com/google/uuid"
+	"github.com/stretchr/testify/require"
+
+	"rds-outbox-demo/lab/awslocal"
+	"rds-outbox-demo/lab/stack"
+	"rds-outbox-demo/outbox"
+)
+
+func TestBusAcceptsEachEntry(t *testing.T) {
+	t.Parallel()
+	bus, err := newBus(0)
+	require.NoError(t, err)
+	defer bus.close()
+	var entries []types.PutEventsRequestEntry
+	for i := range 3 {
+		entries = append(entries, types.PutEventsRequestEntry{
+			Source: aws.String("s"), DetailType: aws.String("t"), Detail: aws.String(fmt.Sprintf(`{"DetailType":%d}`, i)),
+		})
+	}
+	out, err := eventbridge.NewFromConfig(awslocal.SDKConfig(bus.url)).PutEvents(t.Context(), &eventbridge.PutEventsInput{Entries: entries})
+	require.NoError(t, err)
+	require.Zero(t, out.FailedEntryCount)
+	require.Len(t, out.Entries, 3)
+	for _, entry := range out.Entries {
+		require.NotEmpty(t, aws.ToString(entry.EventId))
+	}
+	require.Equal(t, int64(3), bus.entries.Load())
+}
+
+// What the clients beside the consumer send must be what the consumer does: a round of each brings every event.
+func TestClientsSendWhatTheConsumerDoes(t *testing.T) {
+	t.Parallel()
+	e := &environment{Config: Config{Rounds: 1, Quick: true}}
+	values, err := e.besideClients(t.Context(), time.Microsecond, batchOf(25, 5))
+	require.NoError(t, err)
+	require.Len(t, values, 3)
+	for _, v := range values {
+		require.Len(t, v, 1)
+		require.Positive(t, v[0])
+	}
+
+	bus, err := newBus(0)
+	require.NoError(t, err)
+	defer bus.close()
+	consumer, err := newConsumer(bus, eventbridge.NewFromConfig(awslocal.SDKConfig(bus.url)))
+	require.NoError(t, err)
+	bodies, err := bus.recorded(func() error { return publish(t.Context(), consumer, batchOf(25, 5)) })
+	require.NoError(t, err)
+	require.Len(t, bodies, 5, "25 events of 5 aggregates are 5 calls")
+	var seen []string
+	for _, body := range bodies {
+		var call struct{ Entries []struct{ Detail string } }
+		require.NoError(t, json.Unmarshal(body, &call))
+		for _, entry := range call.Entries {
+			seen = append(seen, entry.Detail)
+		}
+	}
+	require.Len(t, seen, 25)
+}
+
+func TestBatchIsOfEventsInTheirOrder(t *testing.T) {
+	t.Parallel()
+	versions := map[string]int64{}
+	for _, r := range batchOf(12, 4).Records {
+		record, skip, err := outbox.ParseRecord(r.Kinesis.Data)
+		require.NoError(t, err)
+		require.Equal(t, outbox.SkipNothing, skip)
+		require.Equal(t, r.Kinesis.PartitionKey, record.Row.AggregateID)
+		versions[record.Row.AggregateID]++
+		require.Equal(t, versions[record.Row.AggregateID], record.Row.AggregateVersion)
+		require.False(t, record.Commit.Time.IsZero())
+	}
+	require.Len(t, versions, 4)
+}
+
+// A failure must not count as speed.
+func TestPublishTellsOfAFailure(t *testing.T) {
+	t.Parallel()
+	bus, err := newBus(0)
+	require.NoError(t, err)
+	bus.close()
+	consumer, err := newConsumer(bus, eventbridge.NewFromConfig(awslocal.SDKConfig(bus.url)))
+	require.NoError(t, err)
+	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
+	defer cancel()
+	require.ErrorContains(t, publish(ctx, consumer, batchOf(1, 1)), "published up to")
+}
+
+func TestLatenciesLeaveOutTheWaitForAPoll(t *testing.T) {
+	t.Parallel()
+	commit := time.Now()
+	at := func(ms int) time.Time { return commit.Add(time.Duration(ms) * time.Millisecond) }
+	for name, test := range map[string]struct {
+		times         stack.Times
+		beside, whole Values
+	}{
+		"LessThanAnInterval": {stack.Times{Commit: commit, Stream: at(3), Consumer: at(103), Bus: at(110)}, Values{10}, Values{110}},
+		"LongerThanThatIsOurs": {
+			stack.Times{Commit: commit, Stream: at(3), Consumer: at(303), Bus: at(310)}, Values{110}, Values{310},
+		},
+		"OfALoad": {stack.Times{Stream: at(3), Consumer: at(103), Bus: at(110)}, nil, nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			bus := arrivals{of: map[uuid.UUID]stack.Times{}}
+			id := uuid.New()
+			bus.add(stack.Arrival{EventID: id, Times: test.times})
+			bus.add(stack.Arrival{EventID: id, Times: stack.Times{Commit: commit, Bus: at(9999)}}) // a duplicate
+			beside, whole, err := bus.latencies(t.Context(), 1)
+			require.NoError(t, err)
+			require.Equal(t, test.beside, beside)
+			require.Equal(t, test.whole, whole)
+			require.Zero(t, bus.count(), "the next round begins")
+		})
+	}
+}
+
+func TestInvocationsAreBatchesUntilThereWereEnough(t *testing.T) {
+	t.Parallel()
+	i, err := newInvocations(150)
+	require.NoError(t, err)
+	defer i.server.Close()
+	next := func() (id string, batch events.KinesisEvent) {
+		response := get(t, "http://"+i.address+"/2018-06-01/runtime/invocation/next")
+		defer response.Body.Close()
+		require.NoError(t, json.NewDecoder(response.Body).Decode(&batch))
+		return response.Header.Get("Lambda-Runtime-Aws-Request-Id"), batch
+	}
+	_, batch := next()
+	require.Len(t, batch.Records, batchSize)
+	id, batch := next()
+	require.Len(t, batch.Records, batchSize)
+	require.Equal(t, "1", id)
+	ctx, cancel := context.WithCancel(t.Context())
+	go ask(ctx, "http://"+i.address+"/2018-06-01/runtime/invocation/next")
+	require.NoError(t, <-i.done)
+	cancel()
+
+	failed, err := newInvocations(150)
+	require.NoError(t, err)
+	defer failed.server.Close()
+	answer(t, "http://"+failed.address+"/2018-06-01/runtime/invocation/0/response", `{"batchItemFailures":[{"itemIdentifier":"7"}]}`)
+	require.ErrorContains(t, <-failed.done, "failures [{7}]")
+}
+
+func get(t *testing.T, url string) *http.Response {
+	t.Helper()
+	response, err := http.Get(url)
+	require.NoError(t, err)
+	return response
+}
+
+// ask asks for work that there is not.
+func ask(ctx context.Context, url string) {
+	request, _ := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	if response, err := http.DefaultClient.Do(request); err == nil {
+		_ = response.Body.Close()
+	}
+}
+
+func answer(t *testing.T, url, body string) {
+	t.Helper()
+	response, err := http.Post(url, "application/json", strings.NewReader(body))
+	require.NoError(t, err)
+	require.Equal(t, http.StatusAccepted, response.StatusCode)
+	require.NoError(t, response.Body.Close())
+}

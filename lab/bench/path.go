@@ -1,0 +1,163 @@
+package bench
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/google/uuid"
+	"golang.org/x/sync/errgroup"
+
+	"rds-outbox-demo/lab/stack"
+)
+
+const (
+	carsPerSecond = 500
+	// pollInterval is that of the local poller. Lambda polls a shard once a second.
+	pollInterval = 200 * time.Millisecond
+)
+
+// path runs all of ①-⑥ and creates 500 cars a second over HTTP, whether or not earlier ones are answered. Measured is what an event takes
+// from its commit to the bus beside the wait for the next poll: what it waits longer than the interval counts.
+func path(ctx context.Context, e *environment) (_ []Row, err error) {
+	url, err := e.newDatabase(ctx)
+	if err != nil {
+		return nil, err
+	}
+	log, err := os.Create(filepath.Join(e.Dir, "path.log"))
+	if err != nil {
+		return nil, err
+	}
+	defer log.Close()
+	bus := arrivals{of: map[uuid.UUID]stack.Times{}}
+	s, err := stack.Start(ctx, stack.Config{
+		Dir: filepath.Join(e.Dir, "path"), Root: e.Root, Relay: filepath.Join(e.Root, "bin", "walrelay"), Listen: "127.0.0.1:0",
+		Slot: "bench_path", DatabaseURL: url,
+		OnEvent: bus.add, Progress: func(string) {}, Log: slog.New(slog.NewJSONHandler(log, nil)),
+	})
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, s.Close()) }()
+
+	sent := Row{What: "cars a second created", Unit: "cars/s", Limit: Values{carsPerSecond}, LimitName: "to be created"}
+	rows := []Row{
+		{What: "commit to bus beside the wait for a poll, p50", Unit: "ms"}, {What: "the same, p99", Unit: "ms"},
+		{What: "commit to bus, with a poll every 200 ms, p50", Unit: "ms"}, {What: "the same, p99", Unit: "ms"},
+	}
+	for round := range e.Rounds + 1 {
+		rate, err := createCars(ctx, s.APIURL, e.size(5000))
+		if err != nil {
+			return nil, err
+		}
+		beside, whole, err := bus.latencies(ctx, e.size(5000))
+		if err != nil {
+			return nil, err
+		}
+		if round == 0 {
+			continue // warms up, and what is committed before the relay has its slot comes with the load, which knows no commits
+		}
+		if len(whole) < e.size(5000) {
+			return nil, fmt.Errorf("%d events do not say when they were committed", e.size(5000)-len(whole))
+		}
+		sent.Ours = append(sent.Ours, rate)
+		for i, latencies := range []Values{beside, whole} {
+			rows[2*i].Ours = append(rows[2*i].Ours, latencies.percentile(50))
+			rows[2*i+1].Ours = append(rows[2*i+1].Ours, latencies.percentile(99))
+		}
+	}
+	return []Row{rows[0].atMost(15), rows[1].atMost(60), rows[2], rows[3], sent}, nil
+}
+
+// createCars posts so many, each when its time has come, and returns how many a second were answered.
+func createCars(ctx context.Context, url string, cars int) (rate float64, err error) {
+	client := &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 64, MaxConnsPerHost: 64}}
+	defer client.CloseIdleConnections()
+	group, ctx := errgroup.WithContext(ctx)
+	started := time.Now()
+	for i := range cars {
+		time.Sleep(time.Until(started.Add(time.Duration(i) * time.Second / carsPerSecond)))
+		group.Go(func() error {
+			request, err := http.NewRequestWithContext(ctx, http.MethodPost, url+"/cars", strings.NewReader(`{"make":"Toyota","model":"Camry","year":2023}`))
+			if err != nil {
+				return err
+			}
+			request.Header.Set("Content-Type", "application/json")
+			response, err := client.Do(request)
+			if err != nil {
+				return fmt.Errorf("creating a car: %w", err)
+			}
+			defer response.Body.Close()
+			if _, err = io.Copy(io.Discard, response.Body); err == nil && response.StatusCode != http.StatusCreated {
+				err = fmt.Errorf("creating a car: %s", response.Status)
+			}
+			return err
+		})
+	}
+	err = group.Wait()
+	return float64(cars) / time.Since(started).Seconds(), err
+}
+
+// arrivals collects the events of a round.
+type arrivals struct {
+	mu sync.Mutex
+	of map[uuid.UUID]stack.Times // the first of each event
+}
+
+func (a *arrivals) add(arrival stack.Arrival) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if _, known := a.of[arrival.EventID]; !known {
+		a.of[arrival.EventID] = arrival.Times
+	}
+}
+
+// latencies waits for the events of a round, and takes them: milliseconds from commit to bus, beside the wait for a poll and with it, of
+// those that say when they were committed.
+func (a *arrivals) latencies(ctx context.Context, events int) (beside, whole Values, err error) {
+	for deadline := time.Now().Add(time.Minute); a.count() < events; time.Sleep(time.Millisecond) {
+		if ctx.Err() != nil {
+			return nil, nil, ctx.Err()
+		}
+		if time.Now().After(deadline) {
+			return nil, nil, fmt.Errorf("%d of %d events reached the bus within a minute", a.count(), events)
+		}
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for _, times := range a.of {
+		if times.Commit.IsZero() {
+			continue
+		}
+		took := times.Bus.Sub(times.Commit)
+		wait := min(max(0, times.Consumer.Sub(times.Stream)), pollInterval)
+		whole = append(whole, milliseconds(took))
+		beside = append(beside, milliseconds(took-wait))
+	}
+	clear(a.of)
+	return beside, whole, nil
+}
+
+func (a *arrivals) count() int {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return len(a.of)
+}
+
+// percentile is the smallest value that is not below p percent of them.
+func (v Values) percentile(p int) float64 {
+	if len(v) == 0 {
+		return 0
+	}
+	sorted := slices.Sorted(slices.Values(v))
+	return sorted[max(0, (len(sorted)*p+99)/100-1)]
+}

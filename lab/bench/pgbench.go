@@ -1,0 +1,102 @@
+package bench
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+
+	"github.com/google/uuid"
+
+	"rds-outbox-demo/dbgen"
+)
+
+// besidePgbench measures ours, a row each, and, where it is installed, pgbench with as many clients: so many transactions a round.
+func (e *environment) besidePgbench(ctx context.Context, rows []Row, database string, clients, transactions int, ours ...measurement) ([]Row, error) {
+	name, missing := fmt.Sprintf("pgbench -c %d", clients), install
+	if e.tools.pgbench != "" {
+		missing = ""
+		ours = append(ours, func(ctx context.Context) (float64, error) { return e.pgbench(ctx, database, clients, transactions) })
+	}
+	values, err := e.alternate(ctx, ours...)
+	if err != nil {
+		return nil, err
+	}
+	for i := range rows {
+		rows[i].Unit, rows[i].Ours, rows[i].LimitName, rows[i].Missing = "requests/s", values[i], name, missing
+		if missing == "" {
+			rows[i].Limit = values[len(values)-1]
+		}
+	}
+	return rows, nil
+}
+
+// pgbench runs the statements of POST /cars as the API sends them: prepared, and in one round trip. Transactions a second.
+func (e *environment) pgbench(ctx context.Context, database string, clients, transactions int) (float64, error) {
+	script := filepath.Join(e.Dir, "create.pgbench")
+	if err := os.WriteFile(script, []byte(createScript()), 0o600); err != nil {
+		return 0, err
+	}
+	id, err := uuid.NewV7()
+	if err != nil {
+		return 0, err
+	}
+	arguments := []string{
+		"-n", "-M", "prepared", "-f", script, "-c", strconv.Itoa(clients), "-j", strconv.Itoa(min(clients, 2)), "-t", strconv.Itoa(transactions / clients),
+		"-D", "run=" + id.String()[:24], "-D", "i=0",
+	}
+	for name, value := range createValues {
+		arguments = append(arguments, "-D", name+"="+value)
+	}
+	out, err := exec.CommandContext(ctx, e.tools.pgbench, append(arguments, database)...).CombinedOutput()
+	if err != nil {
+		return 0, fmt.Errorf("pgbench: %w: %s", err, out)
+	}
+	return readTPS(string(out))
+}
+
+// createValues are the parameters that are the same in every transaction, with the sizes of what the API sends.
+var createValues = map[string]string{
+	"make": "Toyota", "model": "Camry", "year": "2023", "color": "Blue", "created": "2026-01-02 03:04:05.678901Z",
+	"type": "Car", "version": "1", "event": "CarCreated", "traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00",
+	"data": `{"carId":"019b7ce5-0d4e-7d38-9c2b-6f1c5a0b7e11","make":"Toyota","model":"Camry","year":2023,"color":"Blue",` +
+		`"createdAt":"2026-01-02T03:04:05.678901Z"}`,
+}
+
+// createScript has the generated SQL with pgbench's variables for its parameters. The ids are the exception: pgbench has numbers only, so
+// the server makes them of one, in the order of time as the API's.
+func createScript() string {
+	const car = "(:run || lpad(to_hex(:n::bigint), 12, '0'))::uuid"
+	const event = "(:run || lpad(to_hex(:n::bigint + 1), 12, '0'))::uuid"
+	return `\set i :i + 2
+\set n :client_id * 1000000000 + :i
+\startpipeline
+` + statement(dbgen.CarInsert, car, ":make", ":model", ":year", ":color", ":created") +
+		statement(dbgen.OutboxInsert, event, ":type", car+"::text", ":version", ":event", ":data", ":traceparent") +
+		`\endpipeline
+`
+}
+
+var parameter = regexp.MustCompile(`\$\d+`)
+
+// statement puts the values in the places of $1, $2 ...
+func statement(sql string, values ...string) string {
+	return strings.TrimSpace(parameter.ReplaceAllStringFunc(sql, func(p string) string {
+		n, _ := strconv.Atoi(p[1:])
+		return values[n-1]
+	})) + ";\n"
+}
+
+var tps = regexp.MustCompile(`(?m)^tps = ([0-9.]+) \((?:without initial connection time|excluding connections establishing)\)`)
+
+func readTPS(output string) (float64, error) {
+	match := tps.FindStringSubmatch(output)
+	if match == nil {
+		return 0, fmt.Errorf("pgbench says no tps: %s", output)
+	}
+	return strconv.ParseFloat(match[1], 64)
+}
