@@ -24,7 +24,7 @@ func FuzzValidateTokens(f *testing.F) {
 	refused := errors.New("refused")
 	f.Fuzz(func(t *testing.T, data []byte) {
 		if !json.Valid(data) {
-			t.Skip()
+			return
 		}
 		got := validateTokens(data, func(string, ...any) error { return refused })
 		if want := tokensTravel(data); (got == nil) != want {
