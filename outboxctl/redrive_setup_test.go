@@ -13,7 +13,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/aws/aws-lambda-go/lambda"
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/eventbridge"
 	"github.com/aws/aws-sdk-go-v2/service/kinesis"
@@ -60,7 +59,7 @@ func (p *path) consume(t *testing.T, edit ...func(*poller.Config)) (stop func())
 	})
 	require.NoError(t, err)
 	config := poller.Config{
-		Kinesis: kinesis.NewFromConfig(p.config), Stream: testStream, Function: lambda.NewHandler(consumer.Handle).Invoke, Log: log,
+		Kinesis: kinesis.NewFromConfig(p.config), Stream: testStream, Function: poller.Handler(consumer.Handle), Log: log,
 		PollInterval: 10 * time.Millisecond, CheckpointFile: p.checkpoint, SQS: sqs.NewFromConfig(p.config),
 	}
 	for _, f := range edit {

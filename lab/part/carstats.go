@@ -6,7 +6,6 @@ import (
 	"log/slog"
 	"time"
 
-	"github.com/aws/aws-lambda-go/lambda"
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -38,7 +37,7 @@ func CarStats(ctx context.Context, c CarStatsConfig) error {
 		return err
 	}
 	mapping, err := poller.NewQueue(poller.QueueConfig{
-		SQS: sqs.NewFromConfig(c.AWS), QueueURL: c.QueueURL, Function: lambda.NewHandler(subscriber.Handle).Invoke, Log: c.Log,
+		SQS: sqs.NewFromConfig(c.AWS), QueueURL: c.QueueURL, Function: poller.Handler(subscriber.Handle), Log: c.Log,
 		FunctionTimeout: c.Timeout, VisibilityTimeout: c.Timeout,
 	})
 	if err != nil {

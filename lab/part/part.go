@@ -13,7 +13,6 @@ import (
 	"net/http"
 	"time"
 
-	"github.com/aws/aws-lambda-go/lambda"
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/eventbridge"
 	"github.com/aws/aws-sdk-go-v2/service/kinesis"
@@ -72,7 +71,7 @@ func Consumer(ctx context.Context, c ConsumerConfig) error {
 	mapping, err := poller.New(poller.Config{
 		Kinesis:               kinesis.NewFromConfig(c.AWS),
 		Stream:                c.Stream,
-		Function:              lambda.NewHandler(consumer.Handle).Invoke,
+		Function:              poller.Handler(consumer.Handle),
 		Log:                   c.Log,
 		ParallelizationFactor: 2,
 		BisectOnError:         true,

@@ -8,7 +8,6 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/aws/aws-lambda-go/lambda"
 	"github.com/aws/aws-sdk-go-v2/service/eventbridge"
 	"github.com/google/uuid"
 	"github.com/stretchr/testify/require"
@@ -50,7 +49,7 @@ func TestConsumer(t *testing.T) {
 					EventBridge: eventbridge.NewFromConfig(w.sdk), SQS: w.sqs, BusName: "bus", FailureQueueURL: queueURL, Logger: w.config.Log,
 				})
 				require.NoError(t, err)
-				w.config.Function = lambda.NewHandler(consumer.Handle).Invoke
+				w.config.Function = Handler(consumer.Handle)
 				fault.Seed = 1
 				active := w.server.Faults().Add(fault)
 				written := map[string][]int{}

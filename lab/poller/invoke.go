@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/aws/aws-lambda-go/lambda"
 	"github.com/aws/aws-lambda-go/lambdacontext"
 	"github.com/google/uuid"
 )
@@ -61,6 +62,15 @@ func (s *shard) invoke(ctx context.Context, w work) outcome {
 
 // function is Config.Function.
 type function = func(ctx context.Context, payload []byte) ([]byte, error)
+
+// Handler makes a Config.Function of a Lambda handler. Each invocation gets a lambda.Handler of its own, as in an environment of its own:
+// one that is shared answers with a buffer that the next invocation writes into (aws-lambda-go 1.55.1, lambda/handler.go: Invoke
+// returns the buffer's bytes after it has put the buffer back). Lambda runs one invocation at a time in an environment; we do not.
+func Handler(handler any) func(ctx context.Context, payload []byte) ([]byte, error) {
+	return func(ctx context.Context, payload []byte) ([]byte, error) {
+		return lambda.NewHandler(handler).Invoke(ctx, payload)
+	}
+}
 
 // call returns the function's answer. A panic and a timeout are errors, as they are to Lambda.
 func call(ctx context.Context, f function, payload []byte, timeout time.Duration, arn string) (answer []byte, err error) {

@@ -29,7 +29,7 @@ import (
 type Config struct {
 	Kinesis *kinesis.Client
 	Stream  string // name
-	// Function is invoked with the JSON of an events.KinesisEvent, such as lambda.NewHandler(consumer.Handle).Invoke does. Its
+	// Function is invoked with the JSON of an events.KinesisEvent, such as Handler makes of a handler. Its
 	// context ends with FunctionTimeout, and one second after Run's. Lambda kills a function then; here it is waited for.
 	Function func(ctx context.Context, payload []byte) ([]byte, error)
 	Log      *slog.Logger

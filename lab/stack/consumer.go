@@ -6,7 +6,6 @@ import (
 	"path/filepath"
 	"time"
 
-	"github.com/aws/aws-lambda-go/lambda"
 	"github.com/jackc/pgx/v5"
 
 	"rds-outbox-demo/handlers/cdcconsumer"
@@ -52,7 +51,7 @@ func (s *Stack) startConsumer(ctx context.Context, c Config, k clients, t *track
 	polled, err := poller.New(poller.Config{
 		Kinesis:        k.kinesis,
 		Stream:         k.stream,
-		Function:       lambda.NewHandler(t.watch(consumer.Handle)).Invoke,
+		Function:       poller.Handler(t.watch(consumer.Handle)),
 		Log:            c.Log,
 		BatchSize:      batchSize,
 		BisectOnError:  true,
