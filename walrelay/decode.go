@@ -23,6 +23,8 @@ type decoder struct {
 	outboxes map[uint32][]string // relation id of public.outbox -> its columns; other relations are not kept
 	final    pglogrepl.LSN       // of the transaction being received
 	commit   outbox.Commit       // of the latest change
+
+	aggregateType, eventType string // of the latest row; mostly the next one's, too
 }
 
 // outboxColumns are what a Record needs.
@@ -122,7 +124,7 @@ func (d *decoder) insert(start pglogrepl.LSN, r *reader) (decoded, error) {
 	if n := int(r.uint16()); n != len(columns) {
 		return decoded{}, fmt.Errorf("%d columns, the relation has %d", n, len(columns))
 	}
-	row, err := decodeRow(columns, r)
+	row, err := d.decodeRow(columns, r)
 	if err != nil {
 		return decoded{}, err
 	}
@@ -134,7 +136,7 @@ func (d *decoder) insert(start pglogrepl.LSN, r *reader) (decoded, error) {
 }
 
 // decodeRow reads the columns that it knows; one that a later migration adds is left out.
-func decodeRow(columns []string, r *reader) (dbgen.Outbox, error) {
+func (d *decoder) decodeRow(columns []string, r *reader) (dbgen.Outbox, error) {
 	var row dbgen.Outbox
 	for _, column := range columns {
 		kind := r.uint8()
@@ -153,13 +155,13 @@ func decodeRow(columns []string, r *reader) (dbgen.Outbox, error) {
 		case "id":
 			row.ID, err = uuid.ParseBytes(value)
 		case "aggregate_type":
-			row.AggregateType = string(value)
+			row.AggregateType = again(&d.aggregateType, value)
 		case "aggregate_id":
 			row.AggregateID = string(value)
 		case "aggregate_version":
 			row.AggregateVersion, err = strconv.ParseInt(string(value), 10, 64)
 		case "event_type":
-			row.EventType = string(value)
+			row.EventType = again(&d.eventType, value)
 		case "event_data":
 			row.EventData = value
 		case "created_at":
@@ -175,6 +177,14 @@ func decodeRow(columns []string, r *reader) (dbgen.Outbox, error) {
 		}
 	}
 	return row, nil
+}
+
+// again is value as a string: the latest one, if that is the same, so that not every row allocates it.
+func again(latest *string, value []byte) string {
+	if *latest != string(value) {
+		*latest = string(value)
+	}
+	return *latest
 }
 
 // streamPosition has the shape of DMS's stream-position: the change's LSN, its place in the transaction, the commit's LSN.
