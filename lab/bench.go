@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"rds-outbox-demo/lab/bench"
 )
@@ -17,6 +18,10 @@ func runBench(ctx context.Context) (err error) {
 		return err
 	}
 	quick, err := boolEnv("QUICK")
+	if err != nil {
+		return err
+	}
+	check, err := boolEnv("CHECK")
 	if err != nil {
 		return err
 	}
@@ -34,9 +39,13 @@ func runBench(ctx context.Context) (err error) {
 	if err := report.Text(os.Stdout); err != nil {
 		return fmt.Errorf("writing the table: %w", err)
 	}
-	return writeReport(filepath.Join(dataDir, "bench"), map[string]func(io.Writer) error{
+	err = writeReport(filepath.Join(dataDir, "bench"), map[string]func(io.Writer) error{
 		"report.txt": report.Text, "report.json": report.JSON, "report.svg": report.SVG,
 	})
+	if worse := report.Worse(); err == nil && check && len(worse) > 0 {
+		err = fmt.Errorf("bench: %s", strings.Join(worse, "\n  "))
+	}
+	return err
 }
 
 // writeReport writes files into a folder.

@@ -34,7 +34,7 @@ type hop struct {
 	run  func(context.Context, *environment) ([]Row, error)
 }
 
-// hops in the order of the path.
+// hops in the order of the path, then what concerns several.
 var hops = []hop{
 	{"api", api},
 	{"coldstart", coldStart},
@@ -43,6 +43,7 @@ var hops = []hop{
 	{"hot", hot},
 	{"path", path},
 	{"growth", growth},
+	{"allocs", allocations},
 }
 
 // Names lists what HOP= takes.

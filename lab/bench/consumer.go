@@ -56,12 +56,13 @@ func consumer(ctx context.Context, e *environment) (rows []Row, err error) {
 		same := Row{What: "the same", Unit: "events/s", Ours: values[0], Limit: values[2], LimitName: sdk}
 		if test.aggregates == 1000 {
 			row = row.atLeast(0.85)
+			same = same.bounded(0.15)
 		}
 		rows = append(rows, row, same)
 		if test.delay > 0 {
 			original := Row{What: "the same", Unit: "events/s", Ours: values[0],
 				Limit: Values{originalAtTenMilliseconds}, LimitName: "TypeScript original, measured once"}
-			rows = append(rows, original.atLeast(10))
+			rows = append(rows, original.atLeast(10).bounded(5))
 		}
 	}
 	return rows, nil

@@ -41,8 +41,8 @@ func growth(ctx context.Context, e *environment) ([]Row, error) {
 	relayed, err := e.grow(ctx, "relay", sizes, func(ctx context.Context, events int) (rate, memory float64, err error) {
 		part := *backlog
 		part.rows = events
-		rate, _, memory, err = e.runRelay(ctx, &part, sink)
-		return rate, memory, err
+		run, err := e.runRelay(ctx, &part, sink)
+		return run.steady, run.memory, err
 	})
 	if err != nil {
 		return nil, err
@@ -80,9 +80,9 @@ func (e *environment) grow(ctx context.Context, who string, sizes []int, run fun
 		}
 		if i > 0 {
 			rate.Limit, rate.LimitName = rows[0].Ours, "of "+figure(float64(sizes[0]), "events")
-			rate = rate.atLeast(0.85)
+			rate = rate.atLeast(0.85).bounded(0.5)
 		}
-		rows = append(rows, rate, memory.atMost(64))
+		rows = append(rows, rate, memory.atMost(64).bounded(80))
 	}
 	return rows, nil
 }

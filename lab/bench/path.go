@@ -75,7 +75,7 @@ func path(ctx context.Context, e *environment) (_ []Row, err error) {
 			rows[2*i+1].Ours = append(rows[2*i+1].Ours, latencies.percentile(99))
 		}
 	}
-	return []Row{rows[0].atMost(15), rows[1].atMost(60), rows[2], rows[3], sent}, nil
+	return []Row{rows[0].atMost(15).bounded(150), rows[1].atMost(60).bounded(600), rows[2], rows[3], sent}, nil
 }
 
 // createCars posts so many, each when its time has come, and returns how many a second were answered.

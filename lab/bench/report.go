@@ -38,6 +38,8 @@ type Row struct {
 	// Target is what Reached judges, in words; empty when the figure only is to be known.
 	Target  string `json:"target,omitempty"`
 	Reached bool   `json:"reached,omitempty"`
+	// Bound is what CI lets pass, far from any target: of rows with a limit the least ratio, of others the largest figure. 0: none.
+	Bound float64 `json:"bound,omitempty"`
 	// Missing says why there is no comparison.
 	Missing string `json:"missing,omitempty"`
 }
@@ -60,6 +62,37 @@ func (r Row) atLeast(ratio float64) Row {
 func (r Row) atMost(value float64) Row {
 	r.Target, r.Reached = fmt.Sprintf("<= %g %s", value, r.Unit), r.Ours.Median() <= value
 	return r
+}
+
+// bounded sets the bound.
+func (r Row) bounded(bound float64) Row {
+	r.Bound = bound
+	return r
+}
+
+// worse says how the row lies beyond its bound, or nothing.
+func (r Row) worse() string {
+	switch {
+	case r.Bound == 0:
+		return ""
+	case r.Missing != "":
+		return "not measured: " + r.Missing
+	case len(r.Limit) > 0 && r.Ratio() < r.Bound:
+		return fmt.Sprintf("%.2f of %s, less than %.2f", r.Ratio(), r.LimitName, r.Bound)
+	case len(r.Limit) == 0 && r.Ours.Median() > r.Bound:
+		return fmt.Sprintf("%s, more than %s", figure(r.Ours.Median(), r.Unit), figure(r.Bound, r.Unit))
+	}
+	return ""
+}
+
+// Worse says which hops lie beyond their bounds, a line each; what could not be measured is one of them.
+func (r *Report) Worse() (lines []string) {
+	for _, row := range r.Rows {
+		if worse := row.worse(); worse != "" {
+			lines = append(lines, fmt.Sprintf("%s got worse: %s: %s", row.Hop, row.What, worse))
+		}
+	}
+	return lines
 }
 
 // Missed are the rows whose target was not reached.

@@ -70,6 +70,31 @@ func TestMissedLeavesOutWhatWasNotMeasured(t *testing.T) {
 	require.Equal(t, []Row{r.Rows[1]}, r.Missed())
 }
 
+func TestWorseNamesTheHop(t *testing.T) {
+	t.Parallel()
+	limited := Row{Hop: "relay", What: "rows", Ours: Values{40}, Limit: Values{100}, LimitName: "pg"}
+	plain := Row{Hop: "allocs", What: "Queue", Unit: "allocs/op", Ours: Values{12}}
+	r := Report{Rows: []Row{
+		limited, plain, // no bound
+		limited.bounded(0.4), plain.bounded(12), // at it
+		limited.bounded(0.41), plain.bounded(11),
+		Row{Hop: "api", What: "requests", Missing: "install it"}.bounded(0.1),
+	}}
+	require.Equal(t, []string{
+		"relay got worse: rows: 0.40 of pg, less than 0.41",
+		"allocs got worse: Queue: 12 allocs/op, more than 11 allocs/op",
+		"api got worse: requests: not measured: install it",
+	}, r.Worse())
+}
+
+func TestReadsBenchmarkLines(t *testing.T) {
+	t.Parallel()
+	match := benchmarkLine.FindStringSubmatch("pkg: x\nBenchmarkPublish/Aggregates=1000-2   200   4569746 ns/op   4570 ns/record   2110264 B/op   21429 allocs/op\nok")
+	require.Equal(t, []string{"BenchmarkPublish/Aggregates=1000", "21429"}, match[1:])
+	match = benchmarkLine.FindStringSubmatch("BenchmarkQueue  \t200\t1858 ns/op\t391 B/op\t10 allocs/op")
+	require.Equal(t, []string{"BenchmarkQueue", "10"}, match[1:], "one core")
+}
+
 // sample has a row of each kind.
 func sample() *Report {
 	limited := Row{Hop: "relay", What: "rows <&> \"more\"", Unit: "rows/s", Ours: Values{50_000, 60_000, 40_000}, Limit: Values{100_000}, LimitName: "pg"}
