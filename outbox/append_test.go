@@ -31,7 +31,7 @@ func reference(t require.TestingT, r Record) string {
 	}{
 		wireRow{
 			ID: r.Row.ID.String(), AggregateType: r.Row.AggregateType, AggregateID: r.Row.AggregateID,
-			AggregateVersion: json.Number(version), EventType: r.Row.EventType, EventData: marshal(string(r.Row.EventData)),
+			AggregateVersion: version, EventType: r.Row.EventType, EventData: marshal(string(r.Row.EventData)),
 			Traceparent: r.Row.Traceparent, CreatedAt: FormatTime(r.Row.CreatedAt),
 		},
 		wireMetadata{

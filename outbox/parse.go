@@ -35,25 +35,36 @@ func ParseRecord(data []byte) (Record, Skip, error) {
 	if !utf8.Valid(data) {
 		return Record{}, SkipNothing, errors.New("not a DMS record: not valid UTF-8")
 	}
-	var envelope struct {
-		Data     json.RawMessage `json:"data"`
-		Metadata json.RawMessage `json:"metadata"`
+	// One pass over all of it. A member of another type is left out, and the rest is read: what decides is looked for below.
+	var wire struct {
+		Data     *wireRow      `json:"data"`
+		Metadata *readMetadata `json:"metadata"`
 	}
-	if err := json.Unmarshal(data, &envelope); err != nil {
+	var mismatch *json.UnmarshalTypeError
+	if err := json.Unmarshal(data, &wire); err != nil && !errors.As(err, &mismatch) {
 		return Record{}, SkipNothing, fmt.Errorf("not a DMS record: %w", err)
 	}
-	meta, err := parseMetadata(envelope.Metadata)
-	if err != nil {
+	if err := wire.Metadata.check(); err != nil {
 		return Record{}, SkipNothing, fmt.Errorf("not a DMS record: %w", err)
 	}
-	if skip := meta.skip(); skip != SkipNothing {
+	meta := wire.Metadata.wireMetadata
+	if skip := wire.Metadata.skip(); skip != SkipNothing {
 		return Record{}, skip, nil
 	}
-	row, err := parseRow(envelope.Data)
+	if mismatch != nil {
+		// Only the first one is told, and metadata may have any: in a row of ours there is none.
+		var row struct {
+			Data *wireRow `json:"data"`
+		}
+		if err := json.Unmarshal(data, &row); err != nil {
+			return Record{}, SkipNothing, fmt.Errorf("decoding a record of public.outbox: %w", err)
+		}
+	}
+	row, err := parseRow(wire.Data)
 	if err != nil {
 		return Record{}, SkipNothing, fmt.Errorf("decoding a record of public.outbox: %w", err)
 	}
-	record := Record{Row: row, Operation: meta.Operation}
+	record := Record{Row: row, Operation: *wire.Metadata.Operation}
 	// Only informative, and absent from many tasks: an event is not refused for it.
 	record.Timestamp, _ = parseTime(meta.Timestamp)
 	record.Commit.Time, _ = parseTime(meta.CommitTimestamp)
@@ -67,59 +78,52 @@ func ParseRecord(data []byte) (Record, Skip, error) {
 	return record, SkipNothing, nil
 }
 
-func parseMetadata(data []byte) (wireMetadata, error) {
-	// What decides is strict; what only informs may have any type: Unmarshal fills the rest and reports the first mismatch.
-	var required struct {
-		RecordType *string `json:"record-type"`
-		Operation  *string `json:"operation"`
-		SchemaName *string `json:"schema-name"`
-		TableName  *string `json:"table-name"`
-	}
-	if len(data) == 0 || data[0] != '{' {
-		return wireMetadata{}, errors.New("no metadata object")
-	}
-	if err := json.Unmarshal(data, &required); err != nil {
-		return wireMetadata{}, fmt.Errorf("metadata: %w", err)
-	}
-	var meta wireMetadata
-	_ = json.Unmarshal(data, &meta)
-	switch {
-	case required.RecordType == nil:
-		return wireMetadata{}, errors.New("metadata has no record-type")
-	case meta.RecordType != "data" && meta.RecordType != "control":
-		return wireMetadata{}, fmt.Errorf("metadata has record-type %.40q", meta.RecordType)
-	case required.Operation == nil:
-		return wireMetadata{}, errors.New("metadata has no operation")
-	case meta.RecordType == "data" && (required.SchemaName == nil || required.TableName == nil):
-		return wireMetadata{}, errors.New("metadata has no schema-name and table-name")
-	}
-	return meta, nil
+// readMetadata tells what is absent from what is empty: awsdms_status has an empty schema-name.
+type readMetadata struct {
+	wireMetadata
+	Operation  *string `json:"operation"`
+	SchemaName *string `json:"schema-name"`
+	TableName  *string `json:"table-name"`
 }
 
-func (m wireMetadata) skip() Skip {
+// check says why this is no metadata of DMS. Only what decides is looked at: what informs may be absent.
+func (m *readMetadata) check() error {
+	switch {
+	case m == nil:
+		return errors.New("no metadata object")
+	case m.RecordType == "":
+		return errors.New("metadata has no record-type")
+	case m.RecordType != "data" && m.RecordType != "control":
+		return fmt.Errorf("metadata has record-type %.40q", m.RecordType)
+	case m.Operation == nil:
+		return errors.New("metadata has no operation")
+	case m.RecordType == "data" && (m.SchemaName == nil || m.TableName == nil):
+		return errors.New("metadata has no schema-name and table-name")
+	}
+	return nil
+}
+
+// skip is for metadata that was checked.
+func (m *readMetadata) skip() Skip {
 	switch {
 	case m.RecordType == "control":
 		return SkipControl
-	case strings.HasPrefix(m.TableName, "awsdms_"):
+	case strings.HasPrefix(*m.TableName, "awsdms_"):
 		return SkipInternalTable
-	case m.SchemaName != "public" || m.TableName != "outbox":
+	case *m.SchemaName != "public" || *m.TableName != "outbox":
 		return SkipOtherTable
-	case m.Operation == OperationInsert || m.Operation == OperationLoad:
+	case *m.Operation == OperationInsert || *m.Operation == OperationLoad:
 		return SkipNothing
-	case m.Operation == "delete":
+	case *m.Operation == "delete":
 		return SkipDelete
 	default:
 		return SkipOperation
 	}
 }
 
-func parseRow(data []byte) (dbgen.Outbox, error) {
-	var wire wireRow
-	if len(data) == 0 || data[0] != '{' {
+func parseRow(wire *wireRow) (dbgen.Outbox, error) {
+	if wire == nil {
 		return dbgen.Outbox{}, errors.New("no data object")
-	}
-	if err := json.Unmarshal(data, &wire); err != nil {
-		return dbgen.Outbox{}, err
 	}
 	row := dbgen.Outbox{
 		AggregateType: wire.AggregateType,
@@ -141,8 +145,9 @@ func parseRow(data []byte) (dbgen.Outbox, error) {
 		}
 	}
 	// DMS writes a BIGINT of more than 16 digits as 1.23E+17: rounded, so it would be a wrong version.
-	if row.AggregateVersion, err = strconv.ParseInt(wire.AggregateVersion.String(), 10, 64); err != nil {
-		return dbgen.Outbox{}, fmt.Errorf("aggregate_version %.40q is not an exact integer", wire.AggregateVersion)
+	version := strings.Trim(string(wire.AggregateVersion), `"`)
+	if row.AggregateVersion, err = strconv.ParseInt(version, 10, 64); err != nil {
+		return dbgen.Outbox{}, fmt.Errorf("aggregate_version %.40q is not an exact integer", version)
 	}
 	if row.CreatedAt, err = parseTime(wire.CreatedAt); err != nil {
 		return dbgen.Outbox{}, fmt.Errorf("created_at: %w", err)

@@ -39,7 +39,7 @@ type wireRow struct {
 	ID               string          `json:"id"`
 	AggregateType    string          `json:"aggregate_type"`
 	AggregateID      string          `json:"aggregate_id"`
-	AggregateVersion json.Number     `json:"aggregate_version"`
+	AggregateVersion json.RawMessage `json:"aggregate_version"` // no json.Number: another table's text would end the reading
 	EventType        string          `json:"event_type"`
 	EventData        json.RawMessage `json:"event_data"` // a JSON string that holds the jsonb's text: decode twice
 	Traceparent      *string         `json:"traceparent"`
