@@ -6,6 +6,7 @@ import (
 	"math/big"
 	"net/http"
 	"sort"
+	"time"
 )
 
 const (
@@ -164,6 +165,12 @@ func (k *kinesis) put(c *call, s *stream, records []putRecord) ([]putResult, err
 			}
 			seq := s.sequence(sh, first+uint64(i), arrival/1000)
 			results[place] = putResult{SequenceNumber: seq.String(), ShardId: sh.id}
+			if k.conf.OnRecord != nil {
+				k.conf.OnRecord(StreamRecord{
+					Stream: s.name, Shard: sh.id, SequenceNumber: results[place].SequenceNumber, Index: seq.index,
+					Arrival: time.UnixMilli(arrival), PartitionKey: g.records[i].PartitionKey, Data: g.records[i].Data,
+				})
+			}
 		}
 	}
 	return results, nil

@@ -146,7 +146,11 @@ func (q *queue) receive(limit int, hide time.Duration) (all []received, sent <-c
 	now := q.now()
 	kept := q.messages[:0]
 	soonest := int64(0)
-	for _, m := range q.messages {
+	for i, m := range q.messages {
+		if len(all) == limit { // the others are somebody else's: a long queue is not to be walked for each batch
+			kept = append(kept, q.messages[i:]...)
+			break
+		}
 		if m.sent < now.Add(-queueRetention).UnixMilli() {
 			q.forget(m.id)
 		}
@@ -157,7 +161,7 @@ func (q *queue) receive(limit int, hide time.Duration) (all []received, sent <-c
 			continue
 		}
 		kept = append(kept, m)
-		if err != nil || len(all) == limit {
+		if err != nil {
 			continue
 		}
 		if m.visible > now.UnixMilli() {

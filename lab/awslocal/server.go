@@ -61,6 +61,8 @@ type Config struct {
 	// OnEvent sees every accepted event, in journal order, after it is in the journal and before PutEvents answers. One call at
 	// a time; while it runs no other event is accepted. Nil: nobody looks.
 	OnEvent func(BusEvent)
+	// OnRecord sees every record that a stream accepted, before the answer; calls come several at once. It must not block. Nil: nobody looks.
+	OnRecord func(StreamRecord)
 
 	// Log gets what a client cannot see: disk errors, events for unknown buses. Nil: nothing.
 	Log *slog.Logger

@@ -1,0 +1,88 @@
+package awslocal
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+)
+
+// What a program that runs the Server can see of its state and a client of AWS cannot.
+
+// StreamRecord is a record that a stream accepted.
+type StreamRecord struct {
+	Stream, Shard  string
+	SequenceNumber string
+	Index          uint64 // 1, 2, 3 ... within the shard
+	Arrival        time.Time
+	PartitionKey   string
+	Data           []byte
+}
+
+// ShardEnd is the newest record of a shard.
+type ShardEnd struct {
+	Shard string
+	Index uint64 // 0: none yet
+}
+
+// ShardEnds are the ends of a stream's shards, in the order of their numbers.
+func (s *Server) ShardEnds(stream string) []ShardEnd {
+	s.kinesis.mu.RLock()
+	found := s.kinesis.streams[stream]
+	s.kinesis.mu.RUnlock()
+	if found == nil {
+		return nil
+	}
+	ends := make([]ShardEnd, 0, len(found.shards))
+	for _, sh := range found.shards {
+		ends = append(ends, ShardEnd{Shard: sh.id, Index: sh.log.end() - 1})
+	}
+	return ends
+}
+
+// SequenceIndex is the place within its shard that a sequence number of this package tells.
+func SequenceIndex(sequenceNumber string) (uint64, bool) {
+	seq, ok := parseSequence(sequenceNumber)
+	return seq.index, ok
+}
+
+// JournalIsWhole tells whether the journal in dir has every event that was ever accepted. An old journal loses its oldest.
+func JournalIsWhole(dir string) bool {
+	_, err := os.Stat(filepath.Join(dir, journalOld))
+	return errors.Is(err, fs.ErrNotExist)
+}
+
+// ReadQueue calls fn for the body of every message in a queue, without receiving any of them: their visibility and their receive counts stay
+// as they are. fn's error ends it and is returned.
+func (s *Server) ReadQueue(name string, fn func(body string) error) error {
+	q := s.sqs.queues[name]
+	if q == nil {
+		return fmt.Errorf("awslocal: there is no queue %q", name)
+	}
+	bodies, err := q.bodies()
+	for _, body := range bodies {
+		if err == nil {
+			err = fn(body)
+		}
+	}
+	return err
+}
+
+func (q *queue) bodies() ([]string, error) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	var all []string
+	for _, m := range q.messages {
+		if q.byID[m.id] == nil {
+			continue
+		}
+		sent, err := q.read(m)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, sent.Body)
+	}
+	return all, nil
+}
