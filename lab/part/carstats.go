@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/aws/aws-lambda-go/events"
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -23,11 +24,20 @@ type CarStatsConfig struct {
 	// Timeout is the function's; a message that failed, or that a killed function had, comes again after it. Whole seconds.
 	Timeout time.Duration
 	Log     *slog.Logger
+	// Concurrency is how many batches are under way at once, each with a connection of its own. Default 5, with which Lambda begins.
+	Concurrency int
+	// Watch stands between Lambda and the function. Nil: nothing does.
+	Watch func(func(context.Context, events.SQSEvent) (events.SQSEventResponse, error)) func(context.Context, events.SQSEvent) (events.SQSEventResponse, error)
 }
 
 // CarStats polls the queue as Lambda does.
 func CarStats(ctx context.Context, c CarStatsConfig) error {
-	pool, err := pgxpool.New(ctx, c.DatabaseURL)
+	config, err := pgxpool.ParseConfig(c.DatabaseURL)
+	if err != nil {
+		return fmt.Errorf("opening carstats' pool: %w", err)
+	}
+	config.MaxConns = max(config.MaxConns, int32(c.Concurrency)) // the default is the machine's number of cores
+	pool, err := pgxpool.NewWithConfig(ctx, config)
 	if err != nil {
 		return fmt.Errorf("opening carstats' pool: %w", err)
 	}
@@ -36,9 +46,13 @@ func CarStats(ctx context.Context, c CarStatsConfig) error {
 	if err != nil {
 		return err
 	}
+	function := subscriber.Handle
+	if c.Watch != nil {
+		function = c.Watch(function)
+	}
 	mapping, err := poller.NewQueue(poller.QueueConfig{
-		SQS: sqs.NewFromConfig(c.AWS), QueueURL: c.QueueURL, Function: poller.Handler(subscriber.Handle), Log: c.Log,
-		FunctionTimeout: c.Timeout, VisibilityTimeout: c.Timeout,
+		SQS: sqs.NewFromConfig(c.AWS), QueueURL: c.QueueURL, Function: poller.Handler(function), Log: c.Log,
+		FunctionTimeout: c.Timeout, VisibilityTimeout: c.Timeout, Concurrency: c.Concurrency,
 	})
 	if err != nil {
 		return err

@@ -125,6 +125,8 @@ func (s *Stack) startListener(c Config) (string, error) {
 		BusLogs:  map[string]string{localLogs: cmp.Or(c.AWS.BusName, localBus)},
 		Queues:   []string{localQueue, localOnFail},
 		Mappings: []awslocal.Mapping{mapping(cmp.Or(c.AWS.StreamName, localStream), c.AWS.SQSURL == "")},
+		OnRecord: c.Observe.stored(),
+		OnEvent:  c.Observe.accepted(),
 		Log:      c.Log,
 	}, cmp.Or(c.AWS.BusName, localBus), localStats, statsReceives))
 	if err != nil {

@@ -19,6 +19,8 @@ const (
 	localConsumer = "rds-outbox-demo-dev-cdcConsumer"
 	batchSize     = 100
 	maxRecordAge  = 167 * time.Hour // an hour before the stream forgets a record
+
+	checkpointFile = "checkpoint.json" // of the poller, in the data folder
 )
 
 // mapping is how Lambda would describe the poller that startConsumer starts.
@@ -39,8 +41,8 @@ func (s *Stack) startConsumer(ctx context.Context, c Config, k clients, t *track
 		return err
 	}
 	consumer, err := cdcconsumer.New(cdcconsumer.Config{
-		EventBridge:     watchedBus{k.eventBridge, t},
-		SQS:             k.sqs,
+		EventBridge:     watchedBus{k.eventBridge, t, k.eventBridgeURL == k.local},
+		SQS:             watchedQueue{k.sqs, c.Observe},
 		BusName:         k.bus,
 		FailureQueueURL: k.queueURL,
 		Logger:          c.Log,
@@ -58,7 +60,7 @@ func (s *Stack) startConsumer(ctx context.Context, c Config, k clients, t *track
 		MaxRecordAge:   maxRecordAge,
 		OnFailure:      k.discardsURL,
 		SQS:            k.sqs,
-		CheckpointFile: filepath.Join(c.Dir, "checkpoint.json"),
+		CheckpointFile: filepath.Join(c.Dir, checkpointFile),
 	})
 	if err != nil {
 		return err

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"rds-outbox-demo/lab/process"
@@ -23,10 +24,15 @@ type Relay struct {
 	logPath string
 	log     *slog.Logger
 	fail    func(error)
+	excused func() bool // while true no end of it is held against it
+
+	starts  atomic.Int64 // of the process
+	running atomic.Bool  // as stop below; it can be asked while somebody starts or stops it
+	killed  atomic.Bool  // by Kill, and not started since
 
 	mu   sync.Mutex
-	stop context.CancelFunc // nil while stopped by hand
-	done chan struct{}      // closed when the process of the last Start is gone
+	stop context.CancelCauseFunc // nil while stopped by hand
+	done chan struct{}           // closed when the process of the last Start is gone
 }
 
 const (
@@ -39,15 +45,15 @@ const (
 	drainTime = 4 * time.Second
 )
 
-func newRelay(c Config, k clients, databaseURL string, fail func(error)) *Relay {
+func (s *Stack) newRelay(c Config, k clients, logName string) *Relay {
 	env := append(slices.Clone(c.RelayEnv),
-		"DATABASE_URL="+databaseURL, "STREAM_NAME="+k.stream, "AWS_ENDPOINT_URL_KINESIS="+k.kinesisURL,
+		"DATABASE_URL="+s.DatabaseURL, "STREAM_NAME="+k.stream, "AWS_ENDPOINT_URL_KINESIS="+k.kinesisURL,
 		"AWS_REGION="+k.region, "AWS_ACCESS_KEY_ID="+k.accessKeyID, "AWS_SECRET_ACCESS_KEY="+k.secretKey, "SLOT_NAME="+cmp.Or(c.Slot, "outbox_relay"),
 	)
 	if k.sessionToken != "" {
 		env = append(env, "AWS_SESSION_TOKEN="+k.sessionToken)
 	}
-	return &Relay{program: c.Relay, env: env, logPath: filepath.Join(c.Dir, "walrelay.log"), log: c.Log, fail: fail}
+	return &Relay{program: c.Relay, env: env, logPath: filepath.Join(c.Dir, logName), log: c.Log, fail: s.fail, excused: s.DatabaseStopped}
 }
 
 // Start runs the relay until Stop. It does nothing when it runs already.
@@ -67,9 +73,11 @@ func (r *Relay) Start() error {
 	if err != nil {
 		return fmt.Errorf("opening the relay's log: %w", err)
 	}
-	ctx, cancel := context.WithCancel(context.Background())
+	ctx, cancel := context.WithCancelCause(context.Background())
 	done := make(chan struct{})
 	r.stop, r.done = cancel, done
+	r.running.Store(true)
+	r.killed.Store(false)
 	go func() {
 		defer close(done)
 		defer logFile.Close()
@@ -88,6 +96,9 @@ func (r *Relay) keepRunning(ctx context.Context, logFile *os.File) {
 		}
 		if time.Since(started) > soon {
 			ends = 1
+		}
+		if r.excused() {
+			ends = 0
 		}
 		if ends == maxEnds {
 			r.fail(fmt.Errorf("the relay has ended %d times (%w): %s", ends, err, lastLine(r.logPath)))
@@ -113,19 +124,53 @@ func lastLine(path string) string {
 }
 
 // Stop ends the relay: it gets its time to drain, then SIGKILL. Commits wait in the WAL until Start.
-func (r *Relay) Stop(ctx context.Context) {
+func (r *Relay) Stop(ctx context.Context) { r.end(ctx, nil) }
+
+// Kill ends the relay by SIGKILL, in the middle of whatever it does, and it stays down until Start.
+func (r *Relay) Kill(ctx context.Context) { r.end(ctx, errKill) }
+
+// Why a relay is ended by SIGKILL. Without one of them it may drain.
+var (
+	errKill  = errors.New("the relay is to be killed")
+	errPause = errors.New("the slot is to be free for a moment")
+)
+
+func (r *Relay) end(ctx context.Context, cause error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.stop == nil {
+		if cause == nil {
+			r.killed.Store(false) // a killed one that is stopped does not come back by itself either
+		}
 		return
 	}
-	r.stop()
+	r.stop(cause)
 	r.stop = nil
+	r.running.Store(false)
+	r.killed.Store(errors.Is(cause, errKill))
 	select {
 	case <-r.done:
 	case <-ctx.Done():
 	}
 }
+
+// Killed tells whether Kill has ended it, and nobody has started or stopped it since.
+func (r *Relay) Killed() bool { return r.killed.Load() }
+
+// Running tells whether it is to run: it does, or will in a moment.
+func (r *Relay) Running() bool { return r.running.Load() }
+
+// streams tells whether it is the one that reads the slot, as far as its log says: one of two stands by.
+func (r *Relay) streams() bool {
+	content, err := os.ReadFile(r.logPath)
+	said := string(content)
+	return err == nil && r.Running() && strings.LastIndex(said, `"msg":"streaming"`) > strings.LastIndex(said, saysStandby)
+}
+
+const saysStandby = "standby: another relay holds the slot"
+
+// Starts is how often a process of it was started.
+func (r *Relay) Starts() int { return int(r.starts.Load()) }
 
 // run runs the relay once, until it ends or ctx does.
 func (r *Relay) run(ctx context.Context, log *os.File) error {
@@ -133,9 +178,13 @@ func (r *Relay) run(ctx context.Context, log *os.File) error {
 	if err != nil {
 		return err
 	}
+	r.starts.Add(1)
 	select {
 	case <-relay.Done():
 	case <-ctx.Done():
+		if !errors.Is(context.Cause(ctx), context.Canceled) {
+			relay.Signal(os.Kill)
+		}
 		relay.Stop(context.Background(), drainTime)
 	}
 	return relay.Err()

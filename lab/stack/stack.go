@@ -14,8 +14,6 @@ import (
 	"net"
 	"net/http"
 	"os"
-	"path/filepath"
-	"sync"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -23,7 +21,6 @@ import (
 
 	"rds-outbox-demo/handlers/carapi"
 	"rds-outbox-demo/lab/awslocal"
-	"rds-outbox-demo/lab/postgres"
 )
 
 // Config of a Stack. Dir, Root, Relay, Listen, OnEvent, Progress and Log are required.
@@ -43,6 +40,8 @@ type Config struct {
 	AWS         AWS
 	// OnEvent is called for every event on the bus, one call at a time. It must not block.
 	OnEvent func(Arrival)
+	// Observe is told what passes each hop. Nil: nobody looks, and it costs nothing.
+	Observe *Observer
 	// Progress is told in a few words what is being started.
 	Progress func(string)
 	Log      *slog.Logger
@@ -53,18 +52,23 @@ type Stack struct {
 	APIURL      string
 	DatabaseURL string
 	Relay       *Relay
+	// SecondRelay is not started: see StartSecondRelay.
+	SecondRelay *Relay
 	// AWS is the local listener, where faults can be switched on; nil when every service is the user's own.
 	AWS *awslocal.Server
 
-	clients clients
-	slot    string
-	failed  chan error
-	close   []func(context.Context) error // in the order of starting
+	clients  clients
+	dir      string
+	slot     string
+	database *database // nil when it is the user's own
+	carStats *carStats // never nil; without a local bus it has nothing to run
+	failed   chan error
+	close    []func(context.Context) error // in the order of starting
 }
 
 // Start brings everything up in the order of dependence and returns once the API answers. With an error nothing is left running.
 func Start(ctx context.Context, c Config) (_ *Stack, err error) {
-	s := &Stack{failed: make(chan error, 8)}
+	s := &Stack{dir: c.Dir, failed: make(chan error, 8)}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, s.Close())
@@ -88,7 +92,7 @@ func Start(ctx context.Context, c Config) (_ *Stack, err error) {
 	if err := migrateUp(ctx, s.DatabaseURL); err != nil {
 		return nil, err
 	}
-	tracker := newTracker(c.OnEvent)
+	tracker := newTracker(c.OnEvent, c.Observe)
 	clients, err := s.startAWS(ctx, c)
 	if err != nil {
 		return nil, err
@@ -96,11 +100,12 @@ func Start(ctx context.Context, c Config) (_ *Stack, err error) {
 	if err := s.startConsumer(ctx, c, clients, tracker); err != nil {
 		return nil, err
 	}
-	s.startCarStats(ctx, c, clients)
+	s.startCarStats(c, clients)
 	c.Progress("relay")
-	s.Relay = newRelay(c, clients, s.DatabaseURL, s.fail)
+	s.Relay = s.newRelay(c, clients, "walrelay.log")
+	s.SecondRelay = s.newRelay(c, clients, "walrelay-2.log")
 	s.clients, s.slot = clients, cmp.Or(c.Slot, "outbox_relay")
-	s.onClose(func(ctx context.Context) error { s.Relay.Stop(ctx); return nil })
+	s.onClose(func(ctx context.Context) error { s.stopRelays(ctx); return nil })
 	if err := s.Relay.Start(); err != nil {
 		return nil, err
 	}
@@ -134,6 +139,12 @@ func (s *Stack) Failed() <-chan error { return s.failed }
 // Close stops everything against the order of starting, within 5 seconds. What is on its way stays in the WAL or the stream
 // and arrives after the next start.
 func (s *Stack) Close() error {
+	if s.AWS != nil {
+		// What drains would run into faults that are still on, and take all of its time for nothing.
+		for _, fault := range s.AWS.Faults().List() {
+			fault.Off()
+		}
+	}
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
 	var all error
@@ -153,41 +164,16 @@ func (s *Stack) fail(err error) {
 	}
 }
 
-func (s *Stack) startDatabase(ctx context.Context, c Config) (string, error) {
-	if c.DatabaseURL != "" {
-		return c.DatabaseURL, nil
-	}
-	c.Progress("PostgreSQL")
-	binaries, err := postgres.FindBinaries(c.Root)
-	if err != nil {
-		return "", err
-	}
-	server, err := postgres.Start(ctx, postgres.Config{
-		Dir: filepath.Join(c.Dir, "postgres"), Binaries: binaries, Durable: c.Durable,
-		// As on RDS (infra/database.yml): a relay that stays away must not fill the disk.
-		Settings: map[string]string{"max_slot_wal_keep_size": "4GB"},
-	})
-	if err != nil {
-		return "", err
-	}
-	var closing sync.Once
-	stopping := make(chan struct{})
-	go func() {
-		select {
-		case <-stopping:
-		case <-server.Done():
-			s.fail(errors.New("PostgreSQL has ended; its log is " + filepath.Join(c.Dir, "postgres", "server.log")))
-		}
-	}()
-	s.onClose(func(ctx context.Context) error {
-		closing.Do(func() { close(stopping) })
-		return server.Stop(ctx)
-	})
-	return server.URL(), nil
-}
+// apiConnections are more than the default, which is the number of cores: commits at the same time share the disk's time.
+const apiConnections = 16
 
 func (s *Stack) startAPI(ctx context.Context, c Config, listener net.Listener) error {
-	pool, err := pgxpool.New(ctx, s.DatabaseURL)
+	config, err := pgxpool.ParseConfig(s.DatabaseURL)
+	if err != nil {
+		return fmt.Errorf("opening the API's pool: %w", err)
+	}
+	config.MaxConns = max(config.MaxConns, apiConnections)
+	pool, err := pgxpool.NewWithConfig(ctx, config)
 	if err != nil {
 		return fmt.Errorf("opening the API's pool: %w", err)
 	}
@@ -196,7 +182,7 @@ func (s *Stack) startAPI(ctx context.Context, c Config, listener net.Listener) e
 	if err != nil {
 		return err
 	}
-	server := carapi.NewServer(handler)
+	server := carapi.NewServer(c.Observe.watchAPI(handler))
 	go func() {
 		if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
 			s.fail(fmt.Errorf("serving the API: %w", err))

@@ -3,14 +3,21 @@ package stack
 import (
 	"context"
 	"encoding/json"
+	"errors"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 
 	"github.com/aws/aws-lambda-go/events"
+	"github.com/aws/aws-lambda-go/lambdacontext"
+	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/eventbridge"
 	"github.com/aws/aws-sdk-go-v2/service/eventbridge/types"
+	"github.com/aws/smithy-go"
 	"github.com/google/uuid"
 
+	"rds-outbox-demo/lab/awslocal"
 	"rds-outbox-demo/outbox"
 )
 
@@ -33,7 +40,8 @@ type Times struct {
 // tracker sees batches on their way to the consumer and entries that the bus accepted, and joins the two by event id. It
 // stands outside the path: nothing of it runs on AWS.
 type tracker struct {
-	onEvent func(Arrival)
+	onEvent  func(Arrival)
+	observer *Observer // nil: nobody looks
 
 	mu       sync.Mutex
 	invoked  map[uuid.UUID]Times
@@ -43,8 +51,8 @@ type tracker struct {
 
 const maxTracked = 100_000
 
-func newTracker(onEvent func(Arrival)) *tracker {
-	return &tracker{onEvent: onEvent, invoked: map[uuid.UUID]Times{}}
+func newTracker(onEvent func(Arrival), observer *Observer) *tracker {
+	return &tracker{onEvent: onEvent, observer: observer, invoked: map[uuid.UUID]Times{}}
 }
 
 // handler is what Lambda calls.
@@ -53,19 +61,41 @@ type handler func(context.Context, events.KinesisEvent) (events.KinesisEventResp
 // watch notes the times that a batch carries before it hands the batch on.
 func (t *tracker) watch(next handler) handler {
 	return func(ctx context.Context, batch events.KinesisEvent) (events.KinesisEventResponse, error) {
-		now := time.Now()
-		for _, r := range batch.Records {
+		seen := Batch{At: time.Now(), Records: make([]BatchRecord, len(batch.Records))}
+		for i, r := range batch.Records {
+			seen.Records[i] = BatchRecord{
+				SequenceNumber: r.Kinesis.SequenceNumber, PartitionKey: r.Kinesis.PartitionKey, Arrival: r.Kinesis.ApproximateArrivalTimestamp.Time, Data: r.Kinesis.Data,
+			}
 			record, skip, err := outbox.ParseRecord(r.Kinesis.Data)
 			if err != nil || skip != outbox.SkipNothing {
 				continue // the consumer's business
 			}
-			times := Times{Commit: record.Commit.Time, Read: record.Timestamp, Stream: r.Kinesis.ApproximateArrivalTimestamp.Time, Consumer: now}
+			times := Times{Commit: record.Commit.Time, Read: record.Timestamp, Stream: r.Kinesis.ApproximateArrivalTimestamp.Time, Consumer: seen.At}
 			if times.Stream.Before(times.Read) {
 				times.Stream = times.Read // cut to milliseconds
 			}
 			t.note(record.Row.ID, times)
+			seen.Records[i].Event = &record
 		}
-		return next(ctx, batch)
+		if t.observer == nil || len(batch.Records) == 0 {
+			return next(ctx, batch)
+		}
+		seen.Shard, _, _ = strings.Cut(batch.Records[0].EventID, ":")
+		if lambda, ok := lambdacontext.FromContext(ctx); ok {
+			seen.Invocation = lambda.AwsRequestID
+		}
+		t.observer.Invoked(seen)
+		response, err := next(ctx, batch)
+		seen.Took, seen.Err, seen.Failed = time.Since(seen.At), err, len(seen.Records)
+		switch {
+		case err != nil:
+			seen.Failed = 0
+		case len(response.BatchItemFailures) > 0:
+			lowest := response.BatchItemFailures[0].ItemIdentifier // the consumer names one
+			seen.Failed = max(0, slices.IndexFunc(seen.Records, func(r BatchRecord) bool { return r.SequenceNumber == lowest }))
+		}
+		t.observer.Returned(seen)
+		return response, err
 	}
 }
 
@@ -92,29 +122,74 @@ func (t *tracker) times(id uuid.UUID) Times {
 type watchedBus struct {
 	*eventbridge.Client
 	tracker *tracker
+	local   bool // the bus itself tells what it has accepted, also in calls that got no answer
 }
 
 func (b watchedBus) PutEvents(ctx context.Context, in *eventbridge.PutEventsInput, options ...func(*eventbridge.Options)) (*eventbridge.PutEventsOutput, error) {
+	observer := b.tracker.observer
+	if observer != nil {
+		observer.Putting(len(in.Entries))
+	}
+	began := time.Now()
 	out, err := b.Client.PutEvents(ctx, in, options...)
 	now := time.Now()
-	if err != nil {
-		return out, err
-	}
-	b.tracker.reported.Lock()
-	defer b.tracker.reported.Unlock()
-	for i, result := range out.Entries {
-		if result.EventId == nil || i >= len(in.Entries) {
-			continue
-		}
+	put := Put{At: now, Took: now.Sub(began), Entries: make([]PutEntry, len(in.Entries))}
+	for i, entry := range in.Entries {
+		result := PutEntry{Entry: entry}
 		var detail struct {
 			EventID uuid.UUID `json:"eventId"`
 		}
-		if json.Unmarshal([]byte(*in.Entries[i].Detail), &detail) != nil {
-			continue // not an entry of ours
+		if json.Unmarshal([]byte(*entry.Detail), &detail) == nil {
+			result.EventID = detail.EventID
 		}
-		times := b.tracker.times(detail.EventID)
-		times.Bus = now
-		b.tracker.onEvent(Arrival{Entry: in.Entries[i], EventID: detail.EventID, Times: times})
+		switch {
+		case err != nil:
+			result.Code, result.Message = callCode(err), err.Error()
+		case i < len(out.Entries):
+			answer := out.Entries[i]
+			result.BusID, result.Code, result.Message = aws.ToString(answer.EventId), aws.ToString(answer.ErrorCode), aws.ToString(answer.ErrorMessage)
+		}
+		put.Entries[i] = result
 	}
-	return out, nil
+	// Before the consumer hears of it: who is told that the batch has returned knows what became of its events.
+	if observer != nil {
+		observer.Put(put)
+		for _, entry := range put.Entries {
+			if !b.local && entry.BusID != "" {
+				observer.Accepted(busEvent(entry, now))
+			}
+		}
+	}
+	b.tracker.report(put)
+	return out, err
+}
+
+func busEvent(p PutEntry, at time.Time) awslocal.BusEvent {
+	return awslocal.BusEvent{
+		ID: p.BusID, Bus: aws.ToString(p.Entry.EventBusName), Accepted: at, Source: aws.ToString(p.Entry.Source), DetailType: aws.ToString(p.Entry.DetailType),
+		Time: aws.ToTime(p.Entry.Time), Resources: p.Entry.Resources, TraceHeader: aws.ToString(p.Entry.TraceHeader),
+		Detail: json.RawMessage(aws.ToString(p.Entry.Detail)),
+	}
+}
+
+func (t *tracker) report(put Put) {
+	t.reported.Lock()
+	defer t.reported.Unlock()
+	for _, entry := range put.Entries {
+		if entry.BusID == "" || entry.EventID == uuid.Nil {
+			continue
+		}
+		times := t.times(entry.EventID)
+		times.Bus = put.At
+		t.onEvent(Arrival{Entry: entry.Entry, EventID: entry.EventID, Times: times})
+	}
+}
+
+// callCode names why a whole call failed.
+func callCode(err error) string {
+	var api smithy.APIError
+	if errors.As(err, &api) {
+		return api.ErrorCode()
+	}
+	return "NoAnswer"
 }

@@ -1,0 +1,267 @@
+package stack
+
+import (
+	"context"
+	"encoding/json"
+	"io"
+	"log/slog"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/stretchr/testify/require"
+
+	"rds-outbox-demo/lab/awslocal"
+)
+
+// noFailure looks whether something has ended the stack.
+func (r *rig) noFailure(t *testing.T) {
+	t.Helper()
+	select {
+	case err := <-r.Failed():
+		require.NoError(t, err)
+	default:
+	}
+}
+
+// Everything that has the database's address finds it again, and what waited for it is counted: nothing was received in vain.
+func TestDatabaseIsStoppedAndStartedOnPurpose(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	down := r.AWS.Faults().Add(awslocal.Fault{Service: "events", Operation: "PutEvents", Kind: awslocal.CallError, Status: 503})
+	for range 20 {
+		r.post(t)
+	}
+	eventually(t, "the stream to have them", func() bool { return down.Struck() > 1 })
+	eventually(t, "the relay to have confirmed them", func() (done bool) {
+		require.NoError(t, r.pool.QueryRow(t.Context(), "SELECT confirmed_flush_lsn >= pg_current_wal_lsn() FROM pg_replication_slots").Scan(&done))
+		return done
+	})
+
+	require.NoError(t, r.StopDatabase(t.Context()))
+	require.True(t, r.DatabaseStopped())
+	require.NoError(t, r.StopDatabase(t.Context()), "it is stopped")
+	response, err := http.Post(r.APIURL+"/cars", "application/json", strings.NewReader(`{"make":"Toyota","model":"Camry","year":2023}`))
+	require.NoError(t, err)
+	_, _ = io.Copy(io.Discard, response.Body)
+	require.NoError(t, response.Body.Close())
+	require.Equal(t, http.StatusInternalServerError, response.StatusCode)
+	// What is on the stream goes on to the subscriber's queue. There it waits, visible: each message that was received now would be one
+	// step nearer to the failure queue.
+	down.Off()
+	eventually(t, "the bus to have the events", func() bool { return len(r.byID()) == 20 })
+	require.Never(t, func() bool { return r.depth(t, localStats) != "20 0 0" }, time.Second, 50*time.Millisecond)
+
+	require.NoError(t, r.StartDatabase(t.Context()))
+	require.False(t, r.DatabaseStopped())
+	eventually(t, "the API to answer", func() bool {
+		response, err := http.Get(r.APIURL + "/healthz")
+		require.NoError(t, err)
+		_, _ = io.Copy(io.Discard, response.Body)
+		require.NoError(t, response.Body.Close())
+		return response.StatusCode == http.StatusOK
+	})
+	r.pool.Reset()
+	r.post(t)
+	r.requireWhole(t)
+	r.requireStats(t)
+	eventually(t, "an empty queue", func() bool { return r.depth(t, localStats) == "0 0 0" })
+	require.Equal(t, "0 0 0", r.depth(t, localStats+"-failures"))
+	r.noFailure(t)
+}
+
+// A relay that ends again and again is told of, but not while its database is stopped on purpose.
+func TestRelayThatEndsWhileTheDatabaseIsStopped(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	require.NoError(t, r.StopDatabase(t.Context()))
+	r.Relay.Kill(t.Context())
+	r.Relay.program = "/bin/false"
+	before := r.Relay.Starts()
+	require.NoError(t, r.Relay.Start())
+	eventually(t, "more ends than are forgiven", func() bool { return r.Relay.Starts() > before+maxEnds })
+	r.noFailure(t)
+	require.NoError(t, r.StartDatabase(t.Context()))
+	select {
+	case err := <-r.Failed():
+		require.ErrorContains(t, err, "the relay has ended 3 times")
+	case <-time.After(20 * time.Second):
+		require.Fail(t, "nobody was told")
+	}
+}
+
+func TestAKilledRelayStaysDown(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	r.post(t)
+	r.requireWhole(t)
+	victim, err := r.KillRelay(t.Context())
+	require.NoError(t, err)
+	require.Same(t, r.Relay, victim)
+	require.True(t, r.Relay.Killed())
+	require.False(t, r.Relay.Running())
+	_, err = r.KillRelay(t.Context())
+	require.ErrorContains(t, err, "down already")
+	for range 5 {
+		r.post(t)
+	}
+	require.Never(t, func() bool { return len(r.byID()) > 1 }, 2*restartDelay, 50*time.Millisecond)
+	require.NoError(t, r.Relay.Start())
+	require.False(t, r.Relay.Killed())
+	r.requireWhole(t)
+	require.Equal(t, 2, r.Relay.Starts())
+
+	r.Relay.Stop(t.Context())
+	require.False(t, r.Relay.Killed(), "stopped is not killed")
+	r.noFailure(t)
+}
+
+func TestSecondRelayTakesOver(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	require.NoError(t, r.StartSecondRelay(t.Context()))
+	require.True(t, r.Relay.streams())
+	require.False(t, r.SecondRelay.streams())
+	victim, err := r.KillRelay(t.Context())
+	require.NoError(t, err)
+	require.Same(t, r.Relay, victim)
+	r.post(t)
+	r.requireWhole(t)
+	require.True(t, r.SecondRelay.streams())
+
+	// And back: the one that streams is killed, not the one that stands by.
+	require.NoError(t, r.Relay.Start())
+	eventually(t, "the first to stand by", func() bool { return !r.Relay.streams() && r.Relay.Starts() == 2 })
+	victim, err = r.KillRelay(t.Context())
+	require.NoError(t, err)
+	require.Same(t, r.SecondRelay, victim)
+	r.post(t)
+	r.requireWhole(t)
+	r.noFailure(t)
+}
+
+func TestDroppedSlotIsLoadedAgain(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	require.NoError(t, r.StartSecondRelay(t.Context()))
+	for range 5 {
+		r.post(t)
+	}
+	r.requireWhole(t)
+	seen := make(chan bool)
+	ctx, cancel := context.WithCancel(t.Context())
+	go func() {
+		killed := false
+		for ; ctx.Err() == nil; time.Sleep(100 * time.Microsecond) {
+			killed = killed || r.Relay.Killed() || r.SecondRelay.Killed()
+		}
+		seen <- killed
+	}()
+	require.NoError(t, r.DropSlot(t.Context()))
+	cancel()
+	require.False(t, <-seen, "they were paused")
+	require.True(t, r.Relay.Running())
+	require.True(t, r.SecondRelay.Running())
+	eventually(t, "every event once more", func() bool {
+		for _, copies := range r.byID() {
+			if len(copies) < 2 {
+				return false
+			}
+		}
+		return true
+	})
+	r.post(t)
+	r.requireWhole(t)
+	r.requireStats(t)
+	r.noFailure(t)
+
+	t.Run("SaysThatThereIsNone", func(t *testing.T) {
+		r.Relay.Stop(t.Context())
+		r.SecondRelay.Stop(t.Context())
+		require.NoError(t, r.DropSlot(t.Context()))
+		ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
+		defer cancel()
+		require.ErrorContains(t, r.DropSlot(ctx), "waiting for slot outbox_relay to be there")
+		require.NoError(t, r.Relay.Start())
+	})
+}
+
+func TestPoisonThatIsPutIsParked(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	require.NoError(t, r.PutPoison(t.Context(), uuid.NewString()))
+	eventually(t, "a parked record", func() bool { return r.waiting(t) == "1" })
+	parked := r.parked(t)
+	require.JSONEq(t, poison, string(parked[0].Data))
+	require.True(t, json.Valid([]byte(poison)))
+}
+
+// Relay and consumer get time to finish what is under way. With the services out of order, they would spend all of it.
+func TestCloseSwitchesFaultsOff(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	for _, fault := range []awslocal.Fault{
+		{Service: "events", Operation: "PutEvents", Kind: awslocal.CallError, Status: 503},
+		{Service: "kinesis", Operation: "PutRecords", Kind: awslocal.CallError, Status: 500},
+	} {
+		active := r.AWS.Faults().Add(fault)
+		for range 10 {
+			r.post(t)
+		}
+		eventually(t, "a strike", func() bool { return active.Struck() > 0 })
+	}
+	began := time.Now()
+	require.NoError(t, r.Close())
+	require.Less(t, time.Since(began), 3*time.Second) // 4 are the relay's drain and the consumer's grace
+}
+
+// A path that is broken in every way ends as quickly as a whole one, and the next one begins whole.
+func TestClosesWhileEverythingIsBroken(t *testing.T) {
+	t.Parallel()
+	relay, err := relayProgram()
+	require.NoError(t, err)
+	r := newRig(t)
+	for range 10 {
+		r.post(t)
+	}
+	throttled := r.AWS.Faults().Add(awslocal.Fault{Service: "kinesis", Operation: "PutRecords", Kind: awslocal.CallError, Status: 500})
+	down := r.AWS.Faults().Add(awslocal.Fault{Service: "events", Operation: "PutEvents", Kind: awslocal.CallError, Status: 503})
+	r.AWS.Faults().Add(awslocal.Fault{Service: "sqs", Operation: "SendMessage", Kind: awslocal.CallError, Status: 503})
+	require.NoError(t, r.PutPoison(t.Context(), uuid.NewString()))
+	for range 10 {
+		r.post(t)
+	}
+	eventually(t, "the faults to strike", func() bool { return throttled.Struck() > 0 && down.Struck() > 0 })
+	require.NoError(t, r.StartSecondRelay(t.Context()))
+	_, err = r.KillRelay(t.Context())
+	require.NoError(t, err)
+	require.NoError(t, r.StopDatabase(t.Context()))
+	dir := r.dir
+	began := time.Now()
+	require.NoError(t, r.Close())
+	require.Less(t, time.Since(began), 5*time.Second)
+
+	again, err := Start(t.Context(), Config{
+		Dir: dir, Root: "../..", Relay: relay, Listen: "127.0.0.1:0", Progress: func(string) {}, Log: slog.New(slog.DiscardHandler),
+		OnEvent: func(Arrival) {},
+	})
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, again.Close()) })
+	r.Stack = again
+	r.pool.Close()
+	eventually(t, "the poison in the queue", func() bool { return r.waiting(t) == "1" })
+	eventually(t, "every event on the bus", func() bool {
+		seen := map[string]bool{}
+		require.NoError(t, awslocal.ReadBus(dir+"/aws", func(e awslocal.BusEvent) error {
+			var detail struct {
+				EventID string `json:"eventId"`
+			}
+			require.NoError(t, json.Unmarshal(e.Detail, &detail))
+			seen[detail.EventID] = true
+			return nil
+		}))
+		return len(seen) >= 20
+	})
+}

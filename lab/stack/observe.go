@@ -1,0 +1,353 @@
+package stack
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/aws/aws-lambda-go/events"
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/eventbridge/types"
+	"github.com/aws/aws-sdk-go-v2/service/sqs"
+	sqstypes "github.com/aws/aws-sdk-go-v2/service/sqs/types"
+	"github.com/google/uuid"
+
+	"rds-outbox-demo/handlers/cdcconsumer"
+	"rds-outbox-demo/lab/awslocal"
+	"rds-outbox-demo/outbox"
+)
+
+// Observer is told what passes the hops; all of its fields are set, or there is no Observer, and nothing is watched. The calls come from
+// the path itself, many at once: they must not block. What they are given is theirs to keep and not to change.
+type Observer struct {
+	Requested  func(at time.Time)             // ① a request that may change a car came
+	Responded  func(Request)                  // ① and was answered
+	Stored     func(awslocal.StreamRecord)    // ④ the local stream took a record; of a stream of the user's own nothing is told
+	Invoked    func(Batch)                    // ⑤ the consumer is called
+	Returned   func(Batch)                    // ⑤ and has answered
+	Putting    func(entries int)              // ⑥ PutEvents is called
+	Accepted   func(awslocal.BusEvent)        // ⑥ the bus took an entry; of a bus of the user's own, as far as it has answered
+	Put        func(Put)                      // ⑥ PutEvents has answered, or not
+	Parked     func(cdcconsumer.ParkedRecord) // the failure queue took a record
+	Delivered  func(Delivery)                 // behind ⑥ the subscriber has answered
+	Suppressed func(duplicates int)           // as the subscriber's metric says
+}
+
+// Request is one request for cars and its answer.
+type Request struct {
+	At           time.Time
+	Took         time.Duration
+	Method, Path string
+	Status       int
+	Location     string // headers of the answer
+	ETag         string
+	TraceID      string
+	Replayed     bool // the answer to an earlier request with the same Idempotency-Key
+	Body, Answer []byte
+}
+
+// Batch is one invocation of the consumer.
+type Batch struct {
+	At         time.Time
+	Took       time.Duration // of one that has returned, as the following
+	Invocation string        // request id
+	Shard      string
+	Records    []BatchRecord
+	Failed     int   // place of the lowest record that has failed; the number of records when none has
+	Err        error // the invocation has failed
+}
+
+// BatchRecord is a record of a batch.
+type BatchRecord struct {
+	SequenceNumber string
+	PartitionKey   string
+	Arrival        time.Time
+	Data           []byte
+	Event          *outbox.Record // nil: no event, or poison
+}
+
+// Put is one call of PutEvents. A call that failed has the error's text for each entry.
+type Put struct {
+	At      time.Time
+	Took    time.Duration
+	Entries []PutEntry
+}
+
+// PutEntry is one entry and its result.
+type PutEntry struct {
+	EventID       uuid.UUID // of our event
+	Entry         types.PutEventsRequestEntry
+	BusID         string // EventBridge's own id; empty: not accepted
+	Code, Message string // of one that was not accepted
+}
+
+// Delivery is one invocation of the subscriber.
+type Delivery struct {
+	At       time.Time
+	Took     time.Duration
+	Messages []events.SQSMessage
+	Failed   map[string]bool // message ids
+	Err      error           // all have failed
+}
+
+// maxObserved bounds what is kept of a body.
+const maxObserved = 64 << 10
+
+// watchAPI tells of the requests that may change a car.
+func (o *Observer) watchAPI(next http.Handler) http.Handler {
+	if o == nil {
+		return next
+	}
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method == http.MethodGet || r.Method == http.MethodOptions || r.Method == http.MethodHead || !strings.HasPrefix(r.URL.Path, "/cars") {
+			next.ServeHTTP(w, r)
+			return
+		}
+		seen := Request{At: time.Now(), Method: r.Method, Path: r.URL.Path}
+		body := &keptBody{ReadCloser: r.Body}
+		answer := &keptAnswer{ResponseWriter: w, status: http.StatusOK}
+		r.Body = body
+		o.Requested(seen.At)
+		defer func() {
+			seen.Took, seen.Status, seen.Body, seen.Answer = time.Since(seen.At), answer.status, body.kept, answer.kept
+			header := answer.Header()
+			seen.Location, seen.ETag, seen.TraceID = header.Get("Location"), header.Get("ETag"), outbox.TraceID(header.Get("Traceresponse"))
+			seen.Replayed = header.Get("Idempotency-Replayed") != ""
+			o.Responded(seen)
+		}()
+		next.ServeHTTP(answer, r)
+	})
+}
+
+// keptBody keeps the beginning of what is read.
+type keptBody struct {
+	io.ReadCloser
+	kept []byte
+}
+
+func (b *keptBody) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	b.kept = append(b.kept, p[:min(n, maxObserved-len(b.kept))]...)
+	return n, err
+}
+
+// keptAnswer keeps the status and the beginning of the body.
+type keptAnswer struct {
+	http.ResponseWriter
+	status int
+	kept   []byte
+}
+
+func (a *keptAnswer) WriteHeader(status int) {
+	a.status = status
+	a.ResponseWriter.WriteHeader(status)
+}
+
+func (a *keptAnswer) Write(p []byte) (int, error) {
+	a.kept = append(a.kept, p[:min(len(p), maxObserved-len(a.kept))]...)
+	return a.ResponseWriter.Write(p)
+}
+
+// Unwrap is for http.ResponseController and http.MaxBytesReader, which closes the connection of a body that is too large.
+func (a *keptAnswer) Unwrap() http.ResponseWriter { return a.ResponseWriter }
+
+// stored is what the local listener calls; nil when nobody looks.
+func (o *Observer) stored() func(awslocal.StreamRecord) {
+	if o == nil {
+		return nil
+	}
+	return o.Stored
+}
+
+// accepted is what the local listener calls; nil when nobody looks.
+func (o *Observer) accepted() func(awslocal.BusEvent) {
+	if o == nil {
+		return nil
+	}
+	return o.Accepted
+}
+
+// watchedQueue tells what the failure queue took.
+type watchedQueue struct {
+	*sqs.Client
+	observer *Observer
+}
+
+func (q watchedQueue) SendMessage(ctx context.Context, in *sqs.SendMessageInput, options ...func(*sqs.Options)) (*sqs.SendMessageOutput, error) {
+	out, err := q.Client.SendMessage(ctx, in, options...)
+	if err == nil && q.observer != nil {
+		var parked cdcconsumer.ParkedRecord
+		if json.Unmarshal([]byte(aws.ToString(in.MessageBody)), &parked) == nil {
+			q.observer.Parked(parked)
+		}
+	}
+	return out, err
+}
+
+// watchSubscriber tells of the subscriber's invocations.
+func (o *Observer) watchSubscriber(next subscriber) subscriber {
+	if o == nil {
+		return next
+	}
+	return func(ctx context.Context, batch events.SQSEvent) (events.SQSEventResponse, error) {
+		d := Delivery{At: time.Now(), Messages: batch.Records, Failed: map[string]bool{}}
+		response, err := next(ctx, batch)
+		d.Took, d.Err = time.Since(d.At), err
+		for _, failure := range response.BatchItemFailures {
+			d.Failed[failure.ItemIdentifier] = true
+		}
+		o.Delivered(d)
+		return response, err
+	}
+}
+
+// subscriber is what Lambda calls for a batch of the subscriber's queue.
+type subscriber = func(context.Context, events.SQSEvent) (events.SQSEventResponse, error)
+
+// watchMetrics reads the subscriber's metric as CloudWatch does, from its log: its answer does not tell a duplicate from a new event.
+func (o *Observer) watchMetrics(log *slog.Logger) *slog.Logger {
+	if o == nil {
+		return log
+	}
+	return slog.New(metricReader{log.Handler(), o})
+}
+
+type metricReader struct {
+	slog.Handler
+	observer *Observer
+}
+
+// Enabled makes the line be there for us, whoever else wants it.
+func (h metricReader) Enabled(context.Context, slog.Level) bool { return true }
+
+func (h metricReader) Handle(ctx context.Context, r slog.Record) error {
+	if r.Message == "car stats" {
+		r.Attrs(func(a slog.Attr) bool {
+			if a.Key == "duplicates" && a.Value.Kind() == slog.KindInt64 && a.Value.Int64() > 0 {
+				h.observer.Suppressed(int(a.Value.Int64()))
+			}
+			return a.Key != "duplicates"
+		})
+	}
+	if !h.Handler.Enabled(ctx, r.Level) {
+		return nil
+	}
+	return h.Handler.Handle(ctx, r)
+}
+
+// Dir is the data folder.
+func (s *Stack) Dir() string { return s.dir }
+
+func (s *Stack) isLocal(service Service) bool { return s.CanBreak(service) == nil }
+
+// Slot is the name of the relay's slot.
+func (s *Stack) Slot() string { return s.slot }
+
+// ReadBus calls fn for every event that the local bus's journal has, and tells whether that is all that the bus ever accepted. It has none of
+// a bus that is the user's own.
+func (s *Stack) ReadBus(fn func(awslocal.BusEvent) error) (whole bool, err error) {
+	if !s.isLocal(EventBridge) {
+		return false, nil
+	}
+	dir := filepath.Join(s.dir, "aws")
+	whole = awslocal.JournalIsWhole(dir)
+	err = awslocal.ReadBus(dir, fn)
+	if errors.Is(err, os.ErrNotExist) {
+		return whole, nil
+	}
+	return whole, err
+}
+
+// ReadParked calls fn for every record in the local failure queue, without receiving it.
+func (s *Stack) ReadParked(fn func(cdcconsumer.ParkedRecord) error) error {
+	if !s.isLocal(SQS) {
+		return nil
+	}
+	return s.AWS.ReadQueue(localQueue, func(body string) error {
+		var parked cdcconsumer.ParkedRecord
+		if isRecord := json.Unmarshal([]byte(body), &parked) == nil; isRecord { // not somebody else's message
+			return fn(parked)
+		}
+		return nil
+	})
+}
+
+// Position is where a shard ends, and how far the consumer is, both as the number of a record within the shard.
+type Position struct {
+	Shard          string
+	End, Done      uint64
+	SequenceNumber string // of Done; empty before the first record
+}
+
+// Positions tells them of the local stream: how far the consumer is by the poller's checkpoint. Of a stream of the user's own nobody
+// can tell where it ends.
+func (s *Stack) Positions() ([]Position, error) {
+	if !s.isLocal(Kinesis) {
+		return nil, nil
+	}
+	var file struct {
+		Shards map[string]struct {
+			SequenceNumber string `json:"sequenceNumber"`
+		} `json:"shards"`
+	}
+	content, err := os.ReadFile(filepath.Join(s.dir, checkpointFile))
+	if err == nil {
+		err = json.Unmarshal(content, &file)
+	}
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return nil, fmt.Errorf("reading the poller's checkpoint: %w", err)
+	}
+	var all []Position
+	for _, end := range s.AWS.ShardEnds(s.clients.stream) {
+		p := Position{Shard: end.Shard, End: end.Index, SequenceNumber: file.Shards[end.Shard].SequenceNumber}
+		p.Done, _ = awslocal.SequenceIndex(p.SequenceNumber)
+		all = append(all, p)
+	}
+	return all, nil
+}
+
+// Depths are the numbers of messages in the queues, visible or not.
+type Depths struct {
+	Failures           int // of the consumer
+	Subscriber         int // carstats' queue
+	SubscriberFailures int
+}
+
+// Depths asks the queues.
+func (s *Stack) Depths(ctx context.Context) (d Depths, err error) {
+	if d.Failures, err = s.depth(ctx, s.clients.queueURL); err != nil || s.carStats.run == nil {
+		return d, err
+	}
+	if d.Subscriber, err = s.depth(ctx, awslocal.QueueURL(s.clients.local, localStats)); err != nil {
+		return d, err
+	}
+	d.SubscriberFailures, err = s.depth(ctx, awslocal.QueueURL(s.clients.local, localStats+"-failures"))
+	return d, err
+}
+
+func (s *Stack) depth(ctx context.Context, url string) (n int, err error) {
+	out, err := s.clients.sqs.GetQueueAttributes(ctx, &sqs.GetQueueAttributesInput{QueueUrl: &url, AttributeNames: []sqstypes.QueueAttributeName{
+		sqstypes.QueueAttributeNameApproximateNumberOfMessages, sqstypes.QueueAttributeNameApproximateNumberOfMessagesNotVisible,
+		sqstypes.QueueAttributeNameApproximateNumberOfMessagesDelayed,
+	}})
+	if err != nil {
+		return 0, fmt.Errorf("asking queue %s for its depth: %w", url, err)
+	}
+	for _, value := range out.Attributes {
+		one, err := strconv.Atoi(value)
+		if err != nil {
+			return 0, fmt.Errorf("reading the depth of queue %s: %w", url, err)
+		}
+		n += one
+	}
+	return n, nil
+}
