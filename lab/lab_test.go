@@ -96,7 +96,7 @@ type running struct {
 func startDev(t *testing.T, dir string, env ...string) *running {
 	t.Helper()
 	d := &running{dir: dir, ended: make(chan error, 1)}
-	d.cmd = lab(t, dir, append(env, "PORT=0"), "dev")
+	d.cmd = lab(t, dir, append([]string{"PORT=0"}, env...), "dev")
 	// A pipe of our own: Wait would otherwise also wait for whoever else holds the output.
 	reader, writer, err := os.Pipe()
 	require.NoError(t, err)

@@ -1,6 +1,6 @@
 // Command lab runs the whole path on this machine. The Makefile is its front: `make dev`, `make demo`, `make psql` ...
 //
-// Environment: PORT, FRESH, CARS, JSON, SEED, ROUNDS, SABOTAGE, HOP, QUICK, CHECK, DATABASE_URL, and for services that are not the local listener
+// Environment: PORT, FRESH, OPEN, NO_COLOR, CARS, JSON, SEED, ROUNDS, SABOTAGE, HOP, QUICK, CHECK, DATABASE_URL, and for services that are not the local listener
 // AWS_ENDPOINT_URL_KINESIS, AWS_ENDPOINT_URL_EVENTBRIDGE, AWS_ENDPOINT_URL_SQS, STREAM_NAME, EVENT_BUS_NAME, FAILURE_QUEUE_URL,
 // AWS_REGION and credentials; for outboxctl's sake AWS_ENDPOINT_URL_CLOUDWATCH_LOGS and BUS_LOG_GROUP. Without an endpoint no AWS
 // service is reached. Exit code 0, 1 on failure, 2 on wrong use.
@@ -14,6 +14,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
 	"syscall"
@@ -107,7 +108,26 @@ func runDev(ctx context.Context) error {
 	}
 	config.Dir, config.Durable = dataDir, true
 	config.Listen = fmt.Sprintf("127.0.0.1:%d", port)
-	return dev.Run(ctx, dev.Config{Stack: config, Fresh: fresh, Out: os.Stdout})
+	viewPort := 0
+	if port != 0 && port < 65535 {
+		viewPort = port + 1
+	}
+	return dev.Run(ctx, dev.Config{
+		Stack: config, Fresh: fresh, Out: os.Stdout, View: fmt.Sprintf("127.0.0.1:%d", viewPort), Browser: browser(), Color: os.Getenv("NO_COLOR") == "",
+	})
+}
+
+// browser opens a page where somebody can see it; nil where nobody can, or nobody wants it.
+func browser() func(url string) {
+	program := "xdg-open"
+	if runtime.GOOS == "darwin" {
+		program = "open"
+	}
+	hasScreen := os.Getenv("DISPLAY") != "" || os.Getenv("WAYLAND_DISPLAY") != "" || runtime.GOOS == "darwin" && os.Getenv("SSH_CONNECTION") == ""
+	if !hasScreen || os.Getenv("OPEN") == "0" || os.Getenv("CI") != "" {
+		return nil
+	}
+	return func(url string) { dev.Open(program, url) }
 }
 
 func runDemo(ctx context.Context) error {

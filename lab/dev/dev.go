@@ -1,4 +1,4 @@
-// Package dev is `make dev`: the whole path on this machine, one line per event, until Ctrl-C.
+// Package dev is `make dev`: the whole path on this machine, one line per event, and the live view, until Ctrl-C.
 package dev
 
 import (
@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -16,13 +15,19 @@ import (
 
 	"rds-outbox-demo/lab/postgres"
 	"rds-outbox-demo/lab/stack"
+	"rds-outbox-demo/lab/view"
 )
 
 // Config of a run.
 type Config struct {
-	Stack stack.Config // Log, OnEvent and Progress are set here
+	Stack stack.Config // Log, OnEvent, Observe and Progress are set here
 	Fresh bool         // begin with an empty data folder
-	Out   io.Writer
+	Out   *os.File
+	// View is the address that the live view listens on.
+	View string
+	// Browser opens the live view where Out is a terminal. Nil: nobody does.
+	Browser func(url string)
+	Color   bool // the status line may be coloured
 }
 
 // Run runs the path until ctx ends, which is a success, or a part of it ends, which is not.
@@ -37,21 +42,21 @@ func Run(ctx context.Context, c Config) (err error) {
 			return err
 		}
 	}
-	logPath := filepath.Join(c.Stack.Dir, "dev.log")
-	if err := os.Rename(logPath, logPath+".1"); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return fmt.Errorf("rotating the log: %w", err)
-	}
-	logFile, err := os.OpenFile(logPath, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
+	logFile, err := openLog(filepath.Join(c.Stack.Dir, "dev.log"))
 	if err != nil {
-		return fmt.Errorf("opening the log: %w", err)
+		return err
 	}
 	defer logFile.Close()
+	out := newScreen(c.Out, c.Color)
+	defer out.end()
 	c.Stack.Log = slog.New(slog.NewMultiHandler(
 		slog.NewJSONHandler(logFile, nil),
-		slog.NewTextHandler(c.Out, &slog.HandlerOptions{Level: slog.LevelWarn}),
+		newCalm(slog.NewTextHandler(out, &slog.HandlerOptions{Level: slog.LevelWarn})),
 	))
-	c.Stack.OnEvent = func(a stack.Arrival) { fmt.Fprintln(c.Out, eventLine(a)) }
-	c.Stack.Progress = func(what string) { fmt.Fprintf(c.Out, "starting %s\n", what) }
+	c.Stack.OnEvent = func(a stack.Arrival) { fmt.Fprintln(out, eventLine(a)) }
+	c.Stack.Progress = func(what string) { fmt.Fprintf(out, "starting %s\n", what) }
+	watch := view.NewWatch()
+	c.Stack.Observe = watch.Observer()
 
 	s, err := stack.Start(ctx, c.Stack)
 	if err != nil {
@@ -68,10 +73,20 @@ func Run(ctx context.Context, c Config) (err error) {
 		return err
 	}
 	defer removeEnv()
-	fmt.Fprint(c.Out, banner(c.Stack, s))
+	live, err := view.Start(ctx, view.Config{Stack: s, Watch: watch, Listen: c.View, Log: c.Stack.Log})
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, live.Close()) }()
+	fmt.Fprint(out, banner(c.Stack, s, live.URL()))
+	if out.terminal && c.Browser != nil {
+		c.Browser(live.URL())
+	}
+	out.show(live.Status)
 	select {
 	case <-ctx.Done():
-		fmt.Fprintln(c.Out, "stopping")
+		out.end()
+		fmt.Fprintln(out, "stopping")
 		return nil
 	case err := <-s.Failed():
 		return err
@@ -118,10 +133,11 @@ func empty(ctx context.Context, dir string) error {
 	return nil
 }
 
-func banner(c stack.Config, s *stack.Stack) string {
+func banner(c stack.Config, s *stack.Stack, viewURL string) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "\nThe path is up: ① %s\n\n", s.APIURL)
 	fmt.Fprintf(&b, "  curl -i %s/cars -H 'Content-Type: application/json' -d '{\"make\":\"Toyota\",\"model\":\"Camry\",\"year\":2023,\"color\":\"Blue\"}'\n\n", s.APIURL)
+	fmt.Fprintf(&b, "The live view: %s\n", viewURL)
 	fmt.Fprintf(&b, "All that the API can do: %s/openapi.json\n", s.APIURL)
 	fmt.Fprintf(&b, "Elsewhere: make psql, make relay-stop, make relay-start, bin/outboxctl audit. Logs and data: %s. Ctrl-C ends.\n", c.Dir)
 	if c.DatabaseURL != "" {

@@ -1,0 +1,47 @@
+package view
+
+import (
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"rds-outbox-demo/lab/awslocal"
+	"rds-outbox-demo/lab/awslocal/awstest"
+	"rds-outbox-demo/lab/stack"
+)
+
+// Where the services are the user's own there is no journal, no end of a shard and no subscriber: what can be known is shown, nothing is
+// called lost before it has had time, and nothing can be broken.
+func TestServicesOfTheUsersOwn(t *testing.T) {
+	t.Parallel()
+	_, aws := awstest.Start(t, awslocal.Config{
+		Streams: []awslocal.Stream{{Name: "theirs", Shards: 1}}, Buses: []string{"their-bus"}, Queues: []string{"their-failures"},
+	})
+	url := *aws.BaseEndpoint
+	config := stack.AWS{
+		KinesisURL: url, StreamName: "theirs", EventBridgeURL: url, BusName: "their-bus",
+		SQSURL: url, FailureQueueURL: awslocal.QueueURL(url, "their-failures"),
+	}
+	dir := t.TempDir()
+	r := newRig(t, dir, config)
+	require.NoError(t, r.create(t.Context(), 20))
+	r.requireTotals(t, totals{Cars: 20, Committed: 20, OnBus: 20})
+	f := r.frame()
+	require.Equal(t, 6, f.Events[0].Hop)
+	require.Contains(t, f.Events[0].Ms, "bus")
+	_, byHop := r.records(t, f.Events[0].ID)
+	require.Contains(t, byHop[4], "[shard shardId-000000000000]")
+	require.Contains(t, byHop[6], "their-bus")
+	require.Contains(t, byHop[7], "The subscriber has not got it.")
+	for _, d := range r.switches.definitions() {
+		require.Equal(t, d.Name != "stop-postgres" && d.Name != "kill-relay" && d.Name != "two-relays" && d.Name != "drop-slot", d.Disabled != "", d.Name)
+	}
+	r.stack.Relay.Stop(t.Context())
+	require.NoError(t, r.create(t.Context(), 3))
+	r.requireTotals(t, totals{Cars: 23, Committed: 23, OnBus: 20, OnTheWay: 3})
+	require.NoError(t, r.stack.Relay.Start())
+	r.requireTotals(t, totals{Cars: 23, Committed: 23, OnBus: 23})
+	r.end()
+	r = newRig(t, dir, config)
+	r.requireTotals(t, totals{Cars: 23, Committed: 23, OnBus: 23})
+}

@@ -1,0 +1,175 @@
+package view
+
+import (
+	"context"
+	"encoding/json"
+	"net/http"
+	"sync"
+	"time"
+)
+
+const (
+	frameGap   = 100 * time.Millisecond // between two frames at least: 10 a second
+	idleGap    = time.Second            // between two frames at most
+	maxReaders = 32
+	// writeTimeout is how long a reader may leave a frame unread before it is given up. Until then it costs one frame of memory.
+	writeTimeout = 20 * time.Second
+)
+
+// frames makes the frames of /live, each once for all readers. A reader who has not taken the one before gets the newest one instead of
+// both: nothing is ever queued.
+type frames struct {
+	state  func() (state any, changed uint64) // changed: the same number means that nothing has happened
+	series func() any
+
+	mu      sync.Mutex
+	readers map[*reader]bool
+	joined  bool          // since the last frame
+	came    chan struct{} // somebody has joined
+}
+
+// reader is one connection. Its next frames are guarded by frames.mu.
+type reader struct {
+	state, series []byte
+	ready         chan struct{}
+	skipped       int
+}
+
+func newFrames(state func() (any, uint64), series func() any) *frames {
+	return &frames{state: state, series: series, readers: map[*reader]bool{}, came: make(chan struct{}, 1)}
+}
+
+// run makes frames while somebody reads them.
+func (f *frames) run(ctx context.Context) {
+	var sent, plotted time.Time
+	last := uint64(0)
+	for ctx.Err() == nil {
+		reading, joined := f.who()
+		if !reading {
+			select {
+			case <-ctx.Done():
+				return
+			case <-f.came:
+				continue
+			}
+		}
+		if joined {
+			sent, plotted = time.Time{}, time.Time{} // they have nothing yet
+		}
+		now := time.Now()
+		state, changed := f.state()
+		if changed != last || now.Sub(sent) >= idleGap-frameGap/2 {
+			f.offer(encode("state", state), nil)
+			last, sent = changed, now
+		}
+		if now.Sub(plotted) >= time.Second-frameGap/2 {
+			f.offer(nil, encode("series", f.series()))
+			plotted = now
+		}
+		// From the frame on, not by a ticker, which makes up for a late beat with an early one.
+		select {
+		case <-ctx.Done():
+		case <-time.After(frameGap):
+		}
+	}
+}
+
+func encode(event string, data any) []byte {
+	// Marshal escapes <, > and &, and writes no line break: the frame ends where it should.
+	content, err := json.Marshal(data)
+	if err != nil {
+		content, _ = json.Marshal(map[string]string{"problem": "encoding the " + event + ": " + err.Error()})
+	}
+	return append(append([]byte("event: "+event+"\ndata: "), content...), '\n', '\n')
+}
+
+func (f *frames) who() (reading, joined bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	joined, f.joined = f.joined, false
+	return len(f.readers) > 0, joined
+}
+
+func (f *frames) offer(state, series []byte) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for r := range f.readers {
+		if state != nil {
+			if r.state != nil {
+				r.skipped++
+			}
+			r.state = state
+		}
+		if series != nil {
+			r.series = series
+		}
+		select {
+		case r.ready <- struct{}{}:
+		default:
+		}
+	}
+}
+
+func (f *frames) join() *reader {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if len(f.readers) >= maxReaders {
+		return nil
+	}
+	r := &reader{ready: make(chan struct{}, 1)}
+	f.readers[r], f.joined = true, true
+	select {
+	case f.came <- struct{}{}:
+	default:
+	}
+	return r
+}
+
+func (f *frames) leave(r *reader) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	delete(f.readers, r)
+}
+
+// take returns what is to be written, once there is something.
+func (f *frames) take(ctx context.Context, r *reader) (state, series []byte) {
+	select {
+	case <-ctx.Done():
+		return nil, nil
+	case <-r.ready:
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	state, series = r.state, r.series
+	r.state, r.series = nil, nil
+	return state, series
+}
+
+// ServeHTTP is GET /live.
+func (f *frames) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	reader := f.join()
+	if reader == nil {
+		answerError(w, http.StatusServiceUnavailable, "too many pages are open")
+		return
+	}
+	defer f.leave(reader)
+	w.Header().Set("Content-Type", "text/event-stream; charset=utf-8")
+	control := http.NewResponseController(w)
+	for {
+		state, series := f.take(r.Context(), reader)
+		if r.Context().Err() != nil {
+			return
+		}
+		if control.SetWriteDeadline(time.Now().Add(writeTimeout)) != nil {
+			return
+		}
+		for _, frame := range [][]byte{state, series} {
+			if _, err := w.Write(frame); err != nil {
+				return
+			}
+		}
+		if control.Flush() != nil {
+			return
+		}
+	}
+}

@@ -1,0 +1,530 @@
+package view
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"hash/fnv"
+	"log/slog"
+	"math"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/aws/aws-lambda-go/events"
+	"github.com/google/uuid"
+
+	"rds-outbox-demo/handlers/cdcconsumer"
+	"rds-outbox-demo/inbox"
+	"rds-outbox-demo/lab/awslocal"
+	"rds-outbox-demo/lab/stack"
+	"rds-outbox-demo/outbox"
+)
+
+// station is one of the six stations of the path as /live has it.
+type station struct {
+	Hop      int      `json:"hop"`
+	Rate     float64  `json:"rate"`     // a second, over the last two: requests, commits, records, entries
+	InFlight int      `json:"inFlight"` // begun, and not answered
+	Backlog  int      `json:"backlog"`  // waiting in front of the station behind
+	OldestMs int64    `json:"oldestMs"` // age of what has waited longest
+	Restarts int      `json:"restarts"`
+	Total    int64    `json:"total"`
+	Note     string   `json:"note"`
+	Faults   []string `json:"faults"` // names of the switches that are on here
+}
+
+// totals are counts of the database, the bus's journal and the queues. They are not of this process's life: see ledger.
+type totals struct {
+	Cars       int64 `json:"cars"`    // rows of table cars
+	Counted    int64 `json:"counted"` // carstats' total, which is to be the same
+	Committed  int64 `json:"committed"`
+	OnBus      int64 `json:"onBus"` // of the committed
+	OnTheWay   int64 `json:"onTheWay"`
+	Lost       int64 `json:"lost"`       // committed, not on the bus, not parked, and nothing upstream of the bus holds it any more
+	Duplicates int64 `json:"duplicates"` // entries on the bus beyond the first of their event, in as far as the journal goes back
+	Suppressed int64 `json:"suppressed"` // deliveries that the subscriber did not count again
+	Parked     int64 `json:"parked"`     // records in the failure queue
+	OutOfOrder int64 `json:"outOfOrder"`
+}
+
+// live is the model of the path. What the observer tells and what the polls find comes together here.
+type live struct {
+	began time.Time
+
+	mu      sync.Mutex
+	stack   *stack.Stack
+	log     *slog.Logger
+	changed uint64 // counts what has come in
+	ledger  ledger
+	recent  recent
+	series  series
+	tables  tables
+	depths  stack.Depths
+	shards  map[string]*shard
+
+	requests  map[int64]time.Time // under way, by their beginnings
+	answered  meter
+	refused   meter // 5xx
+	stored    meter
+	consumed  meter
+	published meter
+	failures  meter // entries that the bus did not accept
+	again     meter // records that the consumer got again
+	putting   int
+	batches   map[string]stack.Batch  // invocations under way, without their records
+	inBatches int                     // records in them
+	commitOf  map[uuid.UUID]time.Time // of the events in them
+	newest    time.Time               // commit of the newest event on the stream
+	suppress  suppressed
+
+	wake chan struct{} // something was committed: poll soon
+}
+
+// shard is how far a shard is written and read.
+type shard struct {
+	end, done uint64
+	sequence  string // of done
+	marks     []mark // arrivals, one per markGap
+}
+
+// mark says that record index, and none before it, had arrived at the time.
+type mark struct {
+	index uint64
+	at    time.Time
+}
+
+const (
+	markGap  = 250 * time.Millisecond
+	maxMarks = 8192
+)
+
+// suppressed is the one total that is in no table: it is kept in a file.
+type suppressed struct {
+	Suppressed int64 `json:"suppressed"`
+	saved      int64
+	path       string
+}
+
+func newLive() *live {
+	return &live{
+		began: time.Now(), ledger: newLedger(), recent: newRecent(), shards: map[string]*shard{}, requests: map[int64]time.Time{},
+		batches: map[string]stack.Batch{}, commitOf: map[uuid.UUID]time.Time{}, wake: make(chan struct{}, 1),
+	}
+}
+
+// attach gives the model its stack, from which polls read.
+func (l *live) attach(s *stack.Stack, log *slog.Logger) {
+	positions, err := s.Positions()
+	if err != nil {
+		log.Warn("live view: the shards' positions are those since the start", "error", err.Error())
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.stack, l.log = s, log
+	for _, p := range positions {
+		sh := l.shard(p.Shard)
+		sh.end, sh.done = max(sh.end, p.End), max(sh.done, p.Done)
+		if sh.sequence == "" {
+			sh.sequence = p.SequenceNumber
+		}
+		if len(sh.marks) == 0 && sh.done < sh.end {
+			sh.marks = []mark{{sh.done + 1, l.began}} // of an earlier run: older than that
+		}
+	}
+	l.suppress.path = filepath.Join(s.Dir(), "view.json")
+	content, err := os.ReadFile(l.suppress.path)
+	if err == nil {
+		var before suppressed
+		if json.Unmarshal(content, &before) == nil {
+			l.suppress.Suppressed += before.Suppressed
+			l.suppress.saved = before.Suppressed
+		}
+	}
+}
+
+// save keeps what is in no table.
+func (l *live) save() error {
+	l.mu.Lock()
+	s := l.suppress
+	l.mu.Unlock()
+	if s.Suppressed == s.saved || s.path == "" {
+		return nil
+	}
+	content, err := json.Marshal(s)
+	if err == nil {
+		err = errors.Join(os.WriteFile(s.path+".new", content, 0o600), os.Rename(s.path+".new", s.path))
+	}
+	if err != nil {
+		return fmt.Errorf("keeping the count of suppressed duplicates: %w", err)
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.suppress.saved = s.Suppressed
+	return nil
+}
+
+func (l *live) close() error { return l.save() }
+
+func (l *live) shard(id string) *shard {
+	if l.shards[id] == nil {
+		l.shards[id] = &shard{}
+	}
+	return l.shards[id]
+}
+
+// note runs change under the lock.
+func (l *live) note(change func(now time.Time)) {
+	now := time.Now()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.changed++
+	change(now)
+}
+
+// observer is what the stack calls.
+func (l *live) observer() *stack.Observer {
+	return &stack.Observer{
+		Requested: l.requested, Responded: l.responded, Stored: l.storedRecord, Invoked: l.invoked, Returned: l.returned, Putting: l.puttingEntries, Accepted: l.accepted,
+		Put: l.put, Parked: l.parked, Delivered: l.delivered, Suppressed: l.suppressedDuplicates,
+	}
+}
+
+func (l *live) requested(began time.Time) {
+	l.note(func(time.Time) { l.requests[began.UnixNano()] = began })
+}
+
+func (l *live) responded(r stack.Request) {
+	l.note(func(now time.Time) {
+		delete(l.requests, r.At.UnixNano())
+		l.answered.add(now, 1)
+		if r.Status >= 500 {
+			l.refused.add(now, 1)
+		}
+		if r.Status < 300 && !r.Replayed {
+			l.recent.requested(&r)
+		}
+	})
+	if r.Status < 300 {
+		select {
+		case l.wake <- struct{}{}:
+		default:
+		}
+	}
+}
+
+func (l *live) storedRecord(r awslocal.StreamRecord) {
+	record, skip, err := outbox.ParseRecord(r.Data)
+	l.note(func(now time.Time) {
+		sh := l.shard(r.Shard)
+		if n := len(sh.marks); n == 0 || sh.done >= sh.end || r.Arrival.Sub(sh.marks[n-1].at) >= markGap {
+			sh.mark(r.Index, r.Arrival)
+		}
+		sh.end = max(sh.end, r.Index)
+		l.stored.add(now, 1)
+		if err != nil || skip != outbox.SkipNothing {
+			return
+		}
+		if record.Commit.Time.After(l.newest) {
+			l.newest = record.Commit.Time
+		}
+		if e := l.see(record); e != nil {
+			e.storedSum++
+			if len(e.stored) < 2 {
+				l.recent.grow(e, len(r.Data))
+				e.stored = append(e.stored, r)
+			}
+		}
+	})
+}
+
+func (s *shard) mark(index uint64, at time.Time) {
+	if len(s.marks) >= maxMarks {
+		for i := range maxMarks / 2 {
+			s.marks[i] = s.marks[2*i]
+		}
+		s.marks = s.marks[:maxMarks/2]
+	}
+	s.marks = append(s.marks, mark{index, at})
+}
+
+// oldest is when the oldest record that is not done arrived, at most markGap too early; zero when there is none.
+func (s *shard) oldest() time.Time {
+	for len(s.marks) > 1 && s.marks[1].index <= s.done+1 {
+		s.marks = s.marks[1:]
+	}
+	if s.done >= s.end || len(s.marks) == 0 {
+		return time.Time{}
+	}
+	return s.marks[0].at
+}
+
+// see returns the event of a record on the stream; nil when it has long arrived, and is not of the latest.
+func (l *live) see(record outbox.Record) *event {
+	row := record.Row
+	if l.recent.byID[row.ID] == nil && record.Replay == "" && l.ledger.knows(short(row.ID), row.CreatedAt.Unix()) {
+		return nil
+	}
+	e := l.recent.keep(row, record.Commit.Time)
+	if e.read.IsZero() {
+		e.read, e.operation = record.Timestamp, record.Operation
+	}
+	if record.Replay != "" {
+		e.replay = record.Replay
+	}
+	if !e.walKnown && !record.Commit.Time.IsZero() {
+		e.walKnown, e.committed, e.position, e.xid = true, record.Commit.Time, record.Commit.StreamPosition, record.Commit.TransactionID
+	}
+	return e
+}
+
+func (l *live) invoked(b stack.Batch) {
+	l.note(func(now time.Time) {
+		head := b
+		head.Records = nil
+		l.batches[b.Invocation] = head
+		l.inBatches += len(b.Records)
+		for place, r := range b.Records {
+			if r.Event == nil {
+				continue
+			}
+			if !r.Event.Commit.Time.IsZero() {
+				l.commitOf[r.Event.Row.ID] = r.Event.Commit.Time
+			}
+			e := l.see(*r.Event)
+			if e == nil {
+				continue
+			}
+			if e.storedSum == 0 { // a stream of the user's own, or a record of an earlier run
+				e.storedSum = 1
+				l.recent.grow(e, len(r.Data))
+				e.stored = []awslocal.StreamRecord{{
+					Shard: b.Shard, SequenceNumber: r.SequenceNumber, Arrival: r.Arrival, PartitionKey: r.PartitionKey, Data: r.Data,
+				}}
+			}
+			if e.invoked++; e.invoked > 1 {
+				l.again.add(now, 1)
+			}
+			e.batches = appendTry(e.batches, try{batch: head, place: place + 1, of: len(b.Records)})
+		}
+	})
+}
+
+func (l *live) returned(b stack.Batch) {
+	l.note(func(now time.Time) {
+		delete(l.batches, b.Invocation)
+		l.inBatches -= len(b.Records)
+		l.consumed.add(now, b.Failed)
+		sh := l.shard(b.Shard)
+		if b.Failed > 0 {
+			last := b.Records[b.Failed-1].SequenceNumber
+			if index, ok := awslocal.SequenceIndex(last); ok && index > sh.done {
+				sh.done = index
+			}
+			sh.sequence = last
+		}
+		for place, r := range b.Records {
+			if r.Event == nil {
+				continue
+			}
+			delete(l.commitOf, r.Event.Row.ID)
+			e := l.recent.byID[r.Event.Row.ID]
+			if e == nil {
+				continue
+			}
+			for i := range e.batches {
+				if t := &e.batches[i]; t.batch.Invocation == b.Invocation {
+					t.batch.Took = b.Took
+					t.state = stateOf(b, place)
+				}
+			}
+		}
+	})
+}
+
+func stateOf(b stack.Batch, place int) string {
+	switch {
+	case b.Err != nil:
+		return "the invocation failed: " + b.Err.Error()
+	case place < b.Failed:
+		return "done"
+	case place == b.Failed:
+		return "failed: delivered again from here on"
+	default:
+		return "behind one that failed: delivered again"
+	}
+}
+
+func (l *live) puttingEntries(entries int) { l.note(func(time.Time) { l.putting += entries }) }
+
+func (l *live) put(p stack.Put) {
+	l.note(func(now time.Time) {
+		l.putting -= len(p.Entries)
+		for _, entry := range p.Entries {
+			if entry.BusID == "" {
+				l.failures.add(now, 1)
+			}
+			e := l.recent.byID[entry.EventID]
+			if e == nil {
+				continue
+			}
+			e.tried++
+			e.puts = appendTry(e.puts, put{p.At, entry.BusID, entry.Code, entry.Message})
+			e.lastCode = entry.Code
+		}
+	})
+}
+
+// accepted comes before the answer, and for an entry whose answer is lost, too.
+func (l *live) accepted(b awslocal.BusEvent) {
+	id, aggregate, version := identity(b.Detail)
+	l.note(func(now time.Time) {
+		l.published.add(now, 1)
+		if id == uuid.Nil {
+			return // not an event of ours
+		}
+		first := l.ledger.arrived(arrival{id: short(id), aggregate: aggregate, version: version, second: b.Time.Unix(), at: b.Accepted})
+		if e := l.recent.byID[id]; e != nil {
+			if e.copies++; e.accepted.ID == "" {
+				l.recent.grow(e, len(b.Detail))
+				e.accepted = b
+			}
+		}
+		latency := time.Duration(0)
+		if commit, ok := l.commitOf[id]; ok && first {
+			latency = max(b.Accepted.Sub(commit), time.Microsecond) // two clocks
+		}
+		l.series.publish(now, latency)
+	})
+}
+
+// identity reads an entry's Detail.
+func identity(detail []byte) (id uuid.UUID, aggregate uint64, version int64) {
+	var d struct {
+		EventID                    uuid.UUID
+		AggregateID, AggregateType string
+		AggregateVersion           int64
+	}
+	if json.Unmarshal(detail, &d) != nil {
+		return uuid.Nil, 0, 0
+	}
+	h := fnv.New64a()
+	_, _ = h.Write([]byte(d.AggregateType + "\x00" + d.AggregateID))
+	return d.EventID, h.Sum64(), d.AggregateVersion
+}
+
+func (l *live) parked(p cdcconsumer.ParkedRecord) {
+	record, skip, err := outbox.ParseRecord(p.Data)
+	isEvent := err == nil && skip == outbox.SkipNothing
+	l.note(func(now time.Time) {
+		l.depths.Failures++ // until the next poll
+		if !isEvent {
+			return
+		}
+		l.ledger.arrived(arrival{id: short(record.Row.ID), second: record.Row.CreatedAt.Unix(), at: now, parked: true})
+		if e := l.recent.byID[record.Row.ID]; e != nil {
+			e.parked = &parking{now, string(p.Reason), p.ErrorCode, p.ErrorMessage}
+		}
+	})
+}
+
+func (l *live) delivered(d stack.Delivery) {
+	ids := make([]uuid.UUID, len(d.Messages))
+	for i, message := range d.Messages {
+		if e, err := inbox.ParseEvent([]byte(message.Body)); err == nil {
+			ids[i] = e.ID
+		}
+	}
+	l.note(func(time.Time) {
+		for i, message := range d.Messages {
+			e := l.recent.byID[ids[i]]
+			if e == nil {
+				continue
+			}
+			e.delivered++
+			e.deliveries = appendTry(e.deliveries, deliveryOf(d, message))
+		}
+	})
+}
+
+func deliveryOf(d stack.Delivery, message events.SQSMessage) delivery {
+	one := delivery{
+		at: d.At, took: d.Took, messageID: message.MessageId, receiveCount: message.Attributes["ApproximateReceiveCount"], batch: len(d.Messages),
+		failed: d.Err != nil || d.Failed[message.MessageId],
+	}
+	if d.Err != nil {
+		one.why = d.Err.Error()
+	}
+	return one
+}
+
+func (l *live) suppressedDuplicates(n int) {
+	l.note(func(time.Time) { l.suppress.Suppressed += int64(n) })
+}
+
+// totals are as of now, but for what is counted in the database: that is as of the last poll.
+func (l *live) totals() totals {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.sums()
+}
+
+func (l *live) sums() totals {
+	committed, missing, lost, parked := l.ledger.sums()
+	return totals{
+		Cars: l.tables.cars, Counted: l.tables.counted, Committed: committed, OnBus: max(0, committed-missing-parked), OnTheWay: missing - lost, Lost: lost,
+		Duplicates: l.ledger.duplicates, Suppressed: l.suppress.Suppressed, Parked: int64(l.depths.Failures), OutOfOrder: l.ledger.outOfOrder,
+	}
+}
+
+// fresh is totals behind a poll that has begun after the call, or with what there is when the database does not answer.
+func (l *live) fresh(ctx context.Context) totals {
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+	defer cancel()
+	l.mu.Lock()
+	want := l.tables.begun + 1
+	l.mu.Unlock()
+	for {
+		select {
+		case l.wake <- struct{}{}:
+		default:
+		}
+		l.mu.Lock()
+		done, sums := l.tables.ended >= want, l.sums()
+		l.mu.Unlock()
+		if done || ctx.Err() != nil {
+			return sums
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(10 * time.Millisecond):
+		}
+	}
+}
+
+func stamp(t time.Time) string {
+	if t.IsZero() {
+		return ""
+	}
+	return t.UTC().Format("2006-01-02T15:04:05.000Z")
+}
+
+func millis(d time.Duration) float64 { return math.Round(float64(d.Microseconds())/10) / 100 }
+
+func itoa(n int64) string { return strconv.FormatInt(n, 10) }
+
+// newestFirst sorts the events that were seen last by their commits.
+func (l *live) newestFirst() []eventState {
+	last := l.recent.order[max(0, len(l.recent.order)-shown-shown/2):]
+	chosen := slices.Clone(last)
+	slices.SortStableFunc(chosen, func(a, b *event) int { return b.committed.Compare(a.committed) })
+	all := []eventState{}
+	for _, e := range chosen[:min(shown, len(chosen))] {
+		all = append(all, e.state())
+	}
+	return all
+}

@@ -1,0 +1,490 @@
+package view
+
+import (
+	"context"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"rds-outbox-demo/lab/awslocal"
+	"rds-outbox-demo/lab/stack"
+)
+
+func TestTotalsOfRealTraffic(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, t.TempDir())
+	require.NoError(t, r.create(t.Context(), 30))
+	id := r.post(t)
+	for range 4 {
+		r.send(t, http.MethodPatch, "/cars/"+id, `{"color":"Red"}`)
+	}
+	gone := r.post(t)
+	r.send(t, http.MethodDelete, "/cars/"+gone, "")
+	insert(t, r.connect(t), "now()") // nobody counts boats
+	r.requireTotals(t, totals{Cars: 31, Counted: 31, Committed: 38, OnBus: 38})
+
+	f := r.frame()
+	require.Equal(t, f.Totals, r.live.totals())
+	require.Empty(t, f.Problem)
+	require.Equal(t, []int64{37, 38, 38, 38, 38, 38}, []int64{
+		f.Stations[0].Total, f.Stations[1].Total, f.Stations[2].Total, f.Stations[3].Total, f.Stations[4].Total, f.Stations[5].Total,
+	})
+	require.NotNil(t, f.Slot)
+	require.True(t, f.Slot.Exists && f.Slot.Active)
+	require.Equal(t, "outbox_relay", f.Slot.Name)
+	require.Regexp(t, `^[0-9A-F]+/[0-9A-F]+$`, f.Slot.ConfirmedLSN)
+	require.Len(t, f.Shards, 2)
+	for _, shard := range f.Shards {
+		require.Zero(t, shard.Waiting)
+		require.Zero(t, shard.BehindMs)
+		require.Equal(t, "AFTER_SEQUENCE_NUMBER "+shard.Sequence, shard.Iterator)
+	}
+	require.Len(t, f.Events, 38)
+	require.Equal(t, "Argo", f.Events[0].Title)
+	require.Equal(t, "CarDeleted", f.Events[1].Type)
+	for i, e := range f.Events {
+		require.Equal(t, 6, e.Hop)
+		require.Equal(t, 1, e.Copies)
+		require.Equal(t, 1, e.Tries)
+		before := 0.0
+		for _, hop := range []string{"read", "stream", "consumer", "bus"} {
+			require.Contains(t, e.Ms, hop)
+			require.GreaterOrEqual(t, e.Ms[hop], before)
+			before = e.Ms[hop]
+		}
+		if i > 0 {
+			require.LessOrEqual(t, e.CommittedAt, f.Events[i-1].CommittedAt)
+			eventually(t, "the subscriber's answer", func() bool { return r.frame().Events[i].Ms["subscriber"] > 0 })
+		}
+	}
+	for i := range f.Stations {
+		require.Zero(t, f.Stations[i].InFlight, "%+v", f.Stations[i])
+		require.Zero(t, f.Stations[i].Restarts)
+	}
+}
+
+func TestPlotsOfRealTraffic(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, t.TempDir())
+	require.NoError(t, r.create(t.Context(), 30))
+	r.requireTotals(t, totals{Cars: 30, Counted: 30, Committed: 30, OnBus: 30})
+	time.Sleep(1100 * time.Millisecond) // a second that is not over has no percentiles
+	p := r.live.plots().(plots)
+	require.NotEmpty(t, p.Seconds)
+	require.Len(t, p.P99, len(p.Seconds))
+	committed, published, percentiles := int64(0), int64(0), 0
+	for i := range p.Seconds {
+		committed, published = committed+p.Committed[i], published+p.Published[i]
+		if p.P50[i] != nil {
+			percentiles++
+			require.Positive(t, *p.P50[i])
+			require.LessOrEqual(t, *p.P50[i], *p.P99[i])
+		}
+		if i > 0 {
+			require.Equal(t, p.Seconds[i-1]+1, p.Seconds[i])
+		}
+	}
+	require.EqualValues(t, 30, committed)
+	require.EqualValues(t, 30, published)
+	require.Positive(t, percentiles)
+}
+
+func TestStoppedRelayHoldsEventsBack(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, t.TempDir())
+	require.NoError(t, r.create(t.Context(), 5))
+	r.requireTotals(t, totals{Cars: 5, Counted: 5, Committed: 5, OnBus: 5})
+	r.stack.Relay.Kill(t.Context())
+	require.NoError(t, r.create(t.Context(), 200))
+	held := totals{Cars: 205, Counted: 5, Committed: 205, OnBus: 5, OnTheWay: 200}
+	r.requireTotals(t, held)
+	time.Sleep(2 * time.Second) // what waits in the WAL never becomes lost
+	r.requireTotals(t, held)
+	f := r.frame()
+	require.Equal(t, 200, f.Stations[2].Backlog)
+	require.GreaterOrEqual(t, f.Stations[2].OldestMs, int64(1500))
+	require.Equal(t, "no relay runs", f.Stations[2].Note)
+	require.Zero(t, f.Stations[3].Backlog)
+	require.False(t, f.Slot.Active)
+	require.Positive(t, f.Slot.LagBytes)
+	require.Equal(t, 2, f.Events[0].Hop)
+	require.Zero(t, f.Events[0].Copies)
+	require.Empty(t, f.Events[0].Ms)
+
+	require.NoError(t, r.stack.Relay.Start())
+	r.requireTotals(t, totals{Cars: 205, Counted: 205, Committed: 205, OnBus: 205})
+	f = r.frame()
+	require.Equal(t, 1, f.Stations[2].Restarts)
+	require.Zero(t, f.Stations[2].Backlog)
+	require.Zero(t, f.Stations[2].OldestMs)
+	require.Greater(t, f.Events[0].Ms["bus"], 1000.0)
+}
+
+// A slot that somebody moved forward has lost what lies between: nothing holds it any more, and the view says so. It takes it back when a
+// load of the table brings it after all.
+func TestWhatNothingHoldsIsLost(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	r := newRig(t, dir)
+	require.NoError(t, r.create(t.Context(), 5))
+	r.requireTotals(t, totals{Cars: 5, Counted: 5, Committed: 5, OnBus: 5})
+	r.stack.Relay.Kill(t.Context())
+	require.NoError(t, r.create(t.Context(), 7))
+	conn := r.connect(t)
+	eventually(t, "the slot to be free", func() bool {
+		_, err := conn.Exec(t.Context(), "SELECT pg_replication_slot_advance($1, pg_current_wal_lsn())", r.stack.Slot())
+		return err == nil
+	})
+	require.NoError(t, r.stack.Relay.Start())
+	require.NoError(t, r.create(t.Context(), 3))
+	lost := totals{Cars: 15, Counted: 8, Committed: 15, OnBus: 8, Lost: 7}
+	r.requireTotals(t, lost)
+	require.NoError(t, conn.Close(t.Context()))
+	r.end()
+
+	r = newRig(t, dir)
+	r.requireTotals(t, lost)
+	require.NoError(t, r.stack.DropSlot(t.Context()))
+	eventually(t, "the load", func() bool { return r.totals().Duplicates == 8 })
+	r.requireTotals(t, totals{Cars: 15, Counted: 15, Committed: 15, OnBus: 15, Duplicates: 8, Suppressed: 8})
+}
+
+func TestEverythingTwice(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, t.TempDir())
+	fault := r.stack.AWS.Faults().Add(awslocal.Fault{Service: "events", Operation: "PutEvents", Kind: awslocal.ResetAfter, Count: 1})
+	id := r.post(t)
+	r.requireTotals(t, totals{Cars: 1, Counted: 1, Committed: 1, OnBus: 1, Duplicates: 1, Suppressed: 1})
+	require.Equal(t, 1, fault.Struck())
+	e := r.frame().Events[0]
+	require.Equal(t, id, e.AggregateID)
+	// The answer to the first call was lost: only the bus knows of it.
+	require.Equal(t, 2, e.Tries)
+	require.Equal(t, 2, e.Copies)
+	eventually(t, "both deliveries", func() bool {
+		_, byHop := r.records(t, e.ID)
+		return strings.Contains(byHop[7], "[suppressed once]") && strings.Contains(byHop[7], "[counted once, ") && strings.Contains(byHop[7], "[delivered 2 times]")
+	})
+	_, byHop := r.records(t, e.ID)
+	require.Contains(t, byHop[6], "[copies 2 times on the bus]")
+	require.Contains(t, byHop[6], "[not accepted, or no answer once, first with NoAnswer]")
+}
+
+func TestParkedIsNotLost(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	r := newRig(t, dir)
+	refused := r.stack.AWS.Faults().Add(awslocal.Fault{Service: "events", Operation: "PutEvents", Kind: awslocal.EntryError, Code: "MalformedDetail", Match: `"name":"Argo"`})
+	id := insert(t, r.connect(t), "now()")
+	r.post(t)
+	require.NoError(t, r.stack.PutPoison(t.Context(), "x"))
+	parked := totals{Cars: 1, Counted: 1, Committed: 2, OnBus: 1, Parked: 2}
+	r.requireTotals(t, parked)
+	time.Sleep(2 * time.Second)
+	r.requireTotals(t, parked)
+	require.NotZero(t, refused.Struck())
+	_, byHop := r.records(t, id)
+	require.Contains(t, byHop[6], "parked in the failure queue: refused MalformedDetail")
+	require.Contains(t, byHop[1], "[why ")
+	for _, e := range r.frame().Events {
+		require.Equal(t, e.ID == id, e.Parked)
+	}
+	r.end()
+
+	r = newRig(t, dir)
+	r.requireTotals(t, parked)
+}
+
+func TestRefusedEntriesShow(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, t.TempDir())
+	fault := r.stack.AWS.Faults().Add(awslocal.Fault{Service: "events", Operation: "PutEvents", Kind: awslocal.EntryError, Code: "InternalFailure"})
+	r.post(t)
+	eventually(t, "the refusal", func() bool {
+		f := r.frame()
+		return len(f.Events) == 1 && f.Events[0].Error == "InternalFailure" && strings.HasSuffix(f.Stations[5].Note, "refused in 2 s")
+	})
+	f := r.frame()
+	require.Equal(t, 5, f.Events[0].Hop)
+	require.Equal(t, 1, f.Stations[4].InFlight)
+	require.EqualValues(t, 1, r.totals().OnTheWay)
+	_, byHop := r.records(t, f.Events[0].ID)
+	require.Contains(t, byHop[5], "under way")
+	require.Contains(t, byHop[6], "It is not on the bus yet")
+	fault.Off()
+	r.requireTotals(t, totals{Cars: 1, Counted: 1, Committed: 1, OnBus: 1})
+	tries := r.frame().Events[0].Tries
+	require.Greater(t, tries, 1)
+	all, byHop := r.records(t, f.Events[0].ID)
+	require.Equal(t, tries, all.Tries)
+	require.Contains(t, byHop[6], "first with InternalFailure")
+	require.Contains(t, byHop[5], "InternalFailure")
+	require.Empty(t, r.frame().Events[0].Error)
+}
+
+func TestStoppedDatabase(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, t.TempDir())
+	id := r.post(t)
+	whole := totals{Cars: 1, Counted: 1, Committed: 1, OnBus: 1}
+	r.requireTotals(t, whole)
+	require.NoError(t, r.stack.StopDatabase(t.Context()))
+	eventually(t, "the view to notice", func() bool { return r.frame().Slot == nil })
+	require.Error(t, r.create(t.Context(), 1))
+	f := r.frame()
+	require.Contains(t, f.Problem, "PostgreSQL is stopped")
+	require.Equal(t, whole, f.Totals, "what is known stays")
+	require.Contains(t, f.Stations[0].Note, "answered with 5xx")
+	require.Equal(t, "does not answer", f.Stations[1].Note)
+	require.Zero(t, f.Stations[1].Rate)
+	_, byHop := r.records(t, f.Events[0].ID)
+	require.Contains(t, byHop[2], id, "from the stream's record")
+	require.Contains(t, byHop[2], "the database does not answer")
+
+	require.NoError(t, r.stack.StartDatabase(t.Context()))
+	eventually(t, "the view to come back", func() bool { return r.frame().Slot != nil && r.frame().Problem == "" })
+	require.NoError(t, r.create(t.Context(), 3))
+	r.requireTotals(t, totals{Cars: 4, Counted: 4, Committed: 4, OnBus: 4})
+	require.Equal(t, 1, r.frame().Stations[1].Restarts)
+}
+
+// The totals are of the data, not of the process.
+func TestTotalsSurviveARestart(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	r := newRig(t, dir)
+	lost := r.stack.AWS.Faults().Add(awslocal.Fault{Service: "events", Operation: "PutEvents", Kind: awslocal.ResetAfter, Count: 2})
+	require.NoError(t, r.create(t.Context(), 20))
+	eventually(t, "duplicates", func() bool { return lost.Struck() == 2 && r.totals().OnBus == 20 && r.totals().Counted == 20 })
+	eventually(t, "the subscriber to get them", func() bool { n := r.totals(); return n.Duplicates > 0 && n.Suppressed == n.Duplicates })
+	before := r.totals()
+	boat := insert(t, r.connect(t), "now()")
+	eventually(t, "the boat", func() bool { return r.totals().OnBus == 21 })
+	r.stack.Relay.Stop(t.Context()) // not Kill: what it has not confirmed would come again
+	require.NoError(t, r.create(t.Context(), 40))
+	r.requireTotals(t, totals{Cars: 60, Counted: 20, Committed: 61, OnBus: 21, OnTheWay: 40, Duplicates: before.Duplicates, Suppressed: before.Suppressed})
+	car := r.frame().Events[0].ID
+	r.end()
+
+	r = newRig(t, dir)
+	whole := totals{Cars: 60, Counted: 60, Committed: 61, OnBus: 61, Duplicates: before.Duplicates, Suppressed: before.Suppressed}
+	r.requireTotals(t, whole)
+	_, byHop := r.records(t, boat)
+	require.Contains(t, byHop[2], "Argo")
+	require.Contains(t, byHop[4], "Seen by an earlier run")
+	_, byHop = r.records(t, car)
+	require.Contains(t, byHop[1], "[why ")
+	require.Contains(t, byHop[6], "CarCreated")
+	require.Contains(t, byHop[7], "counted")
+	r.end()
+
+	// A journal is bounded. Where it has forgotten, the subscriber's inbox knows.
+	require.NoError(t, os.Remove(filepath.Join(dir, "aws", "bus.jsonl")))
+	r = newRig(t, dir)
+	whole.Duplicates = 0
+	whole.OnBus, whole.OnTheWay, whole.Lost = 60, 0, 1 // nobody knows of the boat any more
+	r.requireTotals(t, whole)
+}
+
+// What changes behind the ledger's back is found.
+func TestRecountFindsWhatNobodyExpected(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, t.TempDir())
+	require.NoError(t, r.create(t.Context(), 10))
+	r.requireTotals(t, totals{Cars: 10, Counted: 10, Committed: 10, OnBus: 10})
+	recount := func() {
+		r.live.mu.Lock()
+		defer r.live.mu.Unlock()
+		r.live.tables.recounted, r.live.tables.recountTook = time.Unix(1, 0), 0
+	}
+	conn := r.connect(t)
+	insert(t, conn, "'2001-01-01T00:00:00Z'")
+	eventually(t, "the row of 2001 to be counted", func() bool { recount(); return r.totals().Committed == 11 })
+	r.requireTotals(t, totals{Cars: 10, Counted: 10, Committed: 11, OnBus: 11})
+	eventually(t, "rows that are old enough", func() bool {
+		r.live.mu.Lock()
+		defer r.live.mu.Unlock()
+		return len(r.live.ledger.seconds) == 0
+	})
+	_, err := conn.Exec(t.Context(), "DELETE FROM outbox WHERE id IN (SELECT id FROM outbox ORDER BY created_at LIMIT 4)")
+	require.NoError(t, err)
+	eventually(t, "the purge to be counted", func() bool { recount(); return r.totals().Committed == 7 })
+	r.requireTotals(t, totals{Cars: 10, Counted: 10, Committed: 7, OnBus: 7})
+	_, err = conn.Exec(t.Context(), "DELETE FROM cars WHERE id IN (SELECT id FROM cars LIMIT 1)")
+	require.NoError(t, err)
+	eventually(t, "the car that went without an event", func() bool { recount(); return r.totals().Cars == 9 })
+}
+
+// created_at is the beginning of a transaction: one that stays open for long commits into a second that is long over.
+func TestLongTransactionIsCounted(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, t.TempDir())
+	conn := r.connect(t)
+	tx, err := conn.Begin(t.Context())
+	require.NoError(t, err)
+	_, err = tx.Exec(t.Context(), `INSERT INTO outbox (id, aggregate_type, aggregate_id, aggregate_version, event_type, event_data)
+		VALUES (gen_random_uuid(), 'Boat', 'Argo', 1, 'BoatLaunched', '{}')`)
+	require.NoError(t, err)
+	for range 4 {
+		require.NoError(t, r.create(t.Context(), 1))
+		time.Sleep(time.Second)
+	}
+	r.requireTotals(t, totals{Cars: 4, Counted: 4, Committed: 4, OnBus: 4})
+	require.NoError(t, tx.Commit(t.Context()))
+	r.requireTotals(t, totals{Cars: 4, Counted: 4, Committed: 5, OnBus: 5})
+}
+
+// A kill in the middle of everything costs no event, and no count.
+func TestKilledRelayUnderLoad(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, t.TempDir())
+	r.setRate(100)
+	for range 3 {
+		time.Sleep(700 * time.Millisecond)
+		r.stack.Relay.Kill(t.Context())
+		time.Sleep(300 * time.Millisecond)
+		require.NoError(t, r.stack.Relay.Start())
+	}
+	r.setRate(0)
+	require.Zero(t, r.load.failed.Load())
+	eventually(t, "all to arrive", func() bool { n := r.totals(); return n.OnTheWay == 0 && n.Counted == n.Cars && n.OnBus == n.Committed })
+	n := r.totals()
+	require.Greater(t, n.Committed, int64(150))
+	require.Zero(t, n.Lost)
+	require.Zero(t, n.OutOfOrder)
+	require.Equal(t, n.Duplicates, busHas(t, r)-n.OnBus)
+}
+
+// busHas counts the journal's entries.
+func busHas(t *testing.T, r *rig) (n int64) {
+	t.Helper()
+	_, err := r.stack.ReadBus(func(awslocal.BusEvent) error { n++; return nil })
+	require.NoError(t, err)
+	return n
+}
+
+func TestLoadKeepsItsPace(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, t.TempDir())
+	require.Equal(t, http.StatusOK, r.command(t, http.MethodPost, "/load", `{"rate":40}`).status)
+	began := time.Now()
+	time.Sleep(4 * time.Second)
+	require.Equal(t, 40, int(r.load.rate.Load()))
+	require.InDelta(t, 40*time.Since(began).Seconds(), r.frame().Stations[0].Total, 40)
+	require.NoError(t, r.stack.StopDatabase(t.Context()))
+	before := r.load.failed.Load()
+	time.Sleep(2 * time.Second)
+	require.Greater(t, r.load.failed.Load(), before+20, "it does not wait for better times")
+	require.NoError(t, r.stack.StartDatabase(t.Context()))
+	require.Equal(t, http.StatusOK, r.command(t, http.MethodPost, "/load", `{"rate":0}`).status)
+	eventually(t, "all to arrive", func() bool { n := r.totals(); return n.OnTheWay == 0 && n.Counted == n.Cars && n.Committed > 100 })
+	require.Zero(t, r.totals().Lost)
+	total := r.frame().Stations[0].Total
+	time.Sleep(300 * time.Millisecond)
+	require.Equal(t, total, r.frame().Stations[0].Total, "0 is 0")
+}
+
+func TestRecordsOfAnEvent(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, t.TempDir())
+	id := r.post(t)
+	r.send(t, http.MethodPatch, "/cars/"+id, `{"color":"Red"}`)
+	r.send(t, http.MethodDelete, "/cars/"+id, "")
+	r.requireTotals(t, totals{Committed: 3, OnBus: 3})
+	events := r.frame().Events
+	require.Len(t, events, 3)
+	for i, method := range []string{"DELETE", "PATCH", "POST"} {
+		eventually(t, "the subscriber", func() bool { return r.frame().Events[i].Ms["subscriber"] > 0 })
+		all, byHop := r.records(t, events[i].ID)
+		require.Equal(t, 1, all.Copies)
+		require.Equal(t, 1, all.Tries)
+		require.Contains(t, byHop[1], "[method "+method+"]")
+		require.Contains(t, byHop[1], "[status 20")
+		require.Contains(t, byHop[2], `"aggregate_id":"`+id+`"`)
+		require.Contains(t, byHop[3], "[commit LSN 0")
+		require.Contains(t, byHop[3], `"transactionId":`)
+		require.Contains(t, byHop[4], "[shard shardId-00000000000")
+		require.Contains(t, byHop[4], "[partition key "+id+"]")
+		require.Contains(t, byHop[4], `"metadata":{"`)
+		require.Contains(t, byHop[5], "[batch record ")
+		require.Contains(t, byHop[5], `"result":"accepted"`)
+		require.Contains(t, byHop[5], "[result done]")
+		require.Contains(t, byHop[6], "[event id of the bus ")
+		require.Contains(t, byHop[6], `"Detail":{"`)
+		require.Contains(t, byHop[7], "[counted once, ")
+		require.Contains(t, byHop[7], `"answer":"counted"`)
+		require.NotContains(t, strings.Join(byHop[:], ""), "[why ")
+		before := -1.0
+		for _, record := range all.Records[:6] {
+			require.NotNil(t, record.AfterMs, record.Title)
+			require.NotEmpty(t, record.At)
+			if record.Hop != 2 { // begun before the commit, which the database's clock tells
+				require.GreaterOrEqual(t, *record.AfterMs, before-1, record.Title)
+				before = *record.AfterMs
+			}
+		}
+	}
+}
+
+func TestWatchingIsBounded(t *testing.T) {
+	t.Parallel()
+	l := newLive()
+	o := l.observer()
+	for range maxRecent + 500 {
+		e := someEvent(t, 20<<10)
+		o.Responded(stack.Request{At: time.Now(), Method: "POST", Path: "/cars", Location: "/cars/" + e.Row.AggregateID, ETag: `"1"`, Status: 201, Body: make([]byte, 200)})
+		data, err := e.AppendJSON(nil)
+		require.NoError(t, err)
+		o.Stored(awslocal.StreamRecord{Shard: "s", Index: 1, Arrival: time.Now(), Data: data})
+	}
+	require.LessOrEqual(t, len(l.recent.order), maxRecent)
+	require.LessOrEqual(t, l.recent.bytes, maxRecentBytes)
+	require.Len(t, l.recent.byID, len(l.recent.order))
+	require.LessOrEqual(t, len(l.recent.byChange), 2*maxRecent)
+	require.LessOrEqual(t, len(l.recent.requests), maxRecent)
+	require.LessOrEqual(t, len(l.recent.requestsByName), maxRecent)
+	sh := &shard{}
+	for i := range uint64(3 * maxMarks) {
+		sh.mark(i, time.Unix(int64(i), 0))
+	}
+	require.LessOrEqual(t, len(sh.marks), maxMarks)
+	sh.done, sh.end = 100, 3*maxMarks
+	require.LessOrEqual(t, sh.oldest().Unix(), int64(101))
+	var tries []int
+	for i := range 100 {
+		tries = appendTry(tries, i)
+	}
+	require.Len(t, tries, maxTries)
+	require.Equal(t, []int{0, 99}, []int{tries[0], tries[maxTries-1]})
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	require.Equal(t, l.totals(), l.fresh(ctx), "without a poll it does not wait for good")
+}
+
+// What the stream holds, while the bus takes nothing, is on the way for as long as that lasts.
+func TestBusDownIsNotLost(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, t.TempDir())
+	down := r.stack.AWS.Faults().Add(awslocal.Fault{Service: "events", Operation: "PutEvents", Kind: awslocal.CallError, Status: 503})
+	require.NoError(t, r.create(t.Context(), 30))
+	held := totals{Cars: 30, Committed: 30, OnTheWay: 30}
+	r.requireTotals(t, held)
+	time.Sleep(4 * time.Second)
+	r.requireTotals(t, held)
+	f := r.frame()
+	require.Equal(t, 30, f.Stations[3].Backlog+f.Stations[4].InFlight, "%+v", f.Stations)
+	require.Zero(t, f.Stations[2].Backlog)
+	waiting := uint64(0)
+	for _, shard := range f.Shards {
+		waiting += shard.Waiting
+		require.Equal(t, shard.Waiting > 0, shard.BehindMs > 3000, "%+v", shard)
+	}
+	require.EqualValues(t, 30, waiting)
+	down.Off()
+	r.requireTotals(t, totals{Cars: 30, Counted: 30, Committed: 30, OnBus: 30})
+}

@@ -1,0 +1,175 @@
+package view
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+)
+
+const (
+	maxLoad = 500 // cars a second
+	// loadAtOnce bounds the requests under way. An API that does not keep up gets fewer a second, and never a queue of them.
+	loadAtOnce = 32
+	changeable = 256 // cars that a later request may change
+)
+
+// load sends cars to the API at a pace, whatever the API answers. Four of five requests create a car, the fifth changes one: only a car of
+// several versions has an order to lose.
+type load struct {
+	url    string
+	client *http.Client
+	rate   atomic.Int64
+	failed atomic.Int64 // requests without a 2xx
+	wake   chan struct{}
+
+	mu   sync.Mutex
+	cars []string // ids, the latest at next-1
+	next int
+}
+
+func newLoad(apiURL string) *load {
+	return &load{url: apiURL, wake: make(chan struct{}, 1), client: &http.Client{
+		Timeout:   10 * time.Second,
+		Transport: &http.Transport{MaxIdleConnsPerHost: loadAtOnce, MaxConnsPerHost: loadAtOnce, DisableCompression: true},
+	}}
+}
+
+func (l *load) set(rate int) {
+	l.rate.Store(int64(min(max(rate, 0), maxLoad)))
+	select {
+	case l.wake <- struct{}{}:
+	default:
+	}
+}
+
+// run sends until ctx ends. What is under way then is cut off: nobody waits for its answer.
+func (l *load) run(ctx context.Context) {
+	defer l.client.CloseIdleConnections()
+	var sending sync.WaitGroup
+	defer sending.Wait()
+	places := make(chan struct{}, loadAtOnce)
+	const beat = 10 * time.Millisecond
+	ticker := time.NewTicker(beat)
+	defer ticker.Stop()
+	due, last := 0.0, time.Now()
+	for ctx.Err() == nil {
+		rate := l.rate.Load()
+		if rate == 0 {
+			select {
+			case <-ctx.Done():
+			case <-l.wake:
+			}
+			due, last = 0, time.Now()
+			continue
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+		}
+		now := time.Now()
+		// A machine that slept does not catch up.
+		due = min(due+now.Sub(last).Seconds()*float64(rate), float64(rate)/4+1)
+		last = now
+		for ; due >= 1; due-- {
+			select {
+			case places <- struct{}{}:
+			default:
+				due = 0 // the API does not keep up
+				continue
+			}
+			sending.Go(func() {
+				defer func() { <-places }()
+				l.one(ctx)
+			})
+		}
+	}
+}
+
+var makes = [...]string{"Toyota", "Volvo", "Renault", "Tesla", "Škoda", "Fiat", "Mazda"}
+var models = [...]string{"Camry", "V60", "Mégane", "Model 3", "Octavia", "Panda", "MX-5"}
+var colors = [...]string{"Blue", "Red", "White", "Green", "Black"}
+
+func (l *load) one(ctx context.Context) {
+	if id := l.pick(); id != "" && rand.IntN(5) == 0 {
+		l.send(ctx, http.MethodPatch, "/cars/"+id, fmt.Sprintf(`{"color":%q}`, colors[rand.IntN(len(colors))]), nil)
+		return
+	}
+	var answer struct{ Car struct{ ID string } }
+	if l.send(ctx, http.MethodPost, "/cars", someCar(), &answer) {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		if len(l.cars) < changeable {
+			l.cars = append(l.cars, answer.Car.ID)
+		} else {
+			l.cars[l.next%changeable] = answer.Car.ID
+		}
+		l.next++
+	}
+}
+
+func someCar() string {
+	kind := rand.IntN(len(makes))
+	return fmt.Sprintf(`{"make":%q,"model":%q,"year":%d,"color":%q}`, makes[kind], models[kind], 2000+rand.IntN(25), colors[rand.IntN(len(colors))])
+}
+
+func (l *load) pick() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if len(l.cars) == 0 {
+		return ""
+	}
+	return l.cars[rand.IntN(len(l.cars))]
+}
+
+// send counts what fails, and goes on: a client that is told 500 does not stop wanting cars.
+func (l *load) send(ctx context.Context, method, path, body string, answer any) bool {
+	err := request(ctx, l.client, method, l.url+path, body, answer)
+	if err != nil && ctx.Err() == nil {
+		l.failed.Add(1)
+	}
+	return err == nil
+}
+
+func request(ctx context.Context, client *http.Client, method, url, body string, answer any) error {
+	r, err := http.NewRequestWithContext(ctx, method, url, bytes.NewBufferString(body))
+	if err != nil {
+		return err
+	}
+	r.Header.Set("Content-Type", "application/json")
+	response, err := client.Do(r)
+	if err != nil {
+		return err
+	}
+	defer response.Body.Close()
+	content, err := io.ReadAll(io.LimitReader(response.Body, 1<<20))
+	if err != nil {
+		return fmt.Errorf("%s %s: %w", method, url, err)
+	}
+	if response.StatusCode >= 300 {
+		return fmt.Errorf("%s %s: %s", method, url, response.Status)
+	}
+	if answer == nil {
+		return nil
+	}
+	return json.Unmarshal(content, answer)
+}
+
+// create creates n cars at once, and returns an error if one of them was not.
+func (l *load) create(ctx context.Context, n int) error {
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(loadAtOnce)
+	for range n {
+		group.Go(func() error { return request(ctx, l.client, http.MethodPost, l.url+"/cars", someCar(), nil) })
+	}
+	return group.Wait()
+}

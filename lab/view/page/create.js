@@ -1,0 +1,126 @@
+// The form for a car, with the API's own words about what is wrong, and the slider for cars that are made by themselves.
+
+import { byId, duration, make, plural, signs, write } from './write.js';
+import { send } from './live.js';
+
+const samples = [['Toyota', 'Camry', '2023', 'Blue'], ['Citroën', '2CV', '1961', 'Grey'], ['Fiat', 'Panda', '1986', 'Red'], ['Volvo', '240', '1990', ''], ['Honda', 'Civic', '2008', 'Green']];
+const names = ['make', 'model', 'year', 'color'];
+const form = byId('car-form');
+const answer = byId('car-answer');
+const slider = byId('load');
+
+let sample = 0;
+let followed = null; // {carId, status, message, event, arrived} of the car that was created last
+let sending = false;
+let mine = 0; // when the slider was moved here
+let wanted = null;
+
+export function start(meta) {
+  slider.max = meta.maxLoad;
+}
+
+form.addEventListener('submit', (event) => {
+  event.preventDefault();
+  create();
+});
+for (const name of names) form.elements[name].addEventListener('focus', (event) => event.target.select());
+
+// create sends what the form says. The API judges it: the page checks nothing.
+export async function create() {
+  if (sending) return;
+  sending = true;
+  form.setAttribute('aria-busy', 'true');
+  const { ok, status, body } = await send('POST', '/cars', car());
+  sending = false;
+  form.removeAttribute('aria-busy');
+  const fields = body?.fields ?? {};
+  for (const name of names) {
+    write(byId(`car-${name}-why`), fields[name] ?? '');
+    if (fields[name]) form.elements[name].setAttribute('aria-invalid', 'true');
+    else form.elements[name].removeAttribute('aria-invalid');
+  }
+  followed = ok && body?.car ? { carId: body.car.id, status, message: body.message, event: null, arrived: false } : null;
+  if (followed) {
+    say('good', `${status} ${body.message}.`);
+    nextSample();
+  } else {
+    say('bad', `${status || ''} ${body?.error ?? 'no answer'}`.trim());
+    form.querySelector('[aria-invalid]')?.focus();
+  }
+}
+
+// car is the body of the request: what is empty and not a text is left out, and a year that is no number stays the text that it is.
+function car() {
+  const value = (name) => form.elements[name].value;
+  const body = { make: value('make'), model: value('model') };
+  const year = value('year').trim();
+  if (year) body.year = /^-?\d+(\.\d+)?$/.test(year) ? Number(year) : year;
+  if (value('color')) body.color = value('color');
+  return body;
+}
+
+function nextSample() {
+  if (names.some((name, i) => form.elements[name].value !== samples[sample][i])) return; // the reader's own words stay
+  sample = (sample + 1) % samples.length;
+  names.forEach((name, i) => {
+    form.elements[name].value = samples[sample][i];
+  });
+}
+
+function say(kind, text, event) {
+  answer.className = kind;
+  const parts = [make('span', '', text)];
+  if (event) {
+    const link = make('a', '', 'Its records');
+    link.href = `?event=${encodeURIComponent(event)}`;
+    parts.push(' ', link);
+  }
+  answer.replaceChildren(...parts);
+}
+
+// arrived is the event of the last car when it is on the bus, else null.
+export const arrived = () => (followed?.arrived ? followed.event : null);
+
+export const created = () => followed !== null;
+
+export function show(state) {
+  showLoad(state);
+  if (!followed || followed.arrived) return;
+  const event = state.events.find((e) => e.aggregateId === followed.carId);
+  if (!event) return;
+  const hop = followed.event?.hop;
+  followed.event = event;
+  if (event.hop >= 6) {
+    followed.arrived = true;
+    say('good', `${followed.status} ${followed.message}. On the bus after ${duration(event.ms?.bus)}.`, event.id);
+  } else if (hop !== event.hop) {
+    say('good', `${followed.status} ${followed.message}. Its event has come to ${signs[event.hop]}.`, event.id);
+  }
+}
+
+function showLoad(state) {
+  const refused = state.loadFailed > 0 ? ` ${plural(state.loadFailed, 'request was', 'requests were')} not answered with success: they promised nothing.` : '';
+  write(byId('load-note'), `Cars that are created and changed by themselves, until you set it to 0.${refused}`);
+  if (Date.now() - mine < 1500 || wanted !== null) return;
+  if (Number(slider.value) !== state.load) slider.value = state.load;
+  writeLoad(state.load);
+}
+
+function writeLoad(n) {
+  write(byId('load-value'), plural(n, 'car/s', 'cars/s'));
+  slider.setAttribute('aria-valuetext', plural(n, 'car a second', 'cars a second'));
+}
+
+slider.addEventListener('input', async () => {
+  mine = Date.now();
+  writeLoad(Number(slider.value));
+  const busy = wanted !== null;
+  wanted = Number(slider.value);
+  if (busy) return; // the one that is on its way sends the last
+  for (let sent = null; sent !== wanted; ) {
+    sent = wanted;
+    const { ok, body } = await send('POST', '/load', { rate: sent });
+    if (!ok) say('bad', body?.error ?? 'the load cannot be set');
+  }
+  wanted = null;
+});

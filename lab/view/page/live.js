@@ -1,0 +1,89 @@
+// The connection to the server: what it sends (GET /live), and what the page asks of it. A server that is gone is waited for, and one
+// that was started again has a new token, which is fetched.
+
+const quiet = 3000; // ms without a state after which the server counts as gone; it sends one a second at least
+const retry = 1000;
+
+let token = document.querySelector('meta[name=view-token]').content;
+let source = null;
+let lastState = 0;
+let connected = null; // not known yet
+let timer = 0;
+
+// connect calls on.state, on.series, and on.connection(connected, sinceMs) until the page goes away; on.again when a server is there
+// that was not before.
+export function connect(on) {
+  const gone = () => {
+    if (connected !== false) {
+      connected = false;
+      on.connection(false, lastState);
+    }
+  };
+  const open = () => {
+    source = new EventSource('/live');
+    source.addEventListener('state', (message) => {
+      const state = JSON.parse(message.data);
+      lastState = Date.now();
+      if (!connected) {
+        connected = true;
+        on.connection(true, lastState);
+        on.again();
+      }
+      on.state(state);
+    });
+    source.addEventListener('series', (message) => on.series(JSON.parse(message.data)));
+    source.addEventListener('error', () => {
+      gone();
+      reopen();
+    });
+  };
+  // Not left to EventSource: it gives up for good after an answer that is no stream.
+  const reopen = () => {
+    source?.close();
+    source = null;
+    clearTimeout(timer);
+    timer = setTimeout(open, retry);
+  };
+  setInterval(() => {
+    if (!connected || Date.now() - lastState < quiet) return;
+    gone();
+    reopen();
+  }, 500);
+  open();
+}
+
+async function newToken() {
+  const page = await (await fetch('/', { cache: 'no-store' })).text();
+  const found = /name="view-token" content="([^"]*)"/.exec(page)?.[1];
+  const changed = Boolean(found) && found !== token;
+  if (changed) token = found;
+  return changed;
+}
+
+export async function getJSON(path) {
+  const response = await fetch(path, { cache: 'no-store' });
+  return { ok: response.ok, status: response.status, body: await readBody(response) };
+}
+
+// send asks the server to change something. It answers {ok, status, body}, also when nobody answers: then status is 0.
+export async function send(method, path, body) {
+  const ask = () => fetch(path, {
+    method, cache: 'no-store', headers: { 'Content-Type': 'application/json', 'X-View-Token': token }, body: body === undefined ? undefined : JSON.stringify(body),
+  });
+  try {
+    let response = await ask();
+    if (response.status === 403 && (await newToken())) response = await ask();
+    return { ok: response.ok, status: response.status, body: await readBody(response) };
+  } catch {
+    return { ok: false, status: 0, body: { error: 'nobody answers: is make dev running?' } };
+  }
+}
+
+async function readBody(response) {
+  const text = await response.text();
+  try {
+    return JSON.parse(text);
+  } catch {
+    return { error: text };
+  }
+}

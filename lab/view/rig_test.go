@@ -1,0 +1,176 @@
+package view
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+	"github.com/stretchr/testify/require"
+
+	"rds-outbox-demo/dbgen"
+	"rds-outbox-demo/lab/postgres"
+	"rds-outbox-demo/lab/stack"
+	"rds-outbox-demo/outbox"
+)
+
+// relayProgram is the built walrelay.
+var relayProgram = sync.OnceValues(func() (string, error) {
+	dir, err := os.MkdirTemp("", "view-")
+	if err != nil {
+		return "", err
+	}
+	path := filepath.Join(dir, "walrelay")
+	if out, err := exec.Command("go", "build", "-o", path, "../../walrelay/cmd/walrelay").CombinedOutput(); err != nil {
+		return "", fmt.Errorf("%w: %s", err, out)
+	}
+	return path, nil
+})
+
+func TestMain(m *testing.M) {
+	code := m.Run()
+	if path, err := relayProgram(); err == nil {
+		_ = os.RemoveAll(filepath.Dir(path))
+	}
+	os.Exit(code)
+}
+
+// rig is a path with its view, on a data folder that may have been another's before.
+type rig struct {
+	*View
+	end func()
+}
+
+func newRig(t *testing.T, dir string, theirs ...stack.AWS) *rig {
+	t.Helper()
+	if _, err := postgres.FindBinaries("../.."); err != nil {
+		if os.Getenv("CI") == "true" {
+			t.Fatal(err)
+		}
+		t.Skip(err)
+	}
+	relay, err := relayProgram()
+	require.NoError(t, err)
+	log := slog.New(slog.NewTextHandler(io.Discard, nil))
+	watch := NewWatch()
+	config := stack.Config{
+		Dir: dir, Root: "../..", Relay: relay, Listen: "127.0.0.1:0", Progress: func(string) {}, OnEvent: func(stack.Arrival) {}, Log: log, Observe: watch.Observer(),
+	}
+	if len(theirs) > 0 {
+		config.AWS = theirs[0]
+	}
+	s, err := stack.Start(t.Context(), config)
+	require.NoError(t, err)
+	v, err := Start(t.Context(), Config{Stack: s, Watch: watch, Listen: "127.0.0.1:0", Log: log})
+	require.NoError(t, err)
+	r := &rig{View: v, end: sync.OnceFunc(func() {
+		require.NoError(t, v.Close())
+		require.NoError(t, s.Close())
+	})}
+	t.Cleanup(r.end)
+	return r
+}
+
+// send sends a request to the API and returns the car's id.
+func (r *rig) send(t *testing.T, method, path, body string) string {
+	t.Helper()
+	request, err := http.NewRequestWithContext(t.Context(), method, r.stack.APIURL+path, strings.NewReader(body))
+	require.NoError(t, err)
+	response, err := http.DefaultClient.Do(request)
+	require.NoError(t, err)
+	defer response.Body.Close()
+	content, err := io.ReadAll(response.Body)
+	require.NoError(t, err)
+	require.Less(t, response.StatusCode, 300, "%s", content)
+	return strings.TrimPrefix(response.Header.Get("Location"), "/cars/")
+}
+
+func (r *rig) post(t *testing.T) string {
+	t.Helper()
+	return r.send(t, http.MethodPost, "/cars", `{"make":"Toyota","model":"Camry","year":2023}`)
+}
+
+func (r *rig) connect(t *testing.T) *pgx.Conn {
+	t.Helper()
+	conn, err := pgx.Connect(t.Context(), r.stack.DatabaseURL)
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = conn.Close(context.Background()) })
+	return conn
+}
+
+func (r *rig) frame() (f frame) {
+	r.live.fill(&f)
+	return f
+}
+
+// requireTotals waits until the totals are these, and stay so behind another poll. Of suppressed duplicates there may be more: on a machine
+// that is busy SQS takes a slow subscriber for a dead one.
+func (r *rig) requireTotals(t *testing.T, want totals) {
+	t.Helper()
+	look := func() totals {
+		got := r.totals()
+		if got.Suppressed > want.Suppressed {
+			got.Suppressed = want.Suppressed
+		}
+		return got
+	}
+	var got totals
+	for deadline := time.Now().Add(40 * time.Second); got != want; time.Sleep(20 * time.Millisecond) {
+		got = look()
+		if time.Now().After(deadline) {
+			require.Equal(t, want, got)
+		}
+	}
+	require.Equal(t, want, look())
+}
+
+// records asks for an event as the page does.
+func (r *rig) records(t *testing.T, id uuid.UUID) (all eventRecords, byHop [8]string) {
+	t.Helper()
+	got := r.ask(t, http.MethodGet, "/events/"+id.String(), "")
+	require.Equal(t, http.StatusOK, got.status, got.body)
+	require.NoError(t, json.Unmarshal([]byte(got.body), &all))
+	require.Len(t, all.Records, 7)
+	for i, record := range all.Records {
+		require.Equal(t, i+1, record.Hop)
+		require.NotEmpty(t, record.Title)
+		content, err := json.Marshal(record.Body)
+		require.NoError(t, err)
+		byHop[i+1] = fmt.Sprint(record.Facts) + " " + string(content)
+		if record.Body == nil {
+			require.Contains(t, byHop[i+1], "[why ", "what is not known says why")
+		}
+	}
+	return all, byHop
+}
+
+// insert writes an event beside the API.
+func insert(t *testing.T, conn *pgx.Conn, createdAt string) (id uuid.UUID) {
+	t.Helper()
+	require.NoError(t, conn.QueryRow(t.Context(), `INSERT INTO outbox (id, aggregate_type, aggregate_id, aggregate_version, event_type, event_data, created_at)
+		VALUES (gen_random_uuid(), 'Boat', gen_random_uuid()::text, 1, 'BoatLaunched', '{"name":"Argo"}', `+createdAt+`) RETURNING id`).Scan(&id))
+	return id
+}
+
+// someEvent is an event with a payload of that size.
+func someEvent(t *testing.T, size int) outbox.Record {
+	t.Helper()
+	id, err := uuid.NewV7()
+	require.NoError(t, err)
+	traceparent := "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+	return outbox.Record{Operation: outbox.OperationInsert, Timestamp: time.Now(), Commit: outbox.Commit{Time: time.Now(), StreamPosition: "0/1.1.0/2"}, Row: dbgen.Outbox{
+		ID: id, AggregateType: "Car", AggregateID: uuid.NewString(), AggregateVersion: 1, EventType: "CarCreated", CreatedAt: time.Now(), Traceparent: &traceparent,
+		EventData: json.RawMessage(`{"make":"` + strings.Repeat("x", size) + `"}`),
+	}}
+}

@@ -1,0 +1,202 @@
+package view
+
+import (
+	"log/slog"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"rds-outbox-demo/lab/stack"
+)
+
+func (r *rig) switched(t *testing.T, name string, on bool) switchState {
+	t.Helper()
+	state, err := r.switches.set(t.Context(), name, on)
+	require.NoError(t, err)
+	require.Equal(t, name, state.Name)
+	return state
+}
+
+func (r *rig) switchNamed(name string) switchState {
+	all := r.switches.list()
+	return all[slices.IndexFunc(all, func(s switchState) bool { return s.Name == name })]
+}
+
+// Every switch: on while its fault is in force, struck as soon as it strikes, and off without a trace.
+func TestEachSwitchBreaksAndMends(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, t.TempDir())
+	create := func(t *testing.T) { require.NoError(t, r.create(t.Context(), 5)) }
+	poison := func(t *testing.T) { r.switched(t, "poison", true) }
+	nothing := func(*testing.T) {}
+	for _, tc := range []struct {
+		name    string
+		trigger func(*testing.T)
+		broken  func(before, now totals) bool // what of it can be seen
+	}{
+		{"throttle-kinesis", create, nil},
+		{"fail-entries", func(t *testing.T) { create(t); create(t) }, nil},
+		{"bus-down", create, func(before, now totals) bool { return now.OnBus == before.OnBus && now.OnTheWay == 5 }},
+		{"queue-down", poison, func(before, now totals) bool { return now.Parked == before.Parked }},
+		{"duplicate", create, func(before, now totals) bool { return now.Suppressed >= before.Suppressed+5 }},
+		{"kill-relay", create, func(before, now totals) bool { return now.OnBus == before.OnBus && now.OnTheWay == 5 }},
+		{"stop-postgres", func(t *testing.T) { require.Error(t, r.create(t.Context(), 1)) }, nil},
+		{"two-relays", nothing, nil},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			d := r.switches.definitions()[slices.IndexFunc(definitions, func(d switchDefinition) bool { return d.Name == tc.name })]
+			require.Equal(t, kindToggle, d.Kind)
+			before := r.totals()
+			require.True(t, r.switched(t, tc.name, true).On)
+			require.Contains(t, r.switches.faultsAt(d.Hop), tc.name)
+			struck := r.switchNamed(tc.name).Struck
+			require.True(t, r.switched(t, tc.name, true).On, "on twice is on")
+			require.LessOrEqual(t, len(r.stack.AWS.Faults().List()), 2)
+			tc.trigger(t)
+			eventually(t, "a strike", func() bool { struck = r.switchNamed(tc.name).Struck; return struck > 0 })
+			if tc.broken != nil {
+				eventually(t, "the path to be broken", func() bool { return tc.broken(before, r.totals()) })
+			}
+			require.False(t, r.switched(t, tc.name, false).On)
+			require.NotContains(t, r.switches.faultsAt(d.Hop), tc.name)
+			require.GreaterOrEqual(t, r.switchNamed(tc.name).Struck, struck, "what it did is not forgotten")
+			if tc.name == "queue-down" {
+				eventually(t, "the poison to be parked", func() bool { return r.totals().Parked == before.Parked+1 })
+			}
+			r.requireWhole(t)
+		})
+	}
+	t.Run("drop-slot", func(t *testing.T) {
+		before := r.totals()
+		state := r.switched(t, "drop-slot", true)
+		require.False(t, state.On, "it strikes once")
+		require.Equal(t, 1, state.Struck)
+		eventually(t, "every row once more", func() bool { return r.totals().Suppressed >= before.Suppressed+before.Committed })
+		r.requireWhole(t)
+	})
+	t.Run("poison", func(t *testing.T) {
+		before, struck := r.totals().Parked, r.switchNamed("poison").Struck
+		require.Equal(t, struck+1, r.switched(t, "poison", true).Struck)
+		eventually(t, "the poison to be parked", func() bool { return r.totals().Parked == before+1 })
+		r.requireWhole(t)
+	})
+}
+
+// What somebody else does with the path meanwhile is seen.
+func TestSwitchesShowWhatIs(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, t.TempDir())
+	r.switched(t, "kill-relay", true)
+	require.NoError(t, r.stack.Relay.Start()) // make relay-start
+	require.False(t, r.switchNamed("kill-relay").On)
+
+	r.stack.Relay.Stop(t.Context()) // make relay-stop
+	require.False(t, r.switchNamed("kill-relay").On)
+	var c conflict
+	_, err := r.switches.set(t.Context(), "kill-relay", true)
+	require.ErrorAs(t, err, &c)
+	require.ErrorContains(t, err, "the relay is down already")
+	require.Equal(t, err.Error(), r.switchNamed("kill-relay").Error)
+	require.NoError(t, r.stack.Relay.Start())
+
+	r.switched(t, "bus-down", true)
+	for _, fault := range r.stack.AWS.Faults().List() {
+		fault.Off()
+	}
+	require.False(t, r.switchNamed("bus-down").On)
+	require.Empty(t, r.switches.faultsAt(6))
+	require.True(t, r.switched(t, "bus-down", true).On)
+	require.Len(t, r.stack.AWS.Faults().List(), 1)
+
+	r.switched(t, "stop-postgres", true)
+	for _, name := range []string{"drop-slot", "two-relays"} {
+		_, err := r.switches.set(t.Context(), name, true)
+		require.ErrorAs(t, err, &c)
+		require.ErrorContains(t, err, "PostgreSQL is stopped")
+	}
+	_, err = r.switches.set(t.Context(), "poison", false)
+	require.ErrorAs(t, err, &c)
+	_, err = r.switches.set(t.Context(), "none", true)
+	require.ErrorIs(t, err, errNoSwitch)
+
+	require.NoError(t, r.switches.allOff(t.Context()))
+	r.switched(t, "kill-relay", true) // forgets the error
+	r.switched(t, "kill-relay", false)
+	r.switched(t, "drop-slot", true)
+	r.switched(t, "two-relays", true)
+	r.switched(t, "kill-relay", true)
+	require.NoError(t, r.create(t.Context(), 5))
+	eventually(t, "the second relay to take over", func() bool { return r.totals().OnTheWay == 0 })
+	require.Equal(t, []string{"kill-relay", "two-relays"}, r.switches.faultsAt(3))
+
+	// Whichever of the two was killed: one that is sent away does not count as killed any more.
+	require.NoError(t, r.stack.Relay.Start())
+	require.NoError(t, r.stack.SecondRelay.Start())
+	r.stack.SecondRelay.Kill(t.Context())
+	require.Equal(t, []string{"kill-relay", "two-relays"}, r.switches.faultsAt(3))
+	r.switched(t, "two-relays", false)
+	require.Empty(t, r.switches.faultsAt(3))
+	require.NoError(t, r.switches.allOff(t.Context()))
+	r.requireWhole(t)
+}
+
+// A fault is for what this program has started, never for the user's own.
+func TestSwitchesForWhatIsTheUsersOwn(t *testing.T) {
+	t.Parallel()
+	own := newSwitches(&stack.Stack{}, slog.New(slog.DiscardHandler))
+	disabled := 0
+	for _, d := range own.definitions() {
+		if strings.Contains(d.Name, "relay") {
+			require.Empty(t, d.Disabled)
+			continue
+		}
+		disabled++
+		require.Contains(t, d.Disabled, "not ours to break", d.Name)
+		_, err := own.set(t.Context(), d.Name, true)
+		var c conflict
+		require.ErrorAs(t, err, &c, d.Name)
+	}
+	require.Equal(t, 8, disabled)
+	var c conflict
+	require.ErrorAs(t, newTour(own, nil).start(3), &c)
+}
+
+func TestEachSwitchIsDescribed(t *testing.T) {
+	t.Parallel()
+	require.Len(t, definitions, 10)
+	require.Len(t, faults, 10)
+	for _, d := range definitions {
+		require.Contains(t, faults, d.Name)
+		require.True(t, d.Hop >= 1 && d.Hop <= 6, d.Name)
+		for _, sentence := range []string{d.Text, d.AWS} {
+			require.Regexp(t, `^[A-Z].{30,}\.$`, sentence)
+			require.NotContains(t, sentence, ". ", "one sentence")
+		}
+	}
+}
+
+// Ctrl-C in the middle of the worst: PostgreSQL is stopped, an experiment runs, a second relay stands by. It ends at once, and the next
+// `make dev` on that folder finds every event.
+func TestEndsWhileBroken(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	r := newRig(t, dir)
+	require.NoError(t, r.create(t.Context(), 20))
+	r.switched(t, "two-relays", true)
+	require.NoError(t, r.tour.start(2))
+	eventually(t, "PostgreSQL to be stopped", func() bool { return r.tour.state().Step == 3 })
+	began := time.Now()
+	r.end()
+	require.Less(t, time.Since(began), 5*time.Second)
+	require.Contains(t, r.tour.state().Results[0].Text, "Stopped before its end.")
+	_, err := r.switches.set(t.Context(), "bus-down", true)
+	require.ErrorContains(t, err, "make dev is ending")
+	require.ErrorContains(t, r.tour.start(1), "make dev is ending")
+
+	r = newRig(t, dir)
+	r.requireWhole(t)
+	require.Equal(t, int64(41), r.totals().Cars)
+}

@@ -1,0 +1,259 @@
+package view
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+)
+
+// observed is what the tour sees and does through the view: an experiment is judged by the numbers that the page shows.
+type observed interface {
+	totals() totals
+	setRate(n int)
+	create(ctx context.Context, n int) error
+}
+
+// tourState is the tour as /live has it.
+type tourState struct {
+	Running int          `json:"running"` // the experiment; 0: none
+	Step    int          `json:"step"`    // of it, from 1
+	Said    string       `json:"said"`    // what is being waited for
+	Results []tourResult `json:"results"` // the latest of each experiment
+}
+
+type tourResult struct {
+	N      int    `json:"n"`
+	Passed bool   `json:"passed"`
+	Text   string `json:"text"`
+}
+
+// tour runs the experiments, one at a time. Nothing is taken for granted because time has passed: each one sees that its fault struck,
+// waits for what it expects, and says it with the numbers that it counted.
+type tour struct {
+	switches *switches
+	sees     observed
+
+	mu    sync.Mutex
+	now   tourState
+	stopp context.CancelFunc // of the experiment that runs
+	done  chan struct{}
+}
+
+// experimentTimeout is when an experiment has failed. Each takes a fraction of it.
+const experimentTimeout = 2 * time.Minute
+
+func newTour(s *switches, sees observed) *tour {
+	return &tour{switches: s, sees: sees, now: tourState{Results: []tourResult{}}}
+}
+
+// state is what the page is told.
+func (t *tour) state() tourState {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	now := t.now
+	now.Results = slices.Clone(t.now.Results)
+	return now
+}
+
+// start starts experiment n, and returns at once.
+func (t *tour) start(n int) error {
+	i := slices.IndexFunc(experiments, func(e experiment) bool { return e.N == n })
+	if i < 0 {
+		return fmt.Errorf("%w: experiments are numbered 1 to %d", errNoExperiment, len(experiments))
+	}
+	e := experiments[i]
+	for _, name := range e.switches {
+		for _, d := range t.switches.definitions() {
+			if d.Name == name && d.Disabled != "" {
+				return conflict(fmt.Sprintf("experiment %d needs switch %s: %s", n, d.Name, d.Disabled))
+			}
+		}
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.now.Running != 0 {
+		return conflict(fmt.Sprintf("experiment %d is running", t.now.Running))
+	}
+	if t.switches.ctx.Err() != nil {
+		return conflict("make dev is ending")
+	}
+	ctx, cancel := context.WithTimeout(t.switches.ctx, experimentTimeout)
+	t.stopp, t.done = cancel, make(chan struct{})
+	t.now.Running, t.now.Step, t.now.Said = n, 1, ""
+	go t.run(ctx, cancel, e, t.done)
+	return nil
+}
+
+// errNoExperiment means that there is no experiment of that number.
+var errNoExperiment = errors.New("there is no such experiment")
+
+// stop ends the experiment that runs, if one does, and returns when its faults are off.
+func (t *tour) stop() {
+	t.mu.Lock()
+	cancel, done := t.stopp, t.done
+	t.mu.Unlock()
+	if cancel == nil {
+		return
+	}
+	cancel()
+	<-done
+}
+
+func (t *tour) run(ctx context.Context, cancel context.CancelFunc, e experiment, done chan<- struct{}) {
+	defer close(done)
+	defer cancel()
+	release := t.switches.hold(fmt.Sprintf("experiment %d is running: stop it, or wait for its end", e.N))
+	defer release()
+	text, err := t.try(ctx, e)
+	stopped := errors.Is(ctx.Err(), context.Canceled)
+	mending := t.switches.allOff(context.WithoutCancel(ctx))
+	result := tourResult{e.N, err == nil && mending == nil, text}
+	switch {
+	case stopped && mending == nil:
+		result = tourResult{e.N, false, "Stopped before its end. Its faults are off again."}
+	case stopped:
+		result.Text = "Stopped before its end."
+	case err != nil:
+		result.Text = "Not as expected: " + err.Error()
+	case mending != nil:
+		result.Text = "Not as expected: its faults cannot be switched off: " + mending.Error()
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.now.Results = slices.DeleteFunc(t.now.Results, func(r tourResult) bool { return r.N == e.N })
+	t.now.Results = append(t.now.Results, result)
+	slices.SortFunc(t.now.Results, func(a, b tourResult) int { return a.N - b.N })
+	t.now.Running, t.now.Step, t.now.Said, t.stopp = 0, 0, "", nil
+}
+
+// try runs one experiment on a path that is whole and quiet, so that what is counted is its own.
+func (t *tour) try(ctx context.Context, e experiment) (string, error) {
+	r := &run{tour: t, ctx: ctx}
+	t.sees.setRate(0)
+	if err := t.switches.allOff(ctx); err != nil {
+		return "", fmt.Errorf("switching all faults off first: %w", err)
+	}
+	if err := r.quiet(); err != nil {
+		return "", err
+	}
+	return e.run(r)
+}
+
+// run is one run of an experiment.
+type run struct {
+	*tour
+	ctx    context.Context
+	before totals
+}
+
+// quiet waits until nothing is on the way and nothing has been counted for a while, and begins to count there. What is on the way behind
+// the bus cannot be seen before it is counted.
+func (r *run) quiet() error {
+	last, since := totals{}, time.Now()
+	return r.await("the path to be quiet", func(totals) string {
+		now := r.sees.totals()
+		if now != last {
+			last, since = now, time.Now()
+		}
+		r.before = now
+		return missing(now.OnTheWay > 0 || time.Since(since) < quietTime, "%d events are on the way", now.OnTheWay)
+	})
+}
+
+// quietTime is longer than two looks at the totals, and than a duplicate is held back.
+const quietTime = 1500 * time.Millisecond
+
+// step shows which of its steps the experiment has come to.
+func (r *run) step(n int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.now.Step, r.now.Said = n, ""
+}
+
+func (r *run) say(said string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.now.Said = said
+}
+
+// sofar is what the totals have grown by since the experiment began.
+func (r *run) sofar() totals {
+	n, b := r.sees.totals(), r.before
+	return totals{
+		Cars: n.Cars - b.Cars, Counted: n.Counted - b.Counted, Committed: n.Committed - b.Committed, OnBus: n.OnBus - b.OnBus,
+		OnTheWay: n.OnTheWay, Lost: n.Lost - b.Lost, Duplicates: n.Duplicates - b.Duplicates, Suppressed: n.Suppressed - b.Suppressed,
+		Parked: n.Parked - b.Parked, OutOfOrder: n.OutOfOrder - b.OutOfOrder,
+	}
+}
+
+// await waits until there is nothing missing, and says meanwhile what is.
+func (r *run) await(what string, missing func(sofar totals) string) error {
+	for {
+		why := missing(r.sofar())
+		if why == "" {
+			return nil
+		}
+		r.say("Waiting for " + what + ": " + why + ".")
+		select {
+		case <-r.ctx.Done():
+			if errors.Is(r.ctx.Err(), context.DeadlineExceeded) {
+				return fmt.Errorf("waited too long for %s: %s", what, why)
+			}
+			return r.ctx.Err()
+		case <-time.After(50 * time.Millisecond):
+		}
+	}
+}
+
+// missing says what is missing, if anything.
+func missing(is bool, format string, args ...any) string {
+	if !is {
+		return ""
+	}
+	return fmt.Sprintf(format, args...)
+}
+
+// turn switches one of the faults.
+func (r *run) turn(name string, on bool) error {
+	_, err := r.switches.apply(r.ctx, name, on)
+	return err
+}
+
+// struck waits until a switch has struck so often: a fault that does not strike proves nothing.
+func (r *run) struck(name string, times int) error {
+	return r.await(fmt.Sprintf("%s to strike", name), func(totals) string {
+		n := r.strikes(name)
+		return missing(n < times, "%d of %d times", n, times)
+	})
+}
+
+func (r *run) strikes(name string) int {
+	for _, s := range r.switches.list() {
+		if s.Name == name {
+			return s.Struck
+		}
+	}
+	return 0
+}
+
+// arrived waits until the experiment's cars and events are there, all that was committed is on the bus, every car counted, and every
+// duplicate seen by the subscriber. Then it says what is wrong, if anything is: what is lost or out of order does not become right by
+// waiting.
+func (r *run) arrived(cars, events int64) error {
+	err := r.await("all that was committed to arrive", func(n totals) string {
+		return missing(n.Cars < cars || n.Committed < events || n.OnTheWay > 0 || n.OnBus < n.Committed || n.Counted < n.Cars || n.Suppressed < n.Duplicates,
+			"%d events committed, %d on the bus; %d cars, %d counted", n.Committed, n.OnBus, n.Cars, n.Counted)
+	})
+	if err != nil {
+		return err
+	}
+	n := r.sofar()
+	if n.Lost != 0 || n.OutOfOrder != 0 || n.OnBus != n.Committed || n.Counted != n.Cars {
+		return fmt.Errorf("%d events committed, %d on the bus, %d lost, %d out of order; %d cars, %d counted",
+			n.Committed, n.OnBus, n.Lost, n.OutOfOrder, n.Cars, n.Counted)
+	}
+	return nil
+}

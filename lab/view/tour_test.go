@@ -1,0 +1,191 @@
+package view
+
+import (
+	"os"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+// result runs an experiment to its end.
+func (r *rig) result(t *testing.T, n int) tourResult {
+	t.Helper()
+	require.NoError(t, r.tour.start(n))
+	steps := []int{}
+	var said string
+	for deadline := time.Now().Add(experimentTimeout); ; time.Sleep(5 * time.Millisecond) {
+		now := r.tour.state()
+		if now.Running == 0 {
+			break
+		}
+		require.Equal(t, n, now.Running)
+		if len(steps) == 0 || steps[len(steps)-1] != now.Step {
+			steps = append(steps, now.Step)
+		}
+		if now.Said != said && now.Said != "" {
+			said = now.Said
+			t.Logf("step %d: %s", now.Step, said)
+		}
+		require.True(t, time.Now().Before(deadline), "%+v", now)
+	}
+	results := r.tour.state().Results
+	i := slices.IndexFunc(results, func(one tourResult) bool { return one.N == n })
+	require.NotEqual(t, -1, i)
+	require.IsIncreasing(t, steps)
+	require.Equal(t, 1, steps[0])
+	if results[i].Passed {
+		require.Equal(t, len(experiments[n-1].Steps), steps[len(steps)-1], "not all of its steps are shown")
+	}
+	return results[i]
+}
+
+// requireWhole sees that every fault is off and a car arrives as if nothing had been.
+func (r *rig) requireWhole(t *testing.T) {
+	t.Helper()
+	for _, s := range r.switches.list() {
+		require.False(t, s.On || s.Busy, "%+v", s)
+		require.Empty(t, s.Error, s.Name)
+	}
+	require.Empty(t, r.stack.AWS.Faults().List())
+	// A connection of the API's that PostgreSQL's end has broken may cost a request yet.
+	eventually(t, "a car to be created", func() bool { return r.create(t.Context(), 1) == nil })
+	eventually(t, "all that was committed to arrive", func() bool {
+		n := r.totals()
+		return n.OnTheWay == 0 && n.OnBus == n.Committed && n.Counted == n.Cars && n.Lost == 0 && n.OutOfOrder == 0
+	})
+	select {
+	case err := <-r.stack.Failed():
+		require.NoError(t, err, "the path has ended")
+	default:
+	}
+}
+
+// Each experiment does what docs/failure-lab.md says, and leaves nothing behind: the next one begins where it ends. Its numbers are
+// compared with what the experiment is made of.
+func TestTour(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, t.TempDir())
+	parked := int64(0)
+	for i, expected := range []string{
+		`^(\d+) cars were created, (\d+) of their events waited for the dead relay\. (\d+) events are on the bus and (\d+) cars are counted: 0 lost, 0 out of order, \d+ duplicates suppressed\.$`,
+		`^(\d+) requests were answered with 201 and (\d+) with an error\. (\d+) cars are there, (\d+) of their events on the bus, (\d+) counted: 0 lost, 0 out of order\.$`,
+		`^(\d+) calls and then (\d+) entries failed\. 50 events of 5 cars are on the bus, each car's in the order of its versions: 0 lost, 0 out of order, 0 parked\.$`,
+		`^40 cars were created and 40 are counted\. Deliveries were doubled and answers lost (\d+) times, and the subscriber suppressed (\d+) duplicates: 0 lost, 0 counted twice\.$`,
+		`^The failure queue refused (\d+) times, and nobody passed the poison\. Then 1 record was parked and its 5 successors are on the bus: 0 lost, 0 out of order\.$`,
+	} {
+		n := i + 1
+		passed := t.Run(experiments[i].Title, func(t *testing.T) {
+			began := time.Now()
+			result := r.result(t, n)
+			t.Logf("%s: %s", time.Since(began).Round(100*time.Millisecond), result.Text)
+			require.True(t, result.Passed, result.Text)
+			found := regexp.MustCompile(expected).FindStringSubmatch(result.Text)
+			require.NotNil(t, found, result.Text)
+			var numbers []int
+			for _, text := range found[1:] {
+				number, err := strconv.Atoi(text)
+				require.NoError(t, err)
+				numbers = append(numbers, number)
+			}
+			switch n {
+			case 1:
+				require.GreaterOrEqual(t, numbers[1], 100)
+				require.Equal(t, []int{numbers[0], numbers[0]}, numbers[2:])
+			case 2:
+				require.GreaterOrEqual(t, numbers[0], 40)
+				require.GreaterOrEqual(t, numbers[1], 20)
+				require.Equal(t, []int{numbers[0], numbers[0], numbers[0]}, numbers[2:])
+			case 3:
+				require.GreaterOrEqual(t, numbers[0], 5)
+				require.GreaterOrEqual(t, numbers[1], 5)
+			case 4:
+				require.Greater(t, numbers[0], 40, "no answer was lost")
+				require.Greater(t, numbers[1], 40, "the consumer repeated nothing")
+			case 5:
+				require.GreaterOrEqual(t, numbers[0], 4)
+				parked++
+			}
+			r.requireWhole(t)
+			require.Equal(t, parked, r.totals().Parked)
+		})
+		if !passed {
+			break // the path may be broken
+		}
+	}
+	require.Len(t, r.tour.state().Results, len(experiments))
+}
+
+// Stopped in any of its steps, an experiment leaves a path that is whole.
+func TestTourIsStoppedMidway(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, t.TempDir())
+	for n, step := range map[int]int{1: 3, 2: 3, 3: 2, 4: 3, 5: 3} {
+		require.NoError(t, r.tour.start(n))
+		eventually(t, "the step", func() bool { return r.tour.state().Step >= step })
+		var c conflict
+		require.ErrorAs(t, r.tour.start(n), &c, "one at a time")
+		_, err := r.switches.set(t.Context(), "bus-down", true)
+		require.ErrorAs(t, err, &c, "it would spoil the experiment")
+		r.tour.stop()
+		require.Zero(t, r.tour.state().Running)
+		results := r.tour.state().Results
+		i := slices.IndexFunc(results, func(one tourResult) bool { return one.N == n })
+		require.NotEqual(t, -1, i)
+		require.False(t, results[i].Passed)
+		require.Contains(t, results[i].Text, "Stopped before its end.")
+		r.requireWhole(t)
+	}
+	r.tour.stop() // nothing runs
+	require.ErrorIs(t, r.tour.start(0), errNoExperiment)
+	require.ErrorIs(t, r.tour.start(6), errNoExperiment)
+}
+
+// An experiment whose promise does not hold says so, with what it has counted.
+func TestTourSaysWhatIsNotAsExpected(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, t.TempDir())
+	r.tour.sees = forgetful{r.View}
+	result := r.result(t, 4)
+	require.False(t, result.Passed)
+	require.Contains(t, result.Text, "Not as expected: 40 events committed, 40 on the bus, 1 lost, 0 out of order; 40 cars, 40 counted")
+	r.requireWhole(t)
+}
+
+// forgetful reports an event as lost as soon as there are any.
+type forgetful struct{ *View }
+
+func (f forgetful) totals() totals {
+	n := f.View.totals()
+	n.Lost = min(1, n.Committed)
+	return n
+}
+
+// docs/failure-lab.md and the page say the same.
+func TestFailureLabHasTheExperimentsWords(t *testing.T) {
+	t.Parallel()
+	content, err := os.ReadFile("../../docs/failure-lab.md")
+	require.NoError(t, err)
+	page := words(string(content))
+	for _, e := range experiments {
+		expected := "## Experiment " + strconv.Itoa(e.N) + ": " + e.Title + " " + e.Intro
+		for i, step := range e.Steps {
+			expected += " " + strconv.Itoa(i+1) + ". " + step
+		}
+		expected += " **Expected**: " + e.Expect
+		require.Contains(t, page, words(expected))
+	}
+	for _, d := range definitions {
+		require.Contains(t, page, words("**"+d.Label+"** "+d.Text+" On AWS: "+d.AWS))
+	}
+	require.Equal(t, len(experiments), strings.Count(string(content), "## Experiment "))
+}
+
+// words are a text's words without regard to how its lines are broken, and what is code.
+func words(text string) string {
+	return strings.Join(strings.Fields(strings.ReplaceAll(text, "`", "")), " ")
+}

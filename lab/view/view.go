@@ -1,0 +1,121 @@
+// Package view is the live view of `make dev`: a web page on 127.0.0.1 that shows the path ①-⑥ as events pass it, and breaks it.
+//
+// In: what lab/stack's Observer tells, polls of the database and the queues, and the page's requests. Out: the page, which is embedded,
+// and its data as server-sent events. Nothing of it stands in the path's way: observations are noted and gone, polls rest twenty times as
+// long as they took, and a reader who is slow is told less.
+package view
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"strconv"
+	"sync"
+	"time"
+
+	"rds-outbox-demo/lab/stack"
+)
+
+// Config of a View. All of it is required.
+type Config struct {
+	Stack *stack.Stack
+	// Watch was the stack's Config.Observe.
+	Watch *Watch
+	// Listen is an address of 127.0.0.1; where its port is taken, another one is.
+	Listen string
+	Log    *slog.Logger
+}
+
+// Watch sees what passes the path from its start on, before there is a page to show it.
+type Watch struct{ live *live }
+
+// NewWatch is for stack.Config.Observe, and then for Start.
+func NewWatch() *Watch { return &Watch{newLive()} }
+
+// Observer is what the stack calls.
+func (w *Watch) Observer() *stack.Observer { return w.live.observer() }
+
+// View is a running view.
+type View struct {
+	stack    *stack.Stack
+	log      *slog.Logger
+	live     *live
+	switches *switches
+	tour     *tour
+	load     *load
+	frames   *frames
+	token    string
+	url      string
+
+	server  *http.Server
+	cancel  context.CancelFunc
+	running sync.WaitGroup
+}
+
+// Start serves the view until Close.
+func Start(ctx context.Context, c Config) (*View, error) {
+	listener, err := listen(ctx, c.Listen)
+	if err != nil {
+		return nil, fmt.Errorf("listening for the live view: %w", err)
+	}
+	v := &View{stack: c.Stack, log: c.Log, live: c.Watch.live, token: rand.Text(), url: "http://" + listener.Addr().String()}
+	v.live.attach(c.Stack, c.Log)
+	v.switches = newSwitches(c.Stack, c.Log)
+	v.load = newLoad(c.Stack.APIURL)
+	v.tour = newTour(v.switches, v)
+	v.frames = newFrames(v.state, v.live.plots)
+	handler, err := v.routes()
+	if err != nil {
+		return nil, errors.Join(err, listener.Close())
+	}
+	port := strconv.Itoa(listener.Addr().(*net.TCPAddr).Port)
+	v.server = &http.Server{
+		Handler:           guard{hosts: []string{"127.0.0.1:" + port, "localhost:" + port}, token: v.token, next: handler},
+		ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 15 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 16 << 10,
+	}
+	running, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	v.cancel = cancel
+	v.running.Go(func() { v.live.poll(running) })
+	v.running.Go(func() { v.load.run(running) })
+	v.running.Go(func() { v.frames.run(running) })
+	v.running.Go(func() { _ = v.server.Serve(listener) })
+	return v, nil
+}
+
+// listen takes another port where this one is taken.
+func listen(ctx context.Context, address string) (net.Listener, error) {
+	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", address)
+	if err == nil {
+		return listener, nil
+	}
+	host, _, splitErr := net.SplitHostPort(address)
+	if splitErr != nil {
+		return nil, err
+	}
+	return (&net.ListenConfig{}).Listen(ctx, "tcp", net.JoinHostPort(host, "0"))
+}
+
+// URL is the view's address.
+func (v *View) URL() string { return v.url }
+
+// Close ends the view and whatever it has under way: the tour, the load. The path goes on as it is, with the faults that are on.
+func (v *View) Close() error {
+	v.load.set(0)
+	v.switches.close() // before the tour: it mends nothing then, which takes seconds, and the next path starts whole
+	v.tour.stop()
+	v.cancel()
+	err := v.server.Close()
+	v.running.Wait()
+	return errors.Join(err, v.live.close())
+}
+
+// Status is the path in one line: what happens now, and whether anything is missing.
+func (v *View) Status() string {
+	n := v.live.totals()
+	rate := v.live.station(6).Rate
+	return fmt.Sprintf("%.0f events/s  %d on the way  %d on the bus  %d lost", rate, n.OnTheWay, n.OnBus, n.Lost)
+}
