@@ -48,7 +48,7 @@ chaos: node_modules/.runtime bin/chaos/lab bin/chaos/walrelay bin/outboxctl ## B
 	@bin/chaos/lab chaos
 
 .PHONY: bench
-bench: build ## Measure every hop against its limit: HOP= (all; api, coldstart, relay, consumer, hot, path, growth), ROUNDS= (5), QUICK=1.
+bench: build ## Measure every hop against its limit: HOP= (all; api, coldstart, relay, consumer, hot, path, growth, allocs), ROUNDS= (5), QUICK=1, CHECK=1 fails on what got much worse.
 	@bin/lab bench
 
 .PHONY: psql
@@ -121,6 +121,12 @@ soak: build ## Longer runs, by hand: half an hour of property tests, fuzzing, re
 yours: node_modules/.dev build $(SQLC) ## Follow docs/make-it-yours.md on a copy of this tree: a new entity, from its migration to the bus.
 	go test -tags yours -count=1 -timeout 10m -run '^TestMakeItYours$$' ./docs
 
+.PHONY: view-test screenshots
+view-test: node_modules/.dev ## Drive the live view in a real Chromium: RUN= (all), CHROMIUM= (the one on PATH).
+	go test -tags browser -count=1 -timeout 10m $(if $(RUN),-run '$(RUN)') ./lab/view/browser
+screenshots: node_modules/.dev ## Take the pictures of README.md and docs/failure-lab.md anew.
+	go test -tags browser -count=1 -timeout 10m -v -run '^TestView$$/^(Tour|Pictures)$$' ./lab/view/browser -pictures '$(CURDIR)/docs'
+
 .PHONY: generate
 generate: $(SQLC) ## Generate dbgen from sql/.
 	$(SQLC) generate
@@ -137,7 +143,6 @@ lint: $(GOLANGCI_LINT) ## Run gofmt, vet and the linters of .golangci.yml.
 	GOLANGCI_LINT_CACHE=$(CURDIR)/.cache/golangci-lint $(GOLANGCI_LINT) run
 	@# What only the breakable programs are made of.
 	go vet $(BREAKABLE) ./...
-	go vet -tags yours ./docs
 
 ##
 ## Build

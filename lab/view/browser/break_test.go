@@ -1,0 +1,149 @@
+//go:build browser
+
+package browser
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/chromedp/chromedp"
+	"github.com/stretchr/testify/require"
+)
+
+// names are the faults that the view offers.
+var names = []string{"kill-relay", "stop-postgres", "throttle-kinesis", "fail-entries", "bus-down", "drop-slot", "poison", "queue-down", "duplicate", "two-relays"}
+
+// Each fault strikes what runs meanwhile, its station says so, and when it is off nothing is lost.
+func switchesBreakAndMend(t *testing.T, d *dev) {
+	m := d.meta(t)
+	offered := []string{}
+	for _, one := range m.Switches {
+		offered = append(offered, one.Name)
+	}
+	require.ElementsMatch(t, names, offered)
+	tb := show(t, d, desk)
+	tb.allowed = []string{"status of 5"} // of a car that is posted while PostgreSQL is away
+	tb.setLoad(d, 20)
+	for _, one := range m.Switches {
+		began := time.Now()
+		selector := `[data-switch="` + one.Name + `"]`
+		for what, text := range map[string]string{"what it does": one.Text, "what AWS would do": one.AWS, "its name": one.Label} {
+			require.NotEmpty(t, text, one.Name)
+			require.True(t, tb.is(fmt.Sprintf(`document.body.textContent.replace(/\s+/g, ' ').includes(%q)`, text)), "%s: the page does not say %s", one.Name, what)
+		}
+		before := d.state(t)
+		tb.click(selector)
+		if one.Kind == "toggle" {
+			tb.wait(one.Name+" to be on", `document.querySelector('`+selector+`').getAttribute('aria-checked') === 'true'`)
+			tb.wait("the station to say so", fmt.Sprintf(`document.querySelector('[data-station="%d"]').textContent.includes(%q)`, one.Hop, one.Label))
+		}
+		if one.Name == "queue-down" { // strikes who parks
+			tb.click(`[data-switch="poison"]`)
+		}
+		eventually(t, one.Name+" to strike", func() bool { return d.state(t).struck(one.Name) > 0 })
+		if one.Kind == "toggle" {
+			tb.click(selector)
+			tb.wait(one.Name+" to be off", `document.querySelector('`+selector+`').getAttribute('aria-checked') === 'false'`)
+			tb.wait("the station to be well", fmt.Sprintf(`!document.querySelector('[data-station="%d"]').textContent.includes(%q)`, one.Hop, one.Label))
+		}
+		eventually(t, "events to arrive again", func() bool {
+			s := d.state(t)
+			return s.Totals.OnTheWay < 40 && s.Totals.Counted > before.Totals.Cars
+		})
+		require.Zero(t, tb.promise().lost, one.Name)
+		switch one.Name {
+		case "poison", "queue-down":
+			eventually(t, "the poison to be parked", func() bool { return d.state(t).Totals.Parked > before.Totals.Parked })
+		case "duplicate":
+			eventually(t, "the page to tell of duplicates", func() bool { return tb.promise().suppressed > 0 })
+		}
+		t.Logf("%s: %s", one.Name, time.Since(began).Round(time.Millisecond))
+	}
+	tb.setLoad(d, 0)
+	tb.balanced(d)
+	require.NotZero(t, tb.promise().cars)
+}
+
+// Each experiment of the tour passes when it is run from the page. With -pictures their pictures are written.
+func tourPasses(t *testing.T, d *dev) {
+	m := d.meta(t)
+	require.Len(t, m.Tour, 5)
+	tb := show(t, d, look{width: pictureWidth, height: pictureHeight, still: true})
+	tb.allowed = []string{"status of 5"}
+	for _, one := range m.Tour {
+		began := time.Now()
+		result := fmt.Sprintf(`[data-tour-result="%d"]`, one.N)
+		tb.click(fmt.Sprintf(`button[data-tour="%d"]`, one.N))
+		eventually(t, fmt.Sprintf("experiment %d to begin", one.N), func() bool { return d.state(t).Tour.Running == one.N })
+		pictured := false
+		for deadline := time.Now().Add(90 * time.Second); ; time.Sleep(100 * time.Millisecond) {
+			s := d.state(t)
+			if !pictured && broken(s) {
+				time.Sleep(1500 * time.Millisecond) // until there is something to see
+				tb.picture(fmt.Sprintf("failure-lab/tour-%d.png", one.N))
+				pictured = true
+			}
+			if s.Tour.Running == 0 {
+				break
+			}
+			require.True(t, time.Now().Before(deadline), "experiment %d does not end", one.N)
+		}
+		require.True(t, pictured, "experiment %d: no fault was seen", one.N)
+		tb.wait("its result", `document.querySelector('`+result+`.passed, `+result+`.failed')`)
+		require.True(t, tb.is(`document.querySelector('`+result+`.passed')`), "experiment %d: %s", one.N, tb.text(result))
+		for _, s := range d.state(t).Switches {
+			require.False(t, s.On, "experiment %d leaves %s on", one.N, s.Name)
+		}
+		require.Zero(t, d.state(t).Load)
+		tb.balanced(d)
+		t.Logf("%d. %s: %s", one.N, one.Title, time.Since(began).Round(time.Millisecond))
+	}
+}
+
+// What README shows, in both themes: traffic, and a relay that is dead.
+func showsADeadRelay(t *testing.T, d *dev) {
+	tb := show(t, d, look{width: pictureWidth, height: pictureHeight})
+	const kills = `document.querySelector('[data-switch="kill-relay"]')`
+	before := d.state(t).Totals.OnBus
+	tb.setLoad(d, 60)
+	eventually(t, "some seconds of traffic", func() bool { return d.state(t).Totals.OnBus > before+400 })
+	eval[bool](tb, `(`+kills+`.click(), true)`)
+	eventually(t, "events to wait in the WAL", func() bool { return d.state(t).Totals.OnTheWay > 120 })
+	tb.picture("view.png")
+	eval[bool](tb, `(document.querySelector('#theme').click(), true)`)
+	require.True(t, tb.dark())
+	tb.picture("view-dark.png")
+	eval[bool](tb, `(`+kills+`.click(), true)`)
+	tb.setLoad(d, 0)
+	tb.balanced(d)
+}
+
+func broken(s state) bool {
+	for _, station := range s.Stations {
+		if len(station.Faults) > 0 {
+			return true
+		}
+	}
+	return false
+}
+
+// A page that says "0 lost" whatever happens would pass all of the above. Here an event is lost for good: its row commits while the
+// publication does not have the table, so that nothing ever reads it from the WAL.
+func tellsOfARealLoss(t *testing.T, d *dev) {
+	tb := show(t, d, desk)
+	tb.balanced(d)
+	conn := d.connect(t)
+	_, err := conn.Exec(t.Context(), "ALTER PUBLICATION outbox_publication DROP TABLE outbox")
+	require.NoError(t, err)
+	d.post(t, `{"make":"Never","model":"Heard Of","year":2023}`)
+	_, err = conn.Exec(t.Context(), "ALTER PUBLICATION outbox_publication ADD TABLE outbox")
+	require.NoError(t, err)
+	d.post(t, `{"make":"Heard","model":"Of","year":2023}`)
+	tb.row("Heard Of")
+	eventually(t, "the page to tell of the loss", func() bool { return tb.promise().lost == 1 })
+	cars, counted := d.truth(t)
+	require.Equal(t, cars-1, counted)
+	require.Equal(t, promise{cars, counted, 1, tb.promise().suppressed}, tb.promise())
+	require.NoError(t, chromedp.Do(tb.ctx))
+}

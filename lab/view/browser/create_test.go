@@ -1,0 +1,144 @@
+//go:build browser
+
+package browser
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/url"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/chromedp/chromedp"
+	"github.com/google/uuid"
+	"github.com/stretchr/testify/require"
+)
+
+// Who knows nothing but the page, and does what it suggests, has seen the path broken and mended within three minutes of `make dev`.
+func leadsANewcomer(t *testing.T, d *dev) {
+	tb := show(t, d, desk)
+	for _, suggestion := range []string{"a car", "experiment 1"} {
+		tb.wait("the page to suggest "+suggestion, fmt.Sprintf(`document.querySelector('#next-do').checkVisibility() && document.querySelector('#next-do').textContent.includes(%q)`, suggestion))
+		tb.click("#next-do")
+	}
+	tb.wait("the first experiment to pass", `document.querySelector('[data-tour-result="1"].passed')`)
+	require.Less(t, time.Since(d.began), 3*time.Minute)
+	t.Logf("%s after the start", time.Since(d.began).Round(time.Second))
+	tb.balanced(d)
+}
+
+func createsACar(t *testing.T, d *dev) {
+	tb := show(t, d, desk)
+	before := tb.promise()
+	tb.typeInto("#car-form [name=make]", "Toyota")
+	tb.typeInto("#car-form [name=model]", "Unicum")
+	tb.typeInto("#car-form [name=year]", "2023")
+	tb.typeInto("#car-form [name=color]", "Blue")
+	tb.click("#car-form button")
+	tb.wait("the API's answer", `document.querySelector('#car-answer').textContent.includes('created')`)
+	id := tb.row("Toyota Unicum")
+	tb.click(`tr[data-event="` + id + `"] td`)
+	tb.wait("its records", shows(id))
+	for hop, parts := range map[int][]string{
+		1: {"POST", "/cars", "201", "Toyota"},
+		2: {id, "CarCreated", "Unicum"},
+		3: {"0/"},
+		4: {"shardId-", "outbox", "Unicum"},
+		6: {"CarCreated", "outbox.car", "Unicum"},
+		7: {"counted"},
+	} {
+		for _, part := range parts {
+			tb.wait(fmt.Sprintf("%q in record %d", part, hop), fmt.Sprintf(`document.querySelector('#event [data-hop="%d"]').textContent.includes(%q)`, hop, part))
+		}
+	}
+	tb.balanced(d)
+	require.Greater(t, tb.promise().cars, before.cars)
+}
+
+func showsTheAPIsOwnMessages(t *testing.T, d *dev) {
+	tb := show(t, d, desk)
+	tb.allowed = []string{"status of 400"} // the browser's own note of the answer
+	tb.typeInto("#car-form [name=make]", strings.Repeat("x", 101))
+	tb.typeInto("#car-form [name=model]", " ")
+	tb.typeInto("#car-form [name=year]", "1700")
+	tb.click("#car-form button")
+
+	body := fmt.Sprintf(`{"make":%q,"model":" ","year":1700}`, strings.Repeat("x", 101))
+	response, err := http.Post(d.api+"/cars", "application/json", strings.NewReader(body))
+	require.NoError(t, err)
+	defer response.Body.Close()
+	require.Equal(t, http.StatusBadRequest, response.StatusCode)
+	var refusal struct{ Fields map[string]string }
+	require.NoError(t, json.NewDecoder(response.Body).Decode(&refusal))
+	require.Len(t, refusal.Fields, 3)
+	for field, why := range refusal.Fields {
+		tb.wait("the API's words about "+field, fmt.Sprintf(`document.querySelector('#car-form').textContent.includes(%q)`, why))
+	}
+}
+
+// attack runs where it is interpreted, and is a text where it is not. It is shorter than the shortest field, a color.
+const attack = `<img src=x onerror="window.hacked=1">`
+
+// The policy that the page sends would stop this script, and an inline one: it is switched off here, so that the page's own care is what
+// is seen. The policy itself is looked at in refusesForeignPages.
+func interpretsNoText(t *testing.T, d *dev) {
+	body := fmt.Sprintf(`{"make":%q,"model":%q,"year":2023,"color":%q}`, attack, attack, attack)
+	l := desk
+	l.noCSP = true
+	tb := show(t, d, l)
+	unharmed := func() {
+		t.Helper()
+		require.False(t, tb.is(`window.hacked`), "the text of an event ran as a script")
+		require.False(t, tb.is(`document.querySelector('img[src="x"], [onerror], svg script')`), "the text of an event became an element")
+	}
+	// What an attacker can say where the API takes his word: the names, and who is asking.
+	request, err := http.NewRequest(http.MethodPost, d.api+"/cars", strings.NewReader(body))
+	require.NoError(t, err)
+	request.Header.Set("Content-Type", "application/json")
+	request.Header.Set("User-Agent", attack)
+	response, err := http.DefaultClient.Do(request)
+	require.NoError(t, err)
+	require.NoError(t, response.Body.Close())
+	require.Equal(t, http.StatusCreated, response.StatusCode)
+	id := tb.row(attack)
+	unharmed()
+	tb.click(`tr[data-event="` + id + `"] td`)
+	tb.wait("its records", shows(id))
+	for _, hop := range []int{1, 2, 4, 6} {
+		tb.wait(fmt.Sprintf("the name as text in record %d", hop), fmt.Sprintf(`document.querySelector('#event [data-hop="%d"]').textContent.includes('<img src=x onerror=')`, hop))
+	}
+	unharmed()
+
+	// The form, and what the API answers to it.
+	for _, field := range []string{"make", "model", "color"} {
+		tb.typeInto("#car-form [name="+field+"]", attack)
+	}
+	tb.typeInto("#car-form [name=year]", "2023")
+	tb.click("#car-form button")
+	tb.wait("the API's answer", `document.querySelector('#car-answer').textContent.includes('created')`)
+	unharmed()
+
+	// A row of another writer, whose aggregate's id is anything.
+	conn := d.connect(t)
+	other, err := uuid.NewV7()
+	require.NoError(t, err)
+	_, err = conn.Exec(t.Context(), `INSERT INTO outbox (id, aggregate_type, aggregate_id, aggregate_version, event_type, event_data)
+		VALUES ($1, 'Boat', $2::text, 1, 'BoatBuilt', jsonb_build_object($2::text, $2::text))`, other, attack)
+	require.NoError(t, err)
+	tb.wait("the row of another writer", fmt.Sprintf(`document.querySelector('tr[data-event="%s"]')`, other))
+	tb.click(`tr[data-event="` + other.String() + `"] td`)
+	tb.wait("its records", shows(other.String()))
+	unharmed()
+
+	// The address itself is a text that somebody else may have written.
+	address := eval[string](tb, `location.href`)
+	require.Contains(t, address, other.String(), "the open event is in the URL")
+	tb.allowed = []string{"status of 404", "status of 400"} // there is no such event
+	tb.do(chromedp.Navigate(strings.ReplaceAll(address, other.String(), url.QueryEscape(attack))))
+	tb.connected()
+	tb.wait("no event of that name", `document.querySelector('#event').textContent.includes('<img')`)
+	unharmed()
+	tb.balanced(d)
+}

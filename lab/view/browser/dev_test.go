@@ -1,0 +1,272 @@
+//go:build browser
+
+package browser
+
+import (
+	"bufio"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/stretchr/testify/require"
+)
+
+// dev is a running `lab dev` in a folder of its own.
+type dev struct {
+	dir, api, view string
+	began          time.Time
+	process        *os.Process
+	output         string // the file that it prints into
+	life           *os.File
+	ended          chan struct{}
+}
+
+// untilWeEnd becomes `lab dev`. Before that it leaves a process behind that reads descriptor 3: the end of the file means that the test
+// has ended, however it did, and is Ctrl-C.
+const untilWeEnd = `( read -r line <&3; kill -INT $$ ) >/dev/null 2>&1 &
+exec "$0" dev 3<&-`
+
+func newFolder(t *testing.T) string {
+	t.Helper()
+	need(t)
+	modules, err := filepath.Abs(filepath.Join(root, "node_modules"))
+	require.NoError(t, err)
+	dir := t.TempDir()
+	require.NoError(t, os.Symlink(modules, filepath.Join(dir, "node_modules")))
+	return dir
+}
+
+// start runs `lab dev` until the test ends or it is stopped. Port 0 is any.
+func start(t *testing.T, dir string, port int) *dev {
+	t.Helper()
+	bin, err := programs()
+	require.NoError(t, err)
+	d := &dev{dir: dir, began: time.Now(), output: filepath.Join(t.TempDir(), "dev.out"), ended: make(chan struct{})}
+	out, err := os.Create(d.output)
+	require.NoError(t, err)
+	defer out.Close()
+	watched, life, err := os.Pipe()
+	require.NoError(t, err)
+	d.life = life
+	cmd := exec.Command("/bin/sh", "-c", untilWeEnd, filepath.Join(bin, "lab"))
+	cmd.Dir, cmd.Stdout, cmd.Stderr, cmd.ExtraFiles = dir, out, out, []*os.File{watched}
+	for _, entry := range os.Environ() {
+		if name, _, _ := strings.Cut(entry, "="); !strings.HasPrefix(name, "AWS_") && name != "DATABASE_URL" && name != "FRESH" && name != "BROWSER" {
+			cmd.Env = append(cmd.Env, entry)
+		}
+	}
+	cmd.Env = append(cmd.Env, fmt.Sprintf("PORT=%d", port))
+	require.NoError(t, cmd.Start())
+	require.NoError(t, watched.Close())
+	d.process = cmd.Process
+	go func() {
+		_ = cmd.Wait()
+		close(d.ended)
+	}()
+	t.Cleanup(func() {
+		if t.Failed() {
+			t.Logf("lab dev ended with:\n%s", d.tail(t))
+		}
+		d.stop(t)
+	})
+	api, view := regexp.MustCompile(`The path is up: ① (http://\S+)`), regexp.MustCompile(`The live view: (http://\S+)`)
+	eventually(t, "the path and its view to be up", func() bool {
+		select {
+		case <-d.ended:
+			require.Fail(t, "lab dev has ended", d.tail(t))
+		default:
+		}
+		printed := d.printed(t)
+		for pattern, address := range map[*regexp.Regexp]*string{api: &d.api, view: &d.view} {
+			if found := pattern.FindSubmatch(printed); found != nil {
+				*address = strings.TrimSuffix(string(found[1]), "/")
+			}
+		}
+		return d.api != "" && d.view != ""
+	})
+	return d
+}
+
+// stop ends it as Ctrl-C does.
+func (d *dev) stop(t *testing.T) {
+	t.Helper()
+	_ = d.life.Close()
+	select {
+	case <-d.ended:
+	case <-time.After(30 * time.Second):
+		_ = d.process.Kill()
+		<-d.ended
+		t.Error("lab dev did not end")
+	}
+}
+
+// kill is kill -9. PostgreSQL sees it and ends a moment later; the next start waits for it.
+func (d *dev) kill(t *testing.T) {
+	t.Helper()
+	require.NoError(t, d.process.Signal(syscall.SIGKILL))
+	<-d.ended
+	_ = d.life.Close()
+}
+
+func (d *dev) printed(t *testing.T) []byte {
+	t.Helper()
+	content, err := os.ReadFile(d.output)
+	require.NoError(t, err)
+	return content
+}
+
+func (d *dev) tail(t *testing.T) []byte {
+	t.Helper()
+	content := d.printed(t)
+	return content[max(0, len(content)-1500):]
+}
+
+// twoPorts are free, and beside each other.
+func twoPorts(t *testing.T) int {
+	t.Helper()
+	for range 50 {
+		first, err := net.Listen("tcp", "127.0.0.1:0")
+		require.NoError(t, err)
+		port := first.Addr().(*net.TCPAddr).Port
+		second, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port+1))
+		require.NoError(t, first.Close())
+		if err == nil {
+			require.NoError(t, second.Close())
+			return port
+		}
+	}
+	require.Fail(t, "no two free ports beside each other")
+	return 0
+}
+
+// meta is what the view says about itself, as far as the tests ask.
+type meta struct {
+	MaxLoad  int
+	Switches []struct {
+		Name, Label, Kind, Text, AWS string
+		Hop                          int
+	}
+	Tour []struct {
+		N             int
+		Title, Expect string
+	}
+}
+
+// state is one frame of /live, as far as the tests ask.
+type state struct {
+	Stations []struct {
+		Hop, InFlight, Backlog, Restarts, Total int
+		Rate                                    float64
+		Faults                                  []string
+	}
+	Totals struct {
+		Cars, Counted, Committed, OnBus, OnTheWay, Lost, Duplicates, Suppressed, Parked, OutOfOrder int
+	}
+	Switches []struct {
+		Name, Error string
+		On, Busy    bool
+		Struck      int
+	}
+	FailureQueue int
+	Load         int
+	Tour         struct{ Running, Step int }
+	Events       []struct{ ID, AggregateID, Title string }
+}
+
+func (d *dev) meta(t *testing.T) (m meta) {
+	t.Helper()
+	response, err := http.Get(d.view + "/meta")
+	require.NoError(t, err)
+	defer response.Body.Close()
+	require.Equal(t, http.StatusOK, response.StatusCode)
+	require.NoError(t, json.NewDecoder(response.Body).Decode(&m))
+	return m
+}
+
+// frames calls see with the time and data of each frame of the view, until it says that it has seen enough.
+func (d *dev) frames(t *testing.T, see func(time.Time, []byte) (more bool)) {
+	t.Helper()
+	response, err := http.Get(d.view + "/live")
+	require.NoError(t, err)
+	defer response.Body.Close()
+	require.Equal(t, http.StatusOK, response.StatusCode)
+	kind := ""
+	lines := bufio.NewScanner(response.Body)
+	lines.Buffer(nil, 4<<20)
+	for lines.Scan() {
+		if name, ok := strings.CutPrefix(lines.Text(), "event:"); ok {
+			kind = strings.TrimSpace(name)
+		}
+		if data, ok := strings.CutPrefix(lines.Text(), "data:"); ok && kind == "state" && !see(time.Now(), []byte(data)) {
+			return
+		}
+	}
+	require.NoError(t, lines.Err())
+	require.Fail(t, "the stream of frames has ended")
+}
+
+func (d *dev) state(t *testing.T) (s state) {
+	t.Helper()
+	d.frames(t, func(_ time.Time, data []byte) bool {
+		require.NoError(t, json.Unmarshal(data, &s))
+		return false
+	})
+	return s
+}
+
+func (s state) struck(name string) int {
+	for _, one := range s.Switches {
+		if one.Name == name {
+			return one.Struck
+		}
+	}
+	return -1
+}
+
+// post creates a car at the API itself, and returns its id.
+func (d *dev) post(t *testing.T, body string) string {
+	t.Helper()
+	response, err := http.Post(d.api+"/cars", "application/json", strings.NewReader(body))
+	require.NoError(t, err)
+	defer response.Body.Close()
+	answer, err := io.ReadAll(response.Body)
+	require.NoError(t, err)
+	require.Equal(t, http.StatusCreated, response.StatusCode, "%s", answer)
+	var made struct{ Car struct{ ID string } }
+	require.NoError(t, json.Unmarshal(answer, &made))
+	return made.Car.ID
+}
+
+// connect connects to its database.
+func (d *dev) connect(t *testing.T) *pgx.Conn {
+	t.Helper()
+	env, err := os.ReadFile(filepath.Join(d.dir, ".data", "outboxctl.env"))
+	require.NoError(t, err)
+	address := regexp.MustCompile(`(?m)^DATABASE_URL=(.*)$`).FindSubmatch(env)
+	require.NotNil(t, address)
+	conn, err := pgx.Connect(t.Context(), strings.Trim(string(address[1]), `'"`))
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = conn.Close(t.Context()) })
+	return conn
+}
+
+// truth is what the tables say of what the promise line says: cars ever created, and those that the subscriber has counted.
+func (d *dev) truth(t *testing.T) (cars, counted int) {
+	t.Helper()
+	conn := d.connect(t)
+	defer conn.Close(t.Context())
+	require.NoError(t, conn.QueryRow(t.Context(), "SELECT (SELECT count(*) FROM outbox WHERE event_type = 'CarCreated'), (SELECT coalesce(sum(cars), 0) FROM car_stats)").
+		Scan(&cars, &counted))
+	return cars, counted
+}

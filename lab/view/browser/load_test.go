@@ -1,0 +1,172 @@
+//go:build browser
+
+package browser
+
+import (
+	"fmt"
+	"os"
+	"regexp"
+	"slices"
+	"strconv"
+	"testing"
+	"time"
+
+	"github.com/chromedp/cdproto/cdp"
+	"github.com/chromedp/cdproto/heapprofiler"
+	"github.com/chromedp/cdproto/memory"
+	"github.com/chromedp/cdproto/runtime"
+	"github.com/chromedp/chromedp"
+	"github.com/stretchr/testify/require"
+)
+
+// watch counts, in the page and before its own code: how far things jump, how often the page changes, how soon a click on an event is
+// answered. Rows of the table move when a new one comes, which is what they are for; all that stands around them has to stand still,
+// unless a hand was at work.
+const watch = `
+window.watched = {shift: 0, shifts: [], jumps: [], changes: 0, answers: []};
+new PerformanceObserver(list => { for (const e of list.getEntries()) {
+	const largest = e.sources[0]?.node, element = largest?.closest ? largest : largest?.parentElement;
+	if (e.hadRecentInput || element?.closest('tbody')) continue;
+	watched.shift += e.value;
+	if (watched.shifts.length < 10) watched.shifts.push(e.value.toFixed(4) + ' ' + e.sources.map(s => s.node?.outerHTML?.slice(0, 100)).join(' | '));
+}}).observe({type: 'layout-shift', buffered: true});
+let hand = 0, places = new Map();
+for (const type of ['pointerdown', 'keydown']) document.addEventListener(type, () => { hand = performance.now(); }, true);
+const jumps = () => {
+	const open = document.querySelector('#event')?.checkVisibility(), before = places;
+	places = new Map();
+	for (const e of document.querySelectorAll('main section, main h2, main h3, main figure, main form, main button, main thead, [data-station], #promise')) {
+		if (e.closest('#event') || !e.checkVisibility()) continue;
+		// Against what it scrolls with: the column at the side has a scroll of its own.
+		const r = e.getBoundingClientRect(), side = e.closest('.side'), top = side ? side.getBoundingClientRect().top - side.scrollTop : -scrollY;
+		places.set(e, [r.left + scrollX, r.top - top, r.width, r.height].map(Math.round).join());
+		if (open || performance.now() - hand < 1500 || !before.has(e) || before.get(e) === places.get(e) || watched.jumps.length > 20) continue;
+		watched.jumps.push((e.id || e.dataset.station || e.textContent.slice(0, 40)) + ': ' + before.get(e) + ' -> ' + places.get(e));
+	}
+};
+addEventListener('load', () => setTimeout(() => setInterval(jumps, 250), 1000));
+let changed = false;
+new MutationObserver(() => { if (!changed) { changed = true; watched.changes++; requestAnimationFrame(() => { changed = false; }); } })
+	.observe(document, {subtree: true, childList: true, characterData: true, attributes: true});
+document.addEventListener('pointerdown', e => {
+	const row = e.target.closest?.('tr[data-event]');
+	if (!row) return;
+	const id = row.dataset.event, at = e.timeStamp;
+	const look = () => {
+		const panel = document.querySelector('#event');
+		if (panel?.checkVisibility() && panel.outerHTML.includes(id)) watched.answers.push(performance.now() - at);
+		else if (performance.now() - at < 5000) requestAnimationFrame(look);
+		else watched.answers.push(Infinity);
+	};
+	requestAnimationFrame(look);
+}, true);`
+
+// weight is what the page keeps once the garbage is gone.
+type weight struct {
+	heap     float64
+	nodes    int64 // of the DOM, also those that are only referred to
+	elements int
+	listener int64
+}
+
+func (tb *tab) weigh() (w weight) {
+	tb.t.Helper()
+	for range 2 {
+		_, err := chromedp.Call(tb.ctx, heapprofiler.CollectGarbage, cdp.Empty{})
+		require.NoError(tb.t, err)
+	}
+	usage, err := chromedp.Call(tb.ctx, runtime.GetHeapUsage, cdp.Empty{})
+	require.NoError(tb.t, err)
+	counters, err := chromedp.Call(tb.ctx, memory.GetDOMCounters, cdp.Empty{})
+	require.NoError(tb.t, err)
+	return weight{usage.UsedSize, counters.Nodes, eval[int](tb, `document.querySelectorAll('*').length`), counters.JsEventListeners}
+}
+
+// Two minutes of 500 events a second, in a window that somebody uses. Not beside other tests: it takes the whole machine.
+func TestBearsTwoMinutesOfLoad(t *testing.T) {
+	d := start(t, newFolder(t), 0)
+	l := desk
+	l.script = watch
+	tb := show(t, d, l)
+	tb.setLoad(d, 500)
+	tb.wait("events", `document.querySelectorAll('tr[data-event]').length > 20`)
+	began, before := time.Now(), d.state(t).Totals
+	until := func(seconds int) {
+		// Somebody looks at an event every few seconds, and leaves it again.
+		for time.Since(began) < time.Duration(seconds)*time.Second {
+			tb.clickAnEvent()
+			time.Sleep(3 * time.Second)
+		}
+	}
+	until(30)
+	early, earlyRSS := tb.weigh(), d.resident(t)
+	changes, from := eval[int](tb, `watched.changes`), time.Now()
+	frames := 0
+	d.frames(t, func(at time.Time, _ []byte) bool {
+		frames++
+		return time.Since(from) < 10*time.Second
+	})
+	perSecond := float64(frames-1) / time.Since(from).Seconds()
+	drawn := float64(eval[int](tb, `watched.changes`)-changes) / time.Since(from).Seconds()
+	until(120)
+	late, lateRSS := tb.weigh(), d.resident(t)
+	after := d.state(t).Totals
+	rate := float64(after.Committed-before.Committed) / time.Since(began).Seconds()
+	answers := eval[[]float64](tb, `watched.answers`)
+	shift := eval[float64](tb, `watched.shift`)
+	t.Logf("%.0f events/s, %.1f frames/s sent, %.1f drawn; early %+v, late %+v; server %d MiB, then %d; answers %.0f ms; shift %.4f %q",
+		rate, perSecond, drawn, early, late, earlyRSS>>20, lateRSS>>20, answers, shift, eval[[]string](tb, `watched.shifts`))
+
+	require.Greater(t, rate, 200.0, "events a second: this machine is too slow to show anything")
+	require.LessOrEqual(t, perSecond, 10.5, "frames a second")
+	require.GreaterOrEqual(t, perSecond, 1.0, "frames a second")
+	require.LessOrEqual(t, drawn, 12.0, "changes of the page a second")
+	require.LessOrEqual(t, late.heap, early.heap*1.3+1e6, "the heap grows")
+	require.LessOrEqual(t, late.nodes, early.nodes+early.nodes/5+100, "the DOM grows")
+	require.LessOrEqual(t, late.elements, 4000, "the DOM is large")
+	require.LessOrEqual(t, late.listener, early.listener+50, "listeners pile up")
+	require.LessOrEqual(t, lateRSS, earlyRSS+earlyRSS/2+64<<20, "the server grows")
+	require.Less(t, shift, 0.1, "the layout jumps")
+	require.Empty(t, eval[[]string](tb, `watched.jumps`), "the layout jumps")
+	require.GreaterOrEqual(t, len(answers), 15)
+	slices.Sort(answers)
+	require.Less(t, answers[len(answers)*9/10], 500.0, "clicks on an event are answered late: %.0f", answers)
+	tb.setLoad(d, 0)
+	eventually(t, "every event to arrive", func() bool {
+		n := d.state(t).Totals
+		return n.OnBus == n.Committed && n.Lost == 0
+	})
+}
+
+// clickAnEvent clicks where an event is shown, as a hand does: it goes there, and clicks on what is there then.
+func (tb *tab) clickAnEvent() {
+	tb.t.Helper()
+	place := eval[map[string]float64](tb, `(() => { const row = document.querySelector('tr[data-event]'); row.scrollIntoView({block: 'center'});
+		const r = row.cells[0].getBoundingClientRect(); return {x: r.left + r.width / 2, y: r.top + r.height / 2}; })()`)
+	tb.do(chromedp.MouseEvent(chromedp.MouseMoved, place["x"], place["y"]))
+	time.Sleep(400 * time.Millisecond) // a hand's way from seeing to clicking
+	under := fmt.Sprintf(`document.elementFromPoint(%f, %f)?.closest('tr[data-event]')?.dataset.event ?? ''`, place["x"], place["y"])
+	seen := eval[string](tb, under)
+	time.Sleep(200 * time.Millisecond)
+	answered := eval[int](tb, `watched.answers.length`)
+	tb.do(chromedp.MouseClickXY(place["x"], place["y"]))
+	tb.wait("the click to be answered", fmt.Sprintf(`watched.answers.length > %d`, answered))
+	require.NotEmpty(tb.t, seen, "no event is where one was a moment ago")
+	require.True(tb.t, tb.is(fmt.Sprintf(`document.querySelector('#event').outerHTML.includes(%q)`, seen)), "another event opened than the one that was seen")
+	tb.do(chromedp.KeyEvent("\x1b"))
+}
+
+// resident is the memory of lab itself: the view, the API, the services' listener, the consumer.
+func (d *dev) resident(t *testing.T) int {
+	t.Helper()
+	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", d.process.Pid))
+	if os.IsNotExist(err) {
+		return 0 // no /proc here
+	}
+	require.NoError(t, err)
+	found := regexp.MustCompile(`VmRSS:\s+(\d+) kB`).FindSubmatch(status)
+	require.NotNil(t, found)
+	n, err := strconv.Atoi(string(found[1]))
+	require.NoError(t, err)
+	return n << 10
+}

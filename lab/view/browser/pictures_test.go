@@ -1,0 +1,70 @@
+//go:build browser
+
+package browser
+
+import (
+	"bytes"
+	"cmp"
+	"image"
+	"image/color"
+	"image/png"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+
+	"github.com/chromedp/chromedp"
+	"github.com/stretchr/testify/require"
+)
+
+// The window of the pictures: as wide as it is readable in a README, as high as the path with its plots.
+const pictureWidth, pictureHeight = 1400, 1010
+
+// picture takes a picture of the window, and writes it where -pictures says. It is checked in any case, so that `make screenshots`
+// works when it is wanted.
+func (tb *tab) picture(name string) {
+	tb.t.Helper()
+	eval[bool](tb, `(document.querySelector('.experiment.running')?.scrollIntoView({block: 'nearest'}), scrollTo(0, 0), true)`)
+	taken, err := chromedp.Run(tb.ctx, chromedp.CaptureScreenshot())
+	require.NoError(tb.t, err)
+	decoded, err := png.Decode(bytes.NewReader(taken))
+	require.NoError(tb.t, err)
+	require.Equal(tb.t, image.Rect(0, 0, pictureWidth, pictureHeight), decoded.Bounds())
+	var small bytes.Buffer
+	require.NoError(tb.t, (&png.Encoder{CompressionLevel: png.BestCompression}).Encode(&small, fewColours(decoded)))
+	tb.t.Logf("%s: %d KiB", name, small.Len()>>10)
+	require.Less(tb.t, small.Len(), 250<<10, "%s is too large for a README", name)
+	require.Greater(tb.t, small.Len(), 10<<10, "%s shows next to nothing", name)
+	if *picturesTo == "" {
+		return
+	}
+	path := filepath.Join(*picturesTo, filepath.FromSlash(name))
+	require.NoError(tb.t, os.MkdirAll(filepath.Dir(path), 0o755))
+	require.NoError(tb.t, os.WriteFile(path, small.Bytes(), 0o644))
+}
+
+// fewColours is the picture in its 256 most frequent colours: a page has few, and the shades at the edges of its letters.
+func fewColours(full image.Image) *image.Paletted {
+	bounds := full.Bounds()
+	times := map[color.Color]int{}
+	for y := bounds.Min.Y; y < bounds.Max.Y; y++ {
+		for x := bounds.Min.X; x < bounds.Max.X; x++ {
+			times[full.At(x, y)]++
+		}
+	}
+	frequent := slices.SortedFunc(maps.Keys(times), func(a, b color.Color) int { return cmp.Compare(times[b], times[a]) })
+	few := image.NewPaletted(bounds, frequent[:min(256, len(frequent))])
+	nearest := map[color.Color]uint8{}
+	for y := bounds.Min.Y; y < bounds.Max.Y; y++ {
+		for x := bounds.Min.X; x < bounds.Max.X; x++ {
+			c := full.At(x, y)
+			index, known := nearest[c]
+			if !known {
+				index = uint8(few.Palette.Index(c))
+				nearest[c] = index
+			}
+			few.SetColorIndex(x, y, index)
+		}
+	}
+	return few
+}

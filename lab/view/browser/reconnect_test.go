@@ -1,0 +1,44 @@
+//go:build browser
+
+package browser
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+// The page outlives `make dev`: it says that it is alone, and goes on by itself when the view is back, whose token is another then.
+func TestReconnects(t *testing.T) {
+	t.Parallel()
+	dir, port := newFolder(t), twoPorts(t)
+	first := start(t, dir, port)
+	tb := show(t, first, desk)
+	tb.allowed = []string{"net::ERR_", "Failed to load resource"} // the browser's own notes of a server that is away
+	first.post(t, `{"make":"Before","model":"Kill","year":2023}`)
+	tb.row("Before Kill")
+
+	first.kill(t)
+	tb.wait("the page to say that it is disconnected", `/disconnected/i.test(document.querySelector('#connection').textContent)`)
+	require.True(t, tb.is(`document.querySelector('#connection').checkVisibility()`))
+
+	second := start(t, dir, port)
+	require.Equal(t, first.view, second.view, "the view came back elsewhere")
+	tb.connected()
+	second.post(t, `{"make":"After","model":"Start","year":2023}`)
+	tb.row("After Start")
+	// What the page does now needs the new token.
+	tb.typeInto("#car-form [name=make]", "By")
+	tb.typeInto("#car-form [name=model]", "Form")
+	tb.typeInto("#car-form [name=year]", "2023")
+	tb.click("#car-form button")
+	tb.row("By Form")
+	tb.balanced(second)
+	require.Equal(t, 3, tb.promise().cars)
+
+	// Ctrl-C, and the page says so, too.
+	second.stop(t)
+	tb.wait("the page to say that it is disconnected", `/disconnected/i.test(document.querySelector('#connection').textContent)`)
+	require.NotContains(t, strings.ToLower(string(second.printed(t))), "panic")
+}

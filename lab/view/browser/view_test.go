@@ -1,0 +1,129 @@
+//go:build browser
+
+package browser
+
+import (
+	"fmt"
+	"io"
+	"net/http"
+	"regexp"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+// TestView is about one `lab dev`. Each of its tests leaves it with every fault off, without load, and with nothing on its way.
+func TestView(t *testing.T) {
+	t.Parallel()
+	d := start(t, newFolder(t), 0)
+	for _, one := range []struct {
+		name string
+		test func(*testing.T, *dev)
+	}{
+		{"LeadsANewcomer", leadsANewcomer},
+		{"CreatesACarAndShowsItsRecords", createsACar},
+		{"ShowsTheAPIsOwnMessages", showsTheAPIsOwnMessages},
+		{"InterpretsNoTextAsHTML", interpretsNoText},
+		{"RefusesForeignPages", refusesForeignPages},
+		{"RefusesWhoHasNoToken", refusesWhoHasNoToken},
+		{"KeepsItsStateInTheURL", keepsItsStateInTheURL},
+		{"IsDrivenByKeyboardAlone", isDrivenByKeyboard},
+		{"FitsANarrowWindow", fitsANarrowWindow},
+		{"StandsStillWhereThatIsAskedFor", standsStill},
+		{"IsAccessible", isAccessible},
+		{"Switches", switchesBreakAndMend},
+		{"Tour", tourPasses},
+		{"Pictures", showsADeadRelay},
+		{"TellsOfARealLoss", tellsOfARealLoss}, // the last: what is lost stays lost
+	} {
+		if !t.Run(one.name, func(t *testing.T) { one.test(t, d) }) {
+			d.mend(t)
+		}
+	}
+}
+
+// promise is what the line says that the whole view is about.
+type promise struct{ cars, counted, lost, suppressed int }
+
+var promiseNumbers = regexp.MustCompile(`([\d,]+)\s+(cars?|counted|lost|duplicates?)\b`)
+
+func (tb *tab) promise() promise {
+	tb.t.Helper()
+	line := tb.text("#promise")
+	numbers := map[string]int{}
+	for _, found := range promiseNumbers.FindAllStringSubmatch(line, -1) {
+		n, err := strconv.Atoi(strings.ReplaceAll(found[1], ",", ""))
+		require.NoError(tb.t, err, line)
+		numbers[strings.TrimSuffix(found[2], "s")] = n
+	}
+	require.Len(tb.t, numbers, 4, "the promise line says %q", line)
+	return promise{numbers["car"], numbers["counted"], numbers["lost"], numbers["duplicate"]}
+}
+
+// balanced waits until the page says what the tables say, and that nothing is lost.
+func (tb *tab) balanced(d *dev) {
+	tb.t.Helper()
+	var page promise
+	cars, counted := 0, 0
+	for deadline := time.Now().Add(40 * time.Second); ; time.Sleep(200 * time.Millisecond) {
+		cars, counted = d.truth(tb.t)
+		page = tb.promise()
+		if page.cars == cars && page.counted == counted && cars == counted && page.lost == 0 {
+			return
+		}
+		require.True(tb.t, time.Now().Before(deadline), "the page says %+v; the tables say %d cars, %d counted", page, cars, counted)
+	}
+}
+
+// setLoad moves the slider as a hand does, and waits until the view has taken it.
+func (tb *tab) setLoad(d *dev, rate int) {
+	tb.t.Helper()
+	eval[bool](tb, fmt.Sprintf(`(slider => { slider.value = %d;
+		slider.dispatchEvent(new Event('input', {bubbles: true})); slider.dispatchEvent(new Event('change', {bubbles: true})); return true;
+	})(document.querySelector('#load'))`, rate))
+	eventually(tb.t, fmt.Sprintf("a load of %d", rate), func() bool { return d.state(tb.t).Load == rate })
+}
+
+// row finds the row of the latest events whose text has the words.
+func (tb *tab) row(words string) (id string) {
+	tb.t.Helper()
+	eventually(tb.t, "a row with "+words, func() bool {
+		id = eval[string](tb, fmt.Sprintf(`[...document.querySelectorAll('tr[data-event]')].find(row => row.textContent.includes(%q))?.dataset.event ?? ''`, words))
+		return id != ""
+	})
+	return id
+}
+
+// shows is the condition that the panel is open with the event, and has its records.
+func shows(id string) string {
+	return fmt.Sprintf(`(panel => panel?.checkVisibility() && panel.outerHTML.includes(%q) && panel.querySelectorAll('[data-hop]').length >= 6)(document.querySelector('#event'))`, id)
+}
+
+// mend leaves the view to the next test after one that failed.
+func (d *dev) mend(t *testing.T) {
+	t.Helper()
+	response, err := http.Get(d.view)
+	require.NoError(t, err)
+	defer response.Body.Close()
+	page, err := io.ReadAll(response.Body)
+	require.NoError(t, err)
+	token := regexp.MustCompile(`name="view-token" content="([^"]+)"`).FindSubmatch(page)
+	require.NotNil(t, token)
+	off := map[string]string{"/load": `{"rate":0}`}
+	for _, one := range d.state(t).Switches {
+		if one.On {
+			off["/switches/"+one.Name] = `{"on":false}`
+		}
+	}
+	for path, body := range off {
+		request, err := http.NewRequest(http.MethodPost, d.view+path, strings.NewReader(body))
+		require.NoError(t, err)
+		request.Header.Set("X-View-Token", string(token[1]))
+		response, err := http.DefaultClient.Do(request)
+		require.NoError(t, err)
+		require.NoError(t, response.Body.Close())
+	}
+}
