@@ -19,6 +19,9 @@ import (
 // for what this program has started.
 var ErrNotOurs = errors.New("not ours to break")
 
+// ErrNoSlot means that there is no slot to drop, and no relay that would make one.
+var ErrNoSlot = errors.New("there is no slot: start the relay, which makes one")
+
 // A Service is one that can be the local listener's, with its faults, or the user's own.
 type Service string
 
@@ -59,7 +62,18 @@ func (s *Stack) DropSlot(ctx context.Context) error {
 	defer func() { _ = conn.Close(context.WithoutCancel(ctx)) }()
 	db := dbgen.New(conn)
 	// A load that goes on would find its slot dropped in the middle of nothing.
-	err = await(ctx, func() error { _, err := db.SlotGet(ctx, s.slot); return err })
+	nobody := false
+	err = await(ctx, func() error {
+		_, err := db.SlotGet(ctx, s.slot)
+		nobody = errors.Is(err, pgx.ErrNoRows) && !s.Relay.Running() && !s.SecondRelay.Running()
+		if nobody {
+			return nil
+		}
+		return err
+	})
+	if nobody {
+		return ErrNoSlot
+	}
 	if err != nil {
 		return fmt.Errorf("waiting for slot %s to be there: %w", s.slot, err)
 	}

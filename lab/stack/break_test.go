@@ -199,8 +199,7 @@ func TestPoisonThatIsPutIsParked(t *testing.T) {
 }
 
 // Relay and consumer get time to finish what is under way. With the services out of order, they would spend all of it.
-func TestCloseSwitchesFaultsOff(t *testing.T) {
-	t.Parallel()
+func TestCloseSwitchesFaultsOff(t *testing.T) { // not parallel: it takes the time
 	r := newRig(t)
 	for _, fault := range []awslocal.Fault{
 		{Service: "events", Operation: "PutEvents", Kind: awslocal.CallError, Status: 503},
@@ -218,8 +217,7 @@ func TestCloseSwitchesFaultsOff(t *testing.T) {
 }
 
 // A path that is broken in every way ends as quickly as a whole one, and the next one begins whole.
-func TestClosesWhileEverythingIsBroken(t *testing.T) {
-	t.Parallel()
+func TestClosesWhileEverythingIsBroken(t *testing.T) { // not parallel: it takes the time
 	relay, err := relayProgram()
 	require.NoError(t, err)
 	r := newRig(t)

@@ -54,10 +54,13 @@ func (m *carStats) enable() {
 		return
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan struct{})
+	before, done := m.done, make(chan struct{})
 	m.cancel, m.done = cancel, done
 	go func() {
 		defer close(done)
+		if before != nil {
+			<-before // one that disable did not wait for
+		}
 		if err := m.run(ctx); err != nil {
 			m.fail(fmt.Errorf("running carstats: %w", err))
 		}

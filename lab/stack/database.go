@@ -119,6 +119,7 @@ func (s *Stack) StopDatabase(ctx context.Context) error {
 		return fmt.Errorf("%w: the database is yours (DATABASE_URL): stop it yourself", ErrNotOurs)
 	}
 	if err := s.carStats.disable(ctx); err != nil {
+		s.carStats.enable() // the server runs on
 		return err
 	}
 	return s.database.stop(ctx)

@@ -3,22 +3,15 @@ package stack
 import (
 	"context"
 	"encoding/json"
-	"errors"
-	"fmt"
 	"io"
 	"log/slog"
 	"net/http"
-	"os"
-	"path/filepath"
-	"strconv"
-	"strings"
 	"time"
 
 	"github.com/aws/aws-lambda-go/events"
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/eventbridge/types"
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
-	sqstypes "github.com/aws/aws-sdk-go-v2/service/sqs/types"
 	"github.com/google/uuid"
 
 	"rds-outbox-demo/handlers/cdcconsumer"
@@ -100,7 +93,7 @@ type Delivery struct {
 }
 
 // maxObserved bounds what is kept of a body.
-const maxObserved = 64 << 10
+const maxObserved = 8 << 10
 
 // watchAPI tells of the requests that may change a car.
 func (o *Observer) watchAPI(next http.Handler) http.Handler {
@@ -108,13 +101,13 @@ func (o *Observer) watchAPI(next http.Handler) http.Handler {
 		return next
 	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.Method == http.MethodGet || r.Method == http.MethodOptions || r.Method == http.MethodHead || !strings.HasPrefix(r.URL.Path, "/cars") {
+		if r.Method == http.MethodGet || r.Method == http.MethodOptions || r.Method == http.MethodHead {
 			next.ServeHTTP(w, r)
 			return
 		}
 		seen := Request{At: time.Now(), Method: r.Method, Path: r.URL.Path}
 		body := &keptBody{ReadCloser: r.Body}
-		answer := &keptAnswer{ResponseWriter: w, status: http.StatusOK}
+		answer := &keptAnswer{ResponseWriter: w, status: http.StatusInternalServerError} // a panic answers nothing
 		r.Body = body
 		o.Requested(seen.At)
 		defer func() {
@@ -143,16 +136,20 @@ func (b *keptBody) Read(p []byte) (int, error) {
 // keptAnswer keeps the status and the beginning of the body.
 type keptAnswer struct {
 	http.ResponseWriter
+	begun  bool
 	status int
 	kept   []byte
 }
 
 func (a *keptAnswer) WriteHeader(status int) {
-	a.status = status
+	a.begun, a.status = true, status
 	a.ResponseWriter.WriteHeader(status)
 }
 
 func (a *keptAnswer) Write(p []byte) (int, error) {
+	if !a.begun {
+		a.WriteHeader(http.StatusOK)
+	}
 	a.kept = append(a.kept, p[:min(len(p), maxObserved-len(a.kept))]...)
 	return a.ResponseWriter.Write(p)
 }
@@ -229,6 +226,15 @@ type metricReader struct {
 // Enabled makes the line be there for us, whoever else wants it.
 func (h metricReader) Enabled(context.Context, slog.Level) bool { return true }
 
+// WithAttrs and WithGroup keep the reader: the embedded ones would return the handler without it.
+func (h metricReader) WithAttrs(attributes []slog.Attr) slog.Handler {
+	return metricReader{h.Handler.WithAttrs(attributes), h.observer}
+}
+
+func (h metricReader) WithGroup(name string) slog.Handler {
+	return metricReader{h.Handler.WithGroup(name), h.observer}
+}
+
 func (h metricReader) Handle(ctx context.Context, r slog.Record) error {
 	if r.Message == "car stats" {
 		r.Attrs(func(a slog.Attr) bool {
@@ -242,112 +248,4 @@ func (h metricReader) Handle(ctx context.Context, r slog.Record) error {
 		return nil
 	}
 	return h.Handler.Handle(ctx, r)
-}
-
-// Dir is the data folder.
-func (s *Stack) Dir() string { return s.dir }
-
-func (s *Stack) isLocal(service Service) bool { return s.CanBreak(service) == nil }
-
-// Slot is the name of the relay's slot.
-func (s *Stack) Slot() string { return s.slot }
-
-// ReadBus calls fn for every event that the local bus's journal has, and tells whether that is all that the bus ever accepted. It has none of
-// a bus that is the user's own.
-func (s *Stack) ReadBus(fn func(awslocal.BusEvent) error) (whole bool, err error) {
-	if !s.isLocal(EventBridge) {
-		return false, nil
-	}
-	dir := filepath.Join(s.dir, "aws")
-	whole = awslocal.JournalIsWhole(dir)
-	err = awslocal.ReadBus(dir, fn)
-	if errors.Is(err, os.ErrNotExist) {
-		return whole, nil
-	}
-	return whole, err
-}
-
-// ReadParked calls fn for every record in the local failure queue, without receiving it.
-func (s *Stack) ReadParked(fn func(cdcconsumer.ParkedRecord) error) error {
-	if !s.isLocal(SQS) {
-		return nil
-	}
-	return s.AWS.ReadQueue(localQueue, func(body string) error {
-		var parked cdcconsumer.ParkedRecord
-		if isRecord := json.Unmarshal([]byte(body), &parked) == nil; isRecord { // not somebody else's message
-			return fn(parked)
-		}
-		return nil
-	})
-}
-
-// Position is where a shard ends, and how far the consumer is, both as the number of a record within the shard.
-type Position struct {
-	Shard          string
-	End, Done      uint64
-	SequenceNumber string // of Done; empty before the first record
-}
-
-// Positions tells them of the local stream: how far the consumer is by the poller's checkpoint. Of a stream of the user's own nobody
-// can tell where it ends.
-func (s *Stack) Positions() ([]Position, error) {
-	if !s.isLocal(Kinesis) {
-		return nil, nil
-	}
-	var file struct {
-		Shards map[string]struct {
-			SequenceNumber string `json:"sequenceNumber"`
-		} `json:"shards"`
-	}
-	content, err := os.ReadFile(filepath.Join(s.dir, checkpointFile))
-	if err == nil {
-		err = json.Unmarshal(content, &file)
-	}
-	if err != nil && !errors.Is(err, os.ErrNotExist) {
-		return nil, fmt.Errorf("reading the poller's checkpoint: %w", err)
-	}
-	var all []Position
-	for _, end := range s.AWS.ShardEnds(s.clients.stream) {
-		p := Position{Shard: end.Shard, End: end.Index, SequenceNumber: file.Shards[end.Shard].SequenceNumber}
-		p.Done, _ = awslocal.SequenceIndex(p.SequenceNumber)
-		all = append(all, p)
-	}
-	return all, nil
-}
-
-// Depths are the numbers of messages in the queues, visible or not.
-type Depths struct {
-	Failures           int // of the consumer
-	Subscriber         int // carstats' queue
-	SubscriberFailures int
-}
-
-// Depths asks the queues.
-func (s *Stack) Depths(ctx context.Context) (d Depths, err error) {
-	if d.Failures, err = s.depth(ctx, s.clients.queueURL); err != nil || s.carStats.run == nil {
-		return d, err
-	}
-	if d.Subscriber, err = s.depth(ctx, awslocal.QueueURL(s.clients.local, localStats)); err != nil {
-		return d, err
-	}
-	d.SubscriberFailures, err = s.depth(ctx, awslocal.QueueURL(s.clients.local, localStats+"-failures"))
-	return d, err
-}
-
-func (s *Stack) depth(ctx context.Context, url string) (n int, err error) {
-	out, err := s.clients.sqs.GetQueueAttributes(ctx, &sqs.GetQueueAttributesInput{QueueUrl: &url, AttributeNames: []sqstypes.QueueAttributeName{
-		sqstypes.QueueAttributeNameApproximateNumberOfMessages, sqstypes.QueueAttributeNameApproximateNumberOfMessagesNotVisible,
-		sqstypes.QueueAttributeNameApproximateNumberOfMessagesDelayed,
-	}})
-	if err != nil {
-		return 0, fmt.Errorf("asking queue %s for its depth: %w", url, err)
-	}
-	for _, value := range out.Attributes {
-		one, err := strconv.Atoi(value)
-		if err != nil {
-			return 0, fmt.Errorf("reading the depth of queue %s: %w", url, err)
-		}
-		n += one
-	}
-	return n, nil
 }

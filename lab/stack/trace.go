@@ -61,11 +61,11 @@ type handler func(context.Context, events.KinesisEvent) (events.KinesisEventResp
 // watch notes the times that a batch carries before it hands the batch on.
 func (t *tracker) watch(next handler) handler {
 	return func(ctx context.Context, batch events.KinesisEvent) (events.KinesisEventResponse, error) {
-		seen := Batch{At: time.Now(), Records: make([]BatchRecord, len(batch.Records))}
+		seen := Batch{At: time.Now()}
+		if t.observer != nil {
+			seen.Records = make([]BatchRecord, len(batch.Records))
+		}
 		for i, r := range batch.Records {
-			seen.Records[i] = BatchRecord{
-				SequenceNumber: r.Kinesis.SequenceNumber, PartitionKey: r.Kinesis.PartitionKey, Arrival: r.Kinesis.ApproximateArrivalTimestamp.Time, Data: r.Kinesis.Data,
-			}
 			record, skip, err := outbox.ParseRecord(r.Kinesis.Data)
 			if err != nil || skip != outbox.SkipNothing {
 				continue // the consumer's business
@@ -75,10 +75,18 @@ func (t *tracker) watch(next handler) handler {
 				times.Stream = times.Read // cut to milliseconds
 			}
 			t.note(record.Row.ID, times)
-			seen.Records[i].Event = &record
+			if t.observer != nil {
+				event := record
+				seen.Records[i].Event = &event
+			}
 		}
 		if t.observer == nil || len(batch.Records) == 0 {
 			return next(ctx, batch)
+		}
+		for i, r := range batch.Records {
+			of := &seen.Records[i]
+			of.SequenceNumber, of.PartitionKey = r.Kinesis.SequenceNumber, r.Kinesis.PartitionKey
+			of.Arrival, of.Data = r.Kinesis.ApproximateArrivalTimestamp.Time, r.Kinesis.Data
 		}
 		seen.Shard, _, _ = strings.Cut(batch.Records[0].EventID, ":")
 		if lambda, ok := lambdacontext.FromContext(ctx); ok {

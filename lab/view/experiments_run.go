@@ -115,6 +115,9 @@ func stopPostgres(r *run) (string, error) {
 		return "", err
 	}
 	n := r.sofar()
+	if n.Cars != promised {
+		return "", fmt.Errorf("%d cars are there, %d were promised: a request that was answered with an error has made one", n.Cars, promised)
+	}
 	return fmt.Sprintf("%d requests were answered with 201 and %d with an error. %d cars are there, %d of their events on the bus, %d counted: "+
 		"0 lost, 0 out of order.", promised, refused, n.Cars, n.OnBus, n.Counted), nil
 }

@@ -2,6 +2,7 @@ package view
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"sync"
 	"time"
@@ -136,7 +137,11 @@ var faults = map[string]func() fault{
 			// Where a relay is down and has made no slot yet, there is none, and nobody will make one.
 			ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
 			defer cancel()
-			return s.DropSlot(ctx)
+			err := s.DropSlot(ctx)
+			if errors.Is(err, stack.ErrNoSlot) {
+				return conflict(err.Error())
+			}
+			return err
 		},
 	}),
 	"poison": onMachine(machineFault{

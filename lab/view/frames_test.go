@@ -87,8 +87,7 @@ func collect(frames <-chan received, event string, d time.Duration) (all []recei
 	}
 }
 
-func TestAtMostTenFramesASecond(t *testing.T) {
-	t.Parallel()
+func TestAtMostTenFramesASecond(t *testing.T) { // not parallel: it takes the time
 	busy := &atomic.Bool{}
 	busy.Store(true)
 	_, url := stream(t, busy, "")
@@ -102,8 +101,7 @@ func TestAtMostTenFramesASecond(t *testing.T) {
 	}
 }
 
-func TestOneFrameASecondWhenNothingHappens(t *testing.T) {
-	t.Parallel()
+func TestOneFrameASecondWhenNothingHappens(t *testing.T) { // not parallel: it takes the time
 	_, url := stream(t, &atomic.Bool{}, "")
 	frames := listenTo(t, url)
 	all := collect(frames, "state", 3500*time.Millisecond)
@@ -114,8 +112,7 @@ func TestOneFrameASecondWhenNothingHappens(t *testing.T) {
 	require.LessOrEqual(t, len(series), 4)
 }
 
-func TestWhoeverJoinsGetsAFrameAtOnce(t *testing.T) {
-	t.Parallel()
+func TestWhoeverJoinsGetsAFrameAtOnce(t *testing.T) { // not parallel: it takes the time
 	_, url := stream(t, &atomic.Bool{}, "")
 	listenTo(t, url)
 	for range 3 {
@@ -127,8 +124,7 @@ func TestWhoeverJoinsGetsAFrameAtOnce(t *testing.T) {
 }
 
 // A reader who reads nothing costs one frame, holds up nobody, and gets the newest frame when it reads again.
-func TestSlowReaderSkipsFrames(t *testing.T) {
-	t.Parallel()
+func TestSlowReaderSkipsFrames(t *testing.T) { // not parallel: it takes the time
 	busy := &atomic.Bool{}
 	busy.Store(true)
 	f, url := stream(t, busy, strings.Repeat("x", 256<<10))

@@ -7,7 +7,7 @@ import (
 	"strings"
 )
 
-// guard keeps everybody away but the view's own page and programs of this machine. The server listens on 127.0.0.1 only, but a browser on
+// guard keeps everybody away but the view's own page and programs of this machine, whoever's they are. The server listens on 127.0.0.1 only, but a browser on
 // this machine sends requests there for any page of the web: what tells them apart is in the headers.
 type guard struct {
 	hosts []string // that the server goes by
@@ -41,6 +41,10 @@ func (g guard) refuses(r *http.Request) string {
 	}
 	if origins := r.Header.Values("Origin"); len(origins) > 0 && !slices.Equal(origins, []string{"http://" + strings.ToLower(r.Host)}) {
 		return "refused: the request comes from a page of " + quoted(strings.Join(origins, ", "))
+	}
+	// A link to the page may be anywhere: what it opens is a window of its own, which no other page can read or frame.
+	if r.Method == http.MethodGet && r.URL.Path == "/" && r.Header.Get("Sec-Fetch-Mode") == "navigate" && r.Header.Get("Sec-Fetch-Dest") == "document" {
+		return ""
 	}
 	// GET needs no Origin. same-site is another port of this machine.
 	if site := r.Header.Get("Sec-Fetch-Site"); site == "cross-site" || site == "same-site" {

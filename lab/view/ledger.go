@@ -173,6 +173,7 @@ type baseline struct {
 func (l *ledger) begin(b baseline) {
 	early, overflown := l.early, l.overflown
 	l.seconds, l.early, l.overflown, l.final, l.settled, l.begun = map[int64]*second{}, nil, false, b.final, b.rows, true
+	l.passed = 0 // a row that was found late has an old second and a young position in the WAL
 	for at, ids := range b.missing {
 		l.seconds[at] = &second{rows: int64(len(ids)), want: setOf(ids)}
 		l.settled -= int64(len(ids))

@@ -57,8 +57,7 @@ func (l *load) run(ctx context.Context) {
 	var sending sync.WaitGroup
 	defer sending.Wait()
 	places := make(chan struct{}, loadAtOnce)
-	const beat = 10 * time.Millisecond
-	ticker := time.NewTicker(beat)
+	ticker := time.NewTicker(10 * time.Millisecond)
 	defer ticker.Stop()
 	due, last := 0.0, time.Now()
 	for ctx.Err() == nil {
@@ -80,12 +79,13 @@ func (l *load) run(ctx context.Context) {
 		// A machine that slept does not catch up.
 		due = min(due+now.Sub(last).Seconds()*float64(rate), float64(rate)/4+1)
 		last = now
+	beat:
 		for ; due >= 1; due-- {
 			select {
 			case places <- struct{}{}:
 			default:
 				due = 0 // the API does not keep up
-				continue
+				break beat
 			}
 			sending.Go(func() {
 				defer func() { <-places }()

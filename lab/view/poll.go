@@ -62,11 +62,7 @@ type marker struct {
 	final int64             // seconds before it have all their rows
 	lsn   string            // behind the commits of all of them
 	ends  map[string]uint64 // once the slot has confirmed lsn: the shards' ends, behind all of their records
-	seen  time.Time         // when that was
 }
-
-// elsewhere is how long a marker waits for a stream whose end nobody can tell: one of the user's own.
-const elsewhere = 2 * time.Minute
 
 // poll asks the database until ctx ends. One statement at a time on one connection: it holds nothing back.
 func (l *live) poll(ctx context.Context) {
@@ -81,19 +77,18 @@ func (l *live) poll(ctx context.Context) {
 		l.mu.Lock()
 		l.tables.begun++
 		l.mu.Unlock()
-		began := time.Now()
+		var took time.Duration
 		var err error
 		if conn == nil {
 			conn, err = connect(ctx, l.stack.DatabaseURL)
 		}
 		if err == nil {
-			err = l.ask(ctx, conn)
+			took, err = l.ask(ctx, conn)
 		}
 		if err != nil && conn != nil && ctx.Err() == nil {
 			_ = conn.Close(ctx)
 			conn = nil
 		}
-		took := time.Since(began)
 		if time.Since(queues) > pollIdle*9/10 {
 			queues = time.Now()
 			l.askQueues(ctx)
@@ -172,11 +167,12 @@ SELECT s.slot_name IS NOT NULL, coalesce(s.active, false), coalesce(s.confirmed_
     coalesce(s.wal_status, ''), coalesce(s.confirmed_flush_lsn >= $2::text::pg_lsn, false)
 FROM (SELECT) AS one LEFT JOIN pg_replication_slots AS s ON s.slot_name = $1`
 
-// ask is one poll.
-func (l *live) ask(ctx context.Context, conn *pgx.Conn) error {
+// ask is one poll. took leaves out what reads whole tables, which has a rest of its own.
+func (l *live) ask(ctx context.Context, conn *pgx.Conn) (took time.Duration, err error) {
 	if err := l.askBaseline(ctx, conn); err != nil {
-		return err
+		return 0, err
 	}
+	began := time.Now()
 	ctx, cancel := context.WithTimeout(ctx, 2*statementTimeout)
 	defer cancel()
 	l.mu.Lock()
@@ -213,8 +209,9 @@ func (l *live) ask(ctx context.Context, conn *pgx.Conn) error {
 	})
 	batch.Queue("SELECT coalesce(sum(cars), 0)::bigint FROM car_stats").QueryRow(func(row pgx.Row) error { return row.Scan(&counted) })
 	if err := conn.SendBatch(ctx, batch).Close(); err != nil {
-		return err
+		return 0, err
 	}
+	took = time.Since(began)
 	l.note(func(now time.Time) {
 		t := &l.tables
 		before, _, _, _ := l.ledger.sums()
@@ -245,7 +242,7 @@ func (l *live) ask(ctx context.Context, conn *pgx.Conn) error {
 		}
 		l.follow(now, confirmed, insertLSN)
 	})
-	return l.recount(ctx, conn)
+	return took, l.recount(ctx, conn)
 }
 
 // follow moves the marker on, and sets a new one when it is through.
@@ -257,13 +254,13 @@ func (l *live) follow(now time.Time, confirmed bool, insertLSN string) {
 		t.marker = &marker{final: l.ledger.final, lsn: insertLSN}
 		return
 	case m.ends == nil && confirmed:
-		m.ends, m.seen = map[string]uint64{}, now
+		m.ends = map[string]uint64{}
 		for id, sh := range l.shards {
 			m.ends[id] = sh.end
 		}
 	}
-	if m.ends == nil || l.stack.CanBreak(stack.Kinesis) != nil && now.Sub(m.seen) < elsewhere {
-		return
+	if m.ends == nil || l.stack.CanBreak(stack.Kinesis) != nil {
+		return // where a stream of the user's own ends nobody can tell: nothing is called lost then
 	}
 	for id, end := range m.ends {
 		if l.shards[id].done < end {

@@ -1,6 +1,7 @@
 package view
 
 import (
+	"cmp"
 	"encoding/json"
 	"strings"
 	"time"
@@ -158,9 +159,10 @@ func changeNames(row dbgen.Outbox) []string {
 
 // requested notes a request that has changed a car.
 func (r *recent) requested(q *stack.Request) {
-	id := strings.TrimPrefix(q.Location+q.Path, "/cars")
-	id = strings.TrimPrefix(id, "/")
-	id, _, _ = strings.Cut(id, "/")
+	id := ""
+	if parts := strings.Split(cmp.Or(q.Location, q.Path), "/"); len(parts) > 2 { // "", "cars", the id
+		id = parts[2]
+	}
 	names := []string{id + " v" + strings.Trim(q.ETag, `"`)}
 	if q.ETag == "" { // a deletion tells no version
 		names = []string{id + " " + q.TraceID}
@@ -197,7 +199,7 @@ func title(row dbgen.Outbox) string {
 	return row.AggregateID
 }
 
-// append keeps the first and the last ones.
+// appendTry keeps the first and the last ones.
 func appendTry[T any](tries []T, one T) []T {
 	if len(tries) < maxTries {
 		return append(tries, one)

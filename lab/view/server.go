@@ -21,7 +21,6 @@ var page embed.FS
 // contentTypes are the page's. Not by package mime, which asks the machine.
 var contentTypes = map[string]string{
 	".html": "text/html; charset=utf-8", ".css": "text/css; charset=utf-8", ".js": "text/javascript; charset=utf-8", ".svg": "image/svg+xml",
-	".json": "application/json", ".png": "image/png",
 }
 
 const (
@@ -138,6 +137,10 @@ func (v *View) postCar(w http.ResponseWriter, r *http.Request) {
 	if !ok {
 		return
 	}
+	if err := v.switches.heldBy(); err != nil { // an experiment counts cars
+		refuse(w, err)
+		return
+	}
 	request, err := http.NewRequestWithContext(r.Context(), http.MethodPost, v.stack.APIURL+"/cars", bytes.NewReader(body))
 	if err != nil {
 		refuse(w, err)
@@ -189,6 +192,10 @@ func (v *View) postLoad(w http.ResponseWriter, r *http.Request) {
 	}
 	if body.Rate == nil || *body.Rate < 0 || *body.Rate > maxLoad {
 		answerError(w, http.StatusBadRequest, fmt.Sprintf(`say {"rate":n} with n from 0 to %d`, maxLoad))
+		return
+	}
+	if err := v.switches.heldBy(); err != nil {
+		refuse(w, err)
 		return
 	}
 	v.load.set(*body.Rate)

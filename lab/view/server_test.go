@@ -106,6 +106,18 @@ func TestServer(t *testing.T) {
 		}
 		require.Zero(t, v.load.rate.Load())
 	})
+	t.Run("ALinkElsewhereOpensThePage", func(t *testing.T) {
+		t.Parallel()
+		link := func(dest string) []string {
+			return []string{"Sec-Fetch-Site", "cross-site", "Sec-Fetch-Mode", "navigate", "Sec-Fetch-Dest", dest}
+		}
+		require.Equal(t, http.StatusOK, v.ask(t, "GET", "/", "", link("document")...).status)
+		require.Equal(t, http.StatusOK, v.ask(t, "GET", "/?event=x", "", link("document")...).status)
+		require.Equal(t, http.StatusForbidden, v.ask(t, "GET", "/", "", link("iframe")...).status)
+		require.Equal(t, http.StatusForbidden, v.ask(t, "GET", "/live", "", link("document")...).status)
+		require.Equal(t, http.StatusForbidden, v.ask(t, "GET", "/", "", append(link("document"), "Host", "rebound.example:"+port)...).status)
+		require.Equal(t, http.StatusForbidden, v.ask(t, "GET", "/", "", append(link("document"), "Origin", "https://example.com")...).status)
+	})
 	t.Run("CommandsNeedTheToken", func(t *testing.T) {
 		t.Parallel()
 		for _, target := range []struct{ method, path string }{

@@ -128,13 +128,20 @@ func (s *switches) faultsAt(hop int) []string {
 
 // set switches for a person. It is refused while the tour runs, whose experiments it would spoil.
 func (s *switches) set(ctx context.Context, name string, on bool) (switchState, error) {
-	s.mu.Lock()
-	held := s.held
-	s.mu.Unlock()
-	if held != "" {
-		return switchState{}, conflict(held)
+	if err := s.heldBy(); err != nil {
+		return switchState{}, err
 	}
 	return s.apply(ctx, name, on)
+}
+
+// heldBy says why nobody but the tour may change anything; nil when everybody may.
+func (s *switches) heldBy() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.held == "" {
+		return nil
+	}
+	return conflict(s.held)
 }
 
 // hold lets only the tour switch until release.

@@ -180,8 +180,7 @@ func TestEachSwitchIsDescribed(t *testing.T) {
 
 // Ctrl-C in the middle of the worst: PostgreSQL is stopped, an experiment runs, a second relay stands by. It ends at once, and the next
 // `make dev` on that folder finds every event.
-func TestEndsWhileBroken(t *testing.T) {
-	t.Parallel()
+func TestEndsWhileBroken(t *testing.T) { // not parallel: it takes the time
 	dir := t.TempDir()
 	r := newRig(t, dir)
 	require.NoError(t, r.create(t.Context(), 20))

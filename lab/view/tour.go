@@ -72,6 +72,9 @@ func (t *tour) start(n int) error {
 			}
 		}
 	}
+	if relay := t.switches.stack.Relay; !relay.Running() && !relay.Killed() {
+		return conflict("the relay was stopped by `make relay-stop`: start it first (make relay-start)")
+	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.now.Running != 0 {

@@ -14,16 +14,16 @@ export function set(changes) {
   url.hash = '';
   if (url.href === location.href) return;
   history.pushState(null, '', url);
-  tell(false);
+  tell();
 }
 
-// onChange calls now and after every change. went is true when the browser itself moved in the history: it restores the scrolling, too.
+// onChange calls after every change.
 export function onChange(listener) {
   listeners.push(listener);
 }
 
-function tell(went) {
-  for (const listener of listeners) listener(went);
+function tell() {
+  for (const listener of listeners) listener();
 }
 
 // follow takes links of the page, such as ?section=break, as changes of the state. Modified clicks stay the browser's.
@@ -36,4 +36,4 @@ export function follow(event) {
   return changes;
 }
 
-addEventListener('popstate', () => tell(true));
+addEventListener('popstate', tell);

@@ -78,9 +78,6 @@ function say(kind, text, event) {
   answer.replaceChildren(...parts);
 }
 
-// arrived is the event of the last car when it is on the bus, else null.
-export const arrived = () => (followed?.arrived ? followed.event : null);
-
 export const created = () => followed !== null;
 
 export function show(state) {

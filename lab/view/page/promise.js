@@ -25,7 +25,11 @@ function verdict(state) {
       ? ['fault', `${plural(t.onTheWay, 'event is', 'events are')} held up or on the way, and safe: in the table, the WAL or the stream.`]
       : ['moving', `${plural(t.onTheWay, 'event', 'events')} on the way.`];
   }
+  if (state.problem) return ['fault', `As of the database's last answer. ${state.problem}`];
   if (t.committed === 0) return ['', 'Nothing was committed yet.'];
+  if (t.counted !== t.cars && state.subscriberFailures > 0) {
+    return ['fault', `Everything that was committed is on the bus; ${plural(state.subscriberFailures, 'message waits', 'messages wait')} in the subscriber's failure queue.`];
+  }
   if (t.counted !== t.cars) return ['moving', 'Everything that was committed is on the bus; the subscriber is still counting.'];
   const parked = t.parked > 0 ? `, or parked where an operator finds it (${count(t.parked)})` : '';
   return ['good', `Everything that was committed is on the bus${parked}, and every car is counted once.`];
