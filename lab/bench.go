@@ -31,7 +31,7 @@ func runBench(ctx context.Context) (err error) {
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
 	report, err := bench.Run(ctx, bench.Config{
-		Dir: dir, Root: ".", Rounds: rounds, Hop: os.Getenv("HOP"), Quick: quick, Progress: os.Stderr,
+		Dir: dir, Root: ".", Rounds: rounds, Hop: os.Getenv("HOP"), Quick: quick, Check: check, Progress: os.Stderr,
 	})
 	if err != nil {
 		return err

@@ -72,8 +72,8 @@ func TestMissedLeavesOutWhatWasNotMeasured(t *testing.T) {
 
 func TestWorseNamesTheHop(t *testing.T) {
 	t.Parallel()
-	limited := Row{Hop: "relay", What: "rows", Ours: Values{40}, Limit: Values{100}, LimitName: "pg"}
-	plain := Row{Hop: "allocs", What: "Queue", Unit: "allocs/op", Ours: Values{12}}
+	limited := Row{Hop: "relay", What: "rows", Ours: Values{10, 40, 20}, Limit: Values{100}, LimitName: "pg"}
+	plain := Row{Hop: "allocs", What: "Queue", Unit: "allocs/op", Ours: Values{50, 12}}
 	r := Report{Rows: []Row{
 		limited, plain, // no bound
 		limited.bounded(0.4), plain.bounded(12), // at it
@@ -81,8 +81,8 @@ func TestWorseNamesTheHop(t *testing.T) {
 		Row{Hop: "api", What: "requests", Missing: "install it"}.bounded(0.1),
 	}}
 	require.Equal(t, []string{
-		"relay got worse: rows: 0.40 of pg, less than 0.41",
-		"allocs got worse: Queue: 12 allocs/op, more than 11 allocs/op",
+		"relay got worse: rows: 0.40 of pg at best, less than 0.41",
+		"allocs got worse: Queue: 12 allocs/op at best, more than 11 allocs/op",
 		"api got worse: requests: not measured: install it",
 	}, r.Worse())
 }
