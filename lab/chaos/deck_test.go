@@ -93,3 +93,16 @@ func TestReleaseBuildRefusesToBreak(t *testing.T) {
 	t.Parallel()
 	require.ErrorContains(t, Config{}.Validate(), "make chaos")
 }
+
+// A sabotage is not caught when a fault beside it cannot strike because of it.
+func TestFaultsOfTheParkingAreNotDealtWhereNothingIsParked(t *testing.T) {
+	t.Parallel()
+	for seed := range uint64(200) {
+		a, b := hands("skip-poison-silently",
+			&deck{kinds: serviceLane, random: rand.New(rand.NewPCG(seed, 1))}, &deck{kinds: machineLane, random: rand.New(rand.NewPCG(seed, 2))})
+		for _, f := range slices.Concat(a, b) {
+			require.NotContains(t, f.kind, "queue-")
+			require.NotContains(t, f.kind, "-park")
+		}
+	}
+}

@@ -2,6 +2,7 @@ package chaos
 
 import (
 	"slices"
+	"strings"
 
 	"rds-outbox-demo/internal/sabotage"
 	"rds-outbox-demo/lab/chaos/report"
@@ -56,12 +57,23 @@ func exposing(name string) (fault, bool) {
 	return fault{}, false
 }
 
+// beside deals a fault that can strike although the rule is off: where poison is dropped, nothing meets whoever parks it.
+func beside(sabotaged string, d *deck) []fault {
+	for {
+		hand := d.deal(1)
+		parking := strings.HasPrefix(hand[0].kind, "queue-") || strings.HasSuffix(hand[0].kind, "-park")
+		if !parking || sabotaged != string(sabotage.SkipPoisonSilently) {
+			return hand
+		}
+	}
+}
+
 // hands are the faults of a round's two lanes. A sabotaged round always has the one that exposes it, beside a few others.
 func hands(sabotaged string, service, machine *deck) (a, b []fault) {
 	if sabotaged == "" {
 		return service.deal(faultsPerLane), machine.deal(faultsPerLane)
 	}
-	a, b = service.deal(1), machine.deal(1)
+	a, b = beside(sabotaged, service), beside(sabotaged, machine)
 	if f, _ := exposing(sabotaged); isService(f) {
 		a = slices.Concat([]fault{f}, a, []fault{f})
 	} else {
