@@ -30,7 +30,7 @@ func TestNobodyInterferesWithAnExperiment(t *testing.T) {
 func TestTourSaysThatTheRelayWasStopped(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, t.TempDir())
-	r.View.stack.Relay.Stop(t.Context())
+	r.stack.Relay.Stop(t.Context())
 	require.ErrorContains(t, r.tour.start(1), "make relay-start")
 }
 
@@ -57,7 +57,7 @@ func TestRowThatIsFoundLateIsNotLost(t *testing.T) {
 		defer r.live.mu.Unlock()
 		return r.live.ledger.passed > 0
 	})
-	r.View.stack.Relay.Stop(t.Context())
+	r.stack.Relay.Stop(t.Context())
 	insert(t, r.connect(t), "'2001-01-01T00:00:00Z'")
 	eventually(t, "the row of 2001 to be counted", func() bool {
 		r.live.mu.Lock()
@@ -68,6 +68,6 @@ func TestRowThatIsFoundLateIsNotLost(t *testing.T) {
 		return n.Committed == 4
 	})
 	require.Equal(t, int64(1), r.totals().OnTheWay)
-	require.NoError(t, r.View.stack.Relay.Start())
+	require.NoError(t, r.stack.Relay.Start())
 	r.requireTotals(t, totals{Cars: 3, Counted: 3, Committed: 4, OnBus: 4})
 }

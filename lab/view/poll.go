@@ -240,13 +240,13 @@ func (l *live) ask(ctx context.Context, conn *pgx.Conn) (took time.Duration, err
 				l.recent.keep(row, time.Time{})
 			}
 		}
-		l.follow(now, confirmed, insertLSN)
+		l.follow(confirmed, insertLSN)
 	})
 	return took, l.recount(ctx, conn)
 }
 
 // follow moves the marker on, and sets a new one when it is through.
-func (l *live) follow(now time.Time, confirmed bool, insertLSN string) {
+func (l *live) follow(confirmed bool, insertLSN string) {
 	t := &l.tables
 	m := t.marker
 	switch {
