@@ -72,6 +72,9 @@ func (t *tour) start(n int) error {
 			}
 		}
 	}
+	if t.switches.ctx.Err() != nil {
+		return conflict("make dev is ending")
+	}
 	if relay := t.switches.stack.Relay; !relay.Running() && !relay.Killed() {
 		return conflict("the relay was stopped by `make relay-stop`: start it first (make relay-start)")
 	}
@@ -79,9 +82,6 @@ func (t *tour) start(n int) error {
 	defer t.mu.Unlock()
 	if t.now.Running != 0 {
 		return conflict(fmt.Sprintf("experiment %d is running", t.now.Running))
-	}
-	if t.switches.ctx.Err() != nil {
-		return conflict("make dev is ending")
 	}
 	ctx, cancel := context.WithTimeout(t.switches.ctx, experimentTimeout)
 	t.stopp, t.done = cancel, make(chan struct{})
