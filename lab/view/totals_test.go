@@ -1,0 +1,212 @@
+package view
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"rds-outbox-demo/lab/awslocal"
+)
+
+func TestParkedIsNotLost(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	r := newRig(t, dir)
+	refused := r.stack.AWS.Faults().Add(awslocal.Fault{Service: "events", Operation: "PutEvents", Kind: awslocal.EntryError, Code: "MalformedDetail", Match: `"name":"Argo"`})
+	id := insert(t, r.connect(t), "now()")
+	r.post(t)
+	require.NoError(t, r.stack.PutPoison(t.Context(), "x"))
+	parked := totals{Cars: 1, Counted: 1, Committed: 2, OnBus: 1, Parked: 2}
+	r.requireTotals(t, parked)
+	time.Sleep(2 * time.Second)
+	r.requireTotals(t, parked)
+	require.NotZero(t, refused.Struck())
+	_, byHop := r.records(t, id)
+	require.Contains(t, byHop[6], "parked in the failure queue: refused MalformedDetail")
+	require.Contains(t, byHop[1], "[why ")
+	for _, e := range r.frame().Events {
+		require.Equal(t, e.ID == id, e.Parked)
+	}
+	r.end()
+
+	r = newRig(t, dir)
+	r.requireTotals(t, parked)
+}
+
+func TestRefusedEntriesShow(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, t.TempDir())
+	fault := r.stack.AWS.Faults().Add(awslocal.Fault{Service: "events", Operation: "PutEvents", Kind: awslocal.EntryError, Code: "InternalFailure"})
+	r.post(t)
+	eventually(t, "the refusal", func() bool {
+		f := r.frame()
+		return len(f.Events) == 1 && f.Events[0].Error == "InternalFailure" && strings.HasSuffix(f.Stations[5].Note, "refused in 2 s")
+	})
+	f := r.frame()
+	require.Equal(t, 5, f.Events[0].Hop)
+	require.Equal(t, 1, f.Stations[4].InFlight)
+	require.EqualValues(t, 1, r.totals().OnTheWay)
+	_, byHop := r.records(t, f.Events[0].ID)
+	require.Contains(t, byHop[5], "under way")
+	require.Contains(t, byHop[6], "It is not on the bus yet")
+	fault.Off()
+	r.requireTotals(t, totals{Cars: 1, Counted: 1, Committed: 1, OnBus: 1})
+	tries := r.frame().Events[0].Tries
+	require.Greater(t, tries, 1)
+	all, byHop := r.records(t, f.Events[0].ID)
+	require.Equal(t, tries, all.Tries)
+	require.Contains(t, byHop[6], "first with InternalFailure")
+	require.Contains(t, byHop[5], "InternalFailure")
+	require.Empty(t, r.frame().Events[0].Error)
+}
+
+func TestStoppedDatabase(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, t.TempDir())
+	id := r.post(t)
+	whole := totals{Cars: 1, Counted: 1, Committed: 1, OnBus: 1}
+	r.requireTotals(t, whole)
+	require.NoError(t, r.stack.StopDatabase(t.Context()))
+	eventually(t, "the view to notice", func() bool { return r.frame().Slot == nil })
+	require.Error(t, r.create(t.Context(), 1))
+	f := r.frame()
+	require.Contains(t, f.Problem, "PostgreSQL is stopped")
+	require.Equal(t, whole, f.Totals, "what is known stays")
+	require.Contains(t, f.Stations[0].Note, "answered with 5xx")
+	require.Equal(t, "does not answer", f.Stations[1].Note)
+	require.Zero(t, f.Stations[1].Rate)
+	_, byHop := r.records(t, f.Events[0].ID)
+	require.Contains(t, byHop[2], id, "from the stream's record")
+	require.Contains(t, byHop[2], "the database does not answer")
+
+	require.NoError(t, r.stack.StartDatabase(t.Context()))
+	eventually(t, "the view to come back", func() bool { return r.frame().Slot != nil && r.frame().Problem == "" })
+	require.NoError(t, r.create(t.Context(), 3))
+	r.requireTotals(t, totals{Cars: 4, Counted: 4, Committed: 4, OnBus: 4})
+	require.Equal(t, 1, r.frame().Stations[1].Restarts)
+}
+
+// The totals are of the data, not of the process.
+func TestTotalsSurviveARestart(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	r := newRig(t, dir)
+	lost := r.stack.AWS.Faults().Add(awslocal.Fault{Service: "events", Operation: "PutEvents", Kind: awslocal.ResetAfter, Count: 2})
+	require.NoError(t, r.create(t.Context(), 20))
+	eventually(t, "duplicates", func() bool { return lost.Struck() == 2 && r.totals().OnBus == 20 && r.totals().Counted == 20 })
+	eventually(t, "the subscriber to get them", func() bool { n := r.totals(); return n.Duplicates > 0 && n.Suppressed == n.Duplicates })
+	before := r.totals()
+	boat := insert(t, r.connect(t), "now()")
+	eventually(t, "the boat", func() bool { return r.totals().OnBus == 21 })
+	r.stack.Relay.Stop(t.Context()) // not Kill: what it has not confirmed would come again
+	require.NoError(t, r.create(t.Context(), 40))
+	r.requireTotals(t, totals{Cars: 60, Counted: 20, Committed: 61, OnBus: 21, OnTheWay: 40, Duplicates: before.Duplicates, Suppressed: before.Suppressed})
+	car := r.frame().Events[0].ID
+	r.end()
+
+	r = newRig(t, dir)
+	whole := totals{Cars: 60, Counted: 60, Committed: 61, OnBus: 61, Duplicates: before.Duplicates, Suppressed: before.Suppressed}
+	r.requireTotals(t, whole)
+	_, byHop := r.records(t, boat)
+	require.Contains(t, byHop[2], "Argo")
+	require.Contains(t, byHop[4], "Seen by an earlier run")
+	_, byHop = r.records(t, car)
+	require.Contains(t, byHop[1], "[why ")
+	require.Contains(t, byHop[6], "CarCreated")
+	require.Contains(t, byHop[7], "counted")
+	r.end()
+
+	// A journal is bounded. Where it has forgotten, the subscriber's inbox knows.
+	require.NoError(t, os.Remove(filepath.Join(dir, "aws", "bus.jsonl")))
+	r = newRig(t, dir)
+	whole.Duplicates = 0
+	whole.OnBus, whole.OnTheWay, whole.Lost = 60, 0, 1 // nobody knows of the boat any more
+	r.requireTotals(t, whole)
+}
+
+// What changes behind the ledger's back is found.
+func TestRecountFindsWhatNobodyExpected(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, t.TempDir())
+	require.NoError(t, r.create(t.Context(), 10))
+	r.requireTotals(t, totals{Cars: 10, Counted: 10, Committed: 10, OnBus: 10})
+	recount := func() {
+		r.live.mu.Lock()
+		defer r.live.mu.Unlock()
+		r.live.tables.recounted, r.live.tables.recountTook = time.Unix(1, 0), 0
+	}
+	conn := r.connect(t)
+	insert(t, conn, "'2001-01-01T00:00:00Z'")
+	eventually(t, "the row of 2001 to be counted", func() bool { recount(); return r.totals().Committed == 11 })
+	r.requireTotals(t, totals{Cars: 10, Counted: 10, Committed: 11, OnBus: 11})
+	eventually(t, "rows that are old enough", func() bool {
+		r.live.mu.Lock()
+		defer r.live.mu.Unlock()
+		return len(r.live.ledger.seconds) == 0
+	})
+	_, err := conn.Exec(t.Context(), "DELETE FROM outbox WHERE id IN (SELECT id FROM outbox ORDER BY created_at LIMIT 4)")
+	require.NoError(t, err)
+	eventually(t, "the purge to be counted", func() bool { recount(); return r.totals().Committed == 7 })
+	r.requireTotals(t, totals{Cars: 10, Counted: 10, Committed: 7, OnBus: 7})
+	_, err = conn.Exec(t.Context(), "DELETE FROM cars WHERE id IN (SELECT id FROM cars LIMIT 1)")
+	require.NoError(t, err)
+	eventually(t, "the car that went without an event", func() bool { recount(); return r.totals().Cars == 9 })
+}
+
+// created_at is the beginning of a transaction: one that stays open for long commits into a second that is long over.
+func TestLongTransactionIsCounted(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, t.TempDir())
+	conn := r.connect(t)
+	tx, err := conn.Begin(t.Context())
+	require.NoError(t, err)
+	_, err = tx.Exec(t.Context(), `INSERT INTO outbox (id, aggregate_type, aggregate_id, aggregate_version, event_type, event_data)
+		VALUES (gen_random_uuid(), 'Boat', 'Argo', 1, 'BoatLaunched', '{}')`)
+	require.NoError(t, err)
+	for range 4 {
+		require.NoError(t, r.create(t.Context(), 1))
+		time.Sleep(time.Second)
+	}
+	r.requireTotals(t, totals{Cars: 4, Counted: 4, Committed: 4, OnBus: 4})
+	r.live.mu.Lock()
+	r.live.tables.recounted = time.Now() // not by a recount, which would find it, too
+	r.live.mu.Unlock()
+	require.NoError(t, tx.Commit(t.Context()))
+	for committed := time.Now(); r.totals().Committed < 5; {
+		require.Less(t, time.Since(committed), recountGap)
+	}
+	r.requireTotals(t, totals{Cars: 4, Counted: 4, Committed: 5, OnBus: 5})
+}
+
+// A kill in the middle of everything costs no event, and no count.
+func TestKilledRelayUnderLoad(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, t.TempDir())
+	r.setRate(100)
+	for range 3 {
+		time.Sleep(700 * time.Millisecond)
+		r.stack.Relay.Kill(t.Context())
+		time.Sleep(300 * time.Millisecond)
+		require.NoError(t, r.stack.Relay.Start())
+	}
+	r.setRate(0)
+	require.Zero(t, r.load.failed.Load())
+	eventually(t, "all to arrive", func() bool { n := r.totals(); return n.OnTheWay == 0 && n.Counted == n.Cars && n.OnBus == n.Committed })
+	n := r.totals()
+	require.Greater(t, n.Committed, int64(150))
+	require.Zero(t, n.Lost)
+	require.Zero(t, n.OutOfOrder)
+	require.Equal(t, n.Duplicates, busHas(t, r)-n.OnBus)
+}
+
+// busHas counts the journal's entries.
+func busHas(t *testing.T, r *rig) (n int64) {
+	t.Helper()
+	_, err := r.stack.ReadBus(func(awslocal.BusEvent) error { n++; return nil })
+	require.NoError(t, err)
+	return n
+}
