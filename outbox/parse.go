@@ -44,6 +44,20 @@ func ParseRecord(data []byte) (Record, Skip, error) {
 	if err := json.Unmarshal(data, &wire); err != nil && !errors.As(err, &mismatch) {
 		return Record{}, SkipNothing, fmt.Errorf("not a DMS record: %w", err)
 	}
+	if mismatch != nil {
+		// Only the first one is told, and a pointer to what did not fit is not nil: a table-name that is no text would be another table's.
+		var decides struct {
+			Metadata struct {
+				RecordType string `json:"record-type"`
+				Operation  string `json:"operation"`
+				SchemaName string `json:"schema-name"`
+				TableName  string `json:"table-name"`
+			} `json:"metadata"`
+		}
+		if err := json.Unmarshal(data, &decides); err != nil {
+			return Record{}, SkipNothing, fmt.Errorf("not a DMS record: %w", err)
+		}
+	}
 	if err := wire.Metadata.check(); err != nil {
 		return Record{}, SkipNothing, fmt.Errorf("not a DMS record: %w", err)
 	}
@@ -52,7 +66,7 @@ func ParseRecord(data []byte) (Record, Skip, error) {
 		return Record{}, skip, nil
 	}
 	if mismatch != nil {
-		// Only the first one is told, and metadata may have any: in a row of ours there is none.
+		// What only informs may have any type: in a row of ours there is no mismatch.
 		var row struct {
 			Data *wireRow `json:"data"`
 		}
