@@ -31,24 +31,105 @@ func (q *Queries) LoadWithoutTimeout(ctx context.Context) error {
 	return err
 }
 
-const PublicationInserts = `-- name: PublicationInserts :one
-SELECT EXISTS (
-    SELECT FROM pg_catalog.pg_publication AS p
-    JOIN pg_catalog.pg_publication_tables AS t ON t.pubname = p.pubname
-    WHERE p.pubname = $1::name
-        AND p.pubinsert
-        AND t.schemaname = 'public'
-        AND t.tablename = 'outbox'
-        AND t.rowfilter IS NULL
-)
+const MarkWAL = `-- name: MarkWAL :exec
+SELECT pg_logical_emit_message(true, $1::text, $2::text)
 `
 
-// Whether the publication exists and publishes every insert into public.outbox: a row filter would drop events silently.
-func (q *Queries) PublicationInserts(ctx context.Context, publication string) (bool, error) {
-	row := q.db.QueryRow(ctx, PublicationInserts, publication)
-	var exists bool
-	err := row.Scan(&exists)
-	return exists, err
+type MarkWALParams struct {
+	Prefix string
+	Slot   string
+}
+
+// Writes a message for readers of the slot into the WAL. It is transactional, because only a commit is flushed on every version.
+func (q *Queries) MarkWAL(ctx context.Context, arg MarkWALParams) error {
+	_, err := q.db.Exec(ctx, MarkWAL, arg.Prefix, arg.Slot)
+	return err
+}
+
+const PublicationLook = `-- name: PublicationLook :one
+WITH facts AS (
+    SELECT
+        class.oid AS table_oid,
+        class.relkind,
+        class.relpersistence,
+        publication.oid AS publication_oid,
+        publication.pubinsert,
+        publication.pubviaroot,
+        publication.puballtables,
+        member.oid AS member_oid,
+        to_jsonb(member) ->> 'prqual' AS row_filter,
+        to_jsonb(member) ->> 'prattrs' AS column_list,
+        publication.xmin AS publication_xmin,
+        member.xmin AS member_xmin,
+        ARRAY[schema.xmax, class.xmax, publication.xmax, member.xmax] AS changed_by,
+        pg_snapshot_xmax(pg_current_snapshot())::text::bigint AS next_xid
+    FROM (VALUES ($1::name)) AS wanted (name)
+    LEFT JOIN pg_catalog.pg_namespace AS schema ON schema.nspname = 'public'
+    LEFT JOIN pg_catalog.pg_class AS class
+        ON class.relnamespace = schema.oid AND class.relname = 'outbox' AND class.relkind IN ('r', 'p')
+    LEFT JOIN pg_catalog.pg_publication AS publication ON publication.pubname = wanted.name
+    LEFT JOIN pg_catalog.pg_publication_rel AS member ON member.prpubid = publication.oid AND member.prrelid = class.oid
+),
+changes AS (
+    SELECT next_xid, next_xid + 2147483648 - (next_xid + 2147483648 - xid::text::bigint) % 4294967296 AS xid
+    FROM facts, unnest(changed_by) AS xid
+    WHERE xid::text <> '0'
+)
+SELECT
+    coalesce(table_oid, 0)::bigint AS relation_id,
+    coalesce(relkind = 'p', false)::boolean AS partitioned,
+    coalesce(relpersistence = 'p', false)::boolean AS logged,
+    (publication_oid IS NOT NULL)::boolean AS published,
+    coalesce(pubinsert, false)::boolean AS inserts,
+    coalesce(pubviaroot, false)::boolean AS via_root,
+    (coalesce(puballtables, false) OR member_oid IS NOT NULL)::boolean AS member,
+    (row_filter IS NOT NULL)::boolean AS filtered,
+    (column_list IS NOT NULL)::boolean AS column_list,
+    concat_ws(' ', table_oid, publication_oid, publication_xmin, member_oid, member_xmin)::text AS identity,
+    EXISTS (
+        SELECT FROM changes
+        -- A CASE keeps the order: pg_xact_status refuses an xid that is not there yet.
+        WHERE CASE WHEN xid >= next_xid THEN true ELSE pg_xact_status(xid::text::xid8) = 'in progress' END
+    )::boolean AS changing
+FROM facts
+`
+
+type PublicationLookRow struct {
+	RelationID  int64
+	Partitioned bool
+	Logged      bool
+	Published   bool
+	Inserts     bool
+	ViaRoot     bool
+	Member      bool
+	Filtered    bool
+	ColumnList  bool
+	Identity    string
+	Changing    bool
+}
+
+// The facts that decide whether every insert into public.outbox is published. Package outbox judges them. It reads only catalogs, so a
+// lock on outbox does not hold it up, and to_jsonb because PostgreSQL 14 has no row filters and no column lists.
+//
+// changing reports whether an open transaction has changed one of these catalog rows. Its commit record may already be in the WAL while
+// this statement still sees the old rows. An xid is 32 bits wide; the one that is meant lies within 2^31 of the next one.
+func (q *Queries) PublicationLook(ctx context.Context, publication string) (PublicationLookRow, error) {
+	row := q.db.QueryRow(ctx, PublicationLook, publication)
+	var i PublicationLookRow
+	err := row.Scan(
+		&i.RelationID,
+		&i.Partitioned,
+		&i.Logged,
+		&i.Published,
+		&i.Inserts,
+		&i.ViaRoot,
+		&i.Member,
+		&i.Filtered,
+		&i.ColumnList,
+		&i.Identity,
+		&i.Changing,
+	)
+	return i, err
 }
 
 const SettingGet = `-- name: SettingGet :one
@@ -116,4 +197,16 @@ func (q *Queries) SlotGet(ctx context.Context, slot string) (SlotGetRow, error) 
 		&i.Active,
 	)
 	return i, err
+}
+
+const WALInsertPosition = `-- name: WALInsertPosition :one
+SELECT pg_current_wal_insert_lsn()::text AS lsn
+`
+
+// The end of the WAL, flushed or not. What commits after this statement stands after it.
+func (q *Queries) WALInsertPosition(ctx context.Context) (string, error) {
+	row := q.db.QueryRow(ctx, WALInsertPosition)
+	var lsn string
+	err := row.Scan(&lsn)
+	return lsn, err
 }

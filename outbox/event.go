@@ -19,9 +19,6 @@ import (
 	"rds-outbox-demo/dbgen"
 )
 
-// Publication is the publication of table outbox that migration 00003 makes.
-const Publication = "outbox_publication"
-
 // Event is one thing that happened to one aggregate, before it is written. Its limits are those of table outbox
 // (sql/migrations/00002_outbox.sql).
 type Event struct {

@@ -69,12 +69,11 @@ func walLevel(ctx context.Context, conn *pgx.Conn) (check, error) {
 }
 
 func publication(ctx context.Context, conn *pgx.Conn) (check, error) {
-	inserts, err := dbgen.New(conn).PublicationInserts(ctx, outbox.Publication)
-	if err != nil || inserts {
+	look, err := outbox.LookAtPublication(ctx, conn)
+	if err != nil || look.Problem == "" {
 		return check{State: stateOK, Finding: outbox.Publication + " publishes every insert into public.outbox"}, err
 	}
-	return check{State: stateFail, Finding: outbox.Publication + " does not publish every insert into public.outbox",
-		Do: "run the migrations (make migrate); a row filter or a publish without insert has to go"}, nil
+	return check{State: stateFail, Finding: look.Problem, Do: look.Remedy}, nil
 }
 
 func (d doctor) checkSlot(ctx context.Context, conn *pgx.Conn) (check, error) {

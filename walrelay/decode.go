@@ -20,6 +20,8 @@ import (
 // only once: the columns of each relation, and the commit that the following changes belong to.
 // Format: https://www.postgresql.org/docs/17/protocol-logicalrep-message-formats.html
 type decoder struct {
+	slot     string
+	outboxID uint32              // relation id of public.outbox when streaming began
 	outboxes map[uint32][]string // relation id of public.outbox -> its columns; other relations are not kept
 	final    pglogrepl.LSN       // of the transaction being received
 	commit   outbox.Commit       // of the latest change
@@ -71,9 +73,11 @@ func (d *decoder) decode(start pglogrepl.LSN, message []byte) (decoded, error) {
 		err = d.relation(&r)
 	case 'I':
 		result, err = d.insert(start, &r)
-	case 'U', 'D', 'T', 'O', 'Y', 'M':
-		// Update, delete, truncate: the publication leaves them out, and none of them is an event. Origin, type, message:
-		// nothing that concerns outbox.
+	case 'M':
+		err = d.message(&r)
+	case 'U', 'D', 'T', 'O', 'Y':
+		// Update, delete, truncate: the publication leaves them out, and none of them is an event. Origin and type do not concern
+		// outbox.
 	default:
 		err = fmt.Errorf("message type %q is not of protocol version 1", message[0])
 	}
@@ -101,15 +105,31 @@ func (d *decoder) relation(r *reader) error {
 		}
 	}
 	delete(d.outboxes, id) // an id may be used again for another relation
-	if namespace != "public" || name != "outbox" {
+	// The publication follows a table that is renamed, and so do its rows: they are outbox's, even if it has its name back by now.
+	if id != d.outboxID && (namespace != "public" || name != "outbox") {
 		return nil
 	}
 	for _, column := range outboxColumns {
 		if !slices.Contains(columns, column) {
-			return fmt.Errorf("column %s of outbox is missing: does the publication have a column list?", column)
+			return &SetupError{
+				fmt.Sprintf("column %s of outbox is missing from the WAL", column),
+				"make sure that the table has every column of the migrations, and the publication no column list; then " + dropSlot(d.slot),
+			}
 		}
 	}
 	d.outboxes[id] = columns
+	return nil
+}
+
+// message refuses the mark of a relay that knew of inserts that are not in the WAL. Other messages do not concern outbox.
+func (d *decoder) message(r *reader) error {
+	r.uint8()  // flags
+	r.uint64() // LSN
+	prefix := r.text()
+	content := r.bytes(int(r.uint32()))
+	if prefix == markPrefix && string(content) == d.slot {
+		return marked(d.slot)
+	}
 	return nil
 }
 

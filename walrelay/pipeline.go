@@ -24,17 +24,17 @@ const (
 // head of a lane is unanswered or waits for its retry; what is behind it stays. So a partition key never has two records
 // unanswered, and a failed record is never overtaken by its successor, which the obvious retry of "only what failed" allows.
 type pipeline struct {
-	mu           sync.Mutex
-	work         *sync.Cond    // a lane became ready, or the pipeline closed
-	progress     chan struct{} // capacity 1: records were settled, or a sender failed
-	lanes        map[string]*lane
-	ready        []*lane // lanes whose head may be sent, oldest first
-	records      int
-	bytes        int
-	transactions []*transaction // received and not confirmed, in stream order; the last may be half received
-	confirmed    pglogrepl.LSN
-	closed       bool
-	err          error
+	mu          sync.Mutex
+	work        *sync.Cond    // a lane became ready, or the pipeline closed
+	progress    chan struct{} // capacity 1: records were settled, or a sender failed
+	lanes       map[string]*lane
+	ready       []*lane // lanes whose head may be sent, oldest first
+	records     int
+	bytes       int
+	first, last *transaction // received and not confirmed, in stream order; the last may be half received
+	confirmed   pglogrepl.LSN
+	closed      bool
+	err         error
 }
 
 type lane struct {
@@ -51,11 +51,13 @@ type pending struct {
 	attempts    int
 }
 
+// transaction is a link of the pipeline's list. Only one that waits for an answer has a link of its own. Those that were accepted behind
+// it are merged into it, because they can be confirmed only with it. Kept, they would pile up for as long as one record is refused.
 type transaction struct {
-	end        pglogrepl.LSN // once committed
-	unaccepted int           // records that Kinesis has not accepted yet
-	records    int
-	committed  bool
+	previous, next *transaction
+	end            pglogrepl.LSN // once committed, of the latest that was merged into this one
+	unaccepted     int           // records that Kinesis has not accepted yet
+	committed      bool
 }
 
 // newPending makes the stream's record of an outbox record. tx is nil for a row of the initial load.
@@ -80,7 +82,6 @@ func (p *pipeline) add(record *pending) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if tx := record.transaction; tx != nil {
-		tx.records++
 		tx.unaccepted++
 	}
 	p.records++
@@ -99,42 +100,61 @@ func (p *pipeline) add(record *pending) {
 func (p *pipeline) begin() *transaction {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	tx := &transaction{}
-	p.transactions = append(p.transactions, tx)
+	tx := &transaction{previous: p.last}
+	if p.last == nil {
+		p.first = tx
+	} else {
+		p.last.next = tx
+	}
+	p.last = tx
 	return tx
 }
 
-// commit closes the transaction received last, which ends at end.
+// commit marks tx, the newest transaction, as received whole. end is the LSN after its commit record.
 func (p *pipeline) commit(tx *transaction, end pglogrepl.LSN) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	tx.end, tx.committed = end, true
-	if last := len(p.transactions) - 1; tx.records == 0 && last > 0 {
-		// Without events of ours it is confirmed with the one before; kept, such commits would pile up without bound.
-		p.transactions[last-1].end = end
-		p.transactions = p.transactions[:last]
-	}
+	p.merge(tx)
 	p.advance()
+}
+
+// merge gives tx's end to the transaction before it, if nothing of tx is unaccepted. The one before is received whole.
+func (p *pipeline) merge(tx *transaction) {
+	if !tx.committed || tx.unaccepted > 0 || tx.previous == nil {
+		return
+	}
+	tx.previous.end = tx.end
+	tx.previous.next = tx.next
+	if tx.next == nil {
+		p.last = tx.previous
+	} else {
+		tx.next.previous = tx.previous
+	}
 }
 
 // keepalive confirms a position of the WAL behind which nothing of ours was sent, if nothing before it is on its way.
 func (p *pipeline) keepalive(lsn pglogrepl.LSN) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if len(p.transactions) == 0 && lsn > p.confirmed {
+	if p.first == nil && lsn > p.confirmed {
 		p.confirmed = lsn
 	}
 }
 
 // advance is the one place where a commit is confirmed: its own records and those of every commit before it were accepted.
 func (p *pipeline) advance() {
-	for len(p.transactions) > 0 {
-		first := p.transactions[0]
-		if !first.committed || first.unaccepted > 0 && !sabotage.On(sabotage.ConfirmBeforePut) {
+	for p.first != nil {
+		if !p.first.committed || p.first.unaccepted > 0 && !sabotage.On(sabotage.ConfirmBeforePut) {
 			return
 		}
-		p.confirmed = first.end
-		p.transactions = p.transactions[1:]
+		p.confirmed = p.first.end
+		p.first = p.first.next
+		if p.first == nil {
+			p.last = nil
+		} else {
+			p.first.previous = nil
+		}
 	}
 }
 
@@ -202,8 +222,9 @@ func (p *pipeline) settle(batch []*pending, accepted []bool) {
 		l.records = l.records[1:]
 		p.records--
 		p.bytes -= len(record.key) + len(record.data)
-		if record.transaction != nil {
-			record.transaction.unaccepted--
+		if tx := record.transaction; tx != nil {
+			tx.unaccepted--
+			p.merge(tx)
 		}
 		if len(l.records) == 0 {
 			delete(p.lanes, record.key)

@@ -180,8 +180,8 @@ func relayThrough(transactions [][]int, seed uint64, struck map[string]int) erro
 			return fmt.Errorf("%s: first arrivals %v, written %v", key, first, want)
 		}
 	}
-	if p.records != 0 || p.bytes != 0 || len(p.lanes) != 0 || len(p.transactions) != 0 {
-		return fmt.Errorf("left in the pipeline: %d records, %d bytes, %d lanes, %d transactions", p.records, p.bytes, len(p.lanes), len(p.transactions))
+	if p.records != 0 || p.bytes != 0 || len(p.lanes) != 0 || p.first != nil || p.last != nil {
+		return fmt.Errorf("left in the pipeline: %d records, %d bytes, %d lanes, %d transactions", p.records, p.bytes, len(p.lanes), p.length())
 	}
 	return errors.Join(k.violations...)
 }
@@ -236,10 +236,55 @@ func TestCommitsWithoutEventsDoNotPileUp(t *testing.T) {
 	for lsn := range pglogrepl.LSN(1000) {
 		p.commit(p.begin(), lsn+2)
 	}
-	require.Len(t, p.transactions, 1)
+	require.Equal(t, 1, p.length())
 	require.Zero(t, p.position())
 	p.settle(p.take(10, 100), []bool{true})
 	require.EqualValues(t, 1001, p.position())
+}
+
+// length counts the transactions that are received and not confirmed.
+func (p *pipeline) length() (n int) {
+	for tx := p.first; tx != nil; tx = tx.next {
+		n++
+	}
+	return n
+}
+
+// One record that is refused for days, while others are accepted: what the pipeline holds must not grow with the number of them.
+func TestMemoryIsFlatBehindAStuckRecord(t *testing.T) {
+	t.Parallel()
+	p := newPipeline()
+	deliver := func(key string, end pglogrepl.LSN) *transaction {
+		tx := p.begin()
+		p.add(&pending{key: key, data: []byte("1"), transaction: tx})
+		p.commit(tx, end)
+		return tx
+	}
+	deliver("stuck", 1)
+	stuck := p.take(1, 100)
+	for lsn := range pglogrepl.LSN(100_000) {
+		deliver("other", lsn+2)
+		p.settle(p.take(1, 100), []bool{true})
+	}
+	require.Equal(t, 1, p.length())
+	require.Less(t, cap(p.ready), 1000)
+	require.Len(t, p.lanes, 1)
+	require.Equal(t, 1, p.records)
+	require.Zero(t, p.position())
+
+	// Two that are open keep apart what was accepted between them.
+	second := deliver("second", 200_000)
+	between := p.take(1, 100)
+	deliver("other", 200_001)
+	p.settle(p.take(1, 100), []bool{true})
+	require.Equal(t, 2, p.length())
+	p.settle(stuck, []bool{true})
+	require.EqualValues(t, 100_001, p.position())
+	require.Same(t, second, p.first)
+	p.settle(between, []bool{true})
+	require.EqualValues(t, 200_001, p.position())
+	require.Zero(t, p.length())
+	require.Nil(t, p.last)
 }
 
 func TestTakeKeepsTheLimitsOfOneCall(t *testing.T) {

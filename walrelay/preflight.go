@@ -40,18 +40,11 @@ func (r *Relay) preflight(ctx context.Context, conn *pgx.Conn) (slotExists bool,
 			"set wal_level = logical (on RDS: rds.logical_replication = 1) and restart the server",
 		}
 	}
-	published, err := queries.PublicationInserts(ctx, outbox.Publication)
-	if err != nil {
-		return false, fmt.Errorf("reading publication %s: %w", outbox.Publication, err)
-	}
-	if !published {
-		return false, &SetupError{
-			fmt.Sprintf("publication %s does not publish every insert into public.outbox", outbox.Publication),
-			"run the migrations (make migrate)",
-		}
-	}
 	slotExists, err = r.checkSlot(ctx, queries)
 	if err != nil {
+		return false, err
+	}
+	if _, err := r.lookAtPublication(ctx, conn, slotExists); err != nil {
 		return false, err
 	}
 	return slotExists, r.checkStream(ctx)
@@ -88,7 +81,7 @@ func (r *Relay) checkSlot(ctx context.Context, queries *dbgen.Queries) (exists b
 	case slot.WalStatus == "lost":
 		return false, &SetupError{
 			fmt.Sprintf("slot %s is lost: the server has removed WAL that it needs", r.slot),
-			fmt.Sprintf("run SELECT pg_drop_replication_slot('%s'); the next start then loads the retained rows of outbox again (duplicates, no loss)", r.slot),
+			dropSlot(r.slot),
 		}
 	case slot.Active:
 		return false, errSlotActive
@@ -134,7 +127,7 @@ func connectError(err error) error {
 func publicationGone(slot, message string) error {
 	return &SetupError{
 		fmt.Sprintf("slot %s stands where publication %s did not exist (%s)", slot, outbox.Publication, message),
-		fmt.Sprintf("make sure that the publication is there (make migrate) and run SELECT pg_drop_replication_slot('%s'); the next start then loads the retained rows of outbox again (duplicates, no loss)", slot),
+		"make sure that the publication is there (make migrate) and " + dropSlot(slot),
 	}
 }
 

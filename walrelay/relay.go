@@ -6,7 +6,8 @@
 // any point costs duplicates, never events.
 //
 // relay.go runs sessions, preflight.go checks the set-up, load.go brings the rows that a new slot cannot see, stream.go reads
-// the WAL, decode.go understands it, pipeline.go keeps the order, put.go sends, measure.go watches the slot.
+// the WAL, decode.go understands it, pipeline.go keeps the order, put.go sends, watch.go proves that nothing is missing from the WAL,
+// measure.go measures the slot.
 package walrelay
 
 import (
@@ -65,6 +66,10 @@ type Relay struct {
 	slot     string
 	kinesis  Kinesis
 	log      *slog.Logger
+
+	// Of the latest look at the publication. A change between two sessions is as bad as one within a session.
+	identity string
+	outboxID uint32
 }
 
 var slotPattern = regexp.MustCompile(`^[a-z0-9_]{1,63}$`)
@@ -167,11 +172,10 @@ func (r *Relay) session(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	closeConn(control.PgConn()) // streaming needs one connection only
 	if err := r.startReplication(setup, replication); err != nil {
 		return fmt.Errorf("streaming from slot %s: %w", r.slot, err)
 	}
-	return r.streamWAL(ctx, replication, timeout)
+	return r.streamWAL(ctx, control, replication, timeout)
 }
 
 // closeConn ends a connection even when the context of its work has ended.

@@ -1,6 +1,7 @@
 package walrelay
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -10,6 +11,7 @@ import (
 	"time"
 
 	"github.com/jackc/pglogrepl"
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgproto3"
 
@@ -28,6 +30,7 @@ const minPatience = 10 * time.Second
 type wal struct {
 	conn           *pgconn.PgConn
 	pipeline       *pipeline
+	watcher        *watcher
 	decoder        decoder
 	transaction    *transaction // being received
 	slot           string
@@ -46,19 +49,21 @@ func (r *Relay) startReplication(ctx context.Context, conn *pgconn.PgConn) error
 		}
 	}
 	return pglogrepl.StartReplication(ctx, conn, r.slot, from, pglogrepl.StartReplicationOptions{
-		Mode:       pglogrepl.LogicalReplication,
-		PluginArgs: []string{"proto_version '1'", fmt.Sprintf("publication_names '%s'", outbox.Publication)},
+		Mode: pglogrepl.LogicalReplication,
+		// Messages bring the mark that an earlier relay may have left in the WAL (Relay.missed).
+		PluginArgs: []string{"proto_version '1'", fmt.Sprintf("publication_names '%s'", outbox.Publication), "messages 'true'"},
 	})
 }
 
-// streamWAL reads the slot into a pipeline and confirms what Kinesis has accepted, until ctx or the connection ends.
-func (r *Relay) streamWAL(ctx context.Context, conn *pgconn.PgConn, walSenderTimeout time.Duration) error {
+// streamWAL reads the slot into a pipeline and confirms what Kinesis has accepted, until ctx or the connection ends. control is a second
+// connection, because the streaming one cannot be asked.
+func (r *Relay) streamWAL(ctx context.Context, control *pgx.Conn, conn *pgconn.PgConn, walSenderTimeout time.Duration) error {
 	r.log.Info("streaming", "hop", 3, "slot", r.slot, "stream", r.stream)
 
 	w := &wal{
 		conn:           conn,
 		pipeline:       newPipeline(),
-		decoder:        decoder{outboxes: map[uint32][]string{}},
+		decoder:        decoder{slot: r.slot, outboxID: r.outboxID, outboxes: map[uint32][]string{}},
 		slot:           r.slot,
 		statusInterval: maxStatusInterval,
 		patience:       minPatience,
@@ -69,20 +74,25 @@ func (r *Relay) streamWAL(ctx context.Context, conn *pgconn.PgConn, walSenderTim
 		// Longer than the server's own: it may be busy with a large transaction of other tables.
 		w.patience = max(w.patience, 3*walSenderTimeout)
 	}
-	// The senders outlive ctx: a stopping relay still waits for their answers.
+	w.watcher = r.newWatcher(control, w.pipeline, w.patience)
+	// Senders and watcher outlive ctx: a stopping relay still waits for their answers.
 	sendCtx, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	var group sync.WaitGroup
 	group.Go(func() { sender{r.kinesis, r.stream, r.slot, r.log}.run(sendCtx, w.pipeline) })
 	group.Go(func() { r.measure(sendCtx) })
+	group.Go(func() { w.watcher.run(sendCtx) })
 	defer func() {
 		cancel()
 		group.Wait() // a session that goes on sending could overtake the next one
 	}()
 
-	if err := w.read(ctx); err != nil {
+	err := w.read(ctx)
+	if err != nil && sabotage.On(sabotage.NoDrainOnError) {
 		return err
 	}
-	return w.drain()
+	// Also after an error. What was accepted and is not confirmed comes again with the next session, and where the error is in the WAL
+	// itself, every session would send the same records again and get no further.
+	return cmp.Or(err, w.drain())
 }
 
 // read passes messages to the pipeline until ctx ends (nil) or something fails. While the pipeline is full it does not read,
@@ -92,7 +102,7 @@ func (w *wal) read(ctx context.Context) error {
 	stop := context.AfterFunc(ctx, func() { _ = w.conn.Conn().SetReadDeadline(time.Unix(1, 0)) })
 	defer stop()
 	for ctx.Err() == nil {
-		if err := w.pipeline.failure(); err != nil {
+		if err := cmp.Or(w.pipeline.failure(), w.watcher.failure()); err != nil {
 			return err
 		}
 		if err := w.statusIfDue(); err != nil {
@@ -134,6 +144,9 @@ func (w *wal) drain() error {
 		if err := w.statusIfDue(); err != nil {
 			return err
 		}
+	}
+	if err := w.watcher.last(ctx); err != nil {
+		return cmp.Or(w.status(), err)
 	}
 	return w.status()
 }
@@ -232,7 +245,7 @@ func (w *wal) statusIfDue() error {
 
 // status tells the server how far everything is on the stream: from there it streams again, and before it WAL may go.
 func (w *wal) status() error {
-	lsn := w.pipeline.position()
+	lsn := min(w.pipeline.position(), w.watcher.proven())
 	failpoint.Hit(failpoint.RelayBeforeConfirm)
 	// All three are set: SendStandbyStatusUpdate would fill a zero in from the first.
 	err := pglogrepl.SendStandbyStatusUpdate(context.Background(), w.conn, pglogrepl.StandbyStatusUpdate{

@@ -14,6 +14,8 @@ const (
 	EventAfterCommit       Rule = "event-after-commit"        // ② the event is written after the commit of its change
 	ConfirmBeforePut       Rule = "confirm-before-put"        // ③ a commit is confirmed before Kinesis has accepted it
 	StartAtCurrentLSN      Rule = "start-at-current-lsn"      // ③ streaming begins at "now" instead of at the confirmed position
+	LookOnlyAtStart        Rule = "look-only-at-start"        // ③ the publication is looked at before streaming, and relied on from then on
+	NoDrainOnError         Rule = "no-drain-on-error"         // ③ an error ends the session before what was accepted is confirmed
 	LoadWithoutSnapshot    Rule = "load-without-snapshot"     // ③ the slot is made after the load, not at the load's snapshot
 	RetryOnlyTheFailed     Rule = "retry-only-the-failed"     // ④ a failed record is retried while its successors go on
 	IgnoreFailedEntryCount Rule = "ignore-failed-entry-count" // ⑥ a PutEvents call that was answered counts as accepted whole

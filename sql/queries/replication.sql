@@ -6,17 +6,61 @@ SELECT pg_try_advisory_lock(hashtextextended('walrelay load ' || @slot::text, 0)
 -- Lifts transaction_timeout for this session where the server has it (17 and later): as a startup parameter, older ones refuse it.
 SELECT set_config(name, '0', false) FROM pg_catalog.pg_settings WHERE name = 'transaction_timeout';
 
--- name: PublicationInserts :one
--- Whether the publication exists and publishes every insert into public.outbox: a row filter would drop events silently.
-SELECT EXISTS (
-    SELECT FROM pg_catalog.pg_publication AS p
-    JOIN pg_catalog.pg_publication_tables AS t ON t.pubname = p.pubname
-    WHERE p.pubname = @publication::name
-        AND p.pubinsert
-        AND t.schemaname = 'public'
-        AND t.tablename = 'outbox'
-        AND t.rowfilter IS NULL
-);
+-- name: MarkWAL :exec
+-- Writes a message for readers of the slot into the WAL. It is transactional, because only a commit is flushed on every version.
+SELECT pg_logical_emit_message(true, @prefix::text, @slot::text);
+
+-- name: PublicationLook :one
+-- The facts that decide whether every insert into public.outbox is published. Package outbox judges them. It reads only catalogs, so a
+-- lock on outbox does not hold it up, and to_jsonb because PostgreSQL 14 has no row filters and no column lists.
+--
+-- changing reports whether an open transaction has changed one of these catalog rows. Its commit record may already be in the WAL while
+-- this statement still sees the old rows. An xid is 32 bits wide; the one that is meant lies within 2^31 of the next one.
+WITH facts AS (
+    SELECT
+        class.oid AS table_oid,
+        class.relkind,
+        class.relpersistence,
+        publication.oid AS publication_oid,
+        publication.pubinsert,
+        publication.pubviaroot,
+        publication.puballtables,
+        member.oid AS member_oid,
+        to_jsonb(member) ->> 'prqual' AS row_filter,
+        to_jsonb(member) ->> 'prattrs' AS column_list,
+        publication.xmin AS publication_xmin,
+        member.xmin AS member_xmin,
+        ARRAY[schema.xmax, class.xmax, publication.xmax, member.xmax] AS changed_by,
+        pg_snapshot_xmax(pg_current_snapshot())::text::bigint AS next_xid
+    FROM (VALUES (@publication::name)) AS wanted (name)
+    LEFT JOIN pg_catalog.pg_namespace AS schema ON schema.nspname = 'public'
+    LEFT JOIN pg_catalog.pg_class AS class
+        ON class.relnamespace = schema.oid AND class.relname = 'outbox' AND class.relkind IN ('r', 'p')
+    LEFT JOIN pg_catalog.pg_publication AS publication ON publication.pubname = wanted.name
+    LEFT JOIN pg_catalog.pg_publication_rel AS member ON member.prpubid = publication.oid AND member.prrelid = class.oid
+),
+changes AS (
+    SELECT next_xid, next_xid + 2147483648 - (next_xid + 2147483648 - xid::text::bigint) % 4294967296 AS xid
+    FROM facts, unnest(changed_by) AS xid
+    WHERE xid::text <> '0'
+)
+SELECT
+    coalesce(table_oid, 0)::bigint AS relation_id,
+    coalesce(relkind = 'p', false)::boolean AS partitioned,
+    coalesce(relpersistence = 'p', false)::boolean AS logged,
+    (publication_oid IS NOT NULL)::boolean AS published,
+    coalesce(pubinsert, false)::boolean AS inserts,
+    coalesce(pubviaroot, false)::boolean AS via_root,
+    (coalesce(puballtables, false) OR member_oid IS NOT NULL)::boolean AS member,
+    (row_filter IS NOT NULL)::boolean AS filtered,
+    (column_list IS NOT NULL)::boolean AS column_list,
+    concat_ws(' ', table_oid, publication_oid, publication_xmin, member_oid, member_xmin)::text AS identity,
+    EXISTS (
+        SELECT FROM changes
+        -- A CASE keeps the order: pg_xact_status refuses an xid that is not there yet.
+        WHERE CASE WHEN xid >= next_xid THEN true ELSE pg_xact_status(xid::text::xid8) = 'in progress' END
+    )::boolean AS changing
+FROM facts;
 
 -- name: SlotCopy :exec
 -- Makes a slot at the position of another. A temporary source's session must still be there; a temporary copy goes with this one.
@@ -38,3 +82,7 @@ WHERE slot_name = @slot::name;
 -- name: SettingGet :one
 -- A server setting in its base unit, such as milliseconds.
 SELECT coalesce(setting, '')::text AS setting FROM pg_catalog.pg_settings WHERE name = @name::text;
+
+-- name: WALInsertPosition :one
+-- The end of the WAL, flushed or not. What commits after this statement stands after it.
+SELECT pg_current_wal_insert_lsn()::text AS lsn;

@@ -1,0 +1,177 @@
+package walrelay
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/jackc/pglogrepl"
+	"github.com/jackc/pgx/v5"
+
+	"rds-outbox-demo/dbgen"
+	"rds-outbox-demo/internal/sabotage"
+	"rds-outbox-demo/outbox"
+)
+
+// lookInterval is how often the publication is looked at while there is something to confirm. What Kinesis has accepted is confirmed
+// that much later.
+const lookInterval = time.Second
+
+// markPrefix is the prefix of the message that the relay writes into the WAL when inserts may be missing from it. Its content is the
+// slot's name. Whoever reads the slot on meets it there, until the slot is dropped.
+const markPrefix = "walrelay"
+
+// watcher keeps the promise behind every confirmed position: up to there, each insert into outbox was published. An insert that is not
+// published leaves no gap in the stream, and keepalives confirm past it. So it looks again and again, and a position counts as proven
+// only when it was noted before a look that found nothing wrong.
+//
+// The obvious check, once at the start, holds for that moment. A relay runs for weeks.
+type watcher struct {
+	relay    *Relay
+	conn     *pgx.Conn // used by one goroutine at a time: run's, and after done is closed the one that calls last
+	pipeline *pipeline
+	patience time.Duration // with a server that does not answer a look
+
+	told     time.Time // when the log last said that a change is open
+
+	position atomic.Uint64 // proven
+	stop     chan struct{} // closed: no further look
+	done     chan struct{} // closed: run has returned
+	mu       sync.Mutex
+	err      error
+}
+
+func (r *Relay) newWatcher(conn *pgx.Conn, p *pipeline, patience time.Duration) *watcher {
+	return &watcher{relay: r, conn: conn, pipeline: p, patience: patience, stop: make(chan struct{}), done: make(chan struct{})}
+}
+
+// run looks until ctx ends, last is called or a look fails. An idle database is looked at once a minute.
+func (w *watcher) run(ctx context.Context) {
+	defer close(w.done)
+	var latest time.Time
+	for {
+		if w.pipeline.position() > w.proven() || time.Since(latest) >= measureInterval {
+			latest = time.Now()
+			if err := w.look(ctx); err != nil {
+				w.mu.Lock()
+				w.err = err
+				w.mu.Unlock()
+				return
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-w.stop:
+			return
+		case <-time.After(lookInterval):
+		}
+	}
+}
+
+// proven returns the position up to which every insert was published.
+func (w *watcher) proven() pglogrepl.LSN {
+	if sabotage.On(sabotage.LookOnlyAtStart) {
+		return math.MaxUint64
+	}
+	return pglogrepl.LSN(w.position.Load())
+}
+
+// failure returns why run gave up, or nil.
+func (w *watcher) failure() error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.err
+}
+
+// look makes one look. The position comes first: what commits after it may already be subject to a change that the look does not see.
+func (w *watcher) look(ctx context.Context) error {
+	if sabotage.On(sabotage.LookOnlyAtStart) {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, w.patience)
+	defer cancel()
+	text, err := dbgen.New(w.conn).WALInsertPosition(ctx)
+	if err != nil {
+		return fmt.Errorf("noting the position of the WAL: %w", err)
+	}
+	position, err := pglogrepl.ParseLSN(text)
+	if err != nil {
+		return fmt.Errorf("noting the position of the WAL: %w", err)
+	}
+	changing, err := w.relay.lookAtPublication(ctx, w.conn, true)
+	if err != nil {
+		return err
+	}
+	if !changing {
+		w.position.Store(uint64(position))
+		return nil
+	}
+	if time.Since(w.told) >= measureInterval {
+		w.told = time.Now()
+		w.relay.log.Warn("an open transaction changes table outbox or its publication: nothing is confirmed until it ends",
+			"hop", 3, "slot", w.relay.slot)
+	}
+	return nil
+}
+
+// last ends run and makes a last look, so that a relay that stops can confirm all that was accepted.
+func (w *watcher) last(ctx context.Context) error {
+	close(w.stop)
+	select {
+	case <-w.done:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	if err := w.failure(); err != nil || w.pipeline.position() <= w.proven() {
+		return err
+	}
+	return w.look(ctx)
+}
+
+// lookAtPublication returns a *SetupError when inserts into outbox may not be published, or may not have been since the look before.
+// changing reports that an open transaction is changing what decides that.
+func (r *Relay) lookAtPublication(ctx context.Context, conn *pgx.Conn, slotExists bool) (changing bool, err error) {
+	look, err := outbox.LookAtPublication(ctx, conn)
+	if err != nil {
+		return false, err
+	}
+	before := r.identity
+	r.identity = look.Identity
+	r.outboxID = look.RelationID
+	switch {
+	case look.Problem != "" && !slotExists:
+		return false, &SetupError{look.Problem, look.Remedy}
+	case look.Problem != "":
+		return false, r.missed(ctx, conn, look.Problem, look.Remedy)
+	case slotExists && before != "" && before != look.Identity:
+		return false, r.missed(ctx, conn, fmt.Sprintf("table outbox or publication %s was changed under the relay, and inserts may not have been published meanwhile",
+			outbox.Publication), "make sure that table public.outbox holds every event that was written")
+	}
+	return look.Changing, nil
+}
+
+// missed marks the WAL and returns the *SetupError for inserts that are not in the slot's stream. Without the mark, a person who undoes
+// the change and starts the relay again would lose them: the slot passes them in silence.
+func (r *Relay) missed(ctx context.Context, conn *pgx.Conn, problem, remedy string) error {
+	if err := dbgen.New(conn).MarkWAL(ctx, dbgen.MarkWALParams{Prefix: markPrefix, Slot: r.slot}); err != nil {
+		return fmt.Errorf("%s: marking the WAL: %w", problem, err)
+	}
+	return &SetupError{problem, remedy + "; then " + dropSlot(r.slot)}
+}
+
+// marked is for the reader that meets the mark.
+func marked(slot string) error {
+	return &SetupError{
+		fmt.Sprintf("inserts may be missing from what slot %s can still read, because publication %s did not publish all of them at that time", slot, outbox.Publication),
+		"make sure that table public.outbox holds every event that was written; then " + dropSlot(slot),
+	}
+}
+
+// dropSlot is the end of every remedy that has the retained rows loaded again.
+func dropSlot(slot string) string {
+	return fmt.Sprintf("run SELECT pg_drop_replication_slot('%s'); the next start then loads the retained rows of outbox again (duplicates, no loss)", slot)
+}

@@ -1,0 +1,214 @@
+package walrelay_test
+
+import (
+	"context"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"rds-outbox-demo/walrelay"
+)
+
+// unpublishing are the ways to keep inserts into outbox out of the publication, with what undoes each. The look at the start refuses every
+// one of them.
+var unpublishing = map[string]struct{ do, insertInto, undo string }{
+	"SwappedByRename": {
+		"BEGIN; ALTER TABLE outbox RENAME TO outbox_old; CREATE TABLE outbox (LIKE outbox_old INCLUDING ALL); COMMIT", "outbox",
+		"BEGIN; INSERT INTO outbox_old SELECT * FROM outbox; DROP TABLE outbox; ALTER TABLE outbox_old RENAME TO outbox; COMMIT",
+	},
+	"TakenOutOfThePublication": {
+		"ALTER PUBLICATION outbox_publication DROP TABLE outbox", "outbox", "ALTER PUBLICATION outbox_publication ADD TABLE outbox",
+	},
+	"PublishedWithoutInserts": {
+		"ALTER PUBLICATION outbox_publication SET (publish = 'update')", "outbox", "ALTER PUBLICATION outbox_publication SET (publish = 'insert')",
+	},
+	"Filtered": {
+		"ALTER PUBLICATION outbox_publication SET TABLE outbox WHERE (aggregate_version > 1000)", "outbox",
+		"ALTER PUBLICATION outbox_publication SET TABLE outbox",
+	},
+	"ColumnList": {
+		"ALTER PUBLICATION outbox_publication SET TABLE outbox (id, aggregate_type, aggregate_id, aggregate_version)", "outbox",
+		"ALTER PUBLICATION outbox_publication SET TABLE outbox",
+	},
+	"InAnotherSchema": {
+		"CREATE SCHEMA app; ALTER TABLE outbox SET SCHEMA app", "app.outbox", "ALTER TABLE app.outbox SET SCHEMA public",
+	},
+	"Renamed": {"ALTER TABLE outbox RENAME TO events", "events", "ALTER TABLE events RENAME TO outbox"},
+	"SchemaRenamed": {
+		"ALTER SCHEMA public RENAME TO app", "app.outbox", "ALTER SCHEMA app RENAME TO public",
+	},
+	"PublicationDropped": {
+		"DROP PUBLICATION outbox_publication", "outbox", "CREATE PUBLICATION outbox_publication FOR TABLE outbox WITH (publish = 'insert')",
+	},
+}
+
+// run starts a relay and returns what Run ends with.
+func (r *rig) run(t *testing.T) <-chan error {
+	t.Helper()
+	relay, err := walrelay.New(r.config())
+	require.NoError(t, err)
+	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
+	ended, done := make(chan error, 1), make(chan struct{})
+	go func() {
+		defer close(done)
+		ended <- relay.Run(ctx)
+	}()
+	t.Cleanup(func() {
+		cancel()
+		<-done
+	})
+	return ended
+}
+
+// setupError waits for the relay to end with one.
+func (r *rig) setupError(t *testing.T, ended <-chan error) (setup *walrelay.SetupError) {
+	t.Helper()
+	r.eventually(t, "the relay to end", func() bool {
+		select {
+		case err := <-ended:
+			require.ErrorAs(t, err, &setup)
+			return true
+		default:
+			return false
+		}
+	})
+	return setup
+}
+
+// insert writes versions from to to of aggregate a0 into a table that may have another name than outbox.
+func (r *rig) insert(t *testing.T, table string, from, to int) {
+	t.Helper()
+	r.exec(t, `INSERT INTO `+table+` (id, aggregate_type, aggregate_id, aggregate_version, event_type, event_data)
+		SELECT gen_random_uuid(), 'Car', 'a0', v, 'CarUpdated', jsonb_build_object('version', v) FROM generate_series($1::int, $2::int) AS v`, from, to)
+}
+
+// While the relay streams, inserts stop being published. The slot must not be confirmed past them, the relay must say so, and it must
+// not forget it when somebody undoes the change and starts it again: the slot still cannot see those inserts.
+func TestInsertsThatAreNotPublishedAreNoticed(t *testing.T) {
+	t.Parallel()
+	for name, change := range unpublishing {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			r := newRig(t)
+			ended := r.run(t)
+			r.streaming(t)
+			r.append(t, "a", 1, 1, 3)
+			r.await(t, 3)
+
+			r.exec(t, change.do)
+			r.insert(t, change.insertInto, 4, 6)
+			setup := r.setupError(t, ended)
+			require.Contains(t, setup.Problem, "outbox")
+			remedy := "SELECT pg_drop_replication_slot('" + r.slot + "')"
+			require.Contains(t, setup.Remedy, remedy)
+			if change.insertInto == "outbox" { // a table that is only renamed takes its place in the publication along
+				require.Less(t, r.distinct(t), 6, "the change kept nothing out: the fault did not strike")
+			}
+
+			r.exec(t, change.undo)
+			r.insert(t, "outbox", 7, 9)
+			r.eventually(t, "the server to let go of the slot", func() bool { return !r.slotActive(t) })
+			setup = r.setupError(t, r.run(t)) // started again without the remedy
+			require.Contains(t, setup.Remedy, remedy)
+			require.Equal(t, 1, strings.Count(r.logged(), "load complete"), "the slot is there")
+
+			r.eventually(t, "the remedy", func() bool { _, err := r.db.Pool.Exec(t.Context(), remedy); return err == nil })
+			r.start(t)
+			r.requireWhole(t, r.await(t, 9))
+		})
+	}
+}
+
+// A change that is undone before the next look. The publication's own rows in the catalog tell of it, and the table's rows follow its OID.
+func TestAChangeThatIsUndoneAtOnceIsNoticed(t *testing.T) {
+	t.Parallel()
+	for _, name := range []string{"TakenOutOfThePublication", "PublishedWithoutInserts", "Filtered", "ColumnList", "PublicationDropped"} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			change := unpublishing[name]
+			r := newRig(t)
+			ended := r.run(t)
+			r.streaming(t)
+			r.append(t, "a", 1, 1, 3)
+			r.await(t, 3)
+			r.exec(t, change.do+`; INSERT INTO outbox (id, aggregate_type, aggregate_id, aggregate_version, event_type, event_data)
+				VALUES (gen_random_uuid(), 'Car', 'a0', 4, 'CarUpdated', '{}'); `+change.undo)
+			setup := r.setupError(t, ended)
+			remedy := "SELECT pg_drop_replication_slot('" + r.slot + "')"
+			require.Contains(t, setup.Remedy, remedy)
+			r.eventually(t, "the remedy", func() bool { _, err := r.db.Pool.Exec(t.Context(), remedy); return err == nil })
+			r.start(t)
+			r.requireWhole(t, r.await(t, 4))
+		})
+	}
+	t.Run("Renamed", func(t *testing.T) {
+		t.Parallel()
+		r := newRig(t)
+		r.start(t)
+		r.streaming(t)
+		r.append(t, "a", 1, 1, 3)
+		r.await(t, 3)
+		r.exec(t, `ALTER TABLE outbox RENAME TO events`+`; INSERT INTO events (id, aggregate_type, aggregate_id, aggregate_version, event_type, event_data)
+			VALUES (gen_random_uuid(), 'Car', 'a0', 4, 'CarUpdated', '{}'); ALTER TABLE events RENAME TO outbox`)
+		r.append(t, "a", 1, 5, 5)
+		r.requireWhole(t, r.await(t, 5))
+	})
+}
+
+// A change whose transaction is open may count as committed in the WAL before a look sees it. A look meanwhile proves nothing.
+func TestNothingIsConfirmedBesideAnOpenChange(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	r.start(t)
+	r.streaming(t)
+	tx, err := r.db.Pool.Begin(t.Context())
+	require.NoError(t, err)
+	defer func() { _ = tx.Rollback(context.WithoutCancel(t.Context())) }()
+	_, err = tx.Exec(t.Context(), "ALTER PUBLICATION outbox_publication SET (publish = 'update')")
+	require.NoError(t, err)
+	r.append(t, "a", 1, 1, 3)
+	r.await(t, 3)
+	r.eventually(t, "a look", func() bool { return strings.Contains(r.logged(), "an open transaction changes") })
+	statuses := func(n int) {
+		for range n {
+			replied := r.replied(t)
+			r.eventually(t, "a status", func() bool { return r.replied(t) != replied })
+		}
+	}
+	statuses(2) // what an earlier look has proven
+	before, _ := r.slotState(t)
+	statuses(3)
+	now, _ := r.slotState(t)
+	require.Equal(t, before, now)
+	require.NoError(t, tx.Rollback(t.Context()))
+	r.eventually(t, "the position to move", func() bool { now, _ := r.slotState(t); return now != before })
+	r.append(t, "a", 1, 4, 4)
+	r.requireWhole(t, r.await(t, 4))
+}
+
+// replied returns when the server last heard the relay's position.
+func (r *rig) replied(t *testing.T) (at string) {
+	t.Helper()
+	require.NoError(t, r.db.Pool.QueryRow(t.Context(), `SELECT coalesce(r.reply_time::text, '') FROM pg_stat_replication r
+		JOIN pg_replication_slots s ON s.active_pid = r.pid WHERE s.slot_name = $1`, r.slot).Scan(&at))
+	return at
+}
+
+func (r *rig) slotActive(t *testing.T) (active bool) {
+	t.Helper()
+	require.NoError(t, r.db.Pool.QueryRow(t.Context(), "SELECT active FROM pg_replication_slots WHERE slot_name = $1", r.slot).Scan(&active))
+	return active
+}
+
+// Somebody else's messages in the WAL do not concern the relay, and neither does the mark of another slot.
+func TestMessagesOfOthersAreNoMark(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	r.start(t)
+	r.streaming(t)
+	r.exec(t, "SELECT pg_logical_emit_message(true, 'walrelay', 'another_slot'), pg_logical_emit_message(false, 'other', $1)", r.slot)
+	r.append(t, "a", 3, 1, 2)
+	r.requireWhole(t, r.await(t, 6))
+	require.NotContains(t, r.logged(), "level=WARN")
+}
