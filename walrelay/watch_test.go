@@ -212,3 +212,32 @@ func TestMessagesOfOthersAreNoMark(t *testing.T) {
 	r.requireWhole(t, r.await(t, 6))
 	require.NotContains(t, r.logged(), "level=WARN")
 }
+
+// A change of the table that the decoder refuses, behind rows that it understands. These arrive once and are confirmed: were they not,
+// each session would send them again and end at the same place.
+func TestWhatWasReadBeforeAnErrorIsConfirmed(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	stop := r.start(t)
+	r.streaming(t)
+	require.NoError(t, stop())
+	r.fill(t, "a", 200, 10)
+	var end string
+	require.NoError(t, r.db.Pool.QueryRow(t.Context(), "SELECT pg_current_wal_lsn()::text").Scan(&end))
+	r.exec(t, "ALTER TABLE outbox RENAME COLUMN event_data TO payload")
+	r.exec(t, `INSERT INTO outbox (id, aggregate_type, aggregate_id, aggregate_version, event_type, payload)
+		VALUES (gen_random_uuid(), 'Car', 'b', 1, 'CarUpdated', '{}')`)
+	setup := r.setupError(t, r.run(t))
+	require.Contains(t, setup.Problem, "column event_data of outbox is missing")
+	require.Equal(t, 2000, len(r.arrived(t)))
+	var confirmed bool
+	require.NoError(t, r.db.Pool.QueryRow(t.Context(), "SELECT confirmed_flush_lsn >= $2::pg_lsn FROM pg_replication_slots WHERE slot_name = $1", r.slot, end).Scan(&confirmed))
+	require.True(t, confirmed)
+
+	r.exec(t, "ALTER TABLE outbox RENAME COLUMN payload TO event_data")
+	remedy := "SELECT pg_drop_replication_slot('" + r.slot + "')"
+	require.Contains(t, setup.Remedy, remedy)
+	r.eventually(t, "the remedy", func() bool { _, err := r.db.Pool.Exec(t.Context(), remedy); return err == nil })
+	r.start(t)
+	r.requireWhole(t, r.await(t, 2001))
+}
