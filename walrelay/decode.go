@@ -50,11 +50,11 @@ type decoded struct {
 	end    pglogrepl.LSN
 }
 
-// decode reads one message that stands at start in the WAL. An error means that the stream cannot be understood: the
-// connection has to end, because skipping a change would lose an event.
+// decode reads one message that stands at start in the WAL. An error is a *decodeError. The stream cannot be
+// understood, and the connection has to end, because skipping a change would lose an event.
 func (d *decoder) decode(start pglogrepl.LSN, message []byte) (decoded, error) {
 	if len(message) == 0 {
-		return decoded{}, errors.New("decoding pgoutput: empty message")
+		return decoded{}, &decodeError{errors.New("decoding pgoutput: empty message")}
 	}
 	r := reader{rest: message[1:]}
 	var result decoded
@@ -85,7 +85,7 @@ func (d *decoder) decode(start pglogrepl.LSN, message []byte) (decoded, error) {
 		err = errors.New("message is cut off")
 	}
 	if err != nil {
-		return decoded{}, fmt.Errorf("decoding pgoutput %q at %s: %w", message[0], start, err)
+		return decoded{}, &decodeError{fmt.Errorf("decoding pgoutput %q at %s: %w", message[0], start, err)}
 	}
 	return result, nil
 }

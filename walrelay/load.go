@@ -48,12 +48,12 @@ func (r *Relay) load(ctx context.Context, control *pgx.Conn, replication *pgconn
 		Mode:           pglogrepl.LogicalReplication,
 	})
 	if err != nil {
-		return fmt.Errorf("creating temporary slot %s: %w", temporary, slotError(err))
+		return fmt.Errorf("creating temporary slot %s: %w", temporary, err)
 	}
 	// The copy at the end must not fail for a reason that is there now: every row would have been sent for nothing.
 	probe := dbgen.SlotCopyParams{Source: temporary, Slot: temporary + "_probe", Temporary: true}
 	if err := queries.SlotCopy(ctx, probe); err != nil {
-		return fmt.Errorf("copying a slot: %w", slotError(err))
+		return fmt.Errorf("copying a slot: %w", err)
 	}
 	if err := queries.SlotDrop(ctx, probe.Slot); err != nil {
 		return fmt.Errorf("dropping slot %s: %w", probe.Slot, err)
@@ -82,7 +82,7 @@ func (r *Relay) load(ctx context.Context, control *pgx.Conn, replication *pgconn
 		_, err = control.Exec(ctx, "SELECT pg_drop_replication_slot($1), pg_create_logical_replication_slot($1, 'pgoutput')", r.slot)
 	}
 	if err != nil {
-		return fmt.Errorf("copying slot %s to %s: %w", temporary, r.slot, slotError(err))
+		return fmt.Errorf("copying slot %s to %s: %w", temporary, r.slot, err)
 	}
 	failpoint.Hit(failpoint.RelayAfterSlotCopy)
 	r.log.Info("load complete, slot made", "hop", 4, "slot", r.slot, "rows", rows, "duration_ms", time.Since(start).Milliseconds())

@@ -65,7 +65,7 @@ func newPending(record outbox.Record, tx *transaction) (*pending, error) {
 	// Room for the members around the payload, and for its quotes, which are escaped: grown from nothing it would be copied eight times.
 	data, err := record.AppendJSON(make([]byte, 0, 768+len(record.Row.EventData)*5/4))
 	if err != nil {
-		return nil, err
+		return nil, &decodeError{err}
 	}
 	traceID := outbox.TraceID(aws.ToString(record.Row.Traceparent))
 	return &pending{key: record.Row.AggregateID, data: data, traceID: traceID, transaction: tx}, nil

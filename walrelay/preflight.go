@@ -4,15 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"strconv"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/service/kinesis"
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgconn"
 
 	"rds-outbox-demo/dbgen"
+	"rds-outbox-demo/internal/pgserver"
 	"rds-outbox-demo/outbox"
 )
 
@@ -30,6 +29,9 @@ var errSlotActive = errors.New("the slot is active")
 // preflight checks server, publication, slot and stream, and tells whether the slot exists.
 func (r *Relay) preflight(ctx context.Context, conn *pgx.Conn) (slotExists bool, err error) {
 	queries := dbgen.New(conn)
+	if err := checkServer(ctx, queries); err != nil {
+		return false, err
+	}
 	walLevel, err := queries.SettingGet(ctx, "wal_level")
 	if err != nil {
 		return false, fmt.Errorf("reading wal_level: %w", err)
@@ -48,6 +50,27 @@ func (r *Relay) preflight(ctx context.Context, conn *pgx.Conn) (slotExists bool,
 		return false, err
 	}
 	return slotExists, r.checkStream(ctx)
+}
+
+// checkServer refuses servers whose answers to what follows would not say what is wrong with them.
+func checkServer(ctx context.Context, queries *dbgen.Queries) error {
+	version, err := queries.SettingGet(ctx, "server_version_num")
+	if err != nil {
+		return fmt.Errorf("reading server_version_num: %w", err)
+	}
+	if err := pgserver.CheckVersion(version); err != nil {
+		return &SetupError{err.Error(), "upgrade the server"}
+	}
+	standby, err := queries.SettingGet(ctx, "in_hot_standby")
+	if err != nil {
+		return fmt.Errorf("reading in_hot_standby: %w", err)
+	}
+	// A slot on a standby of PostgreSQL 16 or later would even stream. But it cannot be measured, the load cannot copy it, and retention asks
+	// the primary for it.
+	if standby == "on" {
+		return &SetupError{"the server is a standby", "connect to its primary"}
+	}
+	return nil
 }
 
 func (r *Relay) checkStream(ctx context.Context) error {
@@ -102,25 +125,6 @@ func walSenderTimeout(ctx context.Context, conn *pgx.Conn) (time.Duration, error
 	return time.Duration(millis) * time.Millisecond, nil
 }
 
-// refusedCodes are the server's answers to a login that no retry mends.
-var refusedCodes = []string{
-	"28000", // invalid_authorization_specification: no such user, pg_hba.conf
-	"28P01", // invalid_password
-	"3D000", // invalid_catalog_name: no such database
-	"42501", // insufficient_privilege: no REPLICATION
-}
-
-func connectError(err error) error {
-	var pgErr *pgconn.PgError
-	if errors.As(err, &pgErr) && slices.Contains(refusedCodes, pgErr.Code) {
-		return &SetupError{
-			fmt.Sprintf("PostgreSQL refuses the connection (%s)", pgErr.Message),
-			"check user, password, database and the user's REPLICATION attribute (on RDS: rds_replication)",
-		}
-	}
-	return fmt.Errorf("connecting to PostgreSQL: %w", err) // pgconn's text has no password
-}
-
 // publicationGone explains what looks impossible: preflight has seen the publication. But the server looks it up as of the position
 // that it decodes, and there it did not exist; made anew it exists only from then on. PostgreSQL 17 and older end the stream with
 // an error; 18 warns, skips the changes and goes on, and the next position that we confirm would be behind lost events.
@@ -129,17 +133,4 @@ func publicationGone(slot, message string) error {
 		fmt.Sprintf("slot %s stands where publication %s did not exist (%s)", slot, outbox.Publication, message),
 		"make sure that the publication is there (make migrate) and " + dropSlot(slot),
 	}
-}
-
-// slotError makes a SetupError of what keeps a server from making a slot until a person changes it. Tried again, a load would send
-// every row again each time.
-func slotError(err error) error {
-	var pgErr *pgconn.PgError
-	if errors.As(err, &pgErr) && (pgErr.Code == "53400" || pgErr.Code == "42501") { // configuration_limit_exceeded, insufficient_privilege
-		return &SetupError{
-			fmt.Sprintf("PostgreSQL makes no replication slot (%s)", pgErr.Message),
-			"the relay needs two free slots while it loads (max_replication_slots) and the REPLICATION attribute (on RDS: rds_replication)",
-		}
-	}
-	return err
 }

@@ -151,8 +151,10 @@ func isPermanent(err error) bool {
 
 // backoff doubles from minBackoff to maxBackoff and takes a random part of the upper half, so that relays and lanes that
 // failed together do not come back together.
-func backoff(attempt int) time.Duration {
-	d := min(maxBackoff, minBackoff<<min(attempt-1, 10))
+func backoff(attempt int) time.Duration { return backoffBetween(minBackoff, maxBackoff, attempt) }
+
+func backoffBetween(first, longest time.Duration, attempt int) time.Duration {
+	d := min(longest, first<<min(attempt-1, 10))
 	return d/2 + rand.N(d/2)
 }
 

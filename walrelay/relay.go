@@ -5,9 +5,9 @@
 // outbox, partition key aggregate_id. What is on the stream and nothing else decides how far the slot is confirmed: a crash at
 // any point costs duplicates, never events.
 //
-// relay.go runs sessions, preflight.go checks the set-up, load.go brings the rows that a new slot cannot see, stream.go reads
-// the WAL, decode.go understands it, pipeline.go keeps the order, put.go sends, watch.go proves that nothing is missing from the WAL,
-// measure.go measures the slot.
+// relay.go runs sessions, sqlstate.go decides what follows from their errors, preflight.go checks the set-up, load.go brings the rows
+// that a new slot cannot see, stream.go reads the WAL, decode.go understands it, pipeline.go keeps the order, put.go sends, watch.go
+// proves that nothing is missing from the WAL, measure.go measures the slot.
 package walrelay
 
 import (
@@ -38,6 +38,8 @@ const (
 	// drainTimeout bounds how long a stopping relay waits for the answers to what it has read. What is unanswered then is read
 	// again by the next one.
 	drainTimeout = 3 * time.Second
+	// maxUnknownBackoff is the longest wait after an error that may stay. Each attempt may send again what the last one sent.
+	maxUnknownBackoff = 5 * time.Minute
 )
 
 // Kinesis is the part of the SDK's Kinesis client that the relay uses.
@@ -106,51 +108,62 @@ func New(c Config) (*Relay, error) {
 }
 
 // Run relays until ctx ends; then it waits up to 3 s for outstanding answers, confirms them and returns nil. While another relay
-// holds the slot it stands by. A lost connection or a restarted server is waited for. The error is a *SetupError, or one of
-// Kinesis that no retry mends: both need a person, and nothing is lost meanwhile, because the slot keeps the WAL.
+// holds the slot it stands by. A lost connection or a restarted server is waited for, and so is an unknown error, for minutes if it
+// repeats. The error is a *SetupError, or one of Kinesis that no retry mends. Both need a person, and nothing is lost meanwhile, because
+// the slot keeps the WAL.
 func (r *Relay) Run(ctx context.Context) error {
 	standby := false
-	for failures := 0; ctx.Err() == nil; {
-		started := time.Now()
-		err := r.session(ctx)
-		var setup *SetupError
+	passing := streak{first: minBackoff, longest: maxBackoff}
+	lasting := streak{first: time.Second, longest: maxUnknownBackoff}
+	for ctx.Err() == nil {
+		streamed, err := r.session(ctx)
+		reaction, err := r.react(err)
 		switch {
-		case err == nil || ctx.Err() != nil:
-		case errors.As(err, &setup) || isPermanent(err):
+		case ctx.Err() != nil:
+		case reaction == stops:
 			return err
-		case isSlotActive(err):
+		case reaction == standsBy:
 			if !standby {
 				r.log.Info("standby: another relay holds the slot", "hop", 3, "slot", r.slot)
 			}
-			standby, failures = true, 0
+			// lasting goes on. Two relays that fail in turn would otherwise each call its failure the first.
+			standby, passing.attempts = true, 0
 			wait(ctx, standbyInterval)
 			continue
+		case err == nil: // the slot was made
+			passing.attempts, lasting.attempts = 0, 0
+		case reaction == unknown:
+			r.waitAgain(ctx, &lasting, streamed, err)
 		default:
-			if time.Since(started) > maxBackoff {
-				failures = 0
-			}
-			failures++
-			r.log.Warn("session ended, connecting again", "hop", 3, "slot", r.slot, "error", err)
-			wait(ctx, backoff(failures))
+			r.waitAgain(ctx, &passing, streamed, err)
 		}
 		standby = false
 	}
 	return nil
 }
 
+// waitAgain logs a failure and waits until the next session.
+func (r *Relay) waitAgain(ctx context.Context, s *streak, streamed time.Duration, err error) {
+	delay := s.failed(streamed)
+	r.log.Warn("session ended, connecting again", "hop", 3, "slot", r.slot,
+		"attempts", s.attempts, "since", s.since, "retry_in_ms", delay.Milliseconds(), "error", err)
+	wait(ctx, delay)
+}
+
 // session connects and streams until ctx or the connection ends. If the slot is missing, it makes the slot and ends: the temporary slot
-// that the load needs lives as long as its connection, and would hold back WAL for as long as we stream on it.
-func (r *Relay) session(ctx context.Context) error {
+// that the load needs lives as long as its connection, and would hold back WAL for as long as we stream on it. streamed is how long the
+// session has been streaming.
+func (r *Relay) session(ctx context.Context) (streamed time.Duration, err error) {
 	setup, cancel := context.WithTimeout(ctx, setupTimeout)
 	defer cancel()
 	control, err := pgx.ConnectConfig(setup, r.database)
 	if err != nil {
-		return connectError(err)
+		return 0, fmt.Errorf("connecting to PostgreSQL: %w", err) // pgconn's text has no password
 	}
 	defer closeConn(control.PgConn())
 	slotExists, err := r.preflight(setup, control)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	replicationConfig := r.database.Config.Copy()
 	replicationConfig.RuntimeParams["replication"] = "database"
@@ -159,23 +172,25 @@ func (r *Relay) session(ctx context.Context) error {
 	}
 	replication, err := pgconn.ConnectConfig(setup, replicationConfig)
 	if err != nil {
-		return connectError(err)
+		return 0, fmt.Errorf("connecting to PostgreSQL for replication: %w", err)
 	}
 	defer closeConn(replication)
 	if !slotExists {
 		if err := r.load(ctx, control, replication); err != nil {
-			return fmt.Errorf("initial load: %w", err)
+			return 0, fmt.Errorf("%w: %w", errInitialLoad, err)
 		}
-		return nil
+		return 0, nil
 	}
 	timeout, err := walSenderTimeout(setup, control)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	if err := r.startReplication(setup, replication); err != nil {
-		return fmt.Errorf("streaming from slot %s: %w", r.slot, err)
+		return 0, fmt.Errorf("streaming from slot %s: %w", r.slot, err)
 	}
-	return r.streamWAL(ctx, control, replication, timeout)
+	start := time.Now()
+	err = r.streamWAL(ctx, control, replication, timeout)
+	return time.Since(start), err
 }
 
 // closeConn ends a connection even when the context of its work has ended.
@@ -183,10 +198,4 @@ func closeConn(conn *pgconn.PgConn) {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()
 	_ = conn.Close(ctx) // a connection that is gone already is as good
-}
-
-// isSlotActive recognises both ways to find another relay on the slot: by looking, and by coming second.
-func isSlotActive(err error) bool {
-	var pgErr *pgconn.PgError
-	return errors.Is(err, errSlotActive) || errors.As(err, &pgErr) && pgErr.Code == "55006" // object_in_use
 }

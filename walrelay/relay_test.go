@@ -268,7 +268,7 @@ func TestSetupErrors(t *testing.T) {
 				require.NoError(t, err)
 				c.DatabaseURL = fmt.Sprintf("postgres://nobody_%s:wrong@%s:%d/%s", r.slot, config.Host, config.Port, config.Database)
 			},
-			"refuses the connection", "REPLICATION",
+			"SQLSTATE 28P01", "password",
 		},
 	} {
 		t.Run(name, func(t *testing.T) {

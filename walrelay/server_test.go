@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"path/filepath"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -68,6 +69,24 @@ func TestWALLevelNotLogical(t *testing.T) {
 	require.ErrorAs(t, relay.Run(t.Context()), &setup)
 	require.Equal(t, "wal_level is replica", setup.Problem)
 	require.Contains(t, setup.Remedy, "rds.logical_replication")
+}
+
+// A standby of PostgreSQL 15 refuses logical decoding for ever. One of 16 or later would stream.
+func TestStandbyServer(t *testing.T) {
+	t.Parallel()
+	r, crash := newServerRig(t, nil)
+	var dir string
+	require.NoError(t, r.db.Pool.QueryRow(t.Context(), "SHOW data_directory").Scan(&dir))
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "standby.signal"), nil, 0o644))
+	crash(syscall.SIGINT)
+	r.eventually(t, "the standby", func() (standby bool) { // the pool's old connections are gone
+		err := r.db.Pool.QueryRow(t.Context(), "SELECT pg_is_in_recovery()").Scan(&standby)
+		return err == nil && standby
+	})
+
+	relay, err := walrelay.New(r.config())
+	require.NoError(t, err)
+	require.EqualError(t, relay.Run(t.Context()), "the server is a standby: connect to its primary")
 }
 
 // A server that will not make the permanent slot is asked before the rows are sent, not after.

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"strings"
 	"sync"
@@ -119,7 +120,7 @@ func (w *wal) read(ctx context.Context) error {
 		if errors.As(err, &netErr) && netErr.Timeout() {
 			// A server whose address is gone answers nothing and refuses nothing: TCP alone would notice after a quarter of an hour.
 			if time.Since(w.lastHeard) > w.patience {
-				return fmt.Errorf("reading the WAL: the server has not answered for %s", w.patience)
+				return fmt.Errorf("reading the WAL: the server has not answered for %s: %w", w.patience, err)
 			}
 			continue
 		}
@@ -178,7 +179,7 @@ func (w *wal) handle(message pgproto3.BackendMessage) error {
 	case *pgproto3.ParameterStatus:
 		return nil
 	default:
-		return fmt.Errorf("reading the WAL: the server ended the stream with %T", message)
+		return fmt.Errorf("reading the WAL: the server ended the stream with %T: %w", message, io.EOF)
 	}
 }
 

@@ -1,0 +1,267 @@
+package walrelay
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"maps"
+	"net"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/service/kinesis"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgproto3"
+	"github.com/stretchr/testify/require"
+)
+
+// refuser speaks the protocol of PostgreSQL as far as the startup message, and answers it with an error.
+type refuser struct {
+	url         string
+	connections atomic.Int64
+}
+
+func newRefuser(t *testing.T, answer *pgproto3.ErrorResponse) *refuser {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = listener.Close() })
+	r := &refuser{url: fmt.Sprintf("postgres://relay:secret@%s/outboxdb?sslmode=disable", listener.Addr())}
+	go func() {
+		for {
+			conn, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			r.connections.Add(1)
+			backend := pgproto3.NewBackend(conn, conn)
+			if _, err := backend.ReceiveStartupMessage(); err == nil {
+				backend.Send(answer)
+				_ = backend.Flush()
+			}
+			_ = conn.Close()
+		}
+	}()
+	return r
+}
+
+// logBuffer is a log that can be read while it is written.
+type logBuffer struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+}
+
+func (b *logBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.text.Write(p)
+}
+
+func (b *logBuffer) contains(text string) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return strings.Contains(b.text.String(), text)
+}
+
+// firstWait returns how long the relay waited after its first failure.
+func (b *logBuffer) firstWait(t *testing.T) time.Duration {
+	t.Helper()
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	match := regexp.MustCompile(`attempts=1 since=\S+ retry_in_ms=(\d+)`).FindStringSubmatch(b.text.String())
+	require.NotNil(t, match, b.text.String())
+	millis, err := strconv.Atoi(match[1])
+	require.NoError(t, err)
+	return time.Duration(millis) * time.Millisecond
+}
+
+// run runs a relay with the database. Its error arrives on the channel.
+func run(t *testing.T, databaseURL string) (*logBuffer, <-chan error) {
+	t.Helper()
+	log := &logBuffer{}
+	relay, err := New(Config{
+		DatabaseURL: databaseURL, Stream: "outbox", Slot: "relay",
+		Kinesis: kinesis.New(kinesis.Options{}), // never asked
+		Log:     slog.New(slog.NewTextHandler(log, nil)),
+	})
+	require.NoError(t, err)
+	ctx, cancel := context.WithCancel(t.Context())
+	done, ended := make(chan error, 1), make(chan struct{})
+	go func() {
+		defer close(ended)
+		done <- relay.Run(ctx)
+	}()
+	t.Cleanup(func() {
+		cancel()
+		<-ended
+	})
+	return log, done
+}
+
+func eventually(t *testing.T, what string, condition func() bool) {
+	t.Helper()
+	deadline := time.Now().Add(time.Minute)
+	for !condition() {
+		require.True(t, time.Now().Before(deadline), "waited too long for: %s", what)
+		time.Sleep(5 * time.Millisecond) // between two looks
+	}
+}
+
+// Every row of the table, and a code that is not in it, as a server's answer to the startup message.
+func TestSQLStates(t *testing.T) {
+	t.Parallel()
+	type row struct {
+		reaction reaction
+		remedy   string
+		inWAL    bool
+	}
+	rows := map[string]row{
+		"08000": {reaction: passes},
+		"08001": {reaction: passes},
+		"08003": {reaction: passes},
+		"08004": {reaction: passes},
+		"08006": {reaction: passes},
+		"08P01": {stops, "not through a pooler", false},
+		"0A000": {stops, "primary", false},
+		"22021": {stops, "not valid UTF-8", true},
+		"22P05": {stops, "not valid UTF-8", true},
+		"28000": {stops, "pg_hba.conf", false},
+		"28P01": {stops, "password", false},
+		"3D000": {stops, "database", false},
+		"42501": {stops, "rds_replication", false},
+		"42703": {stops, "columns and types", false},
+		"42704": {reaction: passes},
+		"42710": {reaction: passes},
+		"42883": {stops, "columns and types", false},
+		"42P01": {stops, "columns and types", false},
+		"53300": {reaction: passes},
+		"53400": {stops, "max_replication_slots", false},
+		"55006": {reaction: standsBy},
+		"57P01": {reaction: passes},
+		"57P02": {reaction: passes},
+		"57P03": {reaction: passes},
+	}
+	require.Equal(t, slices.Sorted(maps.Keys(sqlStates)), slices.Sorted(maps.Keys(rows)), "every row of sqlStates has a test")
+	rows["XX000"] = row{reaction: unknown} // internal_error stands for all that are not listed
+	for code, want := range rows {
+		t.Run(code, func(t *testing.T) {
+			t.Parallel()
+			server := newRefuser(t, &pgproto3.ErrorResponse{Severity: "FATAL", Code: code, Message: "as it happens"})
+			log, done := run(t, server.url)
+			switch want.reaction {
+			case stops:
+				var setup *SetupError
+				require.ErrorAs(t, <-done, &setup)
+				require.Contains(t, setup.Problem, "as it happens (SQLSTATE "+code+")")
+				require.NotContains(t, setup.Problem, "secret")
+				require.Contains(t, setup.Remedy, want.remedy)
+				require.Equal(t, want.inWAL, strings.HasSuffix(setup.Remedy, dropSlot("relay")))
+				require.EqualValues(t, 1, server.connections.Load())
+			case standsBy:
+				eventually(t, "a standby", func() bool { return server.connections.Load() > 1 })
+				require.True(t, log.contains("standby: another relay holds the slot"))
+				require.False(t, log.contains("session ended"))
+			case passes:
+				eventually(t, "the third failure", func() bool { return log.contains("attempts=3 since=") })
+				require.LessOrEqual(t, log.firstWait(t), minBackoff)
+			case unknown:
+				eventually(t, "the second failure", func() bool { return log.contains("attempts=2 since=") })
+				require.GreaterOrEqual(t, log.firstWait(t), time.Second/2)
+			}
+		})
+	}
+}
+
+// PgBouncer's own answers to walrelay's startup message (https://github.com/pgbouncer/pgbouncer/issues/1074).
+func TestNotThroughAPooler(t *testing.T) {
+	t.Parallel()
+	for _, message := range []string{"unsupported startup parameter: statement_timeout", "unsupported startup parameter: replication"} {
+		server := newRefuser(t, &pgproto3.ErrorResponse{Severity: "FATAL", Code: "08P01", Message: message})
+		_, done := run(t, server.url)
+		require.ErrorContains(t, <-done, message+" (SQLSTATE 08P01): connect to PostgreSQL itself, not through a pooler")
+	}
+}
+
+// What keeps a relay from reaching the server may pass: it goes on, and says since when.
+func TestUnreachable(t *testing.T) {
+	t.Parallel()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	closed := listener.Addr().String()
+	require.NoError(t, listener.Close())
+	for name, url := range map[string]string{
+		"NobodyListens": "postgres://relay@" + closed + "/outboxdb?sslmode=disable",
+		"NoSuchName":    "postgres://relay@server.invalid/outboxdb?sslmode=disable",
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			log, _ := run(t, url)
+			eventually(t, "the third failure", func() bool { return log.contains("attempts=3 since=") })
+		})
+	}
+}
+
+// Errors that no server need be provoked to: which reaction follows does not depend on what is wrapped around them.
+func TestReact(t *testing.T) {
+	t.Parallel()
+	r := &Relay{slot: "relay"}
+	shutdown := &pgconn.PgError{Code: "57P01"}
+	for name, tc := range map[string]struct {
+		err  error
+		want reaction
+	}{
+		"Nothing":                {nil, passes},
+		"Setup":                  {fmt.Errorf("%w: %w", errInitialLoad, &SetupError{}), stops},
+		"StandbyOfALoad":         {fmt.Errorf("%w: %w", errInitialLoad, errSlotActive), standsBy},
+		"SlotTakenDuringTheLoad": {fmt.Errorf("%w: %w", errInitialLoad, &pgconn.PgError{Code: "55006"}), standsBy},
+		"Shutdown":               {fmt.Errorf("reading the WAL: %w", shutdown), passes},
+		"ShutdownDuringTheLoad":  {fmt.Errorf("%w: %w", errInitialLoad, shutdown), unknown},
+		"LostConnection":         {fmt.Errorf("reading the WAL: %w", io.ErrUnexpectedEOF), passes},
+		"LostDuringTheLoad":      {fmt.Errorf("%w: %w", errInitialLoad, io.ErrUnexpectedEOF), unknown},
+		"Timeout":                {fmt.Errorf("reading wal_level: %w", context.DeadlineExceeded), passes},
+		"Undecodable":            {fmt.Errorf("reading: %w", &decodeError{errors.New("column id is missing")}), stops},
+		"Unreadable":             {fmt.Errorf("%w: %w", errInitialLoad, pgx.ScanArgError{Err: errors.New("not a number")}), stops},
+		"Nonsense":               {errors.New("reading the WAL: unknown message"), unknown},
+	} {
+		reaction, err := r.react(tc.err)
+		require.Equal(t, tc.want, reaction, name)
+		if tc.err != nil {
+			require.ErrorContains(t, err, tc.err.Error(), name)
+		}
+	}
+	_, err := r.react(&decodeError{errors.New("column id is missing")})
+	require.ErrorContains(t, err, dropSlot("relay"))
+}
+
+func TestStreak(t *testing.T) {
+	t.Parallel()
+	s := streak{first: time.Second, longest: maxUnknownBackoff}
+	requireBetween := func(longest time.Duration, streamed time.Duration) {
+		t.Helper()
+		delay := s.failed(streamed)
+		require.GreaterOrEqual(t, delay, longest/2)
+		require.LessOrEqual(t, delay, longest)
+	}
+	for _, longest := range []time.Duration{1, 2, 4, 8, 16, 32, 64, 128, 256, 300, 300} {
+		requireBetween(longest*time.Second, time.Minute)
+	}
+	require.Equal(t, 11, s.attempts)
+	since := s.since
+	for range 100 { // days
+		requireBetween(maxUnknownBackoff, 0)
+	}
+	require.Equal(t, since, s.since)
+	requireBetween(time.Second, maxUnknownBackoff+1)
+	require.Equal(t, 1, s.attempts)
+	require.NotEqual(t, since, s.since)
+}
