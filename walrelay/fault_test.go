@@ -1,6 +1,7 @@
 package walrelay_test
 
 import (
+	"net/url"
 	"strings"
 	"testing"
 
@@ -272,6 +273,22 @@ func TestMigrationsWhileEventsFlow(t *testing.T) {
 	r.requireWhole(t, r.await(t, 70))
 }
 
+// The relay's user may not connect for a while: that passes.
+func TestTooManyConnections(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	role := "user_" + r.slot
+	r.exec(t, "CREATE ROLE "+role+" LOGIN REPLICATION IN ROLE outbox_relay CONNECTION LIMIT 0 PASSWORD 'x'")
+	t.Cleanup(func() { r.exec(t, "DROP ROLE "+role) })
+	r.append(t, "a", 5, 1, 1)
+	r.db.URL = r.as(t, func(u *url.URL, _ url.Values) { u.User = url.UserPassword(role, "x") })
+	r.start(t)
+	r.eventually(t, "a refused connection", func() bool { return strings.Contains(r.logged(), "SQLSTATE 53300") })
+	r.exec(t, "ALTER ROLE "+role+" CONNECTION LIMIT -1")
+	r.streaming(t)
+	r.requireWhole(t, r.await(t, 5))
+}
+
 // The connection breaks in the middle of the load: that passes, and is no reason to advise anybody to drop a slot.
 func TestLoadCutOffIsTriedAgain(t *testing.T) {
 	t.Parallel()
@@ -285,6 +302,7 @@ func TestLoadCutOffIsTriedAgain(t *testing.T) {
 	r.exec(t, "SELECT pg_terminate_backend(active_pid) FROM pg_replication_slots WHERE slot_name LIKE $1 || '\\_load\\_%'", r.slot)
 	active.Off()
 	r.eventually(t, "the relay to notice", func() bool { return strings.Contains(r.logged(), "connecting again") })
+	require.Regexp(t, `attempts=1 since=\S+ retry_in_ms=\d{3,}`, r.logged(), "a load is not repeated at once: it sends every row again")
 	r.streaming(t)
 	require.NoError(t, stop())
 	r.requireWhole(t, r.await(t, 1000))

@@ -227,6 +227,28 @@ func TestConfigurationIsRefusedByName(t *testing.T) {
 	}
 }
 
+// The relay keeps the order in which a transaction wrote its rows. It cannot mend a writer that wrote version 2 before version 1, and no
+// door can refuse it: a call of Append sees one event, and outbox_api may not read the table. The version shows what happened.
+func TestVersionsWrittenBackwardsArriveBackwards(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	r.start(t)
+	r.streaming(t)
+	require.NoError(t, pgx.BeginFunc(t.Context(), r.db.Pool, func(tx pgx.Tx) error {
+		for _, version := range []int{2, 1} {
+			if err := outbox.Append(t.Context(), tx, event("a", version)); err != nil {
+				return err
+			}
+		}
+		return nil
+	}))
+	var versions []int64
+	for _, record := range r.await(t, 2) {
+		versions = append(versions, record.Row.AggregateVersion)
+	}
+	require.Equal(t, []int64{2, 1}, versions)
+}
+
 // Each of these needs a person: one clear error that says what to do, and no slot left behind.
 func TestSetupErrors(t *testing.T) {
 	t.Parallel()

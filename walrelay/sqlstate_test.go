@@ -3,12 +3,14 @@ package walrelay
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 	"maps"
 	"net"
+	"net/http/httptest"
 	"regexp"
 	"slices"
 	"strconv"
@@ -200,15 +202,42 @@ func TestUnreachable(t *testing.T) {
 	closed := listener.Addr().String()
 	require.NoError(t, listener.Close())
 	for name, url := range map[string]string{
-		"NobodyListens": "postgres://relay@" + closed + "/outboxdb?sslmode=disable",
-		"NoSuchName":    "postgres://relay@server.invalid/outboxdb?sslmode=disable",
+		"WrongCertificate": "postgres://relay@" + wrongCertificate(t) + "/outboxdb?sslmode=verify-full",
+		"NobodyListens":    "postgres://relay@" + closed + "/outboxdb?sslmode=disable",
+		"NoSuchName":       "postgres://relay@server.invalid/outboxdb?sslmode=disable",
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			log, _ := run(t, url)
 			eventually(t, "the third failure", func() bool { return log.contains("attempts=3 since=") })
+			require.LessOrEqual(t, log.firstWait(t), minBackoff)
+			require.Equal(t, name == "WrongCertificate", log.contains("x509: "))
 		})
 	}
+}
+
+// wrongCertificate returns the address of a server whose certificate nobody has signed.
+func wrongCertificate(t *testing.T) string {
+	t.Helper()
+	certified := httptest.NewTLSServer(nil)
+	t.Cleanup(certified.Close)
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = listener.Close() })
+	go func() {
+		for {
+			conn, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			if _, err := pgproto3.NewBackend(conn, conn).ReceiveStartupMessage(); err == nil { // SSLRequest
+				_, _ = conn.Write([]byte("S"))
+				_ = tls.Server(conn, &tls.Config{Certificates: certified.TLS.Certificates}).Handshake()
+			}
+			_ = conn.Close()
+		}
+	}()
+	return listener.Addr().String()
 }
 
 // Errors that no server need be provoked to: which reaction follows does not depend on what is wrapped around them.
