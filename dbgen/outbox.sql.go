@@ -13,7 +13,7 @@ import (
 )
 
 const OutboxInsert = `-- name: OutboxInsert :exec
-INSERT INTO outbox (id, aggregate_type, aggregate_id, aggregate_version, event_type, event_data, traceparent)
+INSERT INTO public.outbox (id, aggregate_type, aggregate_id, aggregate_version, event_type, event_data, traceparent)
 VALUES ($1, $2, $3, $4, $5, $6, $7)
 `
 
@@ -27,7 +27,8 @@ type OutboxInsertParams struct {
 	Traceparent      *string
 }
 
-// Appends one event. Callers use package outbox, which validates first.
+// Appends one event. Callers use package outbox, which validates first. Their sessions are their own, so the table is named in full: the
+// publication is for public.outbox only.
 func (q *Queries) OutboxInsert(ctx context.Context, arg OutboxInsertParams) error {
 	_, err := q.db.Exec(ctx, OutboxInsert,
 		arg.ID,
@@ -42,7 +43,7 @@ func (q *Queries) OutboxInsert(ctx context.Context, arg OutboxInsertParams) erro
 }
 
 const OutboxPage = `-- name: OutboxPage :many
-SELECT id, aggregate_type, aggregate_id, aggregate_version, event_type, event_data, traceparent, created_at FROM outbox
+SELECT id, aggregate_type, aggregate_id, aggregate_version, event_type, event_data, traceparent, created_at FROM public.outbox
 WHERE (aggregate_type, aggregate_id, aggregate_version)
     > ($1::varchar, $2::varchar, $3::bigint)
 ORDER BY aggregate_type, aggregate_id, aggregate_version

@@ -1,12 +1,13 @@
 -- name: OutboxInsert :exec
--- Appends one event. Callers use package outbox, which validates first.
-INSERT INTO outbox (id, aggregate_type, aggregate_id, aggregate_version, event_type, event_data, traceparent)
+-- Appends one event. Callers use package outbox, which validates first. Their sessions are their own, so the table is named in full: the
+-- publication is for public.outbox only.
+INSERT INTO public.outbox (id, aggregate_type, aggregate_id, aggregate_version, event_type, event_data, traceparent)
 VALUES (@id, @aggregate_type, @aggregate_id, @aggregate_version, @event_type, @event_data, sqlc.narg('traceparent'));
 
 -- name: OutboxPage :many
 -- The next rows behind the given key, in aggregate and version order, served by outbox_pkey. Start with two empty strings and 0.
 -- Read under one snapshot: only then do the pages make one picture.
-SELECT * FROM outbox
+SELECT * FROM public.outbox
 WHERE (aggregate_type, aggregate_id, aggregate_version)
     > (@aggregate_type::varchar, @aggregate_id::varchar, @aggregate_version::bigint)
 ORDER BY aggregate_type, aggregate_id, aggregate_version
