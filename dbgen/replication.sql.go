@@ -21,16 +21,6 @@ func (q *Queries) LoadLock(ctx context.Context, slot string) (bool, error) {
 	return pg_try_advisory_lock, err
 }
 
-const LoadWithoutTimeout = `-- name: LoadWithoutTimeout :exec
-SELECT set_config(name, '0', false) FROM pg_catalog.pg_settings WHERE name = 'transaction_timeout'
-`
-
-// Lifts transaction_timeout for this session where the server has it (17 and later): as a startup parameter, older ones refuse it.
-func (q *Queries) LoadWithoutTimeout(ctx context.Context) error {
-	_, err := q.db.Exec(ctx, LoadWithoutTimeout)
-	return err
-}
-
 const MarkWAL = `-- name: MarkWAL :exec
 SELECT pg_logical_emit_message(true, $1::text, $2::text)
 `

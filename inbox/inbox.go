@@ -7,6 +7,10 @@
 // replays. The inbox turns it into exactly once for whatever is written in the same transaction, and for nothing else: an e-mail that the
 // function sends is sent again when the commit fails. Its tables (sql/migrations/00006_inbox.sql) are therefore where the subscriber's
 // results are.
+//
+// The transaction's session must have synchronous_commit on, which is PostgreSQL's default. Otherwise a crash of the server can forget a
+// commit whose message is already deleted, and nothing brings the event again. It must also see every row of the two tables. A role may
+// carry other settings, so fix them where you connect, as internal/pgsession does.
 package inbox
 
 import (

@@ -19,6 +19,8 @@ import (
 	"github.com/jackc/pgx/v5/stdlib"
 	"github.com/pressly/goose/v3"
 
+	"rds-outbox-demo/internal/pgserver"
+	"rds-outbox-demo/internal/pgsession"
 	migrations "rds-outbox-demo/sql/migrations"
 )
 
@@ -30,6 +32,8 @@ type Options struct {
 	// LockWait is how long to wait for another migration of the same database to finish, in whole seconds. 0 means one minute; a
 	// Lambda function wants less than its own timeout.
 	LockWait time.Duration
+	// Limits of the migrations' statements. Zero is none: a migration may take as long as it needs.
+	Limits pgsession.Limits
 	// Files replaces the migrations of this project. Tests do that.
 	Files fs.FS
 }
@@ -139,8 +143,7 @@ func open(ctx context.Context, conn *pgx.ConnConfig, options Options) (*session,
 	conn = conn.Copy()
 	failed := &failures{}
 	conn.Tracer = failed
-	conn.RuntimeParams["application_name"] = "migrate" // what LockedError shows to the next one
-	conn.RuntimeParams["timezone"] = "UTC"             // goose keeps when it applied a file in a timestamp without time zone
+	pgsession.Fix(conn, "migrate", options.Limits) // the name is what LockedError shows to the next one
 	// No limit on open connections: goose holds one for the lock and would wait for itself.
 	db := stdlib.OpenDB(*conn)
 	s := &session{db: db, failures: failed}
@@ -152,14 +155,29 @@ func open(ctx context.Context, conn *pgx.ConnConfig, options Options) (*session,
 		s.close()
 		return nil, fmt.Errorf("reading the migration files: %w", err)
 	}
-	reaching, cancel := context.WithTimeout(ctx, connectTimeout)
-	defer cancel()
-	if err := db.PingContext(reaching); err != nil {
+	if err := s.reach(ctx, conn); err != nil {
 		s.close()
-		address := net.JoinHostPort(conn.Host, strconv.Itoa(int(conn.Port)))
-		return nil, fmt.Errorf("connecting to database %s at %s: %w", conn.Database, address, err)
+		return nil, err
 	}
 	return s, nil
+}
+
+// reach connects, and refuses a database that cannot hold events.
+func (s *session) reach(ctx context.Context, config *pgx.ConnConfig) error {
+	ctx, cancel := context.WithTimeout(ctx, connectTimeout)
+	defer cancel()
+	conn, err := s.db.Conn(ctx)
+	if err != nil {
+		address := net.JoinHostPort(config.Host, strconv.Itoa(int(config.Port)))
+		return fmt.Errorf("connecting to database %s at %s: %w", config.Database, address, err)
+	}
+	defer func() { _ = conn.Close() }()
+	return conn.Raw(func(driver any) error {
+		if err := pgserver.CheckEncoding(driver.(*stdlib.Conn).Conn().PgConn()); err != nil {
+			return fmt.Errorf("database %s: %w: %s", config.Database, err, pgserver.EncodingRemedy)
+		}
+		return nil
+	})
 }
 
 func (s *session) close() { _ = s.db.Close() }

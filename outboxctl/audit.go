@@ -145,11 +145,6 @@ func (f auditFlags) window(now time.Time) (from, until time.Time, err error) {
 
 // spoolRows reads the window's rows in the order of the comparison: one sort in the database.
 func spoolRows(ctx context.Context, tx pgx.Tx, spool *spool, report *auditReport) (section, error) {
-	// As many rows as there are: a limit on statements or transactions that fits the API does not fit this.
-	if _, err := tx.Exec(ctx, `SELECT set_config(name, '0', true) FROM pg_catalog.pg_settings
-		WHERE name IN ('statement_timeout', 'transaction_timeout', 'idle_in_transaction_session_timeout')`); err != nil {
-		return section{}, err
-	}
 	rows, err := tx.Query(ctx, `SELECT id, aggregate_type, aggregate_id, aggregate_version, created_at FROM outbox
 		WHERE created_at >= $1 AND created_at < $2 AND ($3 = '' OR aggregate_type = $3)
 		ORDER BY aggregate_type COLLATE "C", aggregate_id COLLATE "C", aggregate_version DESC`, report.From, report.Until, report.AggregateType)

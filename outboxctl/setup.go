@@ -17,6 +17,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/secretsmanager"
 	"github.com/jackc/pgx/v5"
 
+	"rds-outbox-demo/internal/pgsession"
 	"rds-outbox-demo/internal/rdsdb"
 )
 
@@ -131,20 +132,19 @@ func loadEnvFile(path string) error {
 	return lines.Err()
 }
 
-// connect opens one session. Every statement has a limit; long work raises it for itself.
+// connect opens one session. Its statements have no limit: one that reads the whole table takes as long as that does.
 func (s *setup) connect(ctx context.Context) (*pgx.Conn, error) {
 	var config *pgx.ConnConfig
 	var err error
 	if s.database != nil {
-		config, err = rdsdb.ConnConfig(ctx, *s.database, secretsmanager.NewFromConfig(s.aws))
+		config, err = rdsdb.ConnConfig(ctx, *s.database, secretsmanager.NewFromConfig(s.aws), pgsession.Limits{})
 	} else if config, err = pgx.ParseConfig(s.databaseURL); err != nil {
 		err = fmt.Errorf("DATABASE_URL: %w", err)
 	}
 	if err != nil {
 		return nil, err
 	}
-	config.RuntimeParams["application_name"] = "outboxctl"
-	config.RuntimeParams["timezone"] = "UTC"
+	pgsession.Fix(config, "outboxctl", pgsession.Limits{})
 	connecting, cancel := context.WithTimeout(ctx, 15*time.Second)
 	defer cancel()
 	conn, err := pgx.ConnectConfig(connecting, config)

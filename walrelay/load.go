@@ -38,9 +38,6 @@ func (r *Relay) load(ctx context.Context, control *pgx.Conn, replication *pgconn
 	if exists, err := r.checkSlot(ctx, queries); err != nil || exists {
 		return err
 	}
-	if err := queries.LoadWithoutTimeout(ctx); err != nil {
-		return fmt.Errorf("lifting transaction_timeout: %w", err)
-	}
 	temporary := fmt.Sprintf("%.40s_load_%d", r.slot, replication.PID())
 	slot, err := pglogrepl.CreateReplicationSlot(ctx, replication, temporary, "pgoutput", pglogrepl.CreateReplicationSlotOptions{
 		Temporary:      true, // goes with the connection

@@ -24,6 +24,8 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgproto3"
+
+	"rds-outbox-demo/internal/pgsession"
 )
 
 const (
@@ -95,15 +97,8 @@ func New(c Config) (*Relay, error) {
 	case c.Log == nil:
 		return nil, errors.New("walrelay: Log is nil")
 	}
-	for name, value := range map[string]string{
-		"application_name": "walrelay",
-		// Values arrive as text: fix how they are spelt, whatever the server's defaults.
-		"client_encoding": "UTF8", "timezone": "UTC", "datestyle": "ISO",
-		// A load may wait for Kinesis for as long as it takes; a transaction killed meanwhile would only start it over.
-		"statement_timeout": "0", "idle_in_transaction_session_timeout": "0", "idle_session_timeout": "0",
-	} {
-		database.RuntimeParams[name] = value
-	}
+	// No limits: a load may wait for Kinesis for as long as it takes. A transaction killed meanwhile would only start it over.
+	pgsession.Fix(database, "walrelay", pgsession.Limits{})
 	return &Relay{database: database, stream: c.Stream, slot: c.Slot, kinesis: c.Kinesis, log: c.Log}, nil
 }
 

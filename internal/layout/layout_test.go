@@ -35,7 +35,7 @@ var allowed = map[string][]string{
 	"migrate":           {"sql/migrations", "internal/"},
 	"inbox":             {"outbox", "dbgen", "internal/sabotage"},
 	"outboxctl":         {"outbox", "dbgen", "handlers/", "migrate", "internal/"},
-	"internal/":         {"migrate", "sql/migrations"},
+	"internal/":         {"migrate", "sql/migrations", "internal/pgsession"},
 	"lab":               {"dbgen", "handlers/", "inbox", "internal/", "lab/", "migrate", "outbox", "sql/migrations", "walrelay"},
 }
 

@@ -13,19 +13,21 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
+
+	"rds-outbox-demo/internal/pgsession"
 )
 
 const (
 	// maxConns: a Lambda environment serves one request at a time. The second connection is for the moment in which the first
 	// is replaced. The instance's max_connections bounds environments times this.
 	maxConns = 2
-	// connectTimeout and statementTimeout end well before API Gateway gives up after 29 seconds: the client gets our answer, and
+	// connectTimeout and poolLimits end well before API Gateway gives up after 29 seconds: the client gets our answer, and
 	// a lock is not waited for on behalf of nobody.
-	connectTimeout   = 5 * time.Second
-	statementTimeout = 10 * time.Second
-	// idleInTransactionTimeout frees the row locks of an environment that was frozen or killed in the middle of a transaction.
-	idleInTransactionTimeout = 10 * time.Second
+	connectTimeout = 5 * time.Second
 )
+
+// poolLimits: IdleInTransaction frees the row locks of an environment that was frozen or killed in the middle of a transaction.
+var poolLimits = pgsession.Limits{Statement: 10 * time.Second, IdleInTransaction: 10 * time.Second}
 
 // Config says which database. Behind each field: the environment variable that ConfigFromEnv takes it from.
 type Config struct {
@@ -104,8 +106,8 @@ func amazonRoots(host string) *x509.CertPool {
 	return roots
 }
 
-// connConfig has no password yet and no limits on statements. roots is asked only when TLS is wanted.
-func (c Config) connConfig(roots func(host string) *x509.CertPool) (*pgx.ConnConfig, error) {
+// connConfig has no password yet. roots is asked only when TLS is wanted.
+func (c Config) connConfig(roots func(host string) *x509.CertPool, limits pgsession.Limits) (*pgx.ConnConfig, error) {
 	if err := c.validate(); err != nil {
 		return nil, err
 	}
@@ -116,7 +118,8 @@ func (c Config) connConfig(roots func(host string) *x509.CertPool) (*pgx.ConnCon
 	conn.Host, conn.Port, conn.Database, conn.User, conn.Password = c.Host, c.Port, c.Name, c.User, ""
 	conn.Fallbacks = nil
 	conn.ConnectTimeout = connectTimeout
-	conn.RuntimeParams = map[string]string{"application_name": c.ApplicationName}
+	conn.RuntimeParams = map[string]string{} // without what the environment may say, such as PGOPTIONS
+	pgsession.Fix(conn, c.ApplicationName, limits)
 	if c.SSL {
 		// With ServerName and RootCAs, crypto/tls checks what libpq calls verify-full.
 		conn.TLSConfig = &tls.Config{ServerName: c.Host, RootCAs: roots(c.Host), MinVersion: tls.VersionTLS12}
@@ -130,12 +133,10 @@ const noTLS = "sslmode=disable sslnegotiation=postgres"
 
 // poolConfig leaves the password to BeforeConnect.
 func (c Config) poolConfig(roots func(host string) *x509.CertPool) (*pgxpool.Config, error) {
-	conn, err := c.connConfig(roots)
+	conn, err := c.connConfig(roots, poolLimits)
 	if err != nil {
 		return nil, err
 	}
-	conn.RuntimeParams["statement_timeout"] = milliseconds(statementTimeout)
-	conn.RuntimeParams["idle_in_transaction_session_timeout"] = milliseconds(idleInTransactionTimeout)
 	config, err := pgxpool.ParseConfig(noTLS)
 	if err != nil {
 		return nil, err
@@ -144,5 +145,3 @@ func (c Config) poolConfig(roots func(host string) *x509.CertPool) (*pgxpool.Con
 	config.ConnConfig = conn
 	return config, nil
 }
-
-func milliseconds(d time.Duration) string { return strconv.FormatInt(d.Milliseconds(), 10) }

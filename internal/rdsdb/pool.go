@@ -14,6 +14,8 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
+
+	"rds-outbox-demo/internal/pgsession"
 )
 
 // Pool is made once per process and kept.
@@ -45,10 +47,9 @@ func newPool(config Config, secrets *secretsmanager.Client, roots func(host stri
 	return &Pool{pool: pool, secret: s}, nil
 }
 
-// ConnConfig is for one piece of work on few sessions, such as a migration. The password is read now. Statements have no time limit: set
-// the limits that fit the work in RuntimeParams.
-func ConnConfig(ctx context.Context, config Config, secrets *secretsmanager.Client) (*pgx.ConnConfig, error) {
-	conn, err := config.connConfig(amazonRoots)
+// ConnConfig is for one piece of work on few sessions, such as a migration, with the limits that fit it. The password is read now.
+func ConnConfig(ctx context.Context, config Config, secrets *secretsmanager.Client, limits pgsession.Limits) (*pgx.ConnConfig, error) {
+	conn, err := config.connConfig(amazonRoots, limits)
 	if err != nil {
 		return nil, fmt.Errorf("configuring the database: %w", err)
 	}

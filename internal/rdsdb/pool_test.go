@@ -14,6 +14,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/stretchr/testify/require"
 
+	"rds-outbox-demo/internal/pgsession"
 	"rds-outbox-demo/internal/pgtest"
 )
 
@@ -191,7 +192,7 @@ func TestConnConfig(t *testing.T) {
 	config, value := configOf(t, pgtest.New(t))
 	store := newSecretStore(t, value)
 
-	conn, err := ConnConfig(t.Context(), config, store.client)
+	conn, err := ConnConfig(t.Context(), config, store.client, pgsession.Limits{})
 	require.NoError(t, err)
 	session, err := pgx.ConnectConfig(t.Context(), conn)
 	require.NoError(t, err)
@@ -203,17 +204,17 @@ func TestConnConfig(t *testing.T) {
 	}
 
 	config.SSL = true
-	verified, err := ConnConfig(t.Context(), config, store.client)
+	verified, err := ConnConfig(t.Context(), config, store.client, pgsession.Limits{})
 	require.NoError(t, err)
 	require.Equal(t, config.Host, verified.TLSConfig.ServerName)
 	require.True(t, verified.TLSConfig.RootCAs.Equal(amazonRoots(config.Host)))
 
 	store.set("hunter2")
-	_, err = ConnConfig(t.Context(), config, store.client)
+	_, err = ConnConfig(t.Context(), config, store.client, pgsession.Limits{})
 	require.ErrorContains(t, err, "reading the database password from secret "+testARN)
 	require.NotContains(t, err.Error(), "hunter2")
 
 	config.Host = ""
-	_, err = ConnConfig(t.Context(), config, store.client)
+	_, err = ConnConfig(t.Context(), config, store.client, pgsession.Limits{})
 	require.ErrorContains(t, err, "DB_HOST (Host) is empty")
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"rds-outbox-demo/handlers/carstats"
+	"rds-outbox-demo/internal/pgsession"
 	"rds-outbox-demo/lab/awslocal"
 	"rds-outbox-demo/lab/poller"
 )
@@ -36,6 +37,7 @@ func CarStats(ctx context.Context, c CarStatsConfig) error {
 	if err != nil {
 		return fmt.Errorf("opening carstats' pool: %w", err)
 	}
+	pgsession.Fix(config.ConnConfig, "carstats", pgsession.Limits{})
 	config.MaxConns = max(config.MaxConns, int32(c.Concurrency)) // the default is the machine's number of cores
 	pool, err := pgxpool.NewWithConfig(ctx, config)
 	if err != nil {

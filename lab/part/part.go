@@ -21,13 +21,19 @@ import (
 
 	"rds-outbox-demo/handlers/carapi"
 	"rds-outbox-demo/handlers/cdcconsumer"
+	"rds-outbox-demo/internal/pgsession"
 	"rds-outbox-demo/lab/awslocal"
 	"rds-outbox-demo/lab/poller"
 )
 
 // API serves the car API (①②).
 func API(ctx context.Context, listener net.Listener, databaseURL string, log *slog.Logger) error {
-	pool, err := pgxpool.New(ctx, databaseURL)
+	config, err := pgxpool.ParseConfig(databaseURL)
+	if err != nil {
+		return fmt.Errorf("opening the API's pool: %w", err)
+	}
+	pgsession.Fix(config.ConnConfig, "carapi", pgsession.Limits{})
+	pool, err := pgxpool.NewWithConfig(ctx, config)
 	if err != nil {
 		return fmt.Errorf("opening the API's pool: %w", err)
 	}

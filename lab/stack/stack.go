@@ -20,6 +20,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"rds-outbox-demo/handlers/carapi"
+	"rds-outbox-demo/internal/pgsession"
 	"rds-outbox-demo/lab/awslocal"
 )
 
@@ -172,6 +173,7 @@ func (s *Stack) startAPI(ctx context.Context, c Config, listener net.Listener) e
 	if err != nil {
 		return fmt.Errorf("opening the API's pool: %w", err)
 	}
+	pgsession.Fix(config.ConnConfig, "carapi", pgsession.Limits{})
 	config.MaxConns = max(config.MaxConns, apiConnections)
 	pool, err := pgxpool.NewWithConfig(ctx, config)
 	if err != nil {

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strconv"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/config"
@@ -14,6 +13,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"rds-outbox-demo/internal/dbuser"
+	"rds-outbox-demo/internal/pgsession"
 	"rds-outbox-demo/internal/rdsdb"
 	"rds-outbox-demo/migrate"
 )
@@ -39,6 +39,7 @@ var users = []user{
 // job is what one invocation works with.
 type job struct {
 	owner   *pgx.ConnConfig // the master user
+	limits  pgsession.Limits
 	secrets *secretsmanager.Client
 	arns    map[string]string // of the secrets, by user.name
 }
@@ -63,19 +64,14 @@ func (f *function) prepare(ctx context.Context) (*job, error) {
 	}
 	j.secrets = secretsmanager.NewFromConfig(awsConfig)
 	dbConfig.ApplicationName = "migrate"
-	if j.owner, err = rdsdb.ConnConfig(ctx, dbConfig, j.secrets); err != nil {
-		return nil, err
-	}
 	// These end on the server what is left of us if Lambda stops us first.
-	j.owner.RuntimeParams["lock_timeout"] = milliseconds(lockTimeout)
-	j.owner.RuntimeParams["idle_in_transaction_session_timeout"] = milliseconds(30 * time.Second) // longer than the secrets take
+	j.limits = pgsession.Limits{Lock: lockTimeout, IdleInTransaction: 30 * time.Second} // longer than the secrets take
 	if deadline, ok := ctx.Deadline(); ok {
-		j.owner.RuntimeParams["statement_timeout"] = milliseconds(max(time.Until(deadline), time.Second))
+		j.limits.Statement = max(time.Until(deadline), time.Second)
 	}
-	return j, nil
+	j.owner, err = rdsdb.ConnConfig(ctx, dbConfig, j.secrets, j.limits)
+	return j, err
 }
-
-func milliseconds(d time.Duration) string { return strconv.FormatInt(d.Milliseconds(), 10) }
 
 type upAnswer struct {
 	Version int64    `json:"version"`
@@ -88,7 +84,7 @@ func (f *function) up(ctx context.Context) (upAnswer, error) {
 	if err != nil {
 		return upAnswer{}, err
 	}
-	result, err := migrate.Up(ctx, j.owner, migrate.Options{})
+	result, err := migrate.Up(ctx, j.owner, migrate.Options{Limits: j.limits})
 	if err != nil {
 		return upAnswer{}, err
 	}
@@ -201,7 +197,7 @@ func (f *function) status(ctx context.Context) (statusAnswer, error) {
 	if err != nil {
 		return statusAnswer{}, err
 	}
-	files, version, err := migrate.Status(ctx, j.owner, migrate.Options{})
+	files, version, err := migrate.Status(ctx, j.owner, migrate.Options{Limits: j.limits})
 	if err != nil {
 		return statusAnswer{}, err
 	}

@@ -2,10 +2,6 @@
 -- Takes the session's advisory lock on loading for a slot; false when another relay has it. It goes with the session.
 SELECT pg_try_advisory_lock(hashtextextended('walrelay load ' || @slot::text, 0));
 
--- name: LoadWithoutTimeout :exec
--- Lifts transaction_timeout for this session where the server has it (17 and later): as a startup parameter, older ones refuse it.
-SELECT set_config(name, '0', false) FROM pg_catalog.pg_settings WHERE name = 'transaction_timeout';
-
 -- name: MarkWAL :exec
 -- Writes a message for readers of the slot into the WAL. It is transactional, because only a commit is flushed on every version.
 SELECT pg_logical_emit_message(true, @prefix::text, @slot::text);

@@ -21,6 +21,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"rds-outbox-demo/handlers/retention"
+	"rds-outbox-demo/internal/pgsession"
 	"rds-outbox-demo/internal/rdsdb"
 )
 
@@ -106,12 +107,11 @@ func (f *function) handle(ctx context.Context) (answer, error) {
 // purge uses a session of its own each time: between two runs the function is frozen for an hour, and a session would not outlive that.
 func (f *function) purge(ctx context.Context) (done answer, err error) {
 	done.Enabled = f.enabled
-	connection, err := rdsdb.ConnConfig(ctx, f.database, f.secrets)
+	// Each statement reads or deletes few rows. What is left of us when Lambda ends us ends by itself on the server.
+	connection, err := rdsdb.ConnConfig(ctx, f.database, f.secrets, pgsession.Limits{Statement: 30 * time.Second})
 	if err != nil {
 		return done, err
 	}
-	// Each statement reads or deletes few rows. What is left of us when Lambda ends us ends by itself on the server.
-	connection.RuntimeParams["statement_timeout"] = "30000" // ms
 	conn, err := pgx.ConnectConfig(ctx, connection)
 	if err != nil {
 		return done, fmt.Errorf("connecting to the database: %w", err)
