@@ -10,6 +10,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"rds-outbox-demo/dbgen"
+	"rds-outbox-demo/internal/pgserver"
 	"rds-outbox-demo/outbox"
 )
 
@@ -22,7 +23,7 @@ func (d doctor) database(ctx context.Context) (checks []check) {
 		name string
 		make func(context.Context, *pgx.Conn) (check, error)
 	}{
-		{"wal_level", walLevel}, {"publication", publication}, {"slot", d.checkSlot}, {"retained WAL", d.retainedWAL},
+		{"encoding", encoding}, {"wal_level", walLevel}, {"publication", publication}, {"slot", d.checkSlot}, {"retained WAL", d.retainedWAL},
 		{"backlog", d.backlog}, {"transactions", d.transactions}, {"database clock", d.databaseClock},
 	}
 	var conn *pgx.Conn
@@ -57,6 +58,13 @@ func (d doctor) database(ctx context.Context) (checks []check) {
 		checks = append(checks, made)
 	}
 	return checks
+}
+
+func encoding(_ context.Context, conn *pgx.Conn) (check, error) {
+	if err := pgserver.CheckEncoding(conn.PgConn()); err != nil {
+		return check{State: stateFail, Finding: err.Error(), Do: pgserver.EncodingRemedy}, nil
+	}
+	return check{State: stateOK, Finding: "UTF8"}, nil
 }
 
 func walLevel(ctx context.Context, conn *pgx.Conn) (check, error) {

@@ -125,7 +125,7 @@ func TestDoctorOfTheDatabase(t *testing.T) {
 		require.NotContains(t, result.out, "FAIL")
 		require.NotContains(t, result.out, "warn")
 		require.Equal(t, 1, strings.Count(result.out, "skip"), "the metrics, for which there is no log here: %s", result.out)
-		require.Equal(t, "15 checks: 0 failed, 0 to think about", result.lastLine())
+		require.Equal(t, "16 checks: 0 failed, 0 to think about", result.lastLine())
 		report := decode[doctorReport](t, r.run(t, "doctor", "--json"))
 		require.Len(t, report.Checks, 15)
 		require.Equal(t, 2, r.run(t, "doctor", "now").code)

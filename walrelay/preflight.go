@@ -28,6 +28,9 @@ var errSlotActive = errors.New("the slot is active")
 
 // preflight checks server, publication, slot and stream, and tells whether the slot exists.
 func (r *Relay) preflight(ctx context.Context, conn *pgx.Conn) (slotExists bool, err error) {
+	if err := pgserver.CheckEncoding(conn.PgConn()); err != nil {
+		return false, &SetupError{err.Error(), pgserver.EncodingRemedy}
+	}
 	queries := dbgen.New(conn)
 	if err := checkServer(ctx, queries); err != nil {
 		return false, err

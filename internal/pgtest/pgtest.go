@@ -3,9 +3,11 @@ package pgtest
 
 import (
 	"context"
+	"crypto/rand"
 	"database/sql"
 	"fmt"
 	"os"
+	"strings"
 	"testing"
 	"time"
 
@@ -64,6 +66,35 @@ func awaitIdleSlots(pool *pgxpool.Pool) {
 func NewEmpty(t testing.TB) string {
 	t.Helper()
 	return clone(t, pgtestdb.NoopMigrator{})
+}
+
+// NewWithEncoding returns the URL of an empty database of t's own whose text is not UTF-8: LATIN1 or SQL_ASCII.
+func NewWithEncoding(t testing.TB, encoding string) string {
+	t.Helper()
+	ctx := context.Background()
+	config, err := pgx.ParseConfig(ServerURL(t))
+	if err != nil {
+		t.Fatalf("%s: %v", EnvURL, err)
+	}
+	server, err := pgx.ConnectConfig(ctx, config)
+	if err != nil {
+		t.Fatalf("connecting to the test server: %v", err)
+	}
+	name := "encoded_" + strings.ToLower(rand.Text())
+	create := fmt.Sprintf("CREATE DATABASE %s TEMPLATE template0 ENCODING '%s' LC_COLLATE 'C' LC_CTYPE 'C'", name, encoding)
+	if server.PgConn().ParameterStatus("server_version") >= "15" {
+		create += " LOCALE_PROVIDER libc" // the template's may hold UTF-8 only
+	}
+	if _, err := server.Exec(ctx, create); err != nil {
+		t.Fatalf("%s: %v", create, err)
+	}
+	t.Cleanup(func() {
+		if _, err := server.Exec(ctx, "DROP DATABASE "+name+" WITH (FORCE)"); err != nil {
+			t.Errorf("dropping database %s: %v", name, err)
+		}
+		_ = server.Close(ctx)
+	})
+	return fmt.Sprintf("postgres://%s:%s@%s:%d/%s?sslmode=disable", config.User, config.Password, config.Host, config.Port, name)
 }
 
 func clone(t testing.TB, template pgtestdb.Migrator) string {
