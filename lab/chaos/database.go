@@ -81,7 +81,7 @@ var slotFaults = []fault{
 
 // slotDropped lets the relay load again. Kinesis is slow at first, so that commits meet the load.
 func slotDropped(ctx context.Context, r *round, _ *rand.Rand) error {
-	if err := r.dropSlot(ctx); err != nil {
+	if err := r.dropSlot(ctx, nil); err != nil {
 		return err
 	}
 	slow, err := r.switchOn(ctx, awslocal.Fault{Service: "kinesis", Operation: "PutRecords", Kind: awslocal.Delay, Delay: 200 * time.Millisecond, Count: 10}, nil)
@@ -96,8 +96,10 @@ func (r *round) slotExists(ctx context.Context) error {
 	return err
 }
 
-// dropSlot takes the slot from a relay that is down. It returns as soon as the relay may start.
-func (r *round) dropSlot(ctx context.Context) error {
+// dropSlot takes the slot from a relay that is down. It returns as soon as the relay may start. arm, if there is one, is called while
+// the relay is down. A failpoint of the load that is armed earlier can end a load that is still going on, while we kill its relay, and
+// nobody could tell whose kill it was.
+func (r *round) dropSlot(ctx context.Context, arm func() error) error {
 	// A load that goes on would find its slot dropped in the middle of nothing.
 	if err := r.await(ctx, "a slot", r.slotExists); err != nil {
 		return err
@@ -106,6 +108,11 @@ func (r *round) dropSlot(ctx context.Context) error {
 		return err
 	}
 	defer r.relay.release()
+	if arm != nil {
+		if err := arm(); err != nil {
+			return err
+		}
+	}
 	return r.await(ctx, "the slot to be dropped", func(ctx context.Context) error {
 		_, err := r.pool.Exec(ctx, "SELECT pg_drop_replication_slot($1)", slotName) // refused while the server believes in the dead relay
 		if err == nil {

@@ -130,8 +130,8 @@ var failpointFaults = []fault{
 	killAt(theRelay, failpoint.RelayAfterConfirm, nil),
 	killAt(theConsumer, failpoint.ConsumerBeforePublish, nil),
 	killAt(theConsumer, failpoint.ConsumerAfterPublish, nil),
-	killAt(theConsumer, failpoint.ConsumerBeforePark, (*round).putPoison),
-	killAt(theConsumer, failpoint.ConsumerAfterPark, (*round).putPoison),
+	killAt(theConsumer, failpoint.ConsumerBeforePark, armAndPark),
+	killAt(theConsumer, failpoint.ConsumerAfterPark, armAndPark),
 	killAt(theConsumer, failpoint.ConsumerBeforeAnswer, nil),
 	// Only a relay without a slot loads.
 	killAt(theRelay, failpoint.RelayBeforeSlotCopy, (*round).dropSlot),
@@ -142,20 +142,30 @@ func theAPI(r *round) *member      { return r.api }
 func theRelay(r *round) *member    { return r.relay }
 func theConsumer(r *round) *member { return r.consumer }
 
-// killAt arms a failpoint in the running process. trigger brings the process there if the load does not.
-func killAt(of func(*round) *member, point failpoint.Point, trigger func(*round, context.Context) error) fault {
+// armAndPark gives the consumer a record to park.
+func armAndPark(r *round, ctx context.Context, arm func() error) error {
+	if err := arm(); err != nil {
+		return err
+	}
+	return r.putPoison(ctx)
+}
+
+// killAt arms a failpoint. trigger calls arm, and brings the process to the point. nil means that the load does.
+func killAt(of func(*round) *member, point failpoint.Point, trigger func(r *round, ctx context.Context, arm func() error) error) fault {
 	return fault{string(point), func(ctx context.Context, r *round, _ *rand.Rand) error {
 		hits := of(r).hit()
 		file := filepath.Join(r.failpoints, string(point))
-		if err := os.WriteFile(file, nil, 0o600); err != nil {
-			return err
+		arm := func() error { return os.WriteFile(file, nil, 0o600) }
+		var err error
+		if trigger == nil {
+			err = arm()
+		} else {
+			err = trigger(r, ctx, arm)
 		}
-		if trigger != nil {
-			if err := trigger(r, ctx); err != nil {
-				return errors.Join(err, os.Remove(file))
-			}
+		if err != nil {
+			return errors.Join(err, removeIfThere(file))
 		}
-		err := r.await(ctx, "the failpoint to be hit", func(context.Context) error {
+		err = r.await(ctx, "the failpoint to be hit", func(context.Context) error {
 			if _, err := os.Stat(file); err == nil {
 				return errors.New("nothing came by")
 			}
