@@ -18,6 +18,8 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/require"
+
+	"rds-outbox-demo/lab/labtest"
 )
 
 // dev is a `make dev` on a copy of the tree.
@@ -68,7 +70,7 @@ func startDev(t *testing.T) *dev {
 		}
 	})
 	address := regexp.MustCompile(`The path is up: ① (http://\S+)`)
-	eventually(t, "`make dev` to be up", func() bool {
+	labtest.Eventually(t, "`make dev` to be up", func() bool {
 		select {
 		case <-ended:
 			require.Fail(t, "`make dev` has ended", d.printed(t))
@@ -106,7 +108,7 @@ func (d *dev) anEvent(t *testing.T) *strings.Replacer {
 	require.Equal(t, http.StatusCreated, response.StatusCode, "%s", body)
 	var made struct{ Car struct{ ID string } }
 	require.NoError(t, json.Unmarshal(body, &made))
-	eventually(t, "the event of "+made.Car.ID, func() bool { return strings.Contains(d.printed(t), made.Car.ID) })
+	labtest.Eventually(t, "the event of "+made.Car.ID, func() bool { return strings.Contains(d.printed(t), made.Car.ID) })
 
 	conn := d.connect(t)
 	var event string
@@ -127,13 +129,6 @@ func (d *dev) connect(t *testing.T) *pgx.Conn {
 	conn, err := pgx.Connect(t.Context(), string(url[1]))
 	require.NoError(t, err)
 	return conn
-}
-
-func eventually(t *testing.T, what string, condition func() bool) {
-	t.Helper()
-	for deadline := time.Now().Add(2 * time.Minute); !condition(); time.Sleep(20 * time.Millisecond) {
-		require.True(t, time.Now().Before(deadline), "waited too long for: %s", what)
-	}
 }
 
 // copyTree copies what belongs to the repository, and the built programs, with their times, so that make finds them current.

@@ -21,6 +21,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"rds-outbox-demo/lab/awslocal"
+	"rds-outbox-demo/lab/labtest"
 )
 
 // yoursInstead runs in place of a command that takes too long: of `make test` the packages that the page's edits can break.
@@ -162,7 +163,7 @@ func (y *yours) startDev() {
 			y.t.Logf("make dev printed:\n%s", y.devPrinted())
 		}
 	})
-	eventually(y.t, "`make dev` to be up", func() bool {
+	labtest.Eventually(y.t, "`make dev` to be up", func() bool {
 		select {
 		case <-ended:
 			require.Fail(y.t, "`make dev` has ended")
@@ -175,7 +176,7 @@ func (y *yours) startDev() {
 		return found != nil
 	})
 	// As after the time in which a reader goes to another terminal: what commits before comes with the load, and its line has no times.
-	eventually(y.t, "the relay to stream", func() bool {
+	labtest.Eventually(y.t, "the relay to stream", func() bool {
 		log, _ := os.ReadFile(filepath.Join(y.dir, ".data", "walrelay.log"))
 		return bytes.Contains(log, []byte(`"msg":"streaming"`))
 	})
@@ -195,7 +196,7 @@ func (y *yours) printed(text string) {
 		pattern = regexp.MustCompile(`[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}`).ReplaceAllString(pattern, `[0-9a-f-]{36}`)
 		pattern = regexp.MustCompile(`\d+\\\.\d ms`).ReplaceAllLiteralString(pattern, `\d+\.\d ms`)
 		such := regexp.MustCompile(`(?m)^` + pattern + `$`)
-		eventually(y.t, y.at+": "+line, func() bool { return such.MatchString(y.devPrinted()) })
+		labtest.Eventually(y.t, y.at+": "+line, func() bool { return such.MatchString(y.devPrinted()) })
 	}
 }
 

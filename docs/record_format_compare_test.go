@@ -18,6 +18,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"rds-outbox-demo/lab/labtest"
 )
 
 // logLines are the first lines of the request, of a PutRecords call and of a batch.
@@ -26,12 +28,12 @@ func (r *recordRun) logLines(t *testing.T) []byte {
 	for _, message := range []string{"request", "put", "batch"} {
 		var line []byte
 		pattern := regexp.MustCompile(`(?m)^.*"msg":"` + message + `".*$`)
-		require.Eventually(t, func() bool {
+		labtest.Eventually(t, "the line "+message, func() bool {
 			r.log.mu.Lock()
 			defer r.log.mu.Unlock()
 			line = bytes.Clone(pattern.Find(r.log.text.Bytes()))
 			return line != nil
-		}, 10*time.Second, 5*time.Millisecond, message)
+		})
 		lines = append(lines, line)
 	}
 	return recordJSON(t, lines)

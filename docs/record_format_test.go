@@ -30,6 +30,7 @@ import (
 	"rds-outbox-demo/internal/pgtest"
 	"rds-outbox-demo/lab/awslocal"
 	"rds-outbox-demo/lab/awslocal/awstest"
+	"rds-outbox-demo/lab/labtest"
 	"rds-outbox-demo/lab/poller"
 	"rds-outbox-demo/walrelay"
 )
@@ -116,12 +117,12 @@ func (r *recordRun) request(t *testing.T) []byte {
 	})
 	require.NoError(t, err)
 	recordBackground(t, func(ctx context.Context) { _ = relay.Run(ctx) })
-	require.Eventually(t, func() bool {
+	labtest.Eventually(t, "a relay that streams", func() bool {
 		var n int
 		err := r.db.Pool.QueryRow(t.Context(), `SELECT count(*) FROM pg_stat_replication r JOIN pg_replication_slots s ON s.active_pid = r.pid
 			WHERE s.slot_name = $1 AND r.state IN ('streaming', 'catchup')`, slot).Scan(&n)
 		return err == nil && n == 1
-	}, 30*time.Second, 5*time.Millisecond)
+	})
 
 	text, err := os.ReadFile(filepath.Join(recordFolder, "1-request.http"))
 	require.NoError(t, err)

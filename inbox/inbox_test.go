@@ -13,6 +13,7 @@ import (
 
 	"rds-outbox-demo/inbox"
 	"rds-outbox-demo/internal/pgtest"
+	"rds-outbox-demo/lab/labtest"
 )
 
 // bench is a subscriber's database: its result is the list of versions in the order of processing.
@@ -152,11 +153,11 @@ func TestSubscribersAndAggregatesAreApart(t *testing.T) {
 // waitForLock waits until a session of this database waits for a lock.
 func (b *bench) waitForLock(t *testing.T) {
 	t.Helper()
-	require.Eventually(t, func() bool {
+	labtest.Eventually(t, "a worker that waits for the lock", func() bool {
 		var waits bool
 		err := b.QueryRow(t.Context(), "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock')").Scan(&waits)
 		return err == nil && waits
-	}, 20*time.Second, time.Millisecond)
+	})
 }
 
 // Two workers at once: the second comes while the first has not committed, and decides when it has.

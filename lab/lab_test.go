@@ -24,6 +24,7 @@ import (
 
 	"rds-outbox-demo/internal/pgtest"
 	"rds-outbox-demo/lab/awslocal"
+	"rds-outbox-demo/lab/labtest"
 	"rds-outbox-demo/lab/postgres"
 )
 
@@ -121,13 +122,13 @@ func startDev(t *testing.T, dir string, env ...string) *running {
 		<-gone // at the latest when lab's context kills it
 		_ = reader.Close()
 		// Behind a program that was killed, PostgreSQL ends a moment later; until then the folder cannot be removed.
-		eventually(t, "PostgreSQL to end", func() bool { return len(processes(t, dir, "postgres")) == 0 })
+		labtest.Eventually(t, "PostgreSQL to end", func() bool { return len(processes(t, dir, "postgres")) == 0 })
 		if t.Failed() {
 			t.Logf("lab dev printed:\n%s", d.printed())
 		}
 	})
 	address := regexp.MustCompile(`① (http://\S+)`)
-	eventually(t, "the path to be up", func() bool {
+	labtest.Eventually(t, "the path to be up", func() bool {
 		found := address.FindStringSubmatch(d.printed())
 		if found != nil {
 			d.url = found[1]
@@ -168,13 +169,6 @@ func (d *running) onBus(t *testing.T) int {
 	return len(seen)
 }
 
-func eventually(t *testing.T, what string, condition func() bool) {
-	t.Helper()
-	for deadline := time.Now().Add(40 * time.Second); !condition(); time.Sleep(20 * time.Millisecond) {
-		require.True(t, time.Now().Before(deadline), "waited too long for: %s", what)
-	}
-}
-
 // processes returns the ids of processes whose command line or open data folder mentions dir, by name.
 func processes(t *testing.T, dir, name string) (pids []int) {
 	t.Helper()
@@ -200,15 +194,15 @@ func TestCommitsWaitForAStoppedRelay(t *testing.T) {
 	t.Parallel()
 	d := startDev(t, newFolder(t))
 	d.post(t, 1)
-	eventually(t, "the first event", func() bool { return d.onBus(t) == 1 })
+	labtest.Eventually(t, "the first event", func() bool { return d.onBus(t) == 1 })
 	out, err := lab(t, d.dir, nil, "relay", "stop").CombinedOutput()
 	require.NoError(t, err, "%s", out)
 	d.post(t, 1000)
 	require.Equal(t, 1, d.onBus(t), "the relay was not stopped")
 	out, err = lab(t, d.dir, nil, "relay", "start").CombinedOutput()
 	require.NoError(t, err, "%s", out)
-	eventually(t, "1,001 events", func() bool { return d.onBus(t) == 1001 })
-	eventually(t, "a line for each", func() bool { return strings.Count(d.printed(), "CarCreated  ") == 1001 })
+	labtest.Eventually(t, "1,001 events", func() bool { return d.onBus(t) == 1001 })
+	labtest.Eventually(t, "a line for each", func() bool { return strings.Count(d.printed(), "CarCreated  ") == 1001 })
 	require.Regexp(t, `CarCreated  [0-9a-f-]{36} v1  ③ \d+\.\d ms  ④ \d+\.\d ms  ⑤ \d+\.\d ms  ⑥ \d+\.\d ms`, d.printed())
 }
 
@@ -235,21 +229,21 @@ func TestCarriesOnAfterKill9(t *testing.T) {
 			require.NoError(t, syscall.Kill(relays[0], syscall.SIGKILL))
 			d.post(t, 20)
 			posted += 20
-			eventually(t, "the relay to come back", func() bool { return d.onBus(t) == posted })
+			labtest.Eventually(t, "the relay to come back", func() bool { return d.onBus(t) == posted })
 			require.NoError(t, d.cmd.Process.Signal(os.Interrupt))
 			require.NoError(t, <-d.ended)
 		case "postgres":
 			require.NoError(t, syscall.Kill(servers[0], syscall.SIGKILL))
 			require.Error(t, <-d.ended)
 			// Its last words are read by another goroutine, perhaps a moment later.
-			eventually(t, "its last line", func() bool { return strings.Contains(d.printed(), "PostgreSQL has ended") })
+			labtest.Eventually(t, "its last line", func() bool { return strings.Contains(d.printed(), "PostgreSQL has ended") })
 		}
-		eventually(t, "no stray process after "+victim, func() bool {
+		labtest.Eventually(t, "no stray process after "+victim, func() bool {
 			return len(processes(t, dir, "postgres")) == 0 && len(relaysOf(t, d)) == 0
 		})
 	}
 	d := startDev(t, dir)
-	eventually(t, "every event", func() bool { return d.onBus(t) == posted })
+	labtest.Eventually(t, "every event", func() bool { return d.onBus(t) == posted })
 }
 
 // relaysOf finds the relays by the address of the database that they were given.
@@ -272,7 +266,7 @@ func TestCtrlCEndsAllWithin5Seconds(t *testing.T) {
 	require.Empty(t, relaysOf(t, d))
 
 	again := startDev(t, d.dir)
-	eventually(t, "the events of the first run", func() bool { return again.onBus(t) == 50 })
+	labtest.Eventually(t, "the events of the first run", func() bool { return again.onBus(t) == 50 })
 }
 
 func TestWrongUseIsNamed(t *testing.T) {
@@ -365,7 +359,7 @@ func TestASecondDevLeavesTheFirstAlone(t *testing.T) {
 		require.Contains(t, string(out), "another `make dev` runs")
 	}
 	d.post(t, 3)
-	eventually(t, "the events of the first", func() bool { return d.onBus(t) == 3 })
+	labtest.Eventually(t, "the events of the first", func() bool { return d.onBus(t) == 3 })
 	require.FileExists(t, filepath.Join(d.dir, ".data", "dev.log"))
 	require.NoFileExists(t, filepath.Join(d.dir, ".data", "dev.log.1"))
 }

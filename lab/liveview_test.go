@@ -16,6 +16,8 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"rds-outbox-demo/lab/labtest"
 )
 
 var viewAddress = regexp.MustCompile(`(?m)^The live view: http://(127\.0\.0\.1:\d+)$`)
@@ -59,7 +61,7 @@ func TestLiveViewIsBesideTheAPI(t *testing.T) {
 	require.NoError(t, err)
 	require.Contains(t, string(content), `"apiUrl":"`+d.url+`"`)
 	d.post(t, 3)
-	eventually(t, "their lines", func() bool { return strings.Count(d.printed(), "CarCreated  ") == 3 })
+	labtest.Eventually(t, "their lines", func() bool { return strings.Count(d.printed(), "CarCreated  ") == 3 })
 	for _, line := range strings.Split(d.printed(), "\n") {
 		require.NotContains(t, line, "\x1b")
 		require.NotContains(t, line, "\r")
@@ -142,7 +144,7 @@ func TestTerminalHasAStatusLine(t *testing.T) {
 				require.Contains(t, printed(), "stopping")
 			}()
 			status := regexp.MustCompile(`\r\x1b\[K(\x1b\[2m)?0 events/s  0 on the way  0 on the bus  0 lost`)
-			eventually(t, "the status line", func() bool { return status.MatchString(printed()) })
+			labtest.Eventually(t, "the status line", func() bool { return status.MatchString(printed()) })
 			require.Equal(t, tc.color, strings.Contains(printed(), "\x1b[2m"), "%q", printed())
 			found := regexp.MustCompile(`The live view: (\S+)`).FindStringSubmatch(printed())
 			require.NotNil(t, found)
@@ -152,7 +154,7 @@ func TestTerminalHasAStatusLine(t *testing.T) {
 				return string(content)
 			}
 			if tc.opened {
-				eventually(t, "the browser", func() bool { return opened() == found[1]+"\n" })
+				labtest.Eventually(t, "the browser", func() bool { return opened() == found[1]+"\n" })
 			}
 			require.Equal(t, tc.opened, opened() != "")
 		})

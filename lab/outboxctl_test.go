@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"rds-outbox-demo/lab/awslocal"
+	"rds-outbox-demo/lab/labtest"
 )
 
 // outboxctl runs the program in the folder of a `lab dev`, as another terminal would. exit is its exit code.
@@ -38,9 +39,9 @@ func TestOutboxctlKnowsARunningDev(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, os.FileMode(0o600), info.Mode().Perm(), "a password is in it")
 	d.post(t, 1)
-	eventually(t, "the relay to stream: rows of its load have no time of commit", func() bool { return d.onBus(t) == 1 })
+	labtest.Eventually(t, "the relay to stream: rows of its load have no time of commit", func() bool { return d.onBus(t) == 1 })
 	d.post(t, 2)
-	eventually(t, "the events", func() bool { return d.onBus(t) == 3 })
+	labtest.Eventually(t, "the events", func() bool { return d.onBus(t) == 3 })
 
 	out, exit := outboxctl(t, d.dir, "audit", "--grace", "0s")
 	require.Zero(t, exit, out)
@@ -56,7 +57,7 @@ func TestOutboxctlKnowsARunningDev(t *testing.T) {
 	require.Regexp(t, `(?s)② .* row: Car .* v1, CarCreated.*③ .* committed at .*④ .* shardId-.*⑤ not in a failure queue.*⑥ .* on the bus.*where: last hop ⑥`, out)
 
 	// What the programs write of themselves; where, `make dev` has told.
-	eventually(t, "the subscriber's line", func() bool {
+	labtest.Eventually(t, "the subscriber's line", func() bool {
 		out, exit = outboxctl(t, d.dir, "doctor")
 		return strings.Contains(out, "ok    subscriber")
 	})

@@ -12,6 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"rds-outbox-demo/lab/awslocal"
+	"rds-outbox-demo/lab/labtest"
 )
 
 // logLines returns the JSON lines of a log that mention the trace: as trace_id, or among the trace_ids of a batch.
@@ -38,7 +39,7 @@ func TestOneTraceThroughEveryHop(t *testing.T) {
 	t.Parallel()
 	d := startDev(t, newFolder(t))
 	d.post(t, 1) // the relay's load, and something that is not to be found
-	eventually(t, "the relay to stream", func() bool { return d.onBus(t) == 1 })
+	labtest.Eventually(t, "the relay to stream", func() bool { return d.onBus(t) == 1 })
 	response, err := http.Post(d.url+"/cars", "application/json", strings.NewReader(`{"make":"Toyota","model":"Camry","year":2023}`))
 	require.NoError(t, err)
 	require.NoError(t, response.Body.Close())
@@ -55,7 +56,7 @@ func TestOneTraceThroughEveryHop(t *testing.T) {
 		}
 		return nil
 	}
-	eventually(t, "the subscriber to count it", func() bool { return hop(devLog, "car stats", 6) != nil })
+	labtest.Eventually(t, "the subscriber to count it", func() bool { return hop(devLog, "car stats", 6) != nil })
 	require.Equal(t, "POST /cars", hop(devLog, "request", 1)["route"])
 	require.InDelta(t, 1.0, hop(relayLog, "put", 4)["put"], 0)
 	require.InDelta(t, 1.0, hop(devLog, "batch", 5)["published"], 0)

@@ -17,6 +17,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"rds-outbox-demo/internal/pgtest"
+	"rds-outbox-demo/lab/labtest"
 	"rds-outbox-demo/migrate"
 	migrations "rds-outbox-demo/sql/migrations"
 )
@@ -172,9 +173,9 @@ func TestLock(t *testing.T) {
 			_, err := migrate.Up(t.Context(), conn, migrate.Options{})
 			done <- err
 		}()
-		require.Eventually(t, func() bool {
+		labtest.Eventually(t, "a migration that waits for the lock", func() bool {
 			return query(t, conn, "SELECT count(*)::text FROM pg_stat_activity WHERE application_name = 'migrate' AND datname = current_database() AND query LIKE '%try_advisory%'") == "1"
-		}, 10*time.Second, 10*time.Millisecond)
+		})
 		require.NoError(t, holder.Close(t.Context()))
 		require.NoError(t, <-done)
 	})

@@ -28,6 +28,7 @@ import (
 	"rds-outbox-demo/internal/pgtest"
 	"rds-outbox-demo/lab/awslocal"
 	"rds-outbox-demo/lab/awslocal/awstest"
+	"rds-outbox-demo/lab/labtest"
 	"rds-outbox-demo/outbox"
 	"rds-outbox-demo/walrelay"
 )
@@ -257,11 +258,7 @@ func (r *rig) awaitOnStream(t *testing.T, events ...outbox.Event) {
 
 func (r *rig) eventually(t *testing.T, what string, condition func() bool) {
 	t.Helper()
-	deadline := time.Now().Add(time.Minute) // a new slot waits for every transaction on the server, those of other tests, too
-	for !condition() {
-		require.True(t, time.Now().Before(deadline), "waited too long for: %s", what)
-		time.Sleep(10 * time.Millisecond) // between two looks
-	}
+	labtest.Eventually(t, what, condition)
 }
 
 func readFile(t *testing.T, path string) string {

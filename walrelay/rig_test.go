@@ -13,7 +13,6 @@ import (
 	"reflect"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/kinesis"
@@ -27,6 +26,7 @@ import (
 	"rds-outbox-demo/internal/pgtest"
 	"rds-outbox-demo/lab/awslocal"
 	"rds-outbox-demo/lab/awslocal/awstest"
+	"rds-outbox-demo/lab/labtest"
 	"rds-outbox-demo/outbox"
 	"rds-outbox-demo/walrelay"
 )
@@ -239,11 +239,7 @@ func (r *rig) await(t *testing.T, n int) []outbox.Record {
 
 func (r *rig) eventually(t *testing.T, what string, condition func() bool) {
 	t.Helper()
-	deadline := time.Now().Add(30 * time.Second)
-	for !condition() {
-		require.True(t, time.Now().Before(deadline), "waited too long for: %s", what)
-		time.Sleep(10 * time.Millisecond) // between two looks
-	}
+	labtest.Eventually(t, what, condition)
 }
 
 // requireWhole: every row of the table is on the stream, nothing else is, first arrivals of each aggregate are in version order,

@@ -6,11 +6,12 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/require"
+
+	"rds-outbox-demo/lab/labtest"
 )
 
 const key = "Idempotency-Key"
@@ -195,9 +196,9 @@ func TestTwinInFlightIs409(t *testing.T) {
 	}
 	first := make(chan *httptest.ResponseRecorder, 1)
 	go func() { first <- send("k") }()
-	require.Eventually(t, func() bool {
+	labtest.Eventually(t, "a request that waits for the lock", func() bool {
 		return b.count(t, "pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'") == 1
-	}, 10*time.Second, 5*time.Millisecond)
+	})
 
 	for range 3 { // at once, with the car still locked
 		w := send("k")

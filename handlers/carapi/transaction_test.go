@@ -10,7 +10,6 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/jackc/pglogrepl"
 	"github.com/jackc/pgx/v5"
@@ -18,6 +17,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/stretchr/testify/require"
 
+	"rds-outbox-demo/lab/labtest"
 	"rds-outbox-demo/outbox"
 )
 
@@ -220,11 +220,11 @@ func TestClientGoesAway(t *testing.T) {
 	waiting := func() bool {
 		return b.count(t, "pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'") == 1
 	}
-	require.Eventually(t, waiting, 10*time.Second, 5*time.Millisecond)
+	labtest.Eventually(t, "a statement that waits for the lock", waiting)
 	leave()
 	<-left
-	require.Eventually(t, func() bool { return strings.Contains(b.logs.String(), `"status":499`) }, 10*time.Second, 5*time.Millisecond)
-	require.Eventually(t, func() bool { return !waiting() }, 10*time.Second, 5*time.Millisecond, "its statement is cancelled, too")
+	labtest.Eventually(t, "the log line of the abandoned request", func() bool { return strings.Contains(b.logs.String(), `"status":499`) })
+	labtest.Eventually(t, "the end of its statement", func() bool { return !waiting() })
 	require.NoError(t, lock.Rollback(t.Context()))
 	require.Len(t, b.events(t), 1)
 	require.NotContains(t, b.logs.String(), `"level":"ERROR"`)

@@ -15,6 +15,7 @@ import (
 	"rds-outbox-demo/handlers/retention"
 	"rds-outbox-demo/lab/awslocal"
 	"rds-outbox-demo/lab/awslocal/awstest"
+	"rds-outbox-demo/lab/labtest"
 	"rds-outbox-demo/outbox"
 	"rds-outbox-demo/walrelay"
 )
@@ -60,15 +61,6 @@ func (r *rig) relay(t *testing.T) (arrived func() map[string]int) {
 	}
 }
 
-func eventually(t *testing.T, what string, condition func() bool) {
-	t.Helper()
-	deadline := time.Now().Add(30 * time.Second)
-	for !condition() {
-		require.True(t, time.Now().Before(deadline), "waited too long for: %s", what)
-		time.Sleep(10 * time.Millisecond) // between two looks
-	}
-}
-
 // On a server where nobody writes anything, the purge itself has to make the slot move. RDS changes to a new WAL segment every five
 // minutes; after that the end of the WAL is behind the new segment's header, which no relay confirms before a record follows.
 func TestAnIdleDatabaseIsPurgedWithinSeconds(t *testing.T) {
@@ -77,12 +69,12 @@ func TestAnIdleDatabaseIsPurgedWithinSeconds(t *testing.T) {
 	r.dropSlot(t) // walrelay makes it, after a load
 	r.rows(t, "older", 3, 15)
 	arrived := r.relay(t)
-	eventually(t, "the load", func() bool { return arrived()["load of older"] == 3 })
+	labtest.Eventually(t, "the load", func() bool { return arrived()["load of older"] == 3 })
 	behind := func() bool {
 		return r.ask(t, `SELECT coalesce(bool_or(pg_current_wal_insert_lsn() - confirmed_flush_lsn BETWEEN 1 AND 40), false)::text
 			FROM pg_replication_slots WHERE slot_name = $1 AND active`, r.slot) == "true"
 	}
-	eventually(t, "a slot that is at the end of the WAL but for a header", func() bool {
+	labtest.Eventually(t, "a slot that is at the end of the WAL but for a header", func() bool {
 		r.exec(t, "SELECT pg_switch_wal()")
 		for range 300 {
 			if behind() {
@@ -102,12 +94,12 @@ func TestDeletesReachNoSubscriber(t *testing.T) {
 	r := newRig(t)
 	arrived := r.relay(t)
 	r.rows(t, "older", 50, 15)
-	eventually(t, "the events", func() bool { return arrived()["insert of older"] == 50 })
+	labtest.Eventually(t, "the events", func() bool { return arrived()["insert of older"] == 50 })
 	result, err := r.purger(t, nil).Purge(t.Context(), r.conn)
 	require.NoError(t, err)
 	require.EqualValues(t, 50, result.Deleted)
 
 	r.rows(t, "later", 1, 0)
-	eventually(t, "an event from after the deletion", func() bool { return arrived()["insert of later"] == 1 })
+	labtest.Eventually(t, "an event from after the deletion", func() bool { return arrived()["insert of later"] == 1 })
 	require.Equal(t, map[string]int{"insert of older": 50, "insert of later": 1}, arrived())
 }

@@ -17,6 +17,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"rds-outbox-demo/lab/awslocal"
+	"rds-outbox-demo/lab/labtest"
 )
 
 // TestKinesisConformance asks the same of this listener and of two other emulators. What the three must say is in the tables of cases.
@@ -141,10 +142,10 @@ func newProbe(t *testing.T, s *subject, name string, shards int) *probe {
 	p := &probe{Client: sdk.NewFromConfig(conf), t: t, subject: s, stream: aws.String("stream." + name)}
 	_, err := p.CreateStream(t.Context(), &sdk.CreateStreamInput{StreamName: p.stream, ShardCount: aws.Int32(int32(shards))})
 	require.NoError(t, err)
-	require.Eventually(t, func() bool {
+	labtest.Eventually(t, "an active stream", func() bool {
 		out, err := p.DescribeStream(t.Context(), &sdk.DescribeStreamInput{StreamName: p.stream})
 		return err == nil && out.StreamDescription.StreamStatus == types.StreamStatusActive
-	}, 20*time.Second, 2*time.Millisecond)
+	})
 	out, err := p.ListShards(t.Context(), &sdk.ListShardsInput{StreamName: p.stream})
 	require.NoError(t, err)
 	p.shards = out.Shards

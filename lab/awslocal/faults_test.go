@@ -16,6 +16,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"rds-outbox-demo/lab/awslocal"
+	"rds-outbox-demo/lab/labtest"
 )
 
 // faulty is a server with one of everything, and ways to put into it that return the error.
@@ -176,7 +177,7 @@ func TestLostConnections(t *testing.T) {
 			_, err := f.put(ctx, "a")
 			failed <- err
 		}()
-		require.Eventually(t, func() bool { return len(f.stored()) == 1 }, 5*time.Second, time.Millisecond)
+		labtest.Eventually(t, "the record", func() bool { return len(f.stored()) == 1 })
 		select {
 		case err := <-failed:
 			require.Fail(t, "answered", err)
@@ -195,7 +196,7 @@ func TestLostConnections(t *testing.T) {
 			_, err := f.put(t.Context(), "a")
 			failed <- err
 		}()
-		require.Eventually(t, func() bool { return fault.Struck() == 1 }, 5*time.Second, time.Millisecond)
+		labtest.Eventually(t, "the strike", func() bool { return fault.Struck() == 1 })
 		require.NoError(t, f.server.Close())
 		require.Error(t, <-failed)
 	})

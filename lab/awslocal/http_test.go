@@ -13,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"rds-outbox-demo/lab/awslocal"
+	"rds-outbox-demo/lab/labtest"
 )
 
 func TestRequestsOfWebPagesAreRefused(t *testing.T) {
@@ -102,7 +103,7 @@ func TestCloseLetsRequestsFinish(t *testing.T) {
 		_, err := kinesis.NewFromConfig(cfg).PutRecord(t.Context(), &kinesis.PutRecordInput{StreamName: aws.String("s"), PartitionKey: aws.String("k"), Data: []byte("x")})
 		answered <- err
 	}()
-	require.Eventually(t, func() bool { return held.Struck() == 1 }, 5*time.Second, time.Millisecond)
+	labtest.Eventually(t, "the held call", func() bool { return held.Struck() == 1 })
 	require.NoError(t, server.Close())
 	require.NoError(t, <-answered)
 }

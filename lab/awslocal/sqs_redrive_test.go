@@ -9,6 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"rds-outbox-demo/lab/awslocal"
+	"rds-outbox-demo/lab/labtest"
 )
 
 func TestRedrive(t *testing.T) {
@@ -51,7 +52,7 @@ func TestRedrive(t *testing.T) {
 		}
 		waited <- *out.Messages[0].MessageId + out.Messages[0].Attributes["SentTimestamp"] + out.Messages[0].Attributes["ApproximateReceiveCount"]
 	}()
-	require.Eventually(t, func() bool { return polls.Struck() == 1 }, 5*time.Second, time.Millisecond)
+	labtest.Eventually(t, "the poll", func() bool { return polls.Struck() == 1 })
 	clock.pass(2 * time.Second)
 	moved := time.Now()
 	require.Empty(t, q.receive())

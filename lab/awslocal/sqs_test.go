@@ -16,6 +16,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"rds-outbox-demo/lab/awslocal"
+	"rds-outbox-demo/lab/labtest"
 )
 
 // queueClient is an SQS client for the queue "q".
@@ -116,7 +117,7 @@ func TestQueueLongPoll(t *testing.T) {
 		polls := server.Faults().Add(awslocal.Fault{Operation: "ReceiveMessage", Kind: awslocal.Delay, Delay: time.Nanosecond}) // says that the poll is there
 		began, got := time.Now(), make(chan []string)
 		go func() { got <- bodies(q.receive(wait)) }()
-		require.Eventually(t, func() bool { return polls.Struck() == 1 }, 5*time.Second, time.Millisecond)
+		labtest.Eventually(t, "the poll", func() bool { return polls.Struck() == 1 })
 		q.send("one")
 		require.Equal(t, []string{"one"}, <-got)
 		require.Less(t, time.Since(began), 10*time.Second)
@@ -143,7 +144,7 @@ func TestQueueLongPoll(t *testing.T) {
 		polls := server.Faults().Add(awslocal.Fault{Operation: "ReceiveMessage", Kind: awslocal.Delay, Delay: time.Nanosecond})
 		began, got := time.Now(), make(chan []types.Message)
 		go func() { got <- q.receive(wait) }()
-		require.Eventually(t, func() bool { return polls.Struck() == 1 }, 5*time.Second, time.Millisecond)
+		labtest.Eventually(t, "the poll", func() bool { return polls.Struck() == 1 })
 		require.NoError(t, server.Close())
 		require.Empty(t, <-got)
 		require.Less(t, time.Since(began), 10*time.Second)

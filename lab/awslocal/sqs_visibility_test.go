@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"rds-outbox-demo/lab/awslocal"
+	"rds-outbox-demo/lab/labtest"
 )
 
 // change sets the visibility of each message and returns the answer.
@@ -54,7 +55,7 @@ func TestChangeMessageVisibility(t *testing.T) {
 			out, _ := q.ReceiveMessage(t.Context(), &sdk.ReceiveMessageInput{QueueUrl: q.url, WaitTimeSeconds: 20})
 			got <- len(out.Messages)
 		}()
-		require.Eventually(t, func() bool { return polls.Struck() == 1 }, 5*time.Second, time.Millisecond)
+		labtest.Eventually(t, "the poll", func() bool { return polls.Struck() == 1 })
 		_, err := q.change(0, *hidden[0].ReceiptHandle)
 		require.NoError(t, err)
 		require.Equal(t, 1, <-got)

@@ -11,6 +11,8 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"rds-outbox-demo/lab/labtest"
 )
 
 func TestLogIsBounded(t *testing.T) {
@@ -58,7 +60,7 @@ func TestScreenIsNotFlooded(t *testing.T) {
 		return out.String()
 	}
 	require.Equal(t, calmLines, strings.Count(printed(), "msg=request hop=1"))
-	eventually(t, "the rest to be told", func() bool { return strings.Contains(printed(), "left_out=490") })
+	labtest.Eventually(t, "the rest to be told", func() bool { return strings.Contains(printed(), "left_out=490") })
 	log.Warn("request")
 	require.Equal(t, calmLines+1, strings.Count(printed(), "msg=request"))
 }

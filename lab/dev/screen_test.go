@@ -10,10 +10,11 @@ import (
 	"sync/atomic"
 	"syscall"
 	"testing"
-	"time"
 	"unsafe"
 
 	"github.com/stretchr/testify/require"
+
+	"rds-outbox-demo/lab/labtest"
 )
 
 // terminal is a pseudo terminal of that width and what was written to it.
@@ -84,13 +85,6 @@ func (tm *terminal) shows() []string {
 	return lines
 }
 
-func eventually(t *testing.T, what string, condition func() bool) {
-	t.Helper()
-	for deadline := time.Now().Add(20 * time.Second); !condition(); time.Sleep(5 * time.Millisecond) {
-		require.True(t, time.Now().Before(deadline), "waited too long for: %s", what)
-	}
-}
-
 func TestStatusStaysBelowTheLines(t *testing.T) {
 	t.Parallel()
 	tm := newTerminal(t, 80)
@@ -99,23 +93,23 @@ func TestStatusStaysBelowTheLines(t *testing.T) {
 	fmt.Fprintln(s, "starting")
 	var n atomic.Int64
 	s.show(func() string { return fmt.Sprintf("%d events/s", n.Load()) })
-	eventually(t, "the status", func() bool { return strings.Join(tm.shows(), "|") == "starting|0 events/s" })
+	labtest.Eventually(t, "the status", func() bool { return strings.Join(tm.shows(), "|") == "starting|0 events/s" })
 	fmt.Fprintln(s, "CarCreated")
 	fmt.Fprintf(s, "CarUpdated\nCarDeleted\n")
-	eventually(t, "the lines above the status", func() bool {
+	labtest.Eventually(t, "the lines above the status", func() bool {
 		return strings.Join(tm.shows(), "|") == "starting|CarCreated|CarUpdated|CarDeleted|0 events/s"
 	})
 	n.Store(7)
-	eventually(t, "the status to be rewritten in its place", func() bool {
+	labtest.Eventually(t, "the status to be rewritten in its place", func() bool {
 		return strings.Join(tm.shows(), "|") == "starting|CarCreated|CarUpdated|CarDeleted|7 events/s"
 	})
 	fmt.Fprint(s, "half a ")
 	fmt.Fprintln(s, "line")
-	eventually(t, "a line in two parts", func() bool { return strings.HasSuffix(strings.Join(tm.shows(), "|"), "|half a line|7 events/s") })
+	labtest.Eventually(t, "a line in two parts", func() bool { return strings.HasSuffix(strings.Join(tm.shows(), "|"), "|half a line|7 events/s") })
 	s.end()
 	s.end()
 	fmt.Fprintln(s, "stopping")
-	eventually(t, "no status", func() bool { return strings.HasSuffix(strings.Join(tm.shows(), "|"), "|half a line|stopping|") })
+	labtest.Eventually(t, "no status", func() bool { return strings.HasSuffix(strings.Join(tm.shows(), "|"), "|half a line|stopping|") })
 	require.NotContains(t, tm.text(), "\x1b[2m", "no colour was asked for")
 }
 
@@ -125,7 +119,7 @@ func TestStatusIsColoredAndCut(t *testing.T) {
 	s := newScreen(tm.File, true)
 	defer s.end()
 	s.show(func() string { return "①②③④⑤⑥⑦⑧⑨⑩⑪" })
-	eventually(t, "the status", func() bool { return tm.shows()[0] == dim+"①②③④⑤⑥⑦⑧⑨"+plain })
+	labtest.Eventually(t, "the status", func() bool { return tm.shows()[0] == dim+"①②③④⑤⑥⑦⑧⑨"+plain })
 }
 
 // Into a file or a pipe goes what is written, byte for byte.
@@ -162,7 +156,7 @@ func TestOpenIsQuietAboutAMissingBrowser(t *testing.T) {
 	program := filepath.Join(dir, "browser")
 	require.NoError(t, os.WriteFile(program, []byte("#!/bin/sh\necho \"$1\" > "+dir+"/opened\necho noise; exit 1\n"), 0o700))
 	Open(program, "http://127.0.0.1:3001")
-	eventually(t, "the page to be opened", func() bool {
+	labtest.Eventually(t, "the page to be opened", func() bool {
 		content, _ := os.ReadFile(filepath.Join(dir, "opened"))
 		return string(content) == "http://127.0.0.1:3001\n"
 	})

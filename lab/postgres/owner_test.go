@@ -11,9 +11,10 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"rds-outbox-demo/lab/labtest"
 )
 
 // ownerDir and ownerBinaries make the test binary a process that owns a server until it is killed.
@@ -52,7 +53,7 @@ func TestOwnerKilled(t *testing.T) {
 
 		require.NoError(t, owner.Process.Kill())
 		for _, pid := range all {
-			require.Eventually(t, func() bool { return !running(pid) }, 10*time.Second, 20*time.Millisecond)
+			labtest.Eventually(t, "the end of a child", func() bool { return !running(pid) })
 		}
 		logged, err := os.ReadFile(logFile(dir))
 		require.NoError(t, err)
@@ -101,7 +102,7 @@ func TestOwnerKilled(t *testing.T) {
 		_ = owner.Wait()
 
 		mustStart(t, Config{Dir: dir, Binaries: binaries})
-		require.Eventually(t, func() bool { return !running(busy) }, 500*time.Millisecond, time.Millisecond)
+		labtest.Eventually(t, "the end of the busy backend", func() bool { return !running(busy) })
 	})
 
 	t.Run("DuringInitdb", func(t *testing.T) {
@@ -110,10 +111,10 @@ func TestOwnerKilled(t *testing.T) {
 		owner := exec.Command(os.Args[0])
 		owner.Env = append(os.Environ(), ownerDir+"="+dir, ownerBinaries+"="+binaries)
 		require.NoError(t, owner.Start())
-		require.Eventually(t, func() bool {
+		labtest.Eventually(t, "initdb's folder", func() bool {
 			half, _ := filepath.Glob(filepath.Join(dir, "data.new-*", "PG_VERSION"))
 			return len(half) == 1
-		}, 20*time.Second, time.Millisecond)
+		})
 		require.NoError(t, owner.Process.Kill())
 		_ = owner.Wait()
 		require.NoDirExists(t, dataDir(dir))

@@ -17,6 +17,8 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgproto3"
 	"github.com/stretchr/testify/require"
+
+	"rds-outbox-demo/lab/labtest"
 )
 
 func TestServer(t *testing.T) {
@@ -86,7 +88,7 @@ func TestServer(t *testing.T) {
 			t.Fatal("Done is still open")
 		}
 		for _, pid := range children { // a process closes its files an instant before it is off the list
-			require.Eventually(t, func() bool { return !running(pid) }, 500*time.Millisecond, time.Millisecond)
+			labtest.Eventually(t, "the end of a child", func() bool { return !running(pid) })
 		}
 		require.Equal(t, "1000", query(t, mustStart(t, cfg).URL(), "SELECT count(*) FROM kept"))
 	})
@@ -145,7 +147,7 @@ func TestServer(t *testing.T) {
 		_, err := Start(ctx, cfg)
 		require.ErrorIs(t, err, context.Canceled)
 		// The watchdog notices the end a moment later.
-		require.Eventually(t, func() bool { return !strings.Contains(processes(t, "command="), dataDir(cfg.Dir)) }, 10*time.Second, 20*time.Millisecond)
+		labtest.Eventually(t, "the end of every process of the folder", func() bool { return !strings.Contains(processes(t, "command="), dataDir(cfg.Dir)) })
 		_, err = FindRunning(cfg.Dir)
 		require.ErrorContains(t, err, "make dev")
 	})
@@ -292,9 +294,9 @@ func holdSlot(t *testing.T, url string) {
 	t.Cleanup(func() { _ = conn.PgConn().Conn().Close() })
 	conn.PgConn().Frontend().SendQuery(&pgproto3.Query{String: "START_REPLICATION SLOT s LOGICAL 0/0 (proto_version '1', publication_names 'p')"})
 	require.NoError(t, conn.PgConn().Frontend().Flush())
-	require.Eventually(t, func() bool {
+	labtest.Eventually(t, "a reader of the slot", func() bool {
 		return query(t, url, "SELECT active FROM pg_replication_slots") == "t"
-	}, 10*time.Second, 20*time.Millisecond)
+	})
 	query(t, url, "INSERT INTO kept VALUES (1) RETURNING 1")
 }
 

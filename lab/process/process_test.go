@@ -15,6 +15,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"rds-outbox-demo/lab/labtest"
 	"rds-outbox-demo/lab/process"
 )
 
@@ -53,7 +54,7 @@ func TestOwnerThatIsKilledTakesItsProcessAlong(t *testing.T) {
 
 	require.NoError(t, owner.Process.Kill())
 	_ = owner.Wait()
-	require.Eventually(t, func() bool { return gone(pid) }, 10*time.Second, 10*time.Millisecond)
+	labtest.Eventually(t, "the end of the process", func() bool { return gone(pid) })
 }
 
 // gone also sees a process that has ended and that nobody has waited for.
@@ -79,10 +80,10 @@ func TestStopGivesTimeAndThenKills(t *testing.T) {
 			out := output(t)
 			p, err := process.Start(process.Config{Program: "/bin/sh", Args: []string{"-c", test.script}, Env: os.Environ(), Output: out})
 			require.NoError(t, err)
-			require.Eventually(t, func() bool {
+			labtest.Eventually(t, "the first line of the program", func() bool {
 				said, err := os.ReadFile(out.Name())
 				return err == nil && string(said) == "ready\n"
-			}, 10*time.Second, 10*time.Millisecond)
+			})
 			p.Stop(context.Background(), 2*time.Second)
 			require.Equal(t, test.killed, p.Killed())
 		})

@@ -14,6 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"rds-outbox-demo/lab/awslocal"
+	"rds-outbox-demo/lab/labtest"
 )
 
 // noFailure looks whether something has ended the stack.
@@ -34,8 +35,8 @@ func TestDatabaseIsStoppedAndStartedOnPurpose(t *testing.T) {
 	for range 20 {
 		r.post(t)
 	}
-	eventually(t, "the stream to have them", func() bool { return down.Struck() > 1 })
-	eventually(t, "the relay to have confirmed them", func() (done bool) {
+	labtest.Eventually(t, "the stream to have them", func() bool { return down.Struck() > 1 })
+	labtest.Eventually(t, "the relay to have confirmed them", func() (done bool) {
 		require.NoError(t, r.pool.QueryRow(t.Context(), "SELECT confirmed_flush_lsn >= pg_current_wal_lsn() FROM pg_replication_slots").Scan(&done))
 		return done
 	})
@@ -51,12 +52,12 @@ func TestDatabaseIsStoppedAndStartedOnPurpose(t *testing.T) {
 	// What is on the stream goes on to the subscriber's queue. There it waits, visible: each message that was received now would be one
 	// step nearer to the failure queue.
 	down.Off()
-	eventually(t, "the bus to have the events", func() bool { return len(r.byID()) == 20 })
+	labtest.Eventually(t, "the bus to have the events", func() bool { return len(r.byID()) == 20 })
 	require.Never(t, func() bool { return r.depth(t, localStats) != "20 0 0" }, time.Second, 50*time.Millisecond)
 
 	require.NoError(t, r.StartDatabase(t.Context()))
 	require.False(t, r.DatabaseStopped())
-	eventually(t, "the API to answer", func() bool {
+	labtest.Eventually(t, "the API to answer", func() bool {
 		response, err := http.Get(r.APIURL + "/healthz")
 		require.NoError(t, err)
 		_, _ = io.Copy(io.Discard, response.Body)
@@ -67,7 +68,7 @@ func TestDatabaseIsStoppedAndStartedOnPurpose(t *testing.T) {
 	r.post(t)
 	r.requireWhole(t)
 	r.requireStats(t)
-	eventually(t, "an empty queue", func() bool { return r.depth(t, localStats) == "0 0 0" })
+	labtest.Eventually(t, "an empty queue", func() bool { return r.depth(t, localStats) == "0 0 0" })
 	require.Equal(t, "0 0 0", r.depth(t, localStats+"-failures"))
 	r.noFailure(t)
 }
@@ -81,7 +82,7 @@ func TestRelayThatEndsWhileTheDatabaseIsStopped(t *testing.T) {
 	r.Relay.program = "/bin/false"
 	before := r.Relay.Starts()
 	require.NoError(t, r.Relay.Start())
-	eventually(t, "more ends than are forgiven", func() bool { return r.Relay.Starts() > before+maxEnds })
+	labtest.Eventually(t, "more ends than are forgiven", func() bool { return r.Relay.Starts() > before+maxEnds })
 	r.noFailure(t)
 	require.NoError(t, r.StartDatabase(t.Context()))
 	select {
@@ -133,7 +134,7 @@ func TestSecondRelayTakesOver(t *testing.T) {
 
 	// And back: the one that streams is killed, not the one that stands by.
 	require.NoError(t, r.Relay.Start())
-	eventually(t, "the first to stand by", func() bool { return !r.Relay.streams() && r.Relay.Starts() == 2 })
+	labtest.Eventually(t, "the first to stand by", func() bool { return !r.Relay.streams() && r.Relay.Starts() == 2 })
 	victim, err = r.KillRelay(t.Context())
 	require.NoError(t, err)
 	require.Same(t, r.SecondRelay, victim)
@@ -164,7 +165,7 @@ func TestDroppedSlotIsLoadedAgain(t *testing.T) {
 	require.False(t, <-seen, "they were paused")
 	require.True(t, r.Relay.Running())
 	require.True(t, r.SecondRelay.Running())
-	eventually(t, "every event once more", func() bool {
+	labtest.Eventually(t, "every event once more", func() bool {
 		for _, copies := range r.byID() {
 			if len(copies) < 2 {
 				return false
@@ -190,7 +191,7 @@ func TestPoisonThatIsPutIsParked(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	require.NoError(t, r.PutPoison(t.Context(), uuid.NewString()))
-	eventually(t, "a parked record", func() bool { return r.waiting(t) == "1" })
+	labtest.Eventually(t, "a parked record", func() bool { return r.waiting(t) == "1" })
 	parked := r.parked(t)
 	require.JSONEq(t, poison, string(parked[0].Data))
 	require.True(t, json.Valid([]byte(poison)))
@@ -207,7 +208,7 @@ func TestCloseSwitchesFaultsOff(t *testing.T) { // not parallel: it takes the ti
 		for range 10 {
 			r.post(t)
 		}
-		eventually(t, "a strike", func() bool { return active.Struck() > 0 })
+		labtest.Eventually(t, "a strike", func() bool { return active.Struck() > 0 })
 	}
 	began := time.Now()
 	require.NoError(t, r.Close())
@@ -229,7 +230,7 @@ func TestClosesWhileEverythingIsBroken(t *testing.T) { // not parallel: it takes
 	for range 10 {
 		r.post(t)
 	}
-	eventually(t, "the faults to strike", func() bool { return throttled.Struck() > 0 && down.Struck() > 0 })
+	labtest.Eventually(t, "the faults to strike", func() bool { return throttled.Struck() > 0 && down.Struck() > 0 })
 	require.NoError(t, r.StartSecondRelay(t.Context()))
 	_, err = r.KillRelay(t.Context())
 	require.NoError(t, err)
@@ -247,8 +248,8 @@ func TestClosesWhileEverythingIsBroken(t *testing.T) { // not parallel: it takes
 	t.Cleanup(func() { require.NoError(t, again.Close()) })
 	r.Stack = again
 	r.pool.Close()
-	eventually(t, "the poison in the queue", func() bool { return r.waiting(t) == "1" })
-	eventually(t, "every event on the bus", func() bool {
+	labtest.Eventually(t, "the poison in the queue", func() bool { return r.waiting(t) == "1" })
+	labtest.Eventually(t, "every event on the bus", func() bool {
 		seen := map[string]bool{}
 		require.NoError(t, awslocal.ReadBus(dir+"/aws", func(e awslocal.BusEvent) error {
 			var detail struct {

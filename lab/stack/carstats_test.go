@@ -12,6 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"rds-outbox-demo/lab/awslocal"
+	"rds-outbox-demo/lab/labtest"
 )
 
 // statsDiffer lists the totals that are not those of the tables: cars as they are, events as they were written.
@@ -95,7 +96,7 @@ func TestCarStats(t *testing.T) {
 	}
 	r.requireWhole(t)
 	r.requireStats(t)
-	eventually(t, "the poison in the failure queue, and nothing else", func() bool {
+	labtest.Eventually(t, "the poison in the failure queue, and nothing else", func() bool {
 		return r.depth(t, localStats) == "0 0 0" && r.depth(t, localStats+"-failures") == "1 0 0"
 	})
 	r.requireStats(t) // what came late or twice since changed nothing

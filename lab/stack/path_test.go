@@ -16,6 +16,7 @@ import (
 
 	"rds-outbox-demo/handlers/cdcconsumer"
 	"rds-outbox-demo/lab/awslocal"
+	"rds-outbox-demo/lab/labtest"
 )
 
 // A row that the CHECKs of outbox let through travels the whole path and arrives as what it was.
@@ -162,7 +163,7 @@ func TestPoisonIsParkedAndTheRestGoesOn(t *testing.T) {
 		SELECT gen_random_uuid(), 'Car', id::text, version, 'CarUpdated', '{"color":"Poison"}' FROM cars WHERE id = $1 RETURNING id::text`, car).Scan(&refusedID))
 	r.patch(t, car)
 	r.requireWhole(t, refusedID)
-	eventually(t, "9 parked records", func() bool { return r.waiting(t) == "9" })
+	labtest.Eventually(t, "9 parked records", func() bool { return r.waiting(t) == "9" })
 	parked := r.parked(t)
 	require.Len(t, parked, 9)
 	require.NotZero(t, refused.Struck())
@@ -205,7 +206,7 @@ func TestTroubleBlocksAndParksNothing(t *testing.T) {
 					r.patch(t, car)
 				}
 			}
-			eventually(t, "the fault to strike often", func() bool { return active.Struck() >= 8 })
+			labtest.Eventually(t, "the fault to strike often", func() bool { return active.Struck() >= 8 })
 			require.Empty(t, r.arrivals())
 			require.Equal(t, "0", r.waiting(t))
 			active.Off()
@@ -247,12 +248,12 @@ func TestFailureQueueDown(t *testing.T) {
 	r.requireWhole(t)
 	r.put(t, car, []byte("poison"))
 	r.patch(t, car)
-	eventually(t, "parking to fail", func() bool { return active.Struck() >= 3 })
+	labtest.Eventually(t, "parking to fail", func() bool { return active.Struck() >= 3 })
 	require.Equal(t, "0", r.waiting(t))
 	require.Contains(t, r.logged(), "failed=")
 	active.Off()
 	r.requireWhole(t)
-	eventually(t, "the poison in the queue", func() bool { return r.waiting(t) == "1" })
+	labtest.Eventually(t, "the poison in the queue", func() bool { return r.waiting(t) == "1" })
 	require.Equal(t, []byte("poison"), r.parked(t)[0].Data)
 }
 

@@ -15,6 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"rds-outbox-demo/lab/awslocal"
+	"rds-outbox-demo/lab/labtest"
 )
 
 // A query for a member that no line has finds nothing, and nobody is told. So each kind of line is made to happen, and what docs/operations.md
@@ -149,7 +150,7 @@ func everyLine(t *testing.T) map[string]*lineKind {
 	lines := func() map[string]*lineKind { return kinds(t, r) }
 	seen := func(message string, members ...string) {
 		t.Helper()
-		eventually(t, fmt.Sprintf("a line %q with %v", message, members), func() bool {
+		labtest.Eventually(t, fmt.Sprintf("a line %q with %v", message, members), func() bool {
 			kind := lines()[message]
 			return kind != nil && !slices.ContainsFunc(members, func(name string) bool { return !kind.members[name] })
 		})

@@ -12,11 +12,11 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/stretchr/testify/require"
 
+	"rds-outbox-demo/lab/labtest"
 	"rds-outbox-demo/lab/postgres"
 )
 
@@ -153,13 +153,6 @@ func (r *rig) patch(t *testing.T, id string) {
 	_, _ = io.Copy(io.Discard, response.Body)
 }
 
-func eventually(t *testing.T, what string, condition func() bool) {
-	t.Helper()
-	for deadline := time.Now().Add(40 * time.Second); !condition(); time.Sleep(10 * time.Millisecond) {
-		require.True(t, time.Now().Before(deadline), "waited too long for: %s", what)
-	}
-}
-
 // requireWhole waits until every committed event has arrived, and checks that first arrivals of each aggregate are in version
 // order and that duplicates are identical. except are the ids of events that must not arrive.
 func (r *rig) requireWhole(t *testing.T, except ...string) {
@@ -178,7 +171,7 @@ func (r *rig) requireWhole(t *testing.T, except ...string) {
 		table = append(table, e)
 	}
 	require.NoError(t, rows.Err())
-	eventually(t, fmt.Sprintf("%d events on the bus", len(table)), func() bool { return len(r.byID()) >= len(table) })
+	labtest.Eventually(t, fmt.Sprintf("%d events on the bus", len(table)), func() bool { return len(r.byID()) >= len(table) })
 
 	byID := r.byID()
 	require.Equal(t, len(table), len(byID))

@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"rds-outbox-demo/lab/labtest"
 )
 
 // stream serves frames of a state that changes with each look when busy says so.
@@ -141,7 +143,7 @@ func TestSlowReaderSkipsFrames(t *testing.T) { // not parallel: it takes the tim
 		}
 		return most
 	}
-	eventually(t, "the slow reader to be left behind", func() bool { return skipped() > 3 })
+	labtest.Eventually(t, "the slow reader to be left behind", func() bool { return skipped() > 3 })
 	var before, after runtime.MemStats
 	runtime.GC()
 	runtime.ReadMemStats(&before)
@@ -156,7 +158,7 @@ func TestSlowReaderSkipsFrames(t *testing.T) { // not parallel: it takes the tim
 	// Behind what the sockets hold comes the present.
 	lines := bufio.NewReaderSize(slow, 1<<20)
 	newest := func() uint64 { return (<-fast).n }
-	eventually(t, "the present", func() bool {
+	labtest.Eventually(t, "the present", func() bool {
 		require.NoError(t, slow.SetReadDeadline(time.Now().Add(10*time.Second)))
 		line, err := lines.ReadString('\n')
 		require.NoError(t, err)
@@ -196,11 +198,4 @@ func TestFramesHoldAnyText(t *testing.T) {
 	require.Equal(t, 3, strings.Count(frame, "\n"))
 	require.NotContains(t, frame, "<")
 	require.NotContains(t, frame, "&")
-}
-
-func eventually(t *testing.T, what string, condition func() bool) {
-	t.Helper()
-	for deadline := time.Now().Add(40 * time.Second); !condition(); time.Sleep(10 * time.Millisecond) {
-		require.True(t, time.Now().Before(deadline), "waited too long for: %s", what)
-	}
 }

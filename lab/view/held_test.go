@@ -7,6 +7,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"rds-outbox-demo/lab/labtest"
 	"rds-outbox-demo/lab/stack"
 )
 
@@ -52,14 +53,14 @@ func TestRowThatIsFoundLateIsNotLost(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, t.TempDir())
 	require.NoError(t, r.create(t.Context(), 3))
-	eventually(t, "seconds behind which nothing is on the way", func() bool {
+	labtest.Eventually(t, "seconds behind which nothing is on the way", func() bool {
 		r.live.mu.Lock()
 		defer r.live.mu.Unlock()
 		return r.live.ledger.passed > 0
 	})
 	r.stack.Relay.Stop(t.Context())
 	insert(t, r.connect(t), "'2001-01-01T00:00:00Z'")
-	eventually(t, "the row of 2001 to be counted", func() bool {
+	labtest.Eventually(t, "the row of 2001 to be counted", func() bool {
 		r.live.mu.Lock()
 		r.live.tables.recounted, r.live.tables.recountTook = time.Unix(1, 0), 0
 		r.live.mu.Unlock()

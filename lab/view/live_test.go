@@ -10,6 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"rds-outbox-demo/lab/awslocal"
+	"rds-outbox-demo/lab/labtest"
 	"rds-outbox-demo/lab/stack"
 )
 
@@ -57,7 +58,7 @@ func TestTotalsOfRealTraffic(t *testing.T) {
 		}
 		if i > 0 {
 			require.LessOrEqual(t, e.CommittedAt, f.Events[i-1].CommittedAt)
-			eventually(t, "the subscriber's answer", func() bool { return r.frame().Events[i].Ms["subscriber"] > 0 })
+			labtest.Eventually(t, "the subscriber's answer", func() bool { return r.frame().Events[i].Ms["subscriber"] > 0 })
 		}
 	}
 	for i := range f.Stations {
@@ -134,7 +135,7 @@ func TestWhatNothingHoldsIsLost(t *testing.T) {
 	r.stack.Relay.Kill(t.Context())
 	require.NoError(t, r.create(t.Context(), 7))
 	conn := r.connect(t)
-	eventually(t, "the slot to be free", func() bool {
+	labtest.Eventually(t, "the slot to be free", func() bool {
 		_, err := conn.Exec(t.Context(), "SELECT pg_replication_slot_advance($1, pg_current_wal_lsn())", r.stack.Slot())
 		return err == nil
 	})
@@ -148,7 +149,7 @@ func TestWhatNothingHoldsIsLost(t *testing.T) {
 	r = newRig(t, dir)
 	r.requireTotals(t, lost)
 	require.NoError(t, r.stack.DropSlot(t.Context()))
-	eventually(t, "the load", func() bool { return r.totals().Duplicates == 8 })
+	labtest.Eventually(t, "the load", func() bool { return r.totals().Duplicates == 8 })
 	r.requireTotals(t, totals{Cars: 15, Counted: 15, Committed: 15, OnBus: 15, Duplicates: 8, Suppressed: 8})
 }
 
@@ -164,7 +165,7 @@ func TestEverythingTwice(t *testing.T) {
 	// The answer to the first call was lost: only the bus knows of it.
 	require.Equal(t, 2, e.Tries)
 	require.Equal(t, 2, e.Copies)
-	eventually(t, "both deliveries", func() bool {
+	labtest.Eventually(t, "both deliveries", func() bool {
 		_, byHop := r.records(t, e.ID)
 		return strings.Contains(byHop[7], "[suppressed once]") && strings.Contains(byHop[7], "[counted once, ") && strings.Contains(byHop[7], "[delivered 2 times]")
 	})
@@ -187,7 +188,7 @@ func TestLoadKeepsItsPace(t *testing.T) {
 	require.Greater(t, r.load.failed.Load(), before+20, "it does not wait for better times")
 	require.NoError(t, r.stack.StartDatabase(t.Context()))
 	require.Equal(t, http.StatusOK, r.command(t, http.MethodPost, "/load", `{"rate":0}`).status)
-	eventually(t, "all to arrive", func() bool { n := r.totals(); return n.OnTheWay == 0 && n.Counted == n.Cars && n.Committed > 100 })
+	labtest.Eventually(t, "all to arrive", func() bool { n := r.totals(); return n.OnTheWay == 0 && n.Counted == n.Cars && n.Committed > 100 })
 	require.Zero(t, r.totals().Lost)
 	total := r.frame().Stations[0].Total
 	time.Sleep(300 * time.Millisecond)
@@ -204,7 +205,7 @@ func TestRecordsOfAnEvent(t *testing.T) {
 	events := r.frame().Events
 	require.Len(t, events, 3)
 	for i, method := range []string{"DELETE", "PATCH", "POST"} {
-		eventually(t, "the subscriber", func() bool { return r.frame().Events[i].Ms["subscriber"] > 0 })
+		labtest.Eventually(t, "the subscriber", func() bool { return r.frame().Events[i].Ms["subscriber"] > 0 })
 		all, byHop := r.records(t, events[i].ID)
 		require.Equal(t, 1, all.Copies)
 		require.Equal(t, 1, all.Tries)

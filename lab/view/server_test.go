@@ -13,6 +13,8 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/stretchr/testify/require"
+
+	"rds-outbox-demo/lab/labtest"
 )
 
 // asked is an answer of the view.
@@ -235,7 +237,7 @@ func TestHostileTextIsEscaped(t *testing.T) {
 	got := v.command(t, "POST", "/cars", `{"make":`+jsonOf(hostile)+`,"model":"M","year":2023}`)
 	require.Equal(t, http.StatusCreated, got.status)
 	var f frame
-	eventually(t, "the event on the page", func() bool {
+	labtest.Eventually(t, "the event on the page", func() bool {
 		v.live.fill(&f)
 		return len(f.Events) == 1 && f.Events[0].Hop == 6
 	})

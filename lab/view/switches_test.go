@@ -9,6 +9,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"rds-outbox-demo/lab/labtest"
 	"rds-outbox-demo/lab/stack"
 )
 
@@ -56,15 +57,15 @@ func TestEachSwitchBreaksAndMends(t *testing.T) {
 			require.True(t, r.switched(t, tc.name, true).On, "on twice is on")
 			require.LessOrEqual(t, len(r.stack.AWS.Faults().List()), 2)
 			tc.trigger(t)
-			eventually(t, "a strike", func() bool { struck = r.switchNamed(tc.name).Struck; return struck > 0 })
+			labtest.Eventually(t, "a strike", func() bool { struck = r.switchNamed(tc.name).Struck; return struck > 0 })
 			if tc.broken != nil {
-				eventually(t, "the path to be broken", func() bool { return tc.broken(before, r.totals()) })
+				labtest.Eventually(t, "the path to be broken", func() bool { return tc.broken(before, r.totals()) })
 			}
 			require.False(t, r.switched(t, tc.name, false).On)
 			require.NotContains(t, r.switches.faultsAt(d.Hop), tc.name)
 			require.GreaterOrEqual(t, r.switchNamed(tc.name).Struck, struck, "what it did is not forgotten")
 			if tc.name == "queue-down" {
-				eventually(t, "the poison to be parked", func() bool { return r.totals().Parked == before.Parked+1 })
+				labtest.Eventually(t, "the poison to be parked", func() bool { return r.totals().Parked == before.Parked+1 })
 			}
 			r.requireWhole(t)
 		})
@@ -74,13 +75,13 @@ func TestEachSwitchBreaksAndMends(t *testing.T) {
 		state := r.switched(t, "drop-slot", true)
 		require.False(t, state.On, "it strikes once")
 		require.Equal(t, 1, state.Struck)
-		eventually(t, "every row once more", func() bool { return r.totals().Suppressed >= before.Suppressed+before.Committed })
+		labtest.Eventually(t, "every row once more", func() bool { return r.totals().Suppressed >= before.Suppressed+before.Committed })
 		r.requireWhole(t)
 	})
 	t.Run("poison", func(t *testing.T) {
 		before, struck := r.totals().Parked, r.switchNamed("poison").Struck
 		require.Equal(t, struck+1, r.switched(t, "poison", true).Struck)
-		eventually(t, "the poison to be parked", func() bool { return r.totals().Parked == before+1 })
+		labtest.Eventually(t, "the poison to be parked", func() bool { return r.totals().Parked == before+1 })
 		r.requireWhole(t)
 	})
 }
@@ -129,7 +130,7 @@ func TestSwitchesShowWhatIs(t *testing.T) {
 	r.switched(t, "two-relays", true)
 	r.switched(t, "kill-relay", true)
 	require.NoError(t, r.create(t.Context(), 5))
-	eventually(t, "the second relay to take over", func() bool { return r.totals().OnTheWay == 0 })
+	labtest.Eventually(t, "the second relay to take over", func() bool { return r.totals().OnTheWay == 0 })
 	require.Equal(t, []string{"kill-relay", "two-relays"}, r.switches.faultsAt(3))
 
 	// Whichever of the two was killed: one that is sent away does not count as killed any more.
@@ -186,7 +187,7 @@ func TestEndsWhileBroken(t *testing.T) { // not parallel: it takes the time
 	require.NoError(t, r.create(t.Context(), 20))
 	r.switched(t, "two-relays", true)
 	require.NoError(t, r.tour.start(2))
-	eventually(t, "PostgreSQL to be stopped", func() bool { return r.tour.state().Step == 3 })
+	labtest.Eventually(t, "PostgreSQL to be stopped", func() bool { return r.tour.state().Step == 3 })
 	began := time.Now()
 	r.end()
 	require.Less(t, time.Since(began), 5*time.Second)

@@ -10,6 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"rds-outbox-demo/lab/awslocal"
+	"rds-outbox-demo/lab/labtest"
 )
 
 func TestParkedIsNotLost(t *testing.T) {
@@ -42,7 +43,7 @@ func TestRefusedEntriesShow(t *testing.T) {
 	r := newRig(t, t.TempDir())
 	fault := r.stack.AWS.Faults().Add(awslocal.Fault{Service: "events", Operation: "PutEvents", Kind: awslocal.EntryError, Code: "InternalFailure"})
 	r.post(t)
-	eventually(t, "the refusal", func() bool {
+	labtest.Eventually(t, "the refusal", func() bool {
 		f := r.frame()
 		return len(f.Events) == 1 && f.Events[0].Error == "InternalFailure" && strings.HasSuffix(f.Stations[5].Note, "refused in 2 s")
 	})
@@ -71,7 +72,7 @@ func TestStoppedDatabase(t *testing.T) {
 	whole := totals{Cars: 1, Counted: 1, Committed: 1, OnBus: 1}
 	r.requireTotals(t, whole)
 	require.NoError(t, r.stack.StopDatabase(t.Context()))
-	eventually(t, "the view to notice", func() bool { return r.frame().Slot == nil })
+	labtest.Eventually(t, "the view to notice", func() bool { return r.frame().Slot == nil })
 	require.Error(t, r.create(t.Context(), 1))
 	f := r.frame()
 	require.Contains(t, f.Problem, "PostgreSQL is stopped")
@@ -84,7 +85,7 @@ func TestStoppedDatabase(t *testing.T) {
 	require.Contains(t, byHop[2], "the database does not answer")
 
 	require.NoError(t, r.stack.StartDatabase(t.Context()))
-	eventually(t, "the view to come back", func() bool { return r.frame().Slot != nil && r.frame().Problem == "" })
+	labtest.Eventually(t, "the view to come back", func() bool { return r.frame().Slot != nil && r.frame().Problem == "" })
 	require.NoError(t, r.create(t.Context(), 3))
 	r.requireTotals(t, totals{Cars: 4, Counted: 4, Committed: 4, OnBus: 4})
 	require.Equal(t, 1, r.frame().Stations[1].Restarts)
@@ -97,11 +98,11 @@ func TestTotalsSurviveARestart(t *testing.T) {
 	r := newRig(t, dir)
 	lost := r.stack.AWS.Faults().Add(awslocal.Fault{Service: "events", Operation: "PutEvents", Kind: awslocal.ResetAfter, Count: 2})
 	require.NoError(t, r.create(t.Context(), 20))
-	eventually(t, "duplicates", func() bool { return lost.Struck() == 2 && r.totals().OnBus == 20 && r.totals().Counted == 20 })
-	eventually(t, "the subscriber to get them", func() bool { n := r.totals(); return n.Duplicates > 0 && n.Suppressed == n.Duplicates })
+	labtest.Eventually(t, "duplicates", func() bool { return lost.Struck() == 2 && r.totals().OnBus == 20 && r.totals().Counted == 20 })
+	labtest.Eventually(t, "the subscriber to get them", func() bool { n := r.totals(); return n.Duplicates > 0 && n.Suppressed == n.Duplicates })
 	before := r.totals()
 	boat := insert(t, r.connect(t), "now()")
-	eventually(t, "the boat", func() bool { return r.totals().OnBus == 21 })
+	labtest.Eventually(t, "the boat", func() bool { return r.totals().OnBus == 21 })
 	r.stack.Relay.Stop(t.Context()) // not Kill: what it has not confirmed would come again
 	require.NoError(t, r.create(t.Context(), 40))
 	r.requireTotals(t, totals{Cars: 60, Counted: 20, Committed: 61, OnBus: 21, OnTheWay: 40, Duplicates: before.Duplicates, Suppressed: before.Suppressed})
@@ -141,20 +142,20 @@ func TestRecountFindsWhatNobodyExpected(t *testing.T) {
 	}
 	conn := r.connect(t)
 	insert(t, conn, "'2001-01-01T00:00:00Z'")
-	eventually(t, "the row of 2001 to be counted", func() bool { recount(); return r.totals().Committed == 11 })
+	labtest.Eventually(t, "the row of 2001 to be counted", func() bool { recount(); return r.totals().Committed == 11 })
 	r.requireTotals(t, totals{Cars: 10, Counted: 10, Committed: 11, OnBus: 11})
-	eventually(t, "rows that are old enough", func() bool {
+	labtest.Eventually(t, "rows that are old enough", func() bool {
 		r.live.mu.Lock()
 		defer r.live.mu.Unlock()
 		return len(r.live.ledger.seconds) == 0
 	})
 	_, err := conn.Exec(t.Context(), "DELETE FROM outbox WHERE id IN (SELECT id FROM outbox ORDER BY created_at LIMIT 4)")
 	require.NoError(t, err)
-	eventually(t, "the purge to be counted", func() bool { recount(); return r.totals().Committed == 7 })
+	labtest.Eventually(t, "the purge to be counted", func() bool { recount(); return r.totals().Committed == 7 })
 	r.requireTotals(t, totals{Cars: 10, Counted: 10, Committed: 7, OnBus: 7})
 	_, err = conn.Exec(t.Context(), "DELETE FROM cars WHERE id IN (SELECT id FROM cars LIMIT 1)")
 	require.NoError(t, err)
-	eventually(t, "the car that went without an event", func() bool { recount(); return r.totals().Cars == 9 })
+	labtest.Eventually(t, "the car that went without an event", func() bool { recount(); return r.totals().Cars == 9 })
 }
 
 // created_at is the beginning of a transaction: one that stays open for long commits into a second that is long over.
@@ -195,7 +196,7 @@ func TestKilledRelayUnderLoad(t *testing.T) {
 	}
 	r.setRate(0)
 	require.Zero(t, r.load.failed.Load())
-	eventually(t, "all to arrive", func() bool { n := r.totals(); return n.OnTheWay == 0 && n.Counted == n.Cars && n.OnBus == n.Committed })
+	labtest.Eventually(t, "all to arrive", func() bool { n := r.totals(); return n.OnTheWay == 0 && n.Counted == n.Cars && n.OnBus == n.Committed })
 	n := r.totals()
 	require.Greater(t, n.Committed, int64(150))
 	require.Zero(t, n.Lost)

@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"rds-outbox-demo/lab/labtest"
 )
 
 // result runs an experiment to its end.
@@ -53,8 +55,8 @@ func (r *rig) requireWhole(t *testing.T) {
 	}
 	require.Empty(t, r.stack.AWS.Faults().List())
 	// A connection of the API's that PostgreSQL's end has broken may cost a request yet.
-	eventually(t, "a car to be created", func() bool { return r.create(t.Context(), 1) == nil })
-	eventually(t, "all that was committed to arrive", func() bool {
+	labtest.Eventually(t, "a car to be created", func() bool { return r.create(t.Context(), 1) == nil })
+	labtest.Eventually(t, "all that was committed to arrive", func() bool {
 		n := r.totals()
 		return n.OnTheWay == 0 && n.OnBus == n.Committed && n.Counted == n.Cars && n.Lost == 0 && n.OutOfOrder == 0
 	})
@@ -126,7 +128,7 @@ func TestTourIsStoppedMidway(t *testing.T) {
 	r := newRig(t, t.TempDir())
 	for n, step := range map[int]int{1: 3, 2: 3, 3: 2, 4: 3, 5: 3} {
 		require.NoError(t, r.tour.start(n))
-		eventually(t, "the step", func() bool { return r.tour.state().Step >= step })
+		labtest.Eventually(t, "the step", func() bool { return r.tour.state().Step >= step })
 		var c conflict
 		require.ErrorAs(t, r.tour.start(n), &c, "one at a time")
 		_, err := r.switches.set(t.Context(), "bus-down", true)

@@ -14,6 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"rds-outbox-demo/internal/dbuser"
+	"rds-outbox-demo/lab/labtest"
 )
 
 func TestCommands(t *testing.T) {
@@ -147,9 +148,9 @@ func TestSecretsAreReadInTurn(t *testing.T) {
 	require.NoError(t, err)
 	require.NoError(t, dbuser.Lock(t.Context(), tx))
 	p.send(t, json.RawMessage(`{"command":"up"}`), time.Minute)
-	require.Eventually(t, func() bool {
+	labtest.Eventually(t, "a migration that waits for the lock", func() bool {
 		return s.ask(t, "SELECT count(*)::text FROM pg_stat_activity WHERE datname = current_database() AND wait_event = 'advisory'") == "1"
-	}, 10*time.Second, 10*time.Millisecond)
+	})
 	s.secrets.set("arn:api", fmt.Sprintf(`{"username":%q,"password":"rotated-meanwhile"}`, s.api))
 	require.NoError(t, tx.Commit(t.Context()))
 	require.False(t, p.receive(t, time.Minute).failed)

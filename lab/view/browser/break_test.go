@@ -9,6 +9,8 @@ import (
 
 	"github.com/chromedp/chromedp"
 	"github.com/stretchr/testify/require"
+
+	"rds-outbox-demo/lab/labtest"
 )
 
 // names are the faults that the view offers.
@@ -41,22 +43,22 @@ func switchesBreakAndMend(t *testing.T, d *dev) {
 		if one.Name == "queue-down" { // strikes who parks
 			tb.click(`[data-switch="poison"]`)
 		}
-		eventually(t, one.Name+" to strike", func() bool { return d.state(t).struck(one.Name) > 0 })
+		labtest.Eventually(t, one.Name+" to strike", func() bool { return d.state(t).struck(one.Name) > 0 })
 		if one.Kind == "toggle" {
 			tb.click(selector)
 			tb.wait(one.Name+" to be off", `document.querySelector('`+selector+`').getAttribute('aria-checked') === 'false'`)
 			tb.wait("the station to be well", fmt.Sprintf(`!document.querySelector('[data-station="%d"]').textContent.includes(%q)`, one.Hop, one.Label))
 		}
-		eventually(t, "events to arrive again", func() bool {
+		labtest.Eventually(t, "events to arrive again", func() bool {
 			s := d.state(t)
 			return s.Totals.OnTheWay < 40 && s.Totals.Counted > before.Totals.Cars
 		})
 		require.Zero(t, tb.promise().lost, one.Name)
 		switch one.Name {
 		case "poison", "queue-down":
-			eventually(t, "the poison to be parked", func() bool { return d.state(t).Totals.Parked > before.Totals.Parked })
+			labtest.Eventually(t, "the poison to be parked", func() bool { return d.state(t).Totals.Parked > before.Totals.Parked })
 		case "duplicate":
-			eventually(t, "the page to tell of duplicates", func() bool { return tb.promise().suppressed > 0 })
+			labtest.Eventually(t, "the page to tell of duplicates", func() bool { return tb.promise().suppressed > 0 })
 		}
 		t.Logf("%s: %s", one.Name, time.Since(began).Round(time.Millisecond))
 	}
@@ -75,7 +77,7 @@ func tourPasses(t *testing.T, d *dev) {
 		began := time.Now()
 		result := fmt.Sprintf(`[data-tour-result="%d"]`, one.N)
 		tb.click(fmt.Sprintf(`button[data-tour="%d"]`, one.N))
-		eventually(t, fmt.Sprintf("experiment %d to begin", one.N), func() bool { return d.state(t).Tour.Running == one.N })
+		labtest.Eventually(t, fmt.Sprintf("experiment %d to begin", one.N), func() bool { return d.state(t).Tour.Running == one.N })
 		pictured := false
 		for deadline := time.Now().Add(90 * time.Second); ; time.Sleep(100 * time.Millisecond) {
 			s := d.state(t)
@@ -107,9 +109,9 @@ func showsADeadRelay(t *testing.T, d *dev) {
 	const kills = `document.querySelector('[data-switch="kill-relay"]')`
 	before := d.state(t).Totals.OnBus
 	tb.setLoad(d, 60)
-	eventually(t, "some seconds of traffic", func() bool { return d.state(t).Totals.OnBus > before+400 })
+	labtest.Eventually(t, "some seconds of traffic", func() bool { return d.state(t).Totals.OnBus > before+400 })
 	eval[bool](tb, `(`+kills+`.click(), true)`)
-	eventually(t, "events to wait in the WAL", func() bool { return d.state(t).Totals.OnTheWay > 120 })
+	labtest.Eventually(t, "events to wait in the WAL", func() bool { return d.state(t).Totals.OnTheWay > 120 })
 	tb.picture("view.png")
 	eval[bool](tb, `(document.querySelector('#theme').click(), true)`)
 	require.True(t, tb.dark())
@@ -141,7 +143,7 @@ func tellsOfARealLoss(t *testing.T, d *dev) {
 	require.NoError(t, err)
 	d.post(t, `{"make":"Heard","model":"Of","year":2023}`)
 	tb.row("Heard Of")
-	eventually(t, "the page to tell of the loss", func() bool { return tb.promise().lost == 1 })
+	labtest.Eventually(t, "the page to tell of the loss", func() bool { return tb.promise().lost == 1 })
 	cars, counted := d.truth(t)
 	require.Equal(t, cars-1, counted)
 	require.Equal(t, promise{cars, counted, 1, tb.promise().suppressed}, tb.promise())

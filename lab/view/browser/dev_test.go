@@ -20,6 +20,8 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/require"
+
+	"rds-outbox-demo/lab/labtest"
 )
 
 // dev is a running `lab dev` in a folder of its own.
@@ -81,7 +83,7 @@ func start(t *testing.T, dir string, port int) *dev {
 		d.stop(t)
 	})
 	api, view := regexp.MustCompile(`The path is up: ① (http://\S+)`), regexp.MustCompile(`The live view: (http://\S+)`)
-	eventually(t, "the path and its view to be up", func() bool {
+	labtest.Eventually(t, "the path and its view to be up", func() bool {
 		select {
 		case <-d.ended:
 			require.Fail(t, "lab dev has ended", d.tail(t))

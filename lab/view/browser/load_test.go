@@ -17,6 +17,8 @@ import (
 	"github.com/chromedp/cdproto/runtime"
 	"github.com/chromedp/chromedp"
 	"github.com/stretchr/testify/require"
+
+	"rds-outbox-demo/lab/labtest"
 )
 
 // watch counts, in the page and before its own code: how far things jump, how often the page changes, how soon a click on an event is
@@ -133,7 +135,7 @@ func TestBearsTwoMinutesOfLoad(t *testing.T) {
 	require.Less(t, answers[len(answers)/2], 500.0, "clicks on an event are answered late: %.0f", answers)
 	require.Less(t, answers[len(answers)*9/10], 1500.0, "clicks on an event are answered late: %.0f", answers)
 	tb.setLoad(d, 0)
-	eventually(t, "every event to arrive", func() bool {
+	labtest.Eventually(t, "every event to arrive", func() bool {
 		n := d.state(t).Totals
 		return n.OnBus == n.Committed && n.Lost == 0
 	})

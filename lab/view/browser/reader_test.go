@@ -13,6 +13,8 @@ import (
 	"github.com/chromedp/chromedp"
 	"github.com/chromedp/chromedp/kb"
 	"github.com/stretchr/testify/require"
+
+	"rds-outbox-demo/lab/labtest"
 )
 
 func keepsItsStateInTheURL(t *testing.T, d *dev) {
@@ -80,20 +82,20 @@ func isDrivenByKeyboard(t *testing.T, d *dev) {
 
 	to("#load")
 	tb.do(chromedp.KeyEvent(kb.ArrowRight))
-	eventually(t, "the arrow key to set a load", func() bool { return d.state(t).Load > 0 })
+	labtest.Eventually(t, "the arrow key to set a load", func() bool { return d.state(t).Load > 0 })
 	tb.do(chromedp.KeyEvent(kb.End))
-	eventually(t, "End to set the highest load", func() bool { return d.state(t).Load == m.MaxLoad })
+	labtest.Eventually(t, "End to set the highest load", func() bool { return d.state(t).Load == m.MaxLoad })
 	tb.wait("the value beside the slider", fmt.Sprintf(`document.querySelector('#load-value').textContent.includes('%d')`, m.MaxLoad))
 	tb.do(chromedp.KeyEvent(kb.Home))
-	eventually(t, "Home to end the load", func() bool { return d.state(t).Load == 0 })
+	labtest.Eventually(t, "Home to end the load", func() bool { return d.state(t).Load == 0 })
 
 	to("switch duplicate")
 	tb.do(chromedp.KeyEvent(" "))
-	eventually(t, "Space to switch it on", func() bool { return on(d.state(t), "duplicate") })
+	labtest.Eventually(t, "Space to switch it on", func() bool { return on(d.state(t), "duplicate") })
 	tb.wait("the switch to say so", `document.querySelector('[data-switch=duplicate]').getAttribute('aria-checked') === 'true'`)
 	require.Equal(t, "switch duplicate", eval[string](tb, focused), "the focus is lost by using it")
 	tb.do(chromedp.KeyEvent(kb.Enter))
-	eventually(t, "Enter to switch it off", func() bool { return !on(d.state(t), "duplicate") })
+	labtest.Eventually(t, "Enter to switch it off", func() bool { return !on(d.state(t), "duplicate") })
 
 	d.post(t, `{"make":"Opened","model":"By Enter","year":2023}`)
 	id := tb.row("Opened By Enter")
@@ -156,7 +158,7 @@ func standsStill(t *testing.T, d *dev) {
 	still.still = true
 	one, other := show(t, d, lively), show(t, d, still)
 	one.setLoad(d, 10)
-	eventually(t, "events to move along the path", func() bool { return eval[int](one, moving) > 0 })
+	labtest.Eventually(t, "events to move along the path", func() bool { return eval[int](one, moving) > 0 })
 	require.Zero(t, eval[int](other, moving), "things move though the reader asked for less of it")
 	one.setLoad(d, 0)
 	one.balanced(d)

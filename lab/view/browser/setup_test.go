@@ -24,6 +24,8 @@ import (
 	"github.com/chromedp/cdproto/page"
 	"github.com/chromedp/chromedp"
 	"github.com/stretchr/testify/require"
+
+	"rds-outbox-demo/lab/labtest"
 )
 
 const root = "../../.."
@@ -252,7 +254,7 @@ func eval[T any](tb *tab, expression string) T {
 // wait waits until the condition, an expression of JavaScript, holds.
 func (tb *tab) wait(what, condition string) {
 	tb.t.Helper()
-	eventually(tb.t, what, func() bool { return tb.is(condition) })
+	labtest.Eventually(tb.t, what, func() bool { return tb.is(condition) })
 }
 
 // keepPicture keeps what the reader of a failure would like to see.
@@ -269,11 +271,4 @@ func (tb *tab) keepPicture() {
 	defer file.Close()
 	_, err = file.Write(png)
 	tb.t.Logf("the page at the end: %s (%v)", file.Name(), err)
-}
-
-func eventually(t *testing.T, what string, condition func() bool) {
-	t.Helper()
-	for deadline := time.Now().Add(40 * time.Second); !condition(); time.Sleep(20 * time.Millisecond) {
-		require.True(t, time.Now().Before(deadline), "waited too long for: %s", what)
-	}
 }

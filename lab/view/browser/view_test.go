@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"rds-outbox-demo/lab/labtest"
 )
 
 // TestView is about one `lab dev`. Each of its tests leaves it with every fault off, without load, and with nothing on its way.
@@ -84,13 +86,13 @@ func (tb *tab) setLoad(d *dev, rate int) {
 	eval[bool](tb, fmt.Sprintf(`(slider => { slider.value = %d;
 		slider.dispatchEvent(new Event('input', {bubbles: true})); slider.dispatchEvent(new Event('change', {bubbles: true})); return true;
 	})(document.querySelector('#load'))`, rate))
-	eventually(tb.t, fmt.Sprintf("a load of %d", rate), func() bool { return d.state(tb.t).Load == rate })
+	labtest.Eventually(tb.t, fmt.Sprintf("a load of %d", rate), func() bool { return d.state(tb.t).Load == rate })
 }
 
 // row finds the row of the latest events whose text has the words.
 func (tb *tab) row(words string) (id string) {
 	tb.t.Helper()
-	eventually(tb.t, "a row with "+words, func() bool {
+	labtest.Eventually(tb.t, "a row with "+words, func() bool {
 		id = eval[string](tb, fmt.Sprintf(`[...document.querySelectorAll('tr[data-event]')].find(row => row.textContent.includes(%q))?.dataset.event ?? ''`, words))
 		return id != ""
 	})
