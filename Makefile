@@ -117,6 +117,10 @@ fuzz: build ## Fuzz every parser for FUZZTIME= (10s) each.
 soak: build ## Longer runs, by hand: half an hour of property tests, fuzzing, repeated fault tests, a large demo.
 	$(TEST_DATABASE) sh scripts/soak.sh
 
+.PHONY: stress
+stress: node_modules/.dev build ## Run tests beside two busy loops per core, by hand: PKG= (./...), RUN= (all), COUNT= (1).
+	$(TEST_DATABASE) sh scripts/stress.sh -shuffle=on -timeout 30m -count=$(or $(COUNT),1) $(if $(RUN),-run '$(RUN)') $(or $(PKG),./...)
+
 .PHONY: yours
 yours: node_modules/.dev build $(SQLC) ## Follow docs/make-it-yours.md on a copy of this tree: a new entity, from its migration to the bus.
 	go test -tags yours -count=1 -timeout 10m -run '^TestMakeItYours$$' ./docs

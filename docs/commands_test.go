@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"rds-outbox-demo/lab/labtest"
 )
 
 // runBy names the target of .ci/run that runs another one, on a copy of the tree.
@@ -105,7 +107,7 @@ func (d *dev) run(t *testing.T, command string) error {
 	exit, out, err := d.once(t, command, targets)
 	// A relay that was started by the command before needs a moment, as between two commands of a person.
 	again := expected == 0 && strings.HasPrefix(command, "bin/outboxctl ")
-	for patience := time.Now().Add(20 * time.Second); again && err == nil && exit == 1 && time.Now().Before(patience); {
+	for patience := time.Now().Add(labtest.Patience); again && err == nil && exit == 1 && time.Now().Before(patience); {
 		exit, out, err = d.once(t, command, targets)
 	}
 	if err == nil && exit != expected {
@@ -117,7 +119,7 @@ func (d *dev) run(t *testing.T, command string) error {
 // once runs it once, with what the reader is told to type into it as its input.
 func (d *dev) once(t *testing.T, command string, targets []string) (exit int, printed string, err error) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), labtest.Patience)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, "bash", "-o", "pipefail", "-c", command)
 	cmd.Dir, cmd.Env = d.dir, d.env

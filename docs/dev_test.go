@@ -60,7 +60,7 @@ func startDev(t *testing.T) *dev {
 		_ = life.Close()
 		select {
 		case <-ended:
-		case <-time.After(30 * time.Second):
+		case <-time.After(labtest.Patience):
 			_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)
 			<-ended
 			t.Error("`make dev` did not end")

@@ -154,7 +154,7 @@ func (y *yours) startDev() {
 		_ = life.Close()
 		select {
 		case <-ended:
-		case <-time.After(30 * time.Second):
+		case <-time.After(labtest.Patience):
 			_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)
 			<-ended
 			y.t.Error("`make dev` did not end")

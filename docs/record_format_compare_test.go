@@ -133,8 +133,8 @@ func recordReceive(t *testing.T, c <-chan []byte) []byte {
 	select {
 	case v := <-c:
 		return v
-	case <-time.After(30 * time.Second):
-		require.FailNow(t, "nothing within 30 s")
+	case <-time.After(labtest.Patience):
+		require.FailNow(t, "nothing came")
 		return nil
 	}
 }

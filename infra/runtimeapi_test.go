@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"rds-outbox-demo/lab/labtest"
 )
 
 // function is a zip that runs behind a Lambda Runtime API of its own.
@@ -107,7 +109,7 @@ func start(t *testing.T, s *stack, name string, values, local map[string]string)
 	case err := <-ended:
 		ended <- err
 		t.Fatalf("%s ended in its init: %v", name, err)
-	case <-time.After(30 * time.Second):
+	case <-time.After(labtest.Patience):
 		t.Fatalf("%s has not finished its init", name)
 	}
 	return f
@@ -122,7 +124,7 @@ func (f *function) invoke(t *testing.T, event any, timeout time.Duration) answer
 		data, err = json.Marshal(event)
 		require.NoError(t, err)
 	}
-	late := time.After(timeout + 5*time.Second)
+	late := time.After(timeout + labtest.Patience)
 	i := invocation{fmt.Sprintf("request-%d", time.Now().UnixNano()), data, timeout}
 	select {
 	case f.invocations <- i:

@@ -55,7 +55,7 @@ func lab(t *testing.T, dir string, env []string, args ...string) *exec.Cmd {
 	t.Helper()
 	bin, err := programs()
 	require.NoError(t, err)
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), time.Minute)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), labtest.Patience)
 	t.Cleanup(cancel)
 	cmd := exec.CommandContext(ctx, filepath.Join(bin, "lab"), args...)
 	cmd.Dir = dir

@@ -18,6 +18,7 @@ import (
 
 	"rds-outbox-demo/internal/failpoint"
 	"rds-outbox-demo/internal/pgtest"
+	"rds-outbox-demo/lab/labtest"
 	"rds-outbox-demo/lab/process"
 )
 
@@ -74,7 +75,7 @@ func TestKilledBetweenFiftyEqualRequests(t *testing.T) {
 				next <- start()
 			}()
 
-			deadline, cancel := context.WithTimeout(t.Context(), time.Minute)
+			deadline, cancel := context.WithTimeout(t.Context(), labtest.Patience)
 			defer cancel()
 			answers := fifty(func() string {
 				for {

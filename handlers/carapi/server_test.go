@@ -12,6 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"rds-outbox-demo/handlers/carapi"
+	"rds-outbox-demo/lab/labtest"
 )
 
 func TestServer(t *testing.T) {
@@ -75,7 +76,7 @@ func TestEndlessHeadersAreCutOff(t *testing.T) {
 	require.NoError(t, resp.Body.Close())
 	require.Equal(t, 201, resp.StatusCode)
 	for _, conn := range slow {
-		require.NoError(t, conn.SetReadDeadline(time.Now().Add(server.ReadHeaderTimeout+10*time.Second)))
+		require.NoError(t, conn.SetReadDeadline(time.Now().Add(server.ReadHeaderTimeout+labtest.Patience)))
 		_, err := io.Copy(io.Discard, conn)
 		var timeout net.Error
 		require.False(t, errors.As(err, &timeout) && timeout.Timeout(), "still open")

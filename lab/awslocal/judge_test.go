@@ -13,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"rds-outbox-demo/lab/awslocal"
+	"rds-outbox-demo/lab/labtest"
 )
 
 // judge is another emulator of Kinesis: an npm package, run by testdata/judge.js.
@@ -91,7 +92,7 @@ func (j judge) start(t *testing.T) *subject {
 		}
 	})
 	line := func(prefix string) string {
-		timeout := time.After(30 * time.Second)
+		timeout := time.After(labtest.Patience)
 		for {
 			select {
 			case line, ok := <-lines:

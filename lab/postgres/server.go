@@ -24,8 +24,8 @@ const (
 	superuser = "dbadmin"
 	database  = "outboxdb"
 
-	// startTimeout is for a start with crash recovery; a usual one takes a fraction of a second.
-	startTimeout = 60 * time.Second
+	// startTimeout is for initdb and a start with crash recovery on a busy machine. A usual start takes a fraction of a second.
+	startTimeout = 3 * time.Minute
 )
 
 // Config says which server to start. Dir and Binaries are required.

@@ -88,7 +88,7 @@ func TestRelayThatEndsWhileTheDatabaseIsStopped(t *testing.T) {
 	select {
 	case err := <-r.Failed():
 		require.ErrorContains(t, err, "the relay has ended 3 times")
-	case <-time.After(20 * time.Second):
+	case <-time.After(labtest.Patience):
 		require.Fail(t, "nobody was told")
 	}
 }

@@ -31,7 +31,7 @@ const statsDiffer = `
 func (r *rig) requireStats(t *testing.T) {
 	t.Helper()
 	var differ []string
-	for deadline := time.Now().Add(40 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+	for deadline := time.Now().Add(labtest.Patience); ; time.Sleep(20 * time.Millisecond) {
 		rows, err := r.pool.Query(t.Context(), statsDiffer)
 		require.NoError(t, err)
 		differ = differ[:0]
@@ -77,7 +77,7 @@ var countAttributes = []types.QueueAttributeName{"ApproximateNumberOfMessages", 
 func TestCarStats(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
-	lost := r.AWS.Faults().Add(awslocal.Fault{Service: "events", Operation: "PutEvents", Kind: awslocal.ResetAfter, Rate: 0.2, Seed: 1})
+	lost := r.AWS.Faults().Add(awslocal.Fault{Service: "events", Operation: "PutEvents", Kind: awslocal.ResetAfter, Count: 3})
 	late := r.AWS.Faults().Add(awslocal.Fault{Service: "rules", Kind: awslocal.Delay, Delay: 2 * time.Second, Rate: 0.4, Seed: 2})
 	twice := r.AWS.Faults().Add(awslocal.Fault{Service: "rules", Kind: awslocal.Duplicate, Delay: 2 * time.Second, Rate: 0.4, Seed: 3})
 	undeleted := r.AWS.Faults().Add(awslocal.Fault{Service: "sqs", Operation: "DeleteMessage", Kind: awslocal.CallError, Code: "RequestThrottled", Count: 3})

@@ -20,6 +20,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"rds-outbox-demo/dbgen"
+	"rds-outbox-demo/lab/labtest"
 	"rds-outbox-demo/lab/postgres"
 	"rds-outbox-demo/lab/stack"
 	"rds-outbox-demo/outbox"
@@ -79,6 +80,8 @@ func newRig(t *testing.T, dir string, theirs ...stack.AWS) *rig {
 		require.NoError(t, s.Close())
 	})}
 	t.Cleanup(r.end)
+	// What is committed before the slot is there comes by a load, which knows no time of commit.
+	labtest.Eventually(t, "a relay that streams", func() bool { f := r.frame(); return f.Slot != nil && f.Slot.Active })
 	return r
 }
 
@@ -126,7 +129,7 @@ func (r *rig) requireTotals(t *testing.T, want totals) {
 		return got
 	}
 	var got totals
-	for deadline := time.Now().Add(40 * time.Second); got != want; time.Sleep(20 * time.Millisecond) {
+	for deadline := time.Now().Add(labtest.Patience); got != want; time.Sleep(20 * time.Millisecond) {
 		got = look()
 		if time.Now().After(deadline) {
 			require.Equal(t, want, got)

@@ -188,8 +188,8 @@ func TestKilledRelayUnderLoad(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, t.TempDir())
 	r.setRate(100)
-	for range 3 {
-		time.Sleep(700 * time.Millisecond)
+	for n := range int64(3) {
+		labtest.Eventually(t, "load", func() bool { return r.totals().OnBus > 50*n+50 })
 		r.stack.Relay.Kill(t.Context())
 		time.Sleep(300 * time.Millisecond)
 		require.NoError(t, r.stack.Relay.Start())

@@ -24,6 +24,7 @@ import (
 
 	"rds-outbox-demo/handlers/carapi"
 	"rds-outbox-demo/internal/pgtest"
+	"rds-outbox-demo/lab/labtest"
 )
 
 // runEnv makes the test's binary the program itself: the test of the process below starts it so.
@@ -191,7 +192,7 @@ func TestProcess(t *testing.T) {
 			t.Logf("%s", output)
 		}
 	})
-	deadline := time.After(30 * time.Second)
+	deadline := time.After(labtest.Patience)
 	select {
 	case invocations <- withKey(sample(t, "post-cars.json", "")):
 	case <-deadline:

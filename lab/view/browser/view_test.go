@@ -70,7 +70,7 @@ func (tb *tab) balanced(d *dev) {
 	tb.t.Helper()
 	var page promise
 	cars, counted := 0, 0
-	for deadline := time.Now().Add(40 * time.Second); ; time.Sleep(200 * time.Millisecond) {
+	for deadline := time.Now().Add(labtest.Patience); ; time.Sleep(200 * time.Millisecond) {
 		cars, counted = d.truth(tb.t)
 		page = tb.promise()
 		if page.cars == cars && page.counted == counted && cars == counted && page.lost == 0 {
