@@ -53,7 +53,7 @@ var sqlStates = map[string]sqlState{
 
 	"55006": {reaction: standsBy}, // object_in_use: another relay streams from the slot
 
-	// protocol_violation. PostgreSQL never says it to this client. PgBouncer does: "unsupported startup parameter".
+	// protocol_violation. PgBouncer answers "unsupported startup parameter", and everything else that it says itself, with it.
 	"08P01": {reaction: stops, remedy: "connect to PostgreSQL itself, not through a pooler"},
 	// feature_not_supported. Logical decoding on a standby of PostgreSQL 15 and older.
 	"0A000": {reaction: stops, remedy: "connect to a primary, and check that its settings allow logical decoding"},
