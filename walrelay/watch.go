@@ -35,7 +35,7 @@ type watcher struct {
 	pipeline *pipeline
 	patience time.Duration // with a server that does not answer a look
 
-	told     time.Time // when the log last said that a change is open
+	told time.Time // when the log last said that a change is open
 
 	position atomic.Uint64 // proven
 	stop     chan struct{} // closed: no further look
