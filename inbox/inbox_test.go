@@ -248,7 +248,10 @@ func TestForget(t *testing.T) {
 		_, err := b.process(t.Context(), event("car", version+1))
 		require.NoError(t, err)
 	}
-	_, err := b.Exec(t.Context(), "UPDATE inbox SET processed_at = now() - interval '10 days' WHERE aggregate_version < 3")
+	newest := event("forgotten whole", 1)
+	_, err := b.process(t.Context(), newest)
+	require.NoError(t, err)
+	_, err = b.Exec(t.Context(), "UPDATE inbox SET processed_at = now() - interval '10 days' WHERE aggregate_version < 3")
 	require.NoError(t, err)
 	_, err = b.Exec(t.Context(), `INSERT INTO inbox (subscriber, event_id, aggregate_type, aggregate_id, aggregate_version, processed_at)
 		SELECT s, gen_random_uuid(), 'Car', 'old', n, now() - interval '11 days' FROM generate_series(1, 2500) AS n, (VALUES ('tester'), ('another')) AS v (s)`)
@@ -259,7 +262,10 @@ func TestForget(t *testing.T) {
 	require.EqualValues(t, 2500, n, "more than one statement deletes")
 	n, err = inbox.Forget(t.Context(), b, "tester", 9*24*time.Hour)
 	require.NoError(t, err)
-	require.EqualValues(t, 2, n)
+	require.EqualValues(t, 3, n)
+	verdict, err := b.process(t.Context(), newest)
+	require.NoError(t, err)
+	require.Equal(t, inbox.Late, verdict, "the newest version of its aggregate is never new again, either")
 	var others int
 	require.NoError(t, b.QueryRow(t.Context(), "SELECT count(*) FROM inbox WHERE subscriber = 'another'").Scan(&others))
 	require.Equal(t, 2500, others)
