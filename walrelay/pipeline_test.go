@@ -227,6 +227,20 @@ func TestKeepalive(t *testing.T) {
 	})
 }
 
+// A transaction whose records so far are all accepted has no end yet: the next record of it may be on its way.
+func TestHalfATransactionIsNotConfirmed(t *testing.T) {
+	t.Parallel()
+	p := newPipeline()
+	tx := p.begin()
+	for range 2 {
+		p.add(&pending{key: "a", transaction: tx})
+		p.settle(p.take(500, 1<<20), []bool{true})
+		require.Zero(t, p.position())
+	}
+	p.commit(tx, 10)
+	require.EqualValues(t, 10, p.position())
+}
+
 func TestCommitsWithoutEventsDoNotPileUp(t *testing.T) {
 	t.Parallel()
 	p := newPipeline()
@@ -295,7 +309,7 @@ func TestTakeKeepsTheLimitsOfOneCall(t *testing.T) {
 	}
 	p.add(&pending{key: "k0", data: []byte("behind")})
 	require.Len(t, p.take(3, 1000), 3)
-	require.Len(t, p.take(100, 250), 2, "100 bytes each, key included")
+	require.Len(t, p.take(100, 200), 2, "100 bytes each, key included")
 	require.Len(t, p.take(100, 50), 1, "a record larger than the limit goes alone")
 	require.Len(t, p.take(100, 10_000), 4, "k0's second record waits for the answer to its first")
 }
