@@ -94,6 +94,46 @@ func TestOutboxConstraints(t *testing.T) {
 	})
 }
 
+// outOfTheRelaysSight are statements after which rows of outbox would not reach the stream, or not as they are. Only the owner may run them.
+var outOfTheRelaysSight = map[string]string{
+	"RenameOutbox":         "ALTER TABLE outbox RENAME TO events",
+	"MoveOutbox":           "ALTER TABLE outbox SET SCHEMA pg_temp",
+	"UnlogOutbox":          "ALTER TABLE outbox SET UNLOGGED",
+	"OwnOutbox":            "ALTER TABLE outbox OWNER TO CURRENT_USER",
+	"RenameColumn":         "ALTER TABLE outbox RENAME COLUMN event_data TO data",
+	"AddColumn":            "ALTER TABLE outbox ADD COLUMN note text",
+	"HideRows":             "ALTER TABLE outbox ENABLE ROW LEVEL SECURITY",
+	"ReplicaIdentity":      "ALTER TABLE outbox REPLICA IDENTITY NOTHING",
+	"DropOutbox":           "DROP TABLE outbox",
+	"Inherit":              "CREATE TABLE pg_temp.child () INHERITS (outbox)",
+	"Trigger":              "CREATE TRIGGER hide BEFORE INSERT ON outbox FOR EACH ROW EXECUTE FUNCTION suppress_redundant_updates_trigger()",
+	"Rule":                 "CREATE RULE hide AS ON INSERT TO outbox DO INSTEAD NOTHING",
+	"PublishUpdates":       "ALTER PUBLICATION outbox_publication SET (publish = 'update')",
+	"PublishLess":          "ALTER PUBLICATION outbox_publication SET TABLE outbox WHERE (aggregate_version > 1)",
+	"PublishNothing":       "ALTER PUBLICATION outbox_publication DROP TABLE outbox",
+	"RenamePublication":    "ALTER PUBLICATION outbox_publication RENAME TO other",
+	"DropPublication":      "DROP PUBLICATION outbox_publication",
+	"AnotherPublication":   "CREATE PUBLICATION other FOR TABLE outbox",
+	"CreateInPublic":       "CREATE TABLE public.mine (n int)",
+	"CreateSchema":         "CREATE SCHEMA mine",
+	"RenameSchema":         "ALTER SCHEMA public RENAME TO private",
+	"SettingOfTheDatabase": "DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET search_path = pg_temp', current_database()); END $$",
+	"MakeASlot":            "SELECT pg_create_logical_replication_slot('mine', 'pgoutput')",
+	"MoveASlot":            "SELECT pg_replication_slot_advance('outbox_relay', '0/1')",
+	"DropASlot":            "SELECT pg_drop_replication_slot('outbox_relay')",
+}
+
+// PostgreSQL 14 and older let everybody create in schema public.
+func TestNobodyCreatesInSchemaPublic(t *testing.T) {
+	t.Parallel()
+	database := emptyDatabase(t)
+	query(t, database, "GRANT CREATE ON SCHEMA public TO PUBLIC")
+	_, err := migrate.Up(t.Context(), database, migrate.Options{})
+	require.NoError(t, err)
+	require.Equal(t, "f", query(t, database, "SELECT left(has_schema_privilege('public', 'public', 'CREATE')::text, 1)"))
+	require.Equal(t, "t", query(t, database, "SELECT left(has_schema_privilege('public', 'public', 'USAGE')::text, 1)"))
+}
+
 func TestGrants(t *testing.T) {
 	t.Parallel()
 	db := pgtest.New(t)
@@ -117,6 +157,9 @@ func TestGrants(t *testing.T) {
 		"SelectKeyEnds": "SELECT expires_at FROM idempotency",
 		"UpdateKeys":    "UPDATE idempotency SET status = 200",
 		"DeleteKeys":    "DELETE FROM idempotency",
+	}
+	for name, statement := range outOfTheRelaysSight {
+		statements[name] = statement
 	}
 	for role, allowed := range map[string][]string{
 		"outbox_api":       {"InsertOutbox", "InsertCar", "SelectCar", "UpdateCar", "DeleteCar", "InsertKey", "SelectKeys", "SelectKeyEnds", "DeleteKeys"},

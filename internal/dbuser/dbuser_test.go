@@ -79,6 +79,7 @@ func TestOnRDS(t *testing.T) {
 		t.Parallel()
 		login := dbuser.Login{Name: unique("api"), Password: rand.Text()}
 		require.NoError(t, ensure(t, server.master, dbuser.API, login))
+		requireNoPower(t, server.master, login.Name)
 		pool, err := pgxpool.New(t.Context(), url(server.master, login))
 		require.NoError(t, err)
 		t.Cleanup(pool.Close)
@@ -107,6 +108,7 @@ func TestOnRDS(t *testing.T) {
 		login := dbuser.Login{Name: unique("dms"), Password: rand.Text()}
 		for range 2 { // the second time changes nothing
 			require.NoError(t, ensure(t, server.master, dbuser.DMS, login))
+			requireNoPower(t, server.master, login.Name)
 			pool, err := pgxpool.New(t.Context(), url(server.master, login))
 			require.NoError(t, err)
 			for _, statement := range []string{
@@ -136,6 +138,7 @@ func TestOnRDS(t *testing.T) {
 		t.Parallel()
 		login := dbuser.Login{Name: unique("retention"), Password: rand.Text()}
 		require.NoError(t, ensure(t, server.master, dbuser.Retention, login))
+		requireNoPower(t, server.master, login.Name)
 		pool, err := pgxpool.New(t.Context(), url(server.master, login))
 		require.NoError(t, err)
 		t.Cleanup(pool.Close)
@@ -161,6 +164,7 @@ func TestOnRDS(t *testing.T) {
 		t.Parallel()
 		login := dbuser.Login{Name: unique("carstats"), Password: rand.Text()}
 		require.NoError(t, ensure(t, server.master, dbuser.CarStats, login))
+		requireNoPower(t, server.master, login.Name)
 		pool, err := pgxpool.New(t.Context(), url(server.master, login))
 		require.NoError(t, err)
 		t.Cleanup(pool.Close)
@@ -275,6 +279,21 @@ func TestDMSUserReplicates(t *testing.T) {
 	require.Contains(t, changes, "seen-in-wal")
 	_, err = user.Exec(t.Context(), "SELECT pg_drop_replication_slot($1)", slot)
 	require.NoError(t, err)
+}
+
+// requireNoPower: the user can neither alter table outbox, its publication or their schema nor act as a role that can.
+func requireNoPower(t *testing.T, owner *pgx.ConnConfig, user string) {
+	t.Helper()
+	powers := `SELECT concat_ws(', ',
+			CASE WHEN rolsuper THEN 'superuser' END, CASE WHEN rolcreaterole THEN 'createrole' END, CASE WHEN rolbypassrls THEN 'bypassrls' END,
+			CASE WHEN pg_has_role($1, (SELECT relowner FROM pg_class WHERE oid = 'public.outbox'::regclass), 'MEMBER') THEN 'table' END,
+			CASE WHEN pg_has_role($1, (SELECT pubowner FROM pg_publication WHERE pubname = 'outbox_publication'), 'MEMBER') THEN 'publication' END,
+			CASE WHEN pg_has_role($1, (SELECT nspowner FROM pg_namespace WHERE nspname = 'public'), 'MEMBER') THEN 'schema' END,
+			CASE WHEN has_schema_privilege($1, 'public', 'CREATE') THEN 'create in schema' END,
+			CASE WHEN has_database_privilege($1, current_database(), 'CREATE') THEN 'create in database' END)
+		FROM pg_roles WHERE rolname = $1`
+	require.Empty(t, ask(t, owner, powers, user))
+	require.Equal(t, "createrole, table, publication, schema, create in schema, create in database", ask(t, owner, powers, owner.User), "the owner has them")
 }
 
 func ensure(t *testing.T, owner *pgx.ConnConfig, c dbuser.Component, login dbuser.Login) error {
