@@ -337,23 +337,28 @@ SELECT
     coalesce(wal_status, '')::text AS wal_status,
     coalesce(pg_wal_lsn_diff(pg_current_wal_lsn(), restart_lsn), 0)::bigint AS retained,
     coalesce(pg_wal_lsn_diff(pg_current_wal_lsn(), confirmed_flush_lsn), 0)::bigint AS unconfirmed,
-    coalesce(safe_wal_size, -1)::bigint AS safe_wal_size
-FROM pg_catalog.pg_replication_slots
+    coalesce(safe_wal_size, -1)::bigint AS safe_wal_size,
+    coalesce(to_jsonb(slots) ->> 'invalidation_reason', '')::text AS invalidation_reason,
+    coalesce(to_jsonb(slots) ->> 'inactive_since', '')::text AS inactive_since
+FROM pg_catalog.pg_replication_slots AS slots
 WHERE slot_name = $1::name
 `
 
 type SlotHealthRow struct {
-	Plugin      string
-	Database    string
-	Active      bool
-	WalStatus   string
-	Retained    int64
-	Unconfirmed int64
-	SafeWalSize int64
+	Plugin             string
+	Database           string
+	Active             bool
+	WalStatus          string
+	Retained           int64
+	Unconfirmed        int64
+	SafeWalSize        int64
+	InvalidationReason string
+	InactiveSince      string
 }
 
 // What a slot holds back and how much more it may; pgx.ErrNoRows when there is none. Bytes; safe_wal_size is -1 when there is no
-// limit, or when the slot is lost already.
+// limit, or when the slot is lost already. What newer servers know is empty on older ones: why a slot is lost (17 and later), and since
+// when nobody reads it (17 and later; as text, in UTC).
 func (q *Queries) SlotHealth(ctx context.Context, slot string) (SlotHealthRow, error) {
 	row := q.db.QueryRow(ctx, SlotHealth, slot)
 	var i SlotHealthRow
@@ -365,6 +370,8 @@ func (q *Queries) SlotHealth(ctx context.Context, slot string) (SlotHealthRow, e
 		&i.Retained,
 		&i.Unconfirmed,
 		&i.SafeWalSize,
+		&i.InvalidationReason,
+		&i.InactiveSince,
 	)
 	return i, err
 }

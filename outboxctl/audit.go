@@ -64,6 +64,7 @@ type auditReport struct {
 	Until         time.Time `json:"until"` // and before this
 	AggregateType string    `json:"aggregateType,omitempty"`
 	LogGroup      string    `json:"logGroup"`
+	Slot          string    `json:"slot"`
 	verdict
 	grace, late time.Duration
 }
@@ -97,7 +98,7 @@ func audit(ctx context.Context, s *setup, log busLog, f auditFlags, inMemory int
 		if report.From, report.Until, err = f.window(c.now); err != nil {
 			return err
 		}
-		rows, err = spoolRows(ctx, tx, spool, report)
+		rows, err = spoolRows(ctx, tx, spool, s.slot, report)
 		return err
 	})
 	if err != nil {
@@ -117,8 +118,11 @@ func audit(ctx context.Context, s *setup, log busLog, f auditFlags, inMemory int
 	if err != nil {
 		return nil, err
 	}
-	report.verdict, err = compare(read[auditRow](spool, rows), sorter.sorted(), c)
-	return report, err
+	if report.verdict, err = compare(read[auditRow](spool, rows), sorter.sorted(), c); err != nil {
+		return nil, err
+	}
+	report.Slot = s.slot
+	return report, report.searchStream(ctx, newStreamReader(s))
 }
 
 func (f auditFlags) window(now time.Time) (from, until time.Time, err error) {
@@ -144,10 +148,10 @@ func (f auditFlags) window(now time.Time) (from, until time.Time, err error) {
 }
 
 // spoolRows reads the window's rows in the order of the comparison: one sort in the database.
-func spoolRows(ctx context.Context, tx pgx.Tx, spool *spool, report *auditReport) (section, error) {
-	rows, err := tx.Query(ctx, `SELECT id, aggregate_type, aggregate_id, aggregate_version, created_at FROM outbox
-		WHERE created_at >= $1 AND created_at < $2 AND ($3 = '' OR aggregate_type = $3)
-		ORDER BY aggregate_type COLLATE "C", aggregate_id COLLATE "C", aggregate_version DESC`, report.From, report.Until, report.AggregateType)
+func spoolRows(ctx context.Context, tx pgx.Tx, spool *spool, slot string, report *auditReport) (section, error) {
+	rows, err := tx.Query(ctx, `SELECT id, aggregate_type, aggregate_id, aggregate_version, created_at, `+passedBySlot+` FROM outbox
+		WHERE created_at >= $2 AND created_at < $3 AND ($4 = '' OR aggregate_type = $4)
+		ORDER BY aggregate_type COLLATE "C", aggregate_id COLLATE "C", aggregate_version DESC`, slot, report.From, report.Until, report.AggregateType)
 	if err != nil {
 		return section{}, err
 	}
@@ -155,7 +159,7 @@ func spoolRows(ctx context.Context, tx pgx.Tx, spool *spool, report *auditReport
 	return write(spool, func(add func(auditRow) error) error {
 		for rows.Next() {
 			var r auditRow
-			if err := rows.Scan(&r.EventID, &r.AggregateType, &r.AggregateID, &r.AggregateVersion, &r.CreatedAt); err != nil {
+			if err := rows.Scan(&r.EventID, &r.AggregateType, &r.AggregateID, &r.AggregateVersion, &r.CreatedAt, &r.Passed); err != nil {
 				return err
 			}
 			r.CreatedAt = r.CreatedAt.UTC()
@@ -205,6 +209,11 @@ func (r *auditReport) text(w io.Writer) {
 			}
 			if e.Copies > 1 {
 				fmt.Fprintf(w, ", %d copies", e.Copies)
+			}
+			if e.OnStream != nil && *e.OnStream {
+				fmt.Fprint(w, ", on the stream")
+			} else if e.OnStream != nil {
+				fmt.Fprintf(w, ", not on the stream, and slot %s has confirmed past it: only a replay brings it", r.Slot)
 			}
 			fmt.Fprintln(w)
 		}

@@ -28,6 +28,9 @@ type finding struct {
 	CreatedAt        time.Time  `json:"createdAt"`
 	ArrivedAt        *time.Time `json:"arrivedAt,omitempty"` // the first time
 	Copies           int        `json:"copies,omitempty"`
+	// Of a missing event that the slot has confirmed: the relay will not send it. OnStream is null when that was not found out.
+	SlotPassed bool  `json:"slotPassed,omitempty"`
+	OnStream   *bool `json:"onStream,omitempty"`
 }
 
 // verdict is what a comparison found. Counts are of events, but for those of copies.
@@ -35,6 +38,7 @@ type verdict struct {
 	Committed  int      `json:"committed"`  // rows
 	OnBus      int      `json:"onBus"`      // of them
 	Missing    findings `json:"missing"`    // of them, not on the bus
+	Passed     int      `json:"slotPassed"` // of the missing, confirmed by the slot
 	Pending    int      `json:"pending"`    // like missing or unknown, but younger than the grace
 	Duplicates findings `json:"duplicates"` // further copies; Events has each event once
 	Replayed   int      `json:"replayed"`   // copies with a replay marker: asked for, so no duplicates
@@ -90,6 +94,9 @@ func compare(rows iter.Seq2[auditRow, error], entries iter.Seq2[busEntry, error]
 			v.Pending++
 		case order < 0:
 			v.Missing.add(c, arrivals{auditRow: row})
+			if row.Passed {
+				v.Passed++
+			}
 		case order > 0:
 			v.Unknown.add(c, bus)
 		default:
@@ -124,7 +131,7 @@ func (f *findings) add(c comparison, a arrivals) {
 	}
 	found := finding{
 		EventID: a.EventID.String(), AggregateType: a.AggregateType, AggregateID: a.AggregateID, AggregateVersion: a.AggregateVersion,
-		CreatedAt: a.CreatedAt, Copies: a.plain + a.replayed,
+		CreatedAt: a.CreatedAt, Copies: a.plain + a.replayed, SlotPassed: a.Passed,
 	}
 	if !a.first.IsZero() {
 		found.ArrivedAt = &a.first

@@ -30,7 +30,7 @@ func TestComparisonAgainstAnOracle(t *testing.T) {
 			for _, aggregate := range []string{"a", "a\x01", "B", "é"} {
 				for version := range rapid.IntRange(0, 4).Draw(t, "versions") {
 					n++
-					row := auditRow{id(n), kind, aggregate, int64(version + 1), start.Add(time.Duration(rapid.IntRange(0, 59).Draw(t, "created")) * time.Minute)}
+					row := auditRow{id(n), kind, aggregate, int64(version + 1), start.Add(time.Duration(rapid.IntRange(0, 59).Draw(t, "created")) * time.Minute), rapid.Bool().Draw(t, "passed")}
 					committed := rapid.IntRange(0, 9).Draw(t, "committed") > 0
 					if committed {
 						rows = append(rows, row)

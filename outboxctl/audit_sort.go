@@ -23,6 +23,7 @@ type auditRow struct {
 	AggregateID      string
 	AggregateVersion int64
 	CreatedAt        time.Time
+	Passed           bool // by the slot, see passedBySlot
 }
 
 // order is the order of both streams: aggregates by their bytes, which is COLLATE "C" in the database, and of each the newest version
@@ -37,7 +38,7 @@ func (r auditRow) order(other auditRow) int {
 }
 
 func (e busEntry) row() auditRow {
-	return auditRow{e.EventID, e.AggregateType, e.AggregateID, e.AggregateVersion, e.CreatedAt}
+	return auditRow{EventID: e.EventID, AggregateType: e.AggregateType, AggregateID: e.AggregateID, AggregateVersion: e.AggregateVersion, CreatedAt: e.CreatedAt}
 }
 
 // order puts the arrivals of one event one after the other, the first one first, and equal ones side by side.

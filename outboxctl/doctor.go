@@ -45,6 +45,7 @@ type doctor struct {
 	now            func() time.Time
 	between        time.Duration // two looks at the slot
 	oldTransaction time.Duration
+	settled        time.Duration // clocks differ by less, and what is on its way arrives within it
 }
 
 // checkTimeout ends one check: the others still run.
@@ -66,7 +67,7 @@ func runDoctor(ctx context.Context, p *program, flags *flag.FlagSet, args []stri
 	if err != nil {
 		return usageError("RETENTION_DAYS is no number of days: " + err.Error())
 	}
-	d := doctor{setup: s, retentionDays: days, metricsLogs: filepath.SplitList(os.Getenv("METRICS_LOGS")), now: time.Now, between: time.Second, oldTransaction: 5 * time.Minute}
+	d := doctor{setup: s, retentionDays: days, metricsLogs: filepath.SplitList(os.Getenv("METRICS_LOGS")), now: time.Now, between: time.Second, oldTransaction: 5 * time.Minute, settled: time.Minute}
 	report := d.examine(ctx)
 	if err := p.print(report); err != nil {
 		return err

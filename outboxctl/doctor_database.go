@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -23,8 +24,8 @@ func (d doctor) database(ctx context.Context) (checks []check) {
 		name string
 		make func(context.Context, *pgx.Conn) (check, error)
 	}{
-		{"encoding", encoding}, {"wal_level", walLevel}, {"publication", publication}, {"slot", d.checkSlot}, {"retained WAL", d.retainedWAL},
-		{"backlog", d.backlog}, {"transactions", d.transactions}, {"database clock", d.databaseClock},
+		{"encoding", encoding}, {"wal_level", walLevel}, {"publication", publication}, {"slot", d.checkSlot}, {"slot timeout", slotTimeout},
+		{"retained WAL", d.retainedWAL}, {"backlog", d.backlog}, {"confirmed rows", d.confirmedRows}, {"transactions", d.transactions}, {"database clock", d.databaseClock},
 	}
 	var conn *pgx.Conn
 	defer func() {
@@ -97,15 +98,43 @@ func (d doctor) checkSlot(ctx context.Context, conn *pgx.Conn) (check, error) {
 		return check{State: stateFail, Finding: fmt.Sprintf("%s is for plugin %q and database %q", d.slot, slot.Plugin, slot.Database),
 			Do: "name the path's own slot in SLOT_NAME: plugin pgoutput (walrelay) or test_decoding (DMS), database " + conn.Config().Database}, nil
 	case slot.WalStatus == "lost":
-		return check{State: stateFail, Finding: d.slot + " is lost: WAL that it needs is gone", Do: fmt.Sprintf(drop, d.slot)}, nil
+		why := map[string]string{
+			"": "WAL that it needs is gone", "wal_removed": "WAL that it needs is gone", "idle_timeout": "nobody read it for idle_replication_slot_timeout",
+		}[slot.InvalidationReason]
+		return check{State: stateFail, Finding: d.slot + " is lost: " + cmp.Or(why, slot.InvalidationReason), Do: fmt.Sprintf(drop, d.slot)}, nil
 	case slot.WalStatus == "unreserved":
 		return check{State: stateFail, Finding: d.slot + " is about to be lost: its WAL may go with the next checkpoint",
 			Do: "let the relay catch up now, or raise max_slot_wal_keep_size"}, nil
 	case !slot.Active:
-		return check{State: stateFail, Finding: d.slot + " is read by nobody: events wait in the WAL",
+		since := ""
+		if slot.InactiveSince != "" {
+			since = " since " + slot.InactiveSince
+		}
+		return check{State: stateFail, Finding: d.slot + " is read by nobody" + since + ": events wait in the WAL",
 			Do: "start the relay (make relay-start, make dms)"}, nil
 	}
 	return check{State: stateOK, Finding: fmt.Sprintf("%s is active, %s, WAL %s", d.slot, slot.Plugin, slot.WalStatus)}, nil
+}
+
+// slotTimeout looks for PostgreSQL 18's second way to lose a slot: by time, however little WAL it holds back.
+func slotTimeout(ctx context.Context, conn *pgx.Conn) (check, error) {
+	setting, err := dbgen.New(conn).SettingGet(ctx, "idle_replication_slot_timeout")
+	if errors.Is(err, pgx.ErrNoRows) {
+		return check{State: stateOK, Finding: "PostgreSQL 17 and older have none"}, nil
+	}
+	if err != nil {
+		return check{}, err
+	}
+	return judgeSlotTimeout(setting), nil
+}
+
+// judgeSlotTimeout takes idle_replication_slot_timeout in seconds; 0 is none.
+func judgeSlotTimeout(setting string) check {
+	if setting == "0" {
+		return check{State: stateOK, Finding: "idle_replication_slot_timeout is off"}
+	}
+	return check{State: stateWarn, Finding: "idle_replication_slot_timeout is " + setting + " s: a relay that is away for longer loses its slot",
+		Do: "set it to 0, so that only max_slot_wal_keep_size limits a slot; or to more than the longest outage of a relay"}
 }
 
 // twoLooks returns the slot before and after d.between. found is false when there is none to look at.

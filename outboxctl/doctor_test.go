@@ -125,9 +125,9 @@ func TestDoctorOfTheDatabase(t *testing.T) {
 		require.NotContains(t, result.out, "FAIL")
 		require.NotContains(t, result.out, "warn")
 		require.Equal(t, 1, strings.Count(result.out, "skip"), "the metrics, for which there is no log here: %s", result.out)
-		require.Equal(t, "16 checks: 0 failed, 0 to think about", result.lastLine())
+		require.Equal(t, "18 checks: 0 failed, 0 to think about", result.lastLine())
 		report := decode[doctorReport](t, r.run(t, "doctor", "--json"))
-		require.Len(t, report.Checks, 15)
+		require.Len(t, report.Checks, 18)
 		require.Equal(t, 2, r.run(t, "doctor", "now").code)
 	})
 
@@ -156,7 +156,7 @@ func TestDoctorOfTheDatabase(t *testing.T) {
 	})
 
 	t.Run("SaysThatItDoesNotSeeThem", func(t *testing.T) {
-		r.exec(t, "CREATE ROLE looker LOGIN PASSWORD 'x'")
+		r.exec(t, "CREATE ROLE looker LOGIN PASSWORD 'x' IN ROLE outbox_relay")
 		d := r.doctor()
 		looker := *r.setup
 		looker.databaseURL = strings.Replace(r.db.URL, r.db.URL[strings.Index(r.db.URL, "//")+2:strings.Index(r.db.URL, "@")], "looker:x", 1)
@@ -185,6 +185,7 @@ func TestDoctorOfTheDatabase(t *testing.T) {
 			return strings.Contains(named(r.doctor().database(t.Context()), "slot")[0].Finding, "nobody")
 		})
 		requireOnly(t, r.doctor().database(t.Context()), stateFail, "slot", "relay is read by nobody")
+		require.Regexp(t, `nobody( since 2\d{3}-.*)?: events wait`, named(r.doctor().database(t.Context()), "slot")[0].Finding) // since 17
 		require.Equal(t, 1, r.run(t, "doctor").code)
 	})
 
@@ -244,6 +245,14 @@ func TestDoctorOfTheDatabase(t *testing.T) {
 		r.exec(t, "SELECT pg_drop_replication_slot('relay')")
 	})
 
+}
+
+func TestDoctorOfASlotTimeout(t *testing.T) {
+	t.Parallel()
+	require.Equal(t, stateOK, judgeSlotTimeout("0").State)
+	found := judgeSlotTimeout("3600")
+	require.Equal(t, stateWarn, found.State)
+	require.Contains(t, found.Finding, "is 3600 s: a relay that is away for longer loses its slot")
 }
 
 func TestDoctorOfAServerWithoutLogicalWAL(t *testing.T) {

@@ -94,7 +94,8 @@ SELECT clock_timestamp()::timestamptz AS now;
 
 -- name: SlotHealth :one
 -- What a slot holds back and how much more it may; pgx.ErrNoRows when there is none. Bytes; safe_wal_size is -1 when there is no
--- limit, or when the slot is lost already.
+-- limit, or when the slot is lost already. What newer servers know is empty on older ones: why a slot is lost (17 and later), and since
+-- when nobody reads it (17 and later; as text, in UTC).
 SELECT
     coalesce(plugin::text, '')::text AS plugin,
     coalesce(database::text, '')::text AS database,
@@ -102,8 +103,10 @@ SELECT
     coalesce(wal_status, '')::text AS wal_status,
     coalesce(pg_wal_lsn_diff(pg_current_wal_lsn(), restart_lsn), 0)::bigint AS retained,
     coalesce(pg_wal_lsn_diff(pg_current_wal_lsn(), confirmed_flush_lsn), 0)::bigint AS unconfirmed,
-    coalesce(safe_wal_size, -1)::bigint AS safe_wal_size
-FROM pg_catalog.pg_replication_slots
+    coalesce(safe_wal_size, -1)::bigint AS safe_wal_size,
+    coalesce(to_jsonb(slots) ->> 'invalidation_reason', '')::text AS invalidation_reason,
+    coalesce(to_jsonb(slots) ->> 'inactive_since', '')::text AS inactive_since
+FROM pg_catalog.pg_replication_slots AS slots
 WHERE slot_name = @slot::name;
 
 -- name: TransactionOldest :one
