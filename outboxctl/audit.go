@@ -210,10 +210,13 @@ func (r *auditReport) text(w io.Writer) {
 			if e.Copies > 1 {
 				fmt.Fprintf(w, ", %d copies", e.Copies)
 			}
-			if e.OnStream != nil && *e.OnStream {
+			switch {
+			case e.OnStream != nil && *e.OnStream:
 				fmt.Fprint(w, ", on the stream")
-			} else if e.OnStream != nil {
+			case e.OnStream != nil:
 				fmt.Fprintf(w, ", not on the stream, and slot %s has confirmed past it: only a replay brings it", r.Slot)
+			case e.SlotPassed:
+				fmt.Fprintf(w, ", slot %s has confirmed past it: it is on the stream, or only a replay brings it", r.Slot)
 			}
 			fmt.Fprintln(w)
 		}
