@@ -122,6 +122,7 @@ const RetentionSlot = `-- name: RetentionSlot :one
 SELECT
     slot.good::boolean AS good,
     (slot.good AND coalesce(confirmed_flush_lsn >= ($1::text)::pg_lsn, false))::boolean AS passed,
+    coalesce(plugin::text, '')::text AS plugin,
     coalesce(database::text, '')::text AS database,
     current_database()::text AS this_database,
     temporary::boolean AS temporary,
@@ -145,6 +146,7 @@ type RetentionSlotParams struct {
 type RetentionSlotRow struct {
 	Good         bool
 	Passed       bool
+	Plugin       string
 	Database     string
 	ThisDatabase string
 	Temporary    bool
@@ -161,12 +163,57 @@ func (q *Queries) RetentionSlot(ctx context.Context, arg RetentionSlotParams) (R
 	err := row.Scan(
 		&i.Good,
 		&i.Passed,
+		&i.Plugin,
 		&i.Database,
 		&i.ThisDatabase,
 		&i.Temporary,
 		&i.WalStatus,
 		&i.Active,
 		&i.Confirmed,
+	)
+	return i, err
+}
+
+const TableLook = `-- name: TableLook :one
+SELECT
+    (class.oid IS NOT NULL)::boolean AS present,
+    coalesce(class.relpersistence = 'p', false)::boolean AS logged,
+    coalesce(key_column.atttypid = 'varchar'::regtype, false)::boolean AS short_key,
+    coalesce(
+        class.relreplident = 'f' OR EXISTS (
+            SELECT FROM pg_catalog.pg_index AS identity
+            WHERE identity.indrelid = class.oid
+                AND identity.indisvalid
+                AND CASE class.relreplident WHEN 'd' THEN identity.indisprimary WHEN 'i' THEN identity.indisreplident ELSE false END
+                AND key_column.attnum = ANY (identity.indkey::smallint[])
+        ),
+        false
+    )::boolean AS deletes_have_key
+FROM pg_catalog.pg_namespace AS schema
+LEFT JOIN pg_catalog.pg_class AS class
+    ON class.relnamespace = schema.oid AND class.relname = 'outbox' AND class.relkind IN ('r', 'p')
+LEFT JOIN pg_catalog.pg_attribute AS key_column
+    ON key_column.attrelid = class.oid AND key_column.attname = 'aggregate_id' AND NOT key_column.attisdropped
+WHERE schema.nspname = 'public'
+`
+
+type TableLookRow struct {
+	Present        bool
+	Logged         bool
+	ShortKey       bool
+	DeletesHaveKey bool
+}
+
+// The facts of table public.outbox that a relay depends on which finds it by its name in the WAL (DMS). Package outbox judges them. It
+// reads only catalogs, so a lock on outbox does not hold it up.
+func (q *Queries) TableLook(ctx context.Context) (TableLookRow, error) {
+	row := q.db.QueryRow(ctx, TableLook)
+	var i TableLookRow
+	err := row.Scan(
+		&i.Present,
+		&i.Logged,
+		&i.ShortKey,
+		&i.DeletesHaveKey,
 	)
 	return i, err
 }

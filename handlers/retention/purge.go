@@ -26,16 +26,18 @@ type Result struct {
 }
 
 // Purge deletes every row that is due, in rounds: the ids of due rows, then the position of the WAL, then, once the slot has confirmed
-// that position, the rows of these ids and no others. conn must not be in a transaction. An error says why no more could be deleted;
+// that position, a look at what the slot's reader sees, then the rows of these ids and no others. conn must not be in a transaction. An error says why no more could be deleted;
 // Result then still counts what was. A slot that is missing or lost is an error also when no row is due: better now than in 14 days.
 //
 // Why in this order: a row that was seen is committed, and its commit stands in the WAL before a position that is noted later. The
 // position is the end of the WAL as inserted: with synchronous_commit off a row is seen before its commit is flushed, and the flushed
 // position would be one in front of it. A slot that has confirmed the position has confirmed the commit. "Older than 14 days", asked
-// again after the wait, would delete rows, too, that have committed since: the slot has not confirmed those.
+// again after the wait, would delete rows, too, that have committed since: the slot has not confirmed those. The look comes last, because
+// it must find a change that hid any of these rows: every one of them was written before it. A look before the wait would miss a change
+// that was made while it lasted. What was changed and changed back before the look is walrelay's to notice: it does not confirm past it.
 func (p *Purger) Purge(ctx context.Context, conn *pgx.Conn) (result Result, err error) {
 	queries := dbgen.New(conn)
-	if _, err := p.look(ctx, queries); err != nil {
+	if _, err := p.look(ctx, conn, queries); err != nil {
 		return result, err
 	}
 	for {
@@ -54,7 +56,7 @@ func (p *Purger) Purge(ctx context.Context, conn *pgx.Conn) (result Result, err 
 		if err != nil {
 			return result, fmt.Errorf("noting the position of the WAL: %w", err)
 		}
-		if err := p.await(ctx, queries, position.LSN); err != nil {
+		if err := p.await(ctx, conn, queries, position.LSN); err != nil {
 			return result, err
 		}
 		if err := p.delete(ctx, queries, ids, position.LSN, &result); err != nil {
@@ -94,17 +96,26 @@ func (p *Purger) delete(ctx context.Context, queries *dbgen.Queries, ids []uuid.
 	return nil
 }
 
-// await returns once the slot is good and has confirmed lsn; an error when it cannot, or does not in time.
-func (p *Purger) await(ctx context.Context, queries *dbgen.Queries, lsn string) error {
+// await returns once the slot is good and has confirmed lsn, and its reader saw every row before lsn; an error when that cannot be, or is
+// not in time.
+func (p *Purger) await(ctx context.Context, conn *pgx.Conn, queries *dbgen.Queries, lsn string) error {
 	deadline := time.Now().Add(p.wait)
 	for {
 		slot, err := p.slotAt(ctx, queries, lsn)
-		switch {
-		case err != nil:
+		if err != nil {
 			return err
-		case slot.Passed:
-			return nil
-		case !slot.Good || time.Now().After(deadline):
+		}
+		late := time.Now().After(deadline)
+		if slot.Passed {
+			changing, err := relayed(ctx, conn, slot.Plugin)
+			if err != nil || !changing {
+				return err
+			}
+			if late {
+				return fmt.Errorf("an open transaction changes table outbox or its publication, and has not ended within %s; %s: end it "+
+					"(SELECT pid, xact_start, query FROM pg_stat_activity ORDER BY xact_start)", p.wait, nothing)
+			}
+		} else if !slot.Good || late {
 			return p.refusal(slot, lsn)
 		}
 		select {
@@ -116,11 +127,14 @@ func (p *Purger) await(ctx context.Context, queries *dbgen.Queries, lsn string) 
 }
 
 // look finds what no waiting mends.
-func (p *Purger) look(ctx context.Context, queries *dbgen.Queries) (dbgen.RetentionSlotRow, error) {
+func (p *Purger) look(ctx context.Context, conn *pgx.Conn, queries *dbgen.Queries) (dbgen.RetentionSlotRow, error) {
 	const start = "0/0"
 	slot, err := p.slotAt(ctx, queries, start)
 	if err == nil && !slot.Good {
 		err = p.refusal(slot, start)
+	}
+	if err == nil {
+		_, err = relayed(ctx, conn, slot.Plugin) // a change that is open may be over when the rows are due
 	}
 	return slot, err
 }
@@ -168,7 +182,7 @@ type Plan struct {
 // slot will confirm in time is not known. Its errors are those of Purge that can be seen now.
 func (p *Purger) Plan(ctx context.Context, conn *pgx.Conn) (Plan, error) {
 	queries := dbgen.New(conn)
-	slot, err := p.look(ctx, queries)
+	slot, err := p.look(ctx, conn, queries)
 	if err != nil {
 		return Plan{}, err
 	}

@@ -40,6 +40,7 @@ SELECT pg_current_wal_insert_lsn()::text AS lsn, pg_current_xact_id()::text AS x
 SELECT
     slot.good::boolean AS good,
     (slot.good AND coalesce(confirmed_flush_lsn >= (@lsn::text)::pg_lsn, false))::boolean AS passed,
+    coalesce(plugin::text, '')::text AS plugin,
     coalesce(database::text, '')::text AS database,
     current_database()::text AS this_database,
     temporary::boolean AS temporary,
@@ -53,3 +54,27 @@ FROM (
     FROM pg_catalog.pg_replication_slots
 ) AS slot
 WHERE slot_name = @slot::name;
+
+-- name: TableLook :one
+-- The facts of table public.outbox that a relay depends on which finds it by its name in the WAL (DMS). Package outbox judges them. It
+-- reads only catalogs, so a lock on outbox does not hold it up.
+SELECT
+    (class.oid IS NOT NULL)::boolean AS present,
+    coalesce(class.relpersistence = 'p', false)::boolean AS logged,
+    coalesce(key_column.atttypid = 'varchar'::regtype, false)::boolean AS short_key,
+    coalesce(
+        class.relreplident = 'f' OR EXISTS (
+            SELECT FROM pg_catalog.pg_index AS identity
+            WHERE identity.indrelid = class.oid
+                AND identity.indisvalid
+                AND CASE class.relreplident WHEN 'd' THEN identity.indisprimary WHEN 'i' THEN identity.indisreplident ELSE false END
+                AND key_column.attnum = ANY (identity.indkey::smallint[])
+        ),
+        false
+    )::boolean AS deletes_have_key
+FROM pg_catalog.pg_namespace AS schema
+LEFT JOIN pg_catalog.pg_class AS class
+    ON class.relnamespace = schema.oid AND class.relname = 'outbox' AND class.relkind IN ('r', 'p')
+LEFT JOIN pg_catalog.pg_attribute AS key_column
+    ON key_column.attrelid = class.oid AND key_column.attname = 'aggregate_id' AND NOT key_column.attisdropped
+WHERE schema.nspname = 'public';
