@@ -172,11 +172,24 @@ func TestDoctorOfTheDatabase(t *testing.T) {
 		requireOnly(t, d.database(t.Context()), stateWarn, "database clock", "-10s off")
 	})
 
+	t.Run("SeesAChangeThatIsOpen", func(t *testing.T) {
+		tx, err := r.db.Pool.Begin(t.Context())
+		require.NoError(t, err)
+		defer func() { _ = tx.Rollback(context.WithoutCancel(t.Context())) }()
+		_, err = tx.Exec(t.Context(), "ALTER PUBLICATION outbox_publication SET (publish = 'update')")
+		require.NoError(t, err)
+		requireOnly(t, r.doctor().database(t.Context()), stateWarn, "publication", "an open transaction changes table outbox or its publication")
+	})
+
 	t.Run("SeesAPublicationThatLeavesOutRows", func(t *testing.T) {
-		r.exec(t, "ALTER PUBLICATION outbox_publication SET TABLE outbox WHERE (aggregate_type <> 'Car')")
-		requireOnly(t, r.doctor().database(t.Context()), stateFail, "publication", "does not publish every insert")
-		r.exec(t, "ALTER PUBLICATION outbox_publication SET TABLE outbox")
-		requireOnly(t, r.doctor().database(t.Context()), stateOK, "publication", "publishes every insert")
+		published := func() check { return named(r.doctor().database(t.Context()), "publication")[0] }
+		r.exec(t, "ALTER PUBLICATION outbox_publication SET (publish = 'update')") // which ends the relay at its next look
+		require.Equal(t, stateFail, published().State)
+		require.Contains(t, published().Finding, "does not publish every insert into public.outbox (it leaves inserts out)")
+		require.Contains(t, published().Do, "SET (publish = 'insert')")
+		r.exec(t, "ALTER PUBLICATION outbox_publication SET (publish = 'insert')")
+		require.Equal(t, stateOK, published().State)
+		require.Contains(t, published().Finding, "publishes every insert")
 	})
 
 	stop()
@@ -237,6 +250,20 @@ func TestDoctorOfTheDatabase(t *testing.T) {
 	t.Run("SeesASlotThatIsMissing", func(t *testing.T) {
 		r.exec(t, "SELECT pg_drop_replication_slot('relay')")
 		requireOnly(t, r.doctor().database(t.Context()), stateFail, "slot", "relay does not exist")
+	})
+
+	t.Run("AsksOfTheTableUnderDMS", func(t *testing.T) {
+		r.exec(t, "SELECT pg_create_logical_replication_slot('relay', 'test_decoding')")
+		r.exec(t, "ALTER PUBLICATION outbox_publication DROP TABLE outbox")
+		under := func() check { return named(r.doctor().database(t.Context()), "publication")[0] }
+		require.Equal(t, stateOK, under().State, "%v", under())
+		require.Contains(t, under().Finding, "DMS does not use it")
+		r.exec(t, "ALTER TABLE outbox REPLICA IDENTITY NOTHING")
+		require.Equal(t, stateFail, under().State)
+		require.Contains(t, under().Finding, "the replica identity of public.outbox has no aggregate_id")
+		r.exec(t, "ALTER TABLE outbox REPLICA IDENTITY DEFAULT")
+		r.exec(t, "ALTER PUBLICATION outbox_publication ADD TABLE outbox")
+		r.exec(t, "SELECT pg_drop_replication_slot('relay')")
 	})
 
 	t.Run("SeesASlotOfAnotherPlugin", func(t *testing.T) {
