@@ -19,6 +19,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/eventbridge"
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
 
+	"rds-outbox-demo/internal/congestion"
 	"rds-outbox-demo/internal/failpoint"
 	"rds-outbox-demo/outbox"
 )
@@ -34,13 +35,14 @@ type Config struct {
 	Logger          *slog.Logger
 	// FunctionName is the dimension of the metrics. Default cdcConsumer.
 	FunctionName string
-	// Lanes is how many PutEvents calls may be under way at once. Default 10, which fills the SDK's idle connections. More lanes
-	// do not help a batch of few aggregates: an aggregate is never in two lanes.
+	// Lanes is how many PutEvents calls may be under way at once, while the bus is fast enough. Default 10, which fills the SDK's idle
+	// connections. More lanes do not help a batch of few aggregates: an aggregate is never in two lanes.
 	Lanes int
 	// Margin is kept before the invocation's deadline for parking, and its last quarter for answering. Default 4 s, and never more
 	// than half of the time left.
 	Margin time.Duration
-	// CallTimeout ends a PutEvents call that gets no answer; it is then retried. Default 5 s.
+	// CallTimeout ends a PutEvents call that gets no answer; it is then retried. Default 5 s. While the bus is slower than that,
+	// calls get more, up to the rest of the invocation.
 	CallTimeout time.Duration
 }
 
@@ -55,13 +57,17 @@ type messageSender interface {
 // budget is the time for one batch when the context has no deadline. In Lambda it always has one.
 const budget = 30 * time.Second
 
+// maxInvocation is the longest that Lambda offers. A call ends with its invocation anyway.
+const maxInvocation = 15 * time.Minute
+
 // busPattern is the service's own (botocore 1.43, events, NonPartnerEventBusNameOrArn). A name that does not match gets a
 // ValidationException, as a bad event does: every event of the stream would be taken for poison.
 var busPattern = regexp.MustCompile(`^(arn:aws[\w-]*:events:[a-z]+-[a-z]+-[\w-]+:[0-9]{12}:event-bus/)?[/.\-_A-Za-z0-9]+$`)
 
-// Consumer publishes batches. It keeps nothing between them and is safe for concurrent use.
+// Consumer publishes batches. Between them it keeps only how much the bus takes at once. It is safe for concurrent use.
 type Consumer struct {
 	config Config
+	window *congestion.Window // in entries, of each batch
 	parse  func([]byte) (outbox.Record, outbox.Skip, error)
 }
 
@@ -87,7 +93,13 @@ func New(config Config) (*Consumer, error) {
 	config.Lanes = cmp.Or(config.Lanes, 10)
 	config.Margin = cmp.Or(config.Margin, 4*time.Second)
 	config.CallTimeout = cmp.Or(config.CallTimeout, 5*time.Second)
-	return &Consumer{config: config, parse: outbox.ParseRecord}, nil
+	return &Consumer{config: config, window: newWindow(config), parse: outbox.ParseRecord}, nil
+}
+
+func newWindow(config Config) *congestion.Window {
+	return congestion.New(congestion.Limits{
+		Unit: 1, Max: max(2, config.Lanes) * maxEntries, Call: maxEntries, Patience: config.CallTimeout, MaxPatience: maxInvocation,
+	})
 }
 
 // Handle publishes one batch; give it to lambda.Start. Its answer names the lowest record that failed, by its place in the batch:

@@ -44,7 +44,6 @@ type item struct {
 	replayed  bool
 	entry     types.PutEventsRequestEntry
 	size      int       // bytes that the entry counts in a call
-	alone     bool      // the bus refused it in company
 	sent      int       // times
 	published time.Time // when the bus accepted it
 

@@ -1,13 +1,10 @@
 package cdcconsumer
 
 import (
-	"cmp"
 	"context"
 	"math/rand/v2"
 	"slices"
 	"time"
-
-	"rds-outbox-demo/internal/sabotage"
 )
 
 // Limits of one PutEvents call. The bytes are the limit of before 2026, which not every region may have left behind.
@@ -22,201 +19,233 @@ const (
 	lastBackoff  = 3200 * time.Millisecond
 )
 
-// queue holds the events that no lane has: the first of each aggregate is ready, the others wait until it is settled. So at most one
-// entry of an aggregate is unanswered. With two, the retry of one that failed could arrive behind its successor.
-type queue struct {
-	ready   []*item               // by place
-	waiting map[aggregate][]*item // an aggregate with an item in ready or in a lane has a key here
-}
-
-// add appends an event.
-func (q *queue) add(it *item) {
-	if behind, busy := q.waiting[it.aggregate()]; busy && !sabotage.On(sabotage.AggregateInTwoLanes) {
-		q.waiting[it.aggregate()] = append(behind, it)
-		return
-	}
-	q.waiting[it.aggregate()] = nil
-	q.ready = append(q.ready, it)
-}
-
-// take removes the items of the next call. The lowest places go first: they decide how far the checkpoint gets, and an
-// aggregate with many records, which needs a call for each, starts with them.
-func (q *queue) take() []*item {
-	n, size := 0, 0
-	for n < min(len(q.ready), maxEntries) {
-		size += q.ready[n].size
-		if n > 0 && size >= maxBytes {
-			break
-		}
-		n++
-	}
-	call := slices.Clone(q.ready[:n])
-	q.ready = q.ready[n:]
-	return call
-}
-
-// settled makes the next item of its aggregate ready.
-func (q *queue) settled(it *item) {
-	behind := q.waiting[it.aggregate()]
-	if len(behind) == 0 {
-		delete(q.waiting, it.aggregate())
-		return
-	}
-	next := behind[0]
-	q.waiting[it.aggregate()] = behind[1:]
-	at, _ := slices.BinarySearchFunc(q.ready, next, func(a, b *item) int { return cmp.Compare(a.place, b.place) })
-	q.ready = slices.Insert(q.ready, at, next)
-}
-
-// report is what a lane tells after each round. Until it reports an item, the item is its own.
-type report struct {
-	lane    int
-	settled []*item // published or poison
-	health  health
-}
-
-type health int
+// outcome of the last call of a lane.
+type outcome int
 
 const (
-	healthy  health = iota
-	retrying        // some entries of its last round failed
-	down            // a whole call failed
-	ended
+	ok         outcome = iota
+	someFailed         // some of its entries
+	callFailed         // the call as a whole
 )
 
-// publish decodes the batch, sends it through lanes, and returns when each item is settled or at the deadline.
+// lane is the items of a call, from their first call until each is settled. Between two calls it waits.
+type lane struct {
+	items    []*item
+	outcome  outcome
+	failures int       // calls in a row that left something to be sent again
+	due      time.Time // of its next call
+	calling  bool
+}
+
+// response is what came of a call.
+type response struct {
+	lane     *lane
+	results  []result // of each item
+	failed   bool     // the call as a whole brought no result, not even a refusal
+	timedOut bool
+	sent     time.Time
+	took     time.Duration
+}
+
+// publisher publishes one batch.
+type publisher struct {
+	*Consumer
+	queue      queue
+	rest       []*item // not decoded yet
+	lanes      []*lane
+	calls      int // under way
+	unanswered int // entries of these calls
+	responses  chan response
+	sent       bool // a call was made
+}
+
+// publish decodes the batch, sends it in calls, and returns when each item is settled, at the deadline, or when the time left is less
+// than a call may take.
 func (c *Consumer) publish(ctx context.Context, items []*item, deadline time.Time) {
 	ctx, cancel := context.WithDeadline(ctx, deadline)
 	defer cancel()
-	q := &queue{waiting: map[aggregate][]*item{}}
-	reports := make(chan report)
-	lanes := map[int]health{}
-	for started := 0; ; {
-		for len(lanes) < c.config.Lanes && !general(lanes) && ctx.Err() == nil {
-			if items = c.fill(ctx, q, items); len(q.ready) == 0 {
-				break
-			}
-			started++
-			lanes[started] = healthy
-			go c.lane(ctx, started, q.take(), reports)
+	p := &publisher{Consumer: c, queue: queue{waiting: map[aggregate][]*item{}}, rest: items, responses: make(chan response)}
+	for {
+		for p.timeLeft(ctx, deadline) && p.startLane(ctx) {
 		}
-		if len(lanes) == 0 {
+		if p.calls == 0 && (len(p.lanes) == 0 || !p.timeLeft(ctx, deadline)) {
 			return
 		}
-		r := <-reports
-		for _, it := range r.settled {
-			q.settled(it)
-		}
-		if lanes[r.lane] = r.health; r.health == ended {
-			delete(lanes, r.lane)
-		}
+		p.await(ctx)
 	}
 }
 
-// fill decodes items until the queue has a full call, and returns the rest: that is decoded while calls wait for their answers. After
-// a panic nothing is left to decode: the aggregate of that record is unknown, so any event behind it could overtake one of its own
-// aggregate. All of them are delivered again with it anyway.
-func (c *Consumer) fill(ctx context.Context, q *queue, items []*item) (rest []*item) {
-	for len(items) > 0 && len(q.ready) < maxEntries {
-		it := items[0]
-		items = items[1:]
-		if it.cause = c.decodeItem(ctx, it); it.cause != nil {
-			return nil
-		}
-		if it.state == stateEvent {
-			q.add(it)
-		}
+// await returns when a call was answered, when a lane is due, or when ctx ends. Calls that are under way end with ctx, too.
+func (p *publisher) await(ctx context.Context) {
+	var due <-chan time.Time
+	if next, waits := p.nextDue(); waits {
+		timer := time.NewTimer(time.Until(next))
+		defer timer.Stop()
+		due = timer.C
 	}
-	return items
+	done := ctx.Done()
+	if p.calls > 0 {
+		done = nil
+	}
+	select {
+	case r := <-p.responses:
+		p.settle(r)
+	case <-due:
+	case <-done:
+	}
 }
 
-// general tells whether the failures are more than one entry's. New lanes would then only add to the load, and what they publish
-// above the lowest failure is published again with the next delivery.
-func general(lanes map[int]health) bool {
+// timeLeft reports whether a call may be started. One that the deadline cuts off is for nothing, and its entries come twice. But
+// the first is always made: what is expected may be over.
+func (p *publisher) timeLeft(ctx context.Context, deadline time.Time) bool {
+	return ctx.Err() == nil && (!p.sent || time.Until(deadline) > p.window.Expected())
+}
+
+// startLane starts the next call, and reports whether there was one to start. A lane that is due goes before new ones.
+func (p *publisher) startLane(ctx context.Context) bool {
+	if p.calls == p.config.Lanes {
+		return false
+	}
+	most := p.window.Call()
+	if l := p.dueLane(); l != nil {
+		if !p.window.Room(p.unanswered, min(most, len(l.items))) {
+			return false
+		}
+		p.shorten(l, most)
+		p.call(ctx, l)
+		return true
+	}
+	if len(p.lanes) >= p.config.Lanes || widespread(p.lanes) || !p.window.Room(p.unanswered, most) {
+		return false
+	}
+	if p.fill(ctx); len(p.queue.ready) == 0 {
+		return false
+	}
+	l := &lane{items: p.queue.take(most)}
+	p.lanes = append(p.lanes, l)
+	p.call(ctx, l)
+	return true
+}
+
+// dueLane returns the lane whose next call is due, of several the one with the lowest place.
+func (p *publisher) dueLane() (first *lane) {
+	for _, l := range p.lanes {
+		if !l.calling && !l.due.After(time.Now()) && (first == nil || l.items[0].place < first.items[0].place) {
+			first = l
+		}
+	}
+	return first
+}
+
+// nextDue returns when the next of the lanes that wait is due.
+func (p *publisher) nextDue() (next time.Time, waits bool) {
+	for _, l := range p.lanes {
+		if !l.calling && l.due.After(time.Now()) && (!waits || l.due.Before(next)) {
+			next, waits = l.due, true
+		}
+	}
+	return next, waits
+}
+
+// shorten leaves in the lane what the window allows in one call, and makes another lane of the rest.
+func (p *publisher) shorten(l *lane, most int) {
+	if len(l.items) > most {
+		rest := *l
+		l.items, rest.items = l.items[:most], l.items[most:]
+		p.lanes = append(p.lanes, &rest)
+	}
+}
+
+func (p *publisher) call(ctx context.Context, l *lane) {
+	l.calling, p.sent = true, true
+	p.calls++
+	p.unanswered += len(l.items)
+	go func() { p.responses <- p.put(ctx, l) }()
+}
+
+// settle takes note of a response. What the bus refused in company is sent once more, alone, because it may have been refused for
+// another one's content.
+func (p *publisher) settle(r response) {
+	p.learn(r)
+	p.calls--
+	p.unanswered -= len(r.lane.items)
+	var again []*item
+	for i, it := range r.lane.items {
+		it.sent++
+		switch result := r.results[i]; {
+		case result.verdict == accepted:
+			it.state, it.published = statePublished, time.Now()
+			p.queue.settled(it)
+		case result.verdict == refused && len(r.results) == 1:
+			it.poison(ReasonRefused, result.code, result.message)
+			p.queue.settled(it)
+		case result.verdict == refused:
+			p.lanes = append(p.lanes, &lane{items: []*item{it}})
+		default:
+			it.cause = result.err()
+			again = append(again, it)
+		}
+	}
+	if len(again) == 0 {
+		p.lanes = slices.DeleteFunc(p.lanes, func(l *lane) bool { return l == r.lane })
+		return
+	}
+	l := r.lane
+	l.items, l.calling, l.outcome = again, false, someFailed
+	if r.failed {
+		l.outcome = callFailed
+	}
+	l.due = time.Now().Add(backoff(l.failures))
+	l.failures++
+}
+
+// learn tells the window how long the bus took.
+func (p *publisher) learn(r response) {
+	switch {
+	case r.timedOut:
+		p.window.TimedOut(r.sent)
+	case r.failed:
+		p.window.Refused(r.took)
+	default:
+		p.window.Answered(len(r.results), p.unanswered, r.took)
+	}
+}
+
+// backoff doubles with each failure, from the first to the last, and half of it is random.
+func backoff(failures int) time.Duration {
+	d := min(firstBackoff<<min(failures, 10), lastBackoff)
+	return d/2 + rand.N(d/2)
+}
+
+// widespread reports whether the failures are more than one entry's. New lanes would then only add to the load, and what they
+// publish above the lowest failure is published again with the next delivery.
+func widespread(lanes []*lane) bool {
 	troubled := 0
-	for _, h := range lanes {
-		switch h {
-		case down:
+	for _, l := range lanes {
+		switch l.outcome {
+		case callFailed:
 			return true
-		case retrying:
+		case someFailed:
 			troubled++
-		case healthy, ended:
+		case ok:
 		}
 	}
 	return troubled > 1
 }
 
-// lane sends its items, at most one per aggregate, in rounds until each is settled or ctx ends.
-func (c *Consumer) lane(ctx context.Context, id int, items []*item, reports chan<- report) {
-	for backoff := firstBackoff; ; backoff = min(2*backoff, lastBackoff) {
-		settled, rest, health := c.round(ctx, items)
-		if len(rest) == 0 {
-			reports <- report{id, settled, ended}
+// fill decodes until the queue has a full call. The rest is decoded while calls wait for their answers. After a panic nothing is left
+// to decode: the aggregate of that record is unknown, so any event behind it could overtake one of its own aggregate. All of them are
+// delivered again with it anyway.
+func (p *publisher) fill(ctx context.Context) {
+	for len(p.rest) > 0 && len(p.queue.ready) < maxEntries {
+		it := p.rest[0]
+		p.rest = p.rest[1:]
+		if it.cause = p.decodeItem(ctx, it); it.cause != nil {
+			p.rest = nil
 			return
 		}
-		reports <- report{id, settled, health}
-		if !wait(ctx, backoff/2+rand.N(backoff/2)) {
-			reports <- report{id, nil, ended}
-			return
+		if it.state == stateEvent {
+			p.queue.add(it)
 		}
-		items = rest
-	}
-}
-
-// round sends each item once, and what the bus refuses in company once more, alone: it may have been refused for another one's
-// content. It returns the items that are settled and those that failed.
-func (c *Consumer) round(ctx context.Context, items []*item) (settled, rest []*item, health health) {
-	var company []*item
-	var calls [][]*item
-	for _, it := range items {
-		if it.alone {
-			calls = append(calls, []*item{it})
-		} else {
-			company = append(company, it)
-		}
-	}
-	if len(company) > 0 {
-		calls = slices.Insert(calls, 0, company)
-	}
-	for len(calls) > 0 {
-		call := calls[0]
-		calls = calls[1:]
-		results, callFailed := c.put(ctx, call)
-		for i, it := range call {
-			it.sent++
-			switch result := results[i]; {
-			case result.verdict == accepted:
-				it.state, it.published = statePublished, time.Now()
-				settled = append(settled, it)
-			case result.verdict == refused && len(call) == 1:
-				it.poison(ReasonRefused, result.code, result.message)
-				settled = append(settled, it)
-			case result.verdict == refused:
-				it.alone = true
-				calls = append(calls, []*item{it})
-			default:
-				it.cause = result.err()
-				rest = append(rest, it)
-			}
-		}
-		if callFailed {
-			return settled, append(rest, slices.Concat(calls...)...), down
-		}
-	}
-	if len(rest) > 0 {
-		health = retrying
-	}
-	return settled, rest, health
-}
-
-// wait returns false as soon as ctx ends.
-func wait(ctx context.Context, d time.Duration) bool {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return ctx.Err() == nil
-	case <-ctx.Done():
-		return false
 	}
 }

@@ -67,6 +67,7 @@ type world struct {
 	parkFates  []bool   // whether the next messages are refused
 	timeouts   []int    // s, of the invocations in turn
 	lanes      int
+	cold       bool // nothing is known of the bus yet
 	mu         sync.Mutex
 	calls      int
 	unanswered map[string]string // aggregate -> call
@@ -103,6 +104,7 @@ func drawWorld(rt *rapid.T) *world {
 	w.parkFates = rapid.SliceOfN(rapid.Bool(), 0, 10).Draw(rt, "parkFates")
 	w.timeouts = rapid.SliceOfN(rapid.IntRange(1, 12), 1, 4).Draw(rt, "timeouts")
 	w.lanes = rapid.IntRange(1, 4).Draw(rt, "lanes")
+	w.cold = rapid.Bool().Draw(rt, "cold")
 	return w
 }
 
@@ -114,6 +116,9 @@ func (w *world) find(format string, args ...any) {
 func (w *world) run() {
 	b := newBundle(panicT{}, Config{Lanes: w.lanes, CallTimeout: 2 * time.Second})
 	b.put, b.send = w.put, w.send
+	if w.cold {
+		b.cold()
+	}
 	b.consumer.parse = w.parse
 	whole := batch(w.records()...)
 	from := 0

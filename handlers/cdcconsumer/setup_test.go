@@ -179,6 +179,7 @@ type bundle struct {
 	log      *bytes.Buffer
 }
 
+// newBundle makes one that has seen the bus answer at once, so that its window is open. cold makes it one that has seen nothing.
 func newBundle(t require.TestingT, config Config) *bundle {
 	b := &bundle{services: &services{}, log: &bytes.Buffer{}}
 	config.EventBridge, config.SQS = b.clients()
@@ -188,8 +189,13 @@ func newBundle(t require.TestingT, config Config) *bundle {
 	consumer, err := New(config)
 	require.NoError(t, err)
 	b.consumer = consumer
+	for b.consumer.window.Call() < maxEntries || b.consumer.window.Size() < b.consumer.config.Lanes*maxEntries {
+		b.consumer.window.Answered(b.consumer.window.Size(), b.consumer.window.Size(), time.Millisecond)
+	}
 	return b
 }
+
+func (b *bundle) cold() { b.consumer.window = newWindow(b.consumer.config) }
 
 // inBubble runs the test where time passes only when everything waits: backoffs, timeouts and deadlines are exact and cost nothing.
 func inBubble(t *testing.T, config Config, test func(*testing.T, *bundle)) {
@@ -264,3 +270,13 @@ func record(row dbgen.Outbox) []byte {
 func car(aggregateID string, version int64) []byte { return record(row(aggregateID, version)) }
 
 var control = []byte(`{"metadata":{"record-type":"control","operation":"create-table","schema-name":"public","table-name":"outbox"}}`)
+
+// wait returns false as soon as ctx ends.
+func wait(ctx context.Context, d time.Duration) bool {
+	select {
+	case <-time.After(d):
+		return ctx.Err() == nil
+	case <-ctx.Done():
+		return false
+	}
+}

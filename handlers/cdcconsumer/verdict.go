@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"strconv"
+	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/eventbridge"
@@ -52,50 +53,55 @@ func notAccepted(code, message string) result {
 	return result{failed, code, message}
 }
 
-// put makes one PutEvents call and returns a result for each item. callFailed tells that the call as a whole brought none, not even
-// a refusal.
-func (c *Consumer) put(ctx context.Context, items []*item) (results []result, callFailed bool) {
-	results = make([]result, len(items))
+// put makes one PutEvents call of a lane's items.
+func (c *Consumer) put(ctx context.Context, l *lane) (r response) {
+	r = response{lane: l, results: make([]result, len(l.items)), sent: time.Now()}
 	defer func() {
-		// The lane is a goroutine: a panic here would end the process, and every batch in it.
+		// Each call is a goroutine: a panic here would end the process, and every batch in it.
 		if p := recover(); p != nil {
 			err := c.panicked(ctx, p)
-			fill(results, result{failed, "Panic", err.Error()})
-			callFailed = true
+			fill(r.results, result{failed, "Panic", err.Error()})
+			r.failed = true
 		}
+		r.took = time.Since(r.sent)
 	}()
-	entries := make([]types.PutEventsRequestEntry, len(items))
-	for i, it := range items {
+	entries := make([]types.PutEventsRequestEntry, len(l.items))
+	for i, it := range l.items {
 		entries[i] = it.entry
 	}
-	ctx, cancel := context.WithTimeout(ctx, c.config.CallTimeout)
+	ctx, cancel := context.WithTimeout(ctx, c.window.Patience())
 	defer cancel()
 	failpoint.Hit(failpoint.ConsumerBeforePublish)
 	output, err := c.config.EventBridge.PutEvents(ctx, &eventbridge.PutEventsInput{Entries: entries}, oneAttempt)
 	failpoint.Hit(failpoint.ConsumerAfterPublish)
 	if err != nil {
 		whole := callError(err)
-		fill(results, whole)
-		return results, whole.verdict == failed
+		fill(r.results, whole)
+		r.failed, r.timedOut = whole.verdict == failed, ctx.Err() != nil
+		return r
 	}
-	for i := range results {
+	for i := range r.results {
 		if i >= len(output.Entries) {
-			results[i] = result{failed, "NoResult", "the answer has fewer results than the call had entries"}
+			r.results[i] = result{failed, "NoResult", "the answer has fewer results than the call had entries"}
 			continue
 		}
-		answer := output.Entries[i]
-		switch code := aws.ToString(answer.ErrorCode); {
-		case sabotage.On(sabotage.IgnoreFailedEntryCount):
-			results[i] = result{verdict: accepted}
-		case code != "":
-			results[i] = notAccepted(code, aws.ToString(answer.ErrorMessage))
-		case aws.ToString(answer.EventId) == "":
-			results[i] = result{failed, "NoEventId", "the result has neither an event id nor an error code"}
-		default:
-			results[i] = result{verdict: accepted}
-		}
+		r.results[i] = entryResult(output.Entries[i])
 	}
-	return results, false
+	return r
+}
+
+// entryResult reads the answer for one entry. An empty error code is none.
+func entryResult(entry types.PutEventsResultEntry) result {
+	switch code := aws.ToString(entry.ErrorCode); {
+	case sabotage.On(sabotage.IgnoreFailedEntryCount):
+		return result{verdict: accepted}
+	case code != "":
+		return notAccepted(code, aws.ToString(entry.ErrorMessage))
+	case aws.ToString(entry.EventId) == "":
+		return result{failed, "NoEventId", "the result has neither an event id nor an error code"}
+	default:
+		return result{verdict: accepted}
+	}
 }
 
 // oneAttempt switches the SDK's retries off. They would keep the order, since the same call is sent again. But a lane could not

@@ -14,7 +14,7 @@ const Enabled = true
 // All are the rules that SABOTAGE_RULE may name.
 var All = []Rule{
 	KeysOff, EventAfterCommit, ConfirmBeforePut, StartAtCurrentLSN, LookOnlyAtStart, NoDrainOnError, LoadWithoutSnapshot, RetryOnlyTheFailed,
-	IgnoreFailedEntryCount, AggregateInTwoLanes, WrongIdentifier, SkipPoisonSilently, ParkUnanswered, InboxOff,
+	FixedConcurrency, IgnoreFailedEntryCount, AggregateInTwoLanes, WrongIdentifier, SkipPoisonSilently, ParkUnanswered, InboxOff,
 }
 
 var off Rule

@@ -18,6 +18,7 @@ const (
 	NoDrainOnError         Rule = "no-drain-on-error"         // ③ an error ends the session before what was accepted is confirmed
 	LoadWithoutSnapshot    Rule = "load-without-snapshot"     // ③ the slot is made after the load, not at the load's snapshot
 	RetryOnlyTheFailed     Rule = "retry-only-the-failed"     // ④ a failed record is retried while its successors go on
+	FixedConcurrency       Rule = "fixed-concurrency"         // ④ ⑥ calls keep their number, size and timeout, however long the answers take
 	IgnoreFailedEntryCount Rule = "ignore-failed-entry-count" // ⑥ a PutEvents call that was answered counts as accepted whole
 	AggregateInTwoLanes    Rule = "aggregate-in-two-lanes"    // ⑥ two entries of one aggregate may be unanswered at once
 	WrongIdentifier        Rule = "wrong-identifier"          // ⑤ the highest failed record is returned instead of the lowest
