@@ -69,6 +69,8 @@ type eventEntry struct {
 	TraceHeader  *string
 }
 
+func (in *putEventsInput) entries() int { return len(in.Entries) }
+
 func (in *putEventsInput) matches(text string) bool {
 	for _, entry := range in.Entries {
 		if strings.Contains(entry.Detail, text) {

@@ -28,6 +28,9 @@ const (
 	// Delay waits, then lets the call (and further faults) go on. A delivery of Service "rules" comes later by up to the Delay, each by
 	// another: that is disorder.
 	Delay FaultKind = "delay"
+	// Capacity serves the entries of PutRecords and PutEvents one after another, so many a second, and every other call as one entry.
+	// It goes on with calls whose client has left, as a real service does, so that retries wait behind them.
+	Capacity FaultKind = "capacity"
 	// Duplicate delivers an event of Service "rules" once more, at once or later by up to the Delay.
 	Duplicate FaultKind = "duplicate"
 )
@@ -45,6 +48,8 @@ type Fault struct {
 	Message string
 	Status  int           // of CallError; default 400
 	Delay   time.Duration // of Delay and Duplicate
+
+	Capacity float64 // of Capacity: entries a second
 
 	Count int     // strikes after which the rule is off; 0: until Off
 	Rate  float64 // share of matching calls or entries that are struck; 0: all
@@ -68,6 +73,10 @@ func (f Fault) Validate() error {
 	case Delay:
 		if f.Delay <= 0 {
 			return errors.New("fault: Delay is empty: say how long")
+		}
+	case Capacity:
+		if f.Capacity <= 0 {
+			return errors.New("fault: Capacity is empty: say how many entries a second")
 		}
 	case LostAnswer, Reset, ResetAfter, Duplicate:
 	default:
@@ -94,6 +103,8 @@ type Active struct {
 	fault  Fault
 	random *rand.Rand
 	struck int
+	busy   time.Time     // of Capacity: when the entries that came until now are served
+	off    chan struct{} // closed when the rule is off
 }
 
 // Add switches a rule on. Rules are tried in the order they were added. A Fault that Validate refuses panics: call Validate first
@@ -102,7 +113,7 @@ func (f *Faults) Add(fault Fault) *Active {
 	if err := fault.Validate(); err != nil {
 		panic(err)
 	}
-	a := &Active{faults: f, fault: fault, random: rand.New(rand.NewPCG(fault.Seed, 0))}
+	a := &Active{faults: f, fault: fault, random: rand.New(rand.NewPCG(fault.Seed, 0)), off: make(chan struct{})}
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.active = append(f.active, a)
@@ -126,7 +137,7 @@ func (a *Active) Struck() int {
 	return a.struck
 }
 
-// Off switches the rule off. Calls it already holds (LostAnswer, Delay) are not released.
+// Off switches the rule off. Calls that LostAnswer or Delay already hold are not released. Those that wait for Capacity are.
 func (a *Active) Off() {
 	a.faults.mu.Lock()
 	defer a.faults.mu.Unlock()
@@ -134,6 +145,9 @@ func (a *Active) Off() {
 }
 
 func (f *Faults) remove(a *Active) {
+	if slices.Contains(f.active, a) {
+		close(a.off)
+	}
 	f.active = slices.DeleteFunc(slices.Clone(f.active), func(other *Active) bool { return other == a })
 }
 
@@ -158,8 +172,33 @@ type matcher interface {
 	matches(text string) bool
 }
 
-// onCall returns the rules that strike the whole call: delays, and at most one other at the end.
-func (f *Faults) onCall(c *call, in any) (struck []Fault) {
+// countable is an input that has entries.
+type countable interface {
+	entries() int
+}
+
+// strike is a rule that strikes a call.
+type strike struct {
+	Fault
+	until time.Time       // of Capacity: when the call is served
+	off   <-chan struct{} // of Capacity
+}
+
+// serve returns when a call with this input is served, behind all that came before. f.mu is held.
+func (a *Active) serve(in any) time.Time {
+	n := 1
+	if c, ok := in.(countable); ok {
+		n = c.entries()
+	}
+	if now := time.Now(); a.busy.Before(now) {
+		a.busy = now
+	}
+	a.busy = a.busy.Add(time.Duration(float64(n) / a.fault.Capacity * float64(time.Second)))
+	return a.busy
+}
+
+// onCall returns the rules that strike the whole call: those that hold it up, and at most one other at the end.
+func (f *Faults) onCall(c *call, in any) (struck []strike) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for _, a := range f.active {
@@ -174,8 +213,12 @@ func (f *Faults) onCall(c *call, in any) (struck []Fault) {
 		if !f.take(a) {
 			continue
 		}
-		struck = append(struck, a.fault)
-		if a.fault.Kind != Delay {
+		next := strike{Fault: a.fault}
+		if a.fault.Kind == Capacity {
+			next.until, next.off = a.serve(in), a.off
+		}
+		struck = append(struck, next)
+		if a.fault.Kind != Delay && a.fault.Kind != Capacity {
 			break
 		}
 	}
@@ -211,6 +254,12 @@ func (c *call) strike(in any, run func() (any, error)) (any, error) {
 			select {
 			case <-time.After(fault.Delay):
 			case <-c.ctx.Done():
+			case <-c.done:
+			}
+		case Capacity:
+			select {
+			case <-time.After(time.Until(fault.until)):
+			case <-fault.off:
 			case <-c.done:
 			}
 		case CallError:

@@ -14,6 +14,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
 	sqstypes "github.com/aws/aws-sdk-go-v2/service/sqs/types"
 	"github.com/stretchr/testify/require"
+	"golang.org/x/sync/errgroup"
 
 	"rds-outbox-demo/lab/awslocal"
 	"rds-outbox-demo/lab/labtest"
@@ -232,6 +233,41 @@ func TestLostConnections(t *testing.T) {
 	})
 }
 
+func TestCapacity(t *testing.T) {
+	t.Parallel()
+	t.Run("ServesEntriesOneAfterAnother", func(t *testing.T) {
+		t.Parallel()
+		f := newFaulty(t)
+		capacity := f.server.Faults().Add(awslocal.Fault{Operation: "PutEvents", Kind: awslocal.Capacity, Capacity: 40})
+		began := time.Now()
+		var calls errgroup.Group
+		for range 2 {
+			calls.Go(func() error { _, err := f.publish(`{"n":1}`, `{"n":2}`); return err })
+		}
+		require.NoError(t, calls.Wait())
+		require.GreaterOrEqual(t, time.Since(began), 100*time.Millisecond)
+		require.Equal(t, 2, capacity.Struck())
+	})
+	t.Run("GoesOnWithWhatNobodyWaitsFor", func(t *testing.T) {
+		t.Parallel()
+		f := newFaulty(t)
+		capacity := f.server.Faults().Add(awslocal.Fault{Operation: "PutRecords", Kind: awslocal.Capacity, Capacity: 1.0 / 3600})
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		failed := make(chan error, 1)
+		go func() {
+			_, err := f.put(ctx, "a")
+			failed <- err
+		}()
+		require.Eventually(t, func() bool { return capacity.Struck() == 1 }, 10*time.Second, time.Millisecond)
+		cancel()
+		require.ErrorIs(t, <-failed, context.Canceled)
+		require.Empty(t, f.stored())
+		capacity.Off()
+		require.Eventually(t, func() bool { return len(f.stored()) == 1 }, 10*time.Second, time.Millisecond)
+	})
+}
+
 func TestFaultValidation(t *testing.T) {
 	t.Parallel()
 	for want, fault := range map[string]awslocal.Fault{
@@ -239,6 +275,7 @@ func TestFaultValidation(t *testing.T) {
 		"Status 200 is no error":                {Kind: awslocal.CallError, Status: 200, Code: "x"},
 		"Code is empty: name the entry's error": {Kind: awslocal.EntryError},
 		"Delay is empty":                        {Kind: awslocal.Delay},
+		"Capacity is empty":                     {Kind: awslocal.Capacity},
 		`Kind "hiccup" is unknown`:              {Kind: "hiccup"},
 		"Rate 2 must be within":                 {Kind: awslocal.Reset, Rate: 2},
 		"Count -1 not negative":                 {Kind: awslocal.Reset, Count: -1},

@@ -36,6 +36,8 @@ type putRecordsInput struct {
 	Records []putRecord
 }
 
+func (in *putRecordsInput) entries() int { return len(in.Records) }
+
 func (in *putRecordsInput) matches(text string) bool {
 	for _, r := range in.Records {
 		if r.PartitionKey == text {
