@@ -16,16 +16,16 @@ import (
 const measureInterval = time.Minute
 
 // measure writes what the slot holds back, until ctx ends. On a connection of its own each time: the streaming one cannot be asked.
-func (r *Relay) measure(ctx context.Context) {
+func (r *Relay) measure(ctx context.Context, p *pipeline) {
 	for ctx.Err() == nil {
-		if err := r.measureOnce(ctx); err != nil && ctx.Err() == nil {
+		if err := r.measureOnce(ctx, p.refusal()); err != nil && ctx.Err() == nil {
 			r.log.Warn("measuring the slot", "hop", 3, "slot", r.slot, "error", err)
 		}
 		wait(ctx, measureInterval)
 	}
 }
 
-func (r *Relay) measureOnce(ctx context.Context) error {
+func (r *Relay) measureOnce(ctx context.Context, refused string) error {
 	ctx, cancel := context.WithTimeout(ctx, setupTimeout)
 	defer cancel()
 	conn, err := pgx.ConnectConfig(ctx, r.database)
@@ -37,12 +37,17 @@ func (r *Relay) measureOnce(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("reading slot %s: %w", r.slot, err)
 	}
-	r.log.LogAttrs(ctx, slog.LevelInfo, "slot",
+	level, ready := slog.LevelInfo, []slog.Attr{slog.Bool("ready", true)}
+	if refused != "" {
+		level, ready = slog.LevelWarn, []slog.Attr{slog.Bool("ready", false), slog.String("refused", "Kinesis answers "+refused)}
+	}
+	attributes := append(ready,
 		slog.Int("hop", 3),
 		slog.String("SlotName", r.slot),
 		slog.Int64("slot_lag_bytes", slot.Unconfirmed),
 		slog.Int64("retained_wal_bytes", slot.Retained),
 		emf.Directive(time.Now(), "SlotName",
 			emf.Metric{Name: "slot_lag_bytes", Unit: emf.Bytes}, emf.Metric{Name: "retained_wal_bytes", Unit: emf.Bytes}))
+	r.log.LogAttrs(ctx, level, "slot", attributes...)
 	return nil
 }

@@ -7,6 +7,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/jackc/pglogrepl"
 
+	"rds-outbox-demo/internal/congestion"
 	"rds-outbox-demo/internal/sabotage"
 	"rds-outbox-demo/outbox"
 )
@@ -31,7 +32,10 @@ type pipeline struct {
 	ready       []*lane // lanes whose head may be sent, oldest first
 	records     int
 	bytes       int
-	first, last *transaction // received and not confirmed, in stream order; the last may be half received
+	window      *congestion.Window // in bytes
+	unanswered  int                // bytes that were taken and not settled
+	refused     string             // the code with which Kinesis refuses the relay; "" when it does not
+	first, last *transaction       // received and not confirmed, in stream order; the last may be half received
 	confirmed   pglogrepl.LSN
 	closed      bool
 	err         error
@@ -49,6 +53,15 @@ type pending struct {
 	traceID     string       // "" when the event has none
 	transaction *transaction // nil for rows of the initial load
 	attempts    int
+}
+
+func (r *pending) size() int { return len(r.key) + len(r.data) }
+
+func sizeOf(batch []*pending) (bytes int) {
+	for _, record := range batch {
+		bytes += record.size()
+	}
+	return bytes
 }
 
 // transaction is a link of the pipeline's list. Only one that waits for an answer has a link of its own. Those that were accepted behind
@@ -72,7 +85,7 @@ func newPending(record outbox.Record, tx *transaction) (*pending, error) {
 }
 
 func newPipeline() *pipeline {
-	p := &pipeline{lanes: map[string]*lane{}, progress: make(chan struct{}, 1)}
+	p := &pipeline{lanes: map[string]*lane{}, progress: make(chan struct{}, 1), window: newWindow()}
 	p.work = sync.NewCond(&p.mu)
 	return p
 }
@@ -85,7 +98,7 @@ func (p *pipeline) add(record *pending) {
 		tx.unaccepted++
 	}
 	p.records++
-	p.bytes += len(record.key) + len(record.data)
+	p.bytes += record.size()
 	l := p.lanes[record.key]
 	if l == nil {
 		l = &lane{key: record.key}
@@ -177,30 +190,46 @@ func (p *pipeline) empty() bool {
 	return p.records == 0
 }
 
-// take waits for lanes that are ready and returns the heads of as many as fit into one call: at most one record per key.
-// It returns nil once the pipeline is closed.
+// take waits for lanes that are ready and for room in the window, and returns the heads of as many as fit into one call: at most one
+// record per key. It returns nil once the pipeline is closed.
 func (p *pipeline) take(maxRecords, maxBytes int) []*pending {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	for len(p.ready) == 0 && !p.closed {
+	for !p.closed && (len(p.ready) == 0 || !p.window.Room(p.unanswered, p.ready[0].records[0].size())) {
 		p.work.Wait()
 	}
 	if p.closed {
 		return nil
 	}
+	maxBytes = min(maxBytes, p.window.Call(), max(0, p.window.Size()-p.unanswered))
 	var batch []*pending
 	bytes := 0
 	for len(batch) < maxRecords && len(p.ready) > 0 {
 		head := p.ready[0].records[0]
-		size := len(head.key) + len(head.data)
-		if len(batch) > 0 && bytes+size > maxBytes {
+		if len(batch) > 0 && bytes+head.size() > maxBytes {
 			break
 		}
-		bytes += size
+		bytes += head.size()
 		batch = append(batch, head)
 		p.ready = p.ready[1:]
 	}
+	p.unanswered += bytes
 	return batch
+}
+
+// learn tells the window how long a call took.
+func (p *pipeline) learn(batch []*pending, sent time.Time, err error, timedOut bool) {
+	p.mu.Lock()
+	unanswered := p.unanswered
+	p.mu.Unlock()
+	switch {
+	case timedOut:
+		p.window.TimedOut(sent)
+	case err != nil:
+		p.window.Refused(time.Since(sent))
+	default:
+		p.window.Answered(sizeOf(batch), unanswered, time.Since(sent))
+	}
 }
 
 // settle takes Kinesis's answer: accepted[i] belongs to batch[i]. A lane whose head failed is ready again after backoff; the
@@ -208,6 +237,7 @@ func (p *pipeline) take(maxRecords, maxBytes int) []*pending {
 func (p *pipeline) settle(batch []*pending, accepted []bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	p.unanswered -= sizeOf(batch)
 	for i, record := range batch {
 		l := p.lanes[record.key]
 		if !accepted[i] {
@@ -221,7 +251,7 @@ func (p *pipeline) settle(batch []*pending, accepted []bool) {
 		l.records[0] = nil // else the slice's array keeps it
 		l.records = l.records[1:]
 		p.records--
-		p.bytes -= len(record.key) + len(record.data)
+		p.bytes -= record.size()
 		if tx := record.transaction; tx != nil {
 			tx.unaccepted--
 			p.merge(tx)
@@ -253,6 +283,20 @@ func (p *pipeline) close(err error) {
 	}
 	p.work.Broadcast()
 	p.signal()
+}
+
+// setRefusal notes with which code Kinesis refuses the relay; "" after an answer that is none.
+func (p *pipeline) setRefusal(code string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.refused = code
+}
+
+// refusal returns the code with which Kinesis refuses the relay, or "".
+func (p *pipeline) refusal() string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.refused
 }
 
 // failure returns why the senders gave up, or nil.

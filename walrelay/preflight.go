@@ -81,7 +81,7 @@ func (r *Relay) checkStream(ctx context.Context) error {
 	if isPermanent(err) {
 		return &SetupError{
 			fmt.Sprintf("stream %s cannot be used (%v)", r.stream, err),
-			"check the stream's name, the region and the relay's permissions",
+			"check the stream's name and the region",
 		}
 	}
 	if err != nil {

@@ -15,27 +15,46 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/kinesis/types"
 	"github.com/aws/smithy-go"
 
+	"rds-outbox-demo/internal/congestion"
 	"rds-outbox-demo/internal/emf"
 	"rds-outbox-demo/internal/failpoint"
 )
 
 const (
-	// senders is how many PutRecords calls may be under way at once. Each has other partition keys, so order does not suffer.
+	// senders is how many PutRecords calls may be under way at once, while the link is fast enough. Each has other partition keys, so
+	// order does not suffer.
 	senders = 8
 	// Limits of one PutRecords call: 500 records and 10 MiB (API reference); half of the bytes keeps a call short.
 	maxPutRecords = 500
 	maxPutBytes   = 5 << 20
-	// putTimeout ends a call whose answer does not come. Its records are sent again and may then be on the stream twice.
-	putTimeout = 10 * time.Second
+	// putTimeout ends a call whose answer does not come. Its records are sent again and may then be on the stream twice. While the link
+	// is slower than that, calls are smaller and get more time, up to maxPutTimeout.
+	putTimeout    = 10 * time.Second
+	maxPutTimeout = 2 * time.Minute
+	// minUnanswered is the bytes that are always sent at once. On a link that takes longer than maxPutTimeout for a record and for
+	// these, nothing arrives.
+	minUnanswered = 16 << 10
 
 	minBackoff = 50 * time.Millisecond
 	maxBackoff = 5 * time.Second
+	// maxRefusedBackoff is the longest wait while Kinesis refuses the relay itself: somebody has to act, or a new permission to arrive.
+	maxRefusedBackoff = 2 * time.Minute
 )
 
-// permanentCodes are PutRecords errors that no retry mends. Whatever is not listed is tried again: the WAL waits meanwhile.
-var permanentCodes = []string{
-	"ResourceNotFoundException", "AccessDeniedException", "ValidationException", "InvalidArgumentException",
-	"UnrecognizedClientException", "KMSAccessDeniedException", "KMSDisabledException", "KMSNotFoundException",
+// permanentCodes are errors of a wrong set-up: a stream that does not exist, or a name that cannot be one. They end the relay.
+var permanentCodes = []string{"ResourceNotFoundException", "ValidationException", "InvalidArgumentException"}
+
+// refusals are errors of permissions, credentials and keys. Right after a deployment they pass by themselves, and otherwise when
+// somebody mends what is not the relay's. A relay that ended would have to be started again for either, so it waits, and the WAL with it.
+var refusals = []string{
+	"AccessDeniedException", "UnrecognizedClientException", "ExpiredTokenException", "InvalidSignatureException",
+	"KMSAccessDeniedException", "KMSDisabledException", "KMSInvalidStateException", "KMSNotFoundException", "KMSOptInRequired",
+}
+
+func newWindow() *congestion.Window {
+	return congestion.New(congestion.Limits{
+		Unit: minUnanswered, Max: senders * maxPutBytes, Call: maxPutBytes, Patience: putTimeout, MaxPatience: maxPutTimeout,
+	})
 }
 
 // sender puts the pipeline's records on the stream.
@@ -55,7 +74,7 @@ func (s sender) run(ctx context.Context, p *pipeline) {
 		group.Go(func() {
 			failures := 0 // calls in a row that failed as a whole
 			for batch := p.take(maxPutRecords, maxPutBytes); batch != nil; batch = p.take(maxPutRecords, maxPutBytes) {
-				accepted, err := s.put(ctx, batch)
+				accepted, err := s.put(ctx, p, batch)
 				if isPermanent(err) {
 					p.close(err)
 					return
@@ -65,7 +84,14 @@ func (s sender) run(ctx context.Context, p *pipeline) {
 					failures = 0
 				}
 				p.settle(batch, accepted)
-				if failures > 0 {
+				refused := refusal(err)
+				if refused != "" || err == nil {
+					p.setRefusal(refused)
+				}
+				switch {
+				case refused != "":
+					wait(ctx, refusedBackoff(failures))
+				case failures > 0:
 					wait(ctx, backoff(failures))
 				}
 			}
@@ -75,13 +101,13 @@ func (s sender) run(ctx context.Context, p *pipeline) {
 }
 
 // put makes one call and returns, by index, what was accepted. With an error nothing counts as accepted.
-func (s sender) put(ctx context.Context, batch []*pending) ([]bool, error) {
+func (s sender) put(ctx context.Context, p *pipeline, batch []*pending) ([]bool, error) {
 	accepted := make([]bool, len(batch))
 	input := &kinesis.PutRecordsInput{StreamName: &s.stream, Records: make([]types.PutRecordsRequestEntry, len(batch))}
 	for i, record := range batch {
 		input.Records[i] = types.PutRecordsRequestEntry{Data: record.data, PartitionKey: &record.key}
 	}
-	callCtx, cancel := context.WithTimeout(ctx, putTimeout)
+	callCtx, cancel := context.WithTimeout(ctx, p.window.Patience())
 	defer cancel()
 	start := time.Now()
 	failpoint.Hit(failpoint.RelayBeforePut)
@@ -93,6 +119,7 @@ func (s sender) put(ctx context.Context, batch []*pending) ([]bool, error) {
 	if err == nil && len(output.Records) != len(batch) {
 		err = fmt.Errorf("the answer has %d entries for %d records", len(output.Records), len(batch))
 	}
+	p.learn(batch, start, err, err != nil && callCtx.Err() != nil)
 	if err != nil {
 		if ctx.Err() == nil {
 			s.logPut(ctx, batch, len(batch), "", time.Since(start), err)
@@ -101,8 +128,8 @@ func (s sender) put(ctx context.Context, batch []*pending) ([]bool, error) {
 	}
 	failed, code := 0, ""
 	for i, entry := range output.Records {
-		// No sequence number, no proof that the record is on the stream.
-		accepted[i] = entry.ErrorCode == nil && entry.SequenceNumber != nil
+		// No sequence number, no proof that the record is on the stream. An empty error code is none.
+		accepted[i] = aws.ToString(entry.ErrorCode) == "" && aws.ToString(entry.SequenceNumber) != ""
 		if !accepted[i] {
 			failed++
 			code = aws.ToString(entry.ErrorCode)
@@ -149,12 +176,25 @@ func isPermanent(err error) bool {
 	return errors.As(err, &apiErr) && slices.Contains(permanentCodes, apiErr.ErrorCode())
 }
 
+// refusal returns the code when Kinesis refuses the relay, and "" for any other error or none.
+func refusal(err error) string {
+	var apiErr smithy.APIError
+	if errors.As(err, &apiErr) && slices.Contains(refusals, apiErr.ErrorCode()) {
+		return apiErr.ErrorCode()
+	}
+	return ""
+}
+
 // backoff doubles from minBackoff to maxBackoff and takes a random part of the upper half, so that relays and lanes that
 // failed together do not come back together.
 func backoff(attempt int) time.Duration { return backoffBetween(minBackoff, maxBackoff, attempt) }
 
+func refusedBackoff(attempt int) time.Duration {
+	return backoffBetween(minBackoff, maxRefusedBackoff, attempt)
+}
+
 func backoffBetween(first, longest time.Duration, attempt int) time.Duration {
-	d := min(longest, first<<min(attempt-1, 10))
+	d := min(longest, first<<min(attempt-1, 16))
 	return d/2 + rand.N(d/2)
 }
 

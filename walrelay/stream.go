@@ -80,7 +80,7 @@ func (r *Relay) streamWAL(ctx context.Context, control *pgx.Conn, conn *pgconn.P
 	sendCtx, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	var group sync.WaitGroup
 	group.Go(func() { sender{r.kinesis, r.stream, r.slot, r.log}.run(sendCtx, w.pipeline) })
-	group.Go(func() { r.measure(sendCtx) })
+	group.Go(func() { r.measure(sendCtx, w.pipeline) })
 	group.Go(func() { w.watcher.run(sendCtx) })
 	defer func() {
 		cancel()
