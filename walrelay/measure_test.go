@@ -1,0 +1,31 @@
+package walrelay
+
+import (
+	"bytes"
+	"log/slog"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"rds-outbox-demo/internal/pgtest"
+)
+
+func TestTheSlotsLineSaysWhetherTheRelayIsReady(t *testing.T) {
+	t.Parallel()
+	db := pgtest.New(t)
+	var slot string
+	require.NoError(t, db.Pool.QueryRow(t.Context(), `SELECT slot_name FROM pg_create_logical_replication_slot(
+		(SELECT 'measured_' || oid FROM pg_database WHERE datname = current_database()), 'pgoutput')`).Scan(&slot))
+	var log bytes.Buffer
+	relay, err := New(Config{
+		DatabaseURL: db.URL, Stream: "s", Slot: slot, Kinesis: refusing{}, Log: slog.New(slog.NewTextHandler(&log, nil)),
+	})
+	require.NoError(t, err)
+	require.NoError(t, relay.measureOnce(t.Context(), ""))
+	require.Contains(t, log.String(), "ready=true")
+	require.NotContains(t, log.String(), "refused")
+	log.Reset()
+	require.NoError(t, relay.measureOnce(t.Context(), "AccessDeniedException"))
+	require.Contains(t, log.String(), "level=WARN msg=slot ready=false refused=\"Kinesis answers AccessDeniedException\"")
+	require.Contains(t, log.String(), "slot_lag_bytes=")
+}
