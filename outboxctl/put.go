@@ -12,6 +12,8 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/kinesis"
 	"github.com/aws/aws-sdk-go-v2/service/kinesis/types"
 	"github.com/aws/smithy-go"
+
+	"rds-outbox-demo/internal/congestion"
 )
 
 // outgoing is one record to be put on the stream.
@@ -24,18 +26,27 @@ type outgoing struct {
 // putter puts records on the stream (④), from where they go the way of every event: the consumer keeps their order, retries, and
 // parks them again when it has to. Straight to the bus they would overtake what is on its way.
 type putter struct {
-	client   *kinesis.Client
+	client   recordPutter
 	stream   string
-	perCall  int           // records in one call
-	pause    time.Duration // at least, per record: the rate
-	patience time.Duration // without a single accepted record, then it gives up
+	window   *congestion.Window // in bytes, of one call: there is one at a time
+	perCall  int                // records in one call
+	pause    time.Duration      // at least, per record: the rate
+	patience time.Duration      // without a single accepted record, then it gives up
+}
+
+type recordPutter interface {
+	PutRecords(context.Context, *kinesis.PutRecordsInput, ...func(*kinesis.Options)) (*kinesis.PutRecordsOutput, error)
 }
 
 const (
 	// Limits of one PutRecords call: 500 records and 10 MiB (API reference); half of the bytes keeps a call short.
 	maxPutRecords = 500
 	maxPutBytes   = 5 << 20
-	putTimeout    = 10 * time.Second // then the records go again, and may be there twice
+	minPutBytes   = 16 << 10
+	// putTimeout ends a call; then the records go again, and may be there twice. On a link that is slower calls get smaller, and more
+	// time. maxPutTimeout is below the putter's patience.
+	putTimeout    = 10 * time.Second
+	maxPutTimeout = 40 * time.Second
 
 	minBackoff = 50 * time.Millisecond
 	maxBackoff = 5 * time.Second
@@ -44,11 +55,17 @@ const (
 // newPutter makes one that puts so many records a second. rate is above 0.
 func newPutter(s *setup, rate float64) *putter {
 	return &putter{
-		client: kinesis.NewFromConfig(s.aws), stream: s.stream,
+		client: kinesis.NewFromConfig(s.aws), stream: s.stream, window: newPutWindow(),
 		perCall:  min(maxPutRecords, max(1, int(rate/10))), // ten calls a second: even enough for a consumer
 		pause:    time.Duration(float64(time.Second) / rate),
 		patience: time.Minute,
 	}
+}
+
+func newPutWindow() *congestion.Window {
+	return congestion.New(congestion.Limits{
+		Unit: minPutBytes, Max: maxPutBytes, Call: maxPutBytes, Patience: putTimeout, MaxPatience: maxPutTimeout,
+	})
 }
 
 // put returns once Kinesis has accepted every record. Records with one key go in their order, one per call: a call may fail for some
@@ -99,7 +116,7 @@ func (p *putter) next(records []*outgoing) (call []*outgoing) {
 			continue
 		}
 		bytes += len(r.key) + len(r.data)
-		if len(call) > 0 && bytes > maxPutBytes {
+		if len(call) > 0 && bytes > p.window.Size() {
 			break
 		}
 		keys[r.key] = true
@@ -113,12 +130,23 @@ func (p *putter) next(records []*outgoing) (call []*outgoing) {
 // call makes one PutRecords call and returns how many records it got through. The error says why not all.
 func (p *putter) call(ctx context.Context, records []*outgoing) (accepted int, err error) {
 	in := &kinesis.PutRecordsInput{StreamName: &p.stream}
+	bytes := 0
 	for _, r := range records {
 		in.Records = append(in.Records, types.PutRecordsRequestEntry{PartitionKey: &r.key, Data: r.data})
+		bytes += len(r.key) + len(r.data)
 	}
-	ctx, cancel := context.WithTimeout(ctx, putTimeout)
+	ctx, cancel := context.WithTimeout(ctx, p.window.Patience())
 	defer cancel()
+	sent := time.Now()
 	out, err := p.client.PutRecords(ctx, in, func(o *kinesis.Options) { o.Retryer = aws.NopRetryer{} })
+	switch {
+	case err == nil:
+		p.window.Answered(bytes, bytes, time.Since(sent))
+	case ctx.Err() != nil:
+		p.window.TimedOut(sent)
+	default:
+		p.window.Refused(time.Since(sent))
+	}
 	if err == nil && len(out.Records) != len(records) {
 		err = fmt.Errorf("the answer has %d entries for %d records", len(out.Records), len(records))
 	}
@@ -126,8 +154,8 @@ func (p *putter) call(ctx context.Context, records []*outgoing) (accepted int, e
 		return 0, fmt.Errorf("putting records on stream %s: %w", p.stream, err)
 	}
 	for i, entry := range out.Records {
-		// No sequence number, no proof that the record is on the stream.
-		if entry.ErrorCode == nil && entry.SequenceNumber != nil {
+		// No sequence number, no proof that the record is on the stream. An empty error code is none.
+		if aws.ToString(entry.ErrorCode) == "" && aws.ToString(entry.SequenceNumber) != "" {
 			records[i].sent = true
 			accepted++
 			continue
