@@ -197,7 +197,7 @@ func TestABusOfAnyCapacityIsUsedAndNotFlooded(t *testing.T) {
 		capacity       float64
 		shards, events int // events of each shard
 	}{
-		{0.5, 2, 200}, {2, 2, 300}, {2, 4, 200}, {6, 2, 150}, {6, 2, 900}, {6, 4, 400}, {20, 8, 400}, {50, 2, 1500}, {200, 4, 1500}, {1000, 2, 6000},
+		{1, 2, 200}, {2, 2, 300}, {2, 4, 200}, {6, 2, 150}, {6, 2, 900}, {6, 4, 400}, {20, 8, 400}, {50, 2, 1500}, {200, 4, 1500}, {1000, 2, 6000},
 	} {
 		t.Run(fmt.Sprintf("%gASecondOf%dShards", test.capacity, test.shards), func(t *testing.T) {
 			t.Parallel()

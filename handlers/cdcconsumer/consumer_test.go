@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"log/slog"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -160,15 +161,29 @@ func TestHandle(t *testing.T) {
 	})
 
 	t.Run("RetriesAResultWithoutEventID", func(t *testing.T) {
+		for _, entry := range []map[string]any{{}, {"EventId": ""}, {"EventId": "", "ErrorCode": ""}} {
+			t.Run(fmt.Sprint(len(entry)), func(t *testing.T) {
+				inBubble(t, Config{}, func(t *testing.T, b *bundle) {
+					b.put = func(_ context.Context, call int, entries []wireEntry) (answer, error) {
+						if call == 1 {
+							return answer{body: map[string]any{"Entries": []any{entry}}}, nil
+						}
+						return acceptAll(entries), nil
+					}
+					require.Equal(t, -1, b.handle(t, time.Minute, batch(car("a", 1))))
+					require.Equal(t, []int64{1, 1}, b.sent("a"))
+				})
+			})
+		}
+	})
+
+	t.Run("TakesAnEmptyErrorCodeForNone", func(t *testing.T) {
 		inBubble(t, Config{}, func(t *testing.T, b *bundle) {
-			b.put = func(_ context.Context, call int, entries []wireEntry) (answer, error) {
-				if call == 1 {
-					return answer{body: map[string]any{"Entries": []any{map[string]any{}}}}, nil
-				}
-				return acceptAll(entries), nil
+			b.put = func(context.Context, int, []wireEntry) (answer, error) {
+				return answer{body: map[string]any{"Entries": []any{map[string]any{"EventId": "1", "ErrorCode": ""}}}}, nil
 			}
 			require.Equal(t, -1, b.handle(t, time.Minute, batch(car("a", 1))))
-			require.Equal(t, []int64{1, 1}, b.sent("a"))
+			require.Equal(t, []int64{1}, b.sent("a"))
 		})
 	})
 
@@ -312,6 +327,40 @@ func TestLanes(t *testing.T) {
 				require.Less(t, size, 256<<10)
 			}
 			require.Len(t, b.calls, 5, "four of 60 KiB fit")
+		})
+	})
+
+	t.Run("AreNoMoreWhenACallIsSentAgainOneByOne", func(t *testing.T) {
+		inBubble(t, Config{Lanes: 2}, func(t *testing.T, b *bundle) {
+			var calls, most atomic.Int32
+			b.put = func(_ context.Context, _ int, entries []wireEntry) (answer, error) {
+				most.Store(max(most.Load(), calls.Add(1)))
+				defer calls.Add(-1)
+				time.Sleep(10 * time.Millisecond)
+				if len(entries) > 1 {
+					return answer{status: 400, code: "ValidationException"}, nil
+				}
+				return acceptAll(entries), nil
+			}
+			require.Equal(t, -1, b.handle(t, time.Minute, batch(many(10)...)))
+			require.Len(t, b.calls, 11)
+			require.EqualValues(t, 2, most.Load())
+		})
+	})
+
+	t.Run("SendLessAfterATimeout", func(t *testing.T) {
+		inBubble(t, Config{Lanes: 1}, func(t *testing.T, b *bundle) {
+			b.put = func(ctx context.Context, call int, entries []wireEntry) (answer, error) {
+				if call == 1 {
+					<-ctx.Done()
+					return answer{}, ctx.Err()
+				}
+				return acceptAll(entries), nil
+			}
+			require.Equal(t, -1, b.handle(t, time.Minute, batch(many(10)...)))
+			require.Len(t, b.calls[0], 10)
+			require.Len(t, b.calls[1], 1)
+			require.Equal(t, "a0000", b.calls[1][0].detail().AggregateID, "the lowest place goes first")
 		})
 	})
 

@@ -41,7 +41,7 @@ type lane struct {
 type response struct {
 	lane     *lane
 	results  []result // of each item
-	failed   bool     // the call as a whole brought no result, not even a refusal
+	failed   bool     // the call as a whole
 	timedOut bool
 	sent     time.Time
 	took     time.Duration

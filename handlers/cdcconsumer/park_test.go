@@ -50,9 +50,12 @@ func TestPark(t *testing.T) {
 	t.Run("CutsARecordThatDoesNotFit", func(t *testing.T) {
 		inBubble(t, Config{}, func(t *testing.T, b *bundle) {
 			fits := bytes.Repeat([]byte("x"), 190<<10)
+			over := bytes.Repeat([]byte("x"), 196<<10) // 261 KiB in base64
 			big := bytes.Repeat([]byte("x"), 1<<20)
-			require.Equal(t, -1, b.handle(t, time.Minute, batch(fits, big)))
-			require.Len(t, b.parked, 2)
+			require.Equal(t, -1, b.handle(t, time.Minute, batch(fits, big, over)))
+			require.Len(t, b.parked, 3)
+			require.True(t, b.parked[2].Truncated)
+			require.Less(t, len(b.bodies[2]), maxMessageBytes)
 			require.Equal(t, fits, b.parked[0].Data)
 			require.False(t, b.parked[0].Truncated)
 			require.Equal(t, big[:64<<10], b.parked[1].Data)

@@ -75,9 +75,8 @@ func (c *Consumer) put(ctx context.Context, l *lane) (r response) {
 	output, err := c.config.EventBridge.PutEvents(ctx, &eventbridge.PutEventsInput{Entries: entries}, oneAttempt)
 	failpoint.Hit(failpoint.ConsumerAfterPublish)
 	if err != nil {
-		whole := callError(err)
-		fill(r.results, whole)
-		r.failed, r.timedOut = whole.verdict == failed, ctx.Err() != nil
+		fill(r.results, callError(err))
+		r.failed, r.timedOut = true, ctx.Err() != nil
 		return r
 	}
 	for i := range r.results {

@@ -90,8 +90,8 @@ func (w *Window) Answered(n, unanswered int, took time.Duration) {
 	if w.shortest == 0 || took < w.shortest {
 		w.shortest = took
 	}
-	// A service that is slow but takes much at once answers no sooner with a small window: twice its shortest time is not a queue.
-	growsBelow := max(w.limits.Patience/4, 2*w.shortest)
+	// A service that is slow but takes much at once answers no sooner with a small window: a little more than its shortest time is no queue.
+	growsBelow := max(w.limits.Patience/4, w.shortest*3/2)
 	headroom := 1 - float64(took)/float64(growsBelow)
 	// A window that was not filled proves nothing. Opened by light traffic, it would meet a slow service with the first burst.
 	if filled := 2*unanswered >= int(w.size); filled && headroom > 0 {
