@@ -86,6 +86,9 @@ func TestEverySabotageIsListedWithFaultsThatExposeIt(t *testing.T) {
 		_, ok := caught(string(s.Name), of(judge.RuleUnknown))
 		require.False(t, ok, "accused of something else")
 	}
+	for _, rule := range Simulated {
+		listed = append(listed, string(rule))
+	}
 	require.ElementsMatch(t, rules, listed)
 }
 

@@ -33,6 +33,10 @@ var Sabotages = []struct {
 	{sabotage.InboxOff, "rules-duplicates", []string{judge.RuleCarStats}},
 }
 
+// Simulated are the rules that a chaos run cannot judge: without them events come late, and how late is too late depends on the
+// machine. TestTheSimulationsCatchFixedConcurrency catches them, in virtual time.
+var Simulated = []sabotage.Rule{sabotage.FixedConcurrency}
+
 // caught finds the violation that is the sabotage's.
 func caught(name string, violations []report.Violation) (report.Violation, bool) {
 	for _, s := range Sabotages {
