@@ -2,7 +2,6 @@ package walrelay_test
 
 import (
 	"bytes"
-	"context"
 	"fmt"
 	"io"
 	"net"
@@ -16,24 +15,6 @@ import (
 
 	"rds-outbox-demo/walrelay"
 )
-
-// runs runs a relay. Its error arrives on the channel.
-func (r *rig) runs(t *testing.T) <-chan error {
-	t.Helper()
-	relay, err := walrelay.New(r.config())
-	require.NoError(t, err)
-	ctx, cancel := context.WithCancel(t.Context())
-	done, ended := make(chan error, 1), make(chan struct{})
-	go func() {
-		defer close(ended)
-		done <- relay.Run(ctx)
-	}()
-	t.Cleanup(func() {
-		cancel()
-		<-ended
-	})
-	return done
-}
 
 // as returns the rig's URL with another user, database or parameters.
 func (r *rig) as(t *testing.T, change func(u *url.URL, query url.Values)) string {
@@ -104,7 +85,7 @@ func TestServerRefuses(t *testing.T) {
 			r := newRig(t)
 			r.append(t, "a", 5, 1, 1)
 			tc.prepare(t, r)
-			err := <-r.runs(t)
+			err := <-r.run(t)
 			var setup *walrelay.SetupError
 			require.ErrorAs(t, err, &setup)
 			require.Contains(t, setup.Problem, tc.problem)
@@ -133,7 +114,7 @@ func TestChangeThatCannotBeDecoded(t *testing.T) {
 				t.Skip("PostgreSQL 15 brought column lists")
 			}
 			r.exec(t, "ALTER TABLE outbox DROP CONSTRAINT outbox_created_at_check")
-			done := r.runs(t)
+			done := r.run(t)
 			r.streaming(t)
 			r.append(t, "a", 5, 1, 1)
 			r.await(t, 5)
@@ -147,7 +128,7 @@ func TestChangeThatCannotBeDecoded(t *testing.T) {
 
 			r.exec(t, ddl.undo)
 			r.exec(t, "INSERT INTO outbox SELECT gen_random_uuid(), 'Car', 'a1', 3, 'CarUpdated', '{}'")
-			require.ErrorAs(t, <-r.runs(t), &setup, "the table is mended, the WAL is not")
+			require.ErrorAs(t, <-r.run(t), &setup, "the table is mended, the WAL is not")
 			require.Contains(t, setup.Remedy, remedy)
 			r.eventually(t, "the remedy", func() bool { _, err := r.db.Pool.Exec(t.Context(), remedy); return err == nil })
 			r.start(t)
@@ -161,7 +142,7 @@ func TestServerTooOld(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	r.rewrite(t, r.version(t), "130023")
-	require.EqualError(t, <-r.runs(t), "PostgreSQL 13 is not supported: walrelay needs 14 or later: upgrade the server")
+	require.EqualError(t, <-r.run(t), "PostgreSQL 13 is not supported: walrelay needs 14 or later: upgrade the server")
 }
 
 // version returns the server's server_version_num, such as 170010.

@@ -98,6 +98,39 @@ func (r *rig) start(t *testing.T) (stop func() error) {
 	return stop
 }
 
+// run starts a relay and returns what Run ends with.
+func (r *rig) run(t *testing.T) <-chan error {
+	t.Helper()
+	relay, err := walrelay.New(r.config())
+	require.NoError(t, err)
+	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
+	ended, done := make(chan error, 1), make(chan struct{})
+	go func() {
+		defer close(done)
+		ended <- relay.Run(ctx)
+	}()
+	t.Cleanup(func() {
+		cancel()
+		<-done
+	})
+	return ended
+}
+
+// setupError waits for the relay to end with one.
+func (r *rig) setupError(t *testing.T, ended <-chan error) (setup *walrelay.SetupError) {
+	t.Helper()
+	r.eventually(t, "the relay to end", func() bool {
+		select {
+		case err := <-ended:
+			require.ErrorAs(t, err, &setup)
+			return true
+		default:
+			return false
+		}
+	})
+	return setup
+}
+
 // programs is a folder with the built walrelay, and walrelay-failpoints, which FAILPOINT can kill.
 var programs = sync.OnceValues(func() (string, error) {
 	dir, err := os.MkdirTemp("", "walrelay-")

@@ -7,7 +7,6 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"rds-outbox-demo/walrelay"
 )
 
 // unpublishing are the ways to keep inserts into outbox out of the publication, with what undoes each. The look at the start refuses every
@@ -41,39 +40,6 @@ var unpublishing = map[string]struct{ do, insertInto, undo string }{
 	"PublicationDropped": {
 		"DROP PUBLICATION outbox_publication", "outbox", "CREATE PUBLICATION outbox_publication FOR TABLE outbox WITH (publish = 'insert')",
 	},
-}
-
-// run starts a relay and returns what Run ends with.
-func (r *rig) run(t *testing.T) <-chan error {
-	t.Helper()
-	relay, err := walrelay.New(r.config())
-	require.NoError(t, err)
-	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
-	ended, done := make(chan error, 1), make(chan struct{})
-	go func() {
-		defer close(done)
-		ended <- relay.Run(ctx)
-	}()
-	t.Cleanup(func() {
-		cancel()
-		<-done
-	})
-	return ended
-}
-
-// setupError waits for the relay to end with one.
-func (r *rig) setupError(t *testing.T, ended <-chan error) (setup *walrelay.SetupError) {
-	t.Helper()
-	r.eventually(t, "the relay to end", func() bool {
-		select {
-		case err := <-ended:
-			require.ErrorAs(t, err, &setup)
-			return true
-		default:
-			return false
-		}
-	})
-	return setup
 }
 
 // insert writes versions from to to of aggregate a0 into a table that may have another name than outbox.
