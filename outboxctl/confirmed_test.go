@@ -67,7 +67,7 @@ func TestASlotThatConfirmedWhatNobodySentIsNamed(t *testing.T) {
 				require.Equal(t, found.AggregateID != "between", *found.OnStream, "%v", found)
 			}
 			require.Contains(t, r.run(t, "audit", "--grace", "0s").out, between[0].ID.String()+"  Car between v1  created "+
-				outbox.FormatTime(r.createdAt(t, between[0]))+", not on the stream, and slot relay has confirmed past it: only a replay brings it\n")
+				r.createdAt(t, between[0]).UTC().Format(time.RFC3339Nano)+", not on the stream, and slot relay has confirmed past it: only a replay brings it\n")
 		})
 	}
 }
