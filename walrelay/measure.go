@@ -37,17 +37,20 @@ func (r *Relay) measureOnce(ctx context.Context, refused string) error {
 	if err != nil {
 		return fmt.Errorf("reading slot %s: %w", r.slot, err)
 	}
-	level, ready := slog.LevelInfo, []slog.Attr{slog.Bool("ready", true)}
-	if refused != "" {
-		level, ready = slog.LevelWarn, []slog.Attr{slog.Bool("ready", false), slog.String("refused", "Kinesis answers "+refused)}
-	}
-	attributes := append(ready,
+	level := slog.LevelInfo
+	attributes := []slog.Attr{
 		slog.Int("hop", 3),
 		slog.String("SlotName", r.slot),
 		slog.Int64("slot_lag_bytes", slot.Unconfirmed),
 		slog.Int64("retained_wal_bytes", slot.Retained),
-		emf.Directive(time.Now(), "SlotName",
-			emf.Metric{Name: "slot_lag_bytes", Unit: emf.Bytes}, emf.Metric{Name: "retained_wal_bytes", Unit: emf.Bytes}))
+		slog.Bool("ready", refused == ""),
+	}
+	if refused != "" {
+		level = slog.LevelWarn
+		attributes = append(attributes, slog.String("refused", "Kinesis answers "+refused))
+	}
+	attributes = append(attributes, emf.Directive(time.Now(), "SlotName",
+		emf.Metric{Name: "slot_lag_bytes", Unit: emf.Bytes}, emf.Metric{Name: "retained_wal_bytes", Unit: emf.Bytes}))
 	r.log.LogAttrs(ctx, level, "slot", attributes...)
 	return nil
 }

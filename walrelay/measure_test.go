@@ -26,6 +26,6 @@ func TestTheSlotsLineSaysWhetherTheRelayIsReady(t *testing.T) {
 	require.NotContains(t, log.String(), "refused")
 	log.Reset()
 	require.NoError(t, relay.measureOnce(t.Context(), "AccessDeniedException"))
-	require.Contains(t, log.String(), "level=WARN msg=slot ready=false refused=\"Kinesis answers AccessDeniedException\"")
-	require.Contains(t, log.String(), "slot_lag_bytes=")
+	require.Contains(t, log.String(), "level=WARN msg=slot hop=3")
+	require.Contains(t, log.String(), "ready=false refused=\"Kinesis answers AccessDeniedException\"")
 }

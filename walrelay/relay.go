@@ -103,9 +103,9 @@ func New(c Config) (*Relay, error) {
 }
 
 // Run relays until ctx ends; then it waits up to 3 s for outstanding answers, confirms them and returns nil. While another relay
-// holds the slot it stands by. A lost connection or a restarted server is waited for, and so is an unknown error, for minutes if it
-// repeats. The error is a *SetupError, or one of Kinesis that no retry mends. Both need a person, and nothing is lost meanwhile, because
-// the slot keeps the WAL.
+// holds the slot it stands by. A lost connection, a restarted server and a refusal by Kinesis are waited for, and so is an unknown error,
+// for minutes if it repeats. The error is a *SetupError, or one of Kinesis that no retry mends, such as a stream that is gone. Both need
+// a person, and nothing is lost meanwhile, because the slot keeps the WAL.
 func (r *Relay) Run(ctx context.Context) error {
 	standby := false
 	passing := streak{first: minBackoff, longest: maxBackoff}
