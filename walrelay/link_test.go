@@ -32,11 +32,10 @@ type link struct {
 }
 
 type transfer struct {
-	in      *kinesis.PutRecordsInput
-	left    int // bytes
-	done    chan struct{}
-	gone    <-chan struct{}
-	arrived bool
+	in   *kinesis.PutRecordsInput
+	left int // bytes
+	done chan struct{}
+	gone <-chan struct{}
 }
 
 const (
