@@ -3,6 +3,7 @@ package inbox_test
 import (
 	"context"
 	"errors"
+	"strings"
 	"testing"
 	"time"
 
@@ -287,6 +288,12 @@ func TestBadArgumentsAreRefused(t *testing.T) {
 	b.subscriber.Policy = 2
 	_, err = b.process(t.Context(), event("car", 1))
 	require.ErrorContains(t, err, "Subscriber.Policy is 2")
+	b.subscriber = inbox.Subscriber{Name: strings.Repeat("x", 101)}
+	_, err = b.process(t.Context(), event("car", 1))
+	require.ErrorContains(t, err, "Subscriber.Name")
+	b.subscriber.Name = strings.Repeat("x", 100)
+	_, err = b.process(t.Context(), event("car", 1))
+	require.NoError(t, err)
 	b.subscriber = inbox.Subscriber{}
 	_, err = b.process(t.Context(), event("car", 1))
 	require.ErrorContains(t, err, "Subscriber.Name")

@@ -103,17 +103,18 @@ func TestWhatIsNoEventIsSkippedForItsReason(t *testing.T) {
 		skip outbox.Skip
 		line string
 	}{
-		"Control":         {outbox.SkipControl, `{"control":{"table-def":{}},"metadata":{"record-type":"control","operation":"create-table","schema-name":"public","table-name":"outbox"}}`},
-		"ControlBare":     {outbox.SkipControl, `{"metadata":{"record-type":"control","operation":"drop-table"}}`},
-		"Status":          {outbox.SkipInternalTable, `{"data":{},"metadata":{"record-type":"data","operation":"update","schema-name":"","table-name":"awsdms_status"}}`},
-		"Heartbeat":       {outbox.SkipInternalTable, `{"data":{},"metadata":{"record-type":"data","operation":"update","schema-name":"dms","table-name":"awsdms_heartbeat"}}`},
-		"OtherTable":      {outbox.SkipOtherTable, `{"data":{},"metadata":{"record-type":"data","operation":"insert","schema-name":"public","table-name":"cars"}}`},
-		"OtherTypes":      {outbox.SkipOtherTable, `{"data":{"id":1,"aggregate_version":"abc","event_data":1},"metadata":{"record-type":"data","operation":"insert","schema-name":"public","table-name":"cars"}}`},
-		"DataIsText":      {outbox.SkipOtherTable, `{"data":"x","metadata":{"record-type":"data","operation":"insert","schema-name":"public","table-name":"cars"}}`},
-		"OtherSchema":     {outbox.SkipOtherTable, `{"data":{},"metadata":{"record-type":"data","operation":"insert","schema-name":"Public","table-name":"outbox"}}`},
-		"Delete":          {outbox.SkipDelete, `{"data":{"aggregate_id":"a"},"metadata":{"record-type":"data","operation":"delete","schema-name":"public","table-name":"outbox"}}`},
-		"Update":          {outbox.SkipOperation, `{"data":{},"metadata":{"record-type":"data","operation":"update","schema-name":"public","table-name":"outbox"}}`},
-		"NoDataNotNeeded": {outbox.SkipDelete, `{"metadata":{"record-type":"data","operation":"delete","schema-name":"public","table-name":"outbox"}}`},
+		"Control":                {outbox.SkipControl, `{"control":{"table-def":{}},"metadata":{"record-type":"control","operation":"create-table","schema-name":"public","table-name":"outbox"}}`},
+		"ControlBare":            {outbox.SkipControl, `{"metadata":{"record-type":"control","operation":"drop-table"}}`},
+		"Status":                 {outbox.SkipInternalTable, `{"data":{},"metadata":{"record-type":"data","operation":"update","schema-name":"","table-name":"awsdms_status"}}`},
+		"OnlyTheBeginningCounts": {outbox.SkipOtherTable, `{"data":{},"metadata":{"record-type":"data","operation":"update","schema-name":"public","table-name":"not_awsdms_status"}}`},
+		"Heartbeat":              {outbox.SkipInternalTable, `{"data":{},"metadata":{"record-type":"data","operation":"update","schema-name":"dms","table-name":"awsdms_heartbeat"}}`},
+		"OtherTable":             {outbox.SkipOtherTable, `{"data":{},"metadata":{"record-type":"data","operation":"insert","schema-name":"public","table-name":"cars"}}`},
+		"OtherTypes":             {outbox.SkipOtherTable, `{"data":{"id":1,"aggregate_version":"abc","event_data":1},"metadata":{"record-type":"data","operation":"insert","schema-name":"public","table-name":"cars"}}`},
+		"DataIsText":             {outbox.SkipOtherTable, `{"data":"x","metadata":{"record-type":"data","operation":"insert","schema-name":"public","table-name":"cars"}}`},
+		"OtherSchema":            {outbox.SkipOtherTable, `{"data":{},"metadata":{"record-type":"data","operation":"insert","schema-name":"Public","table-name":"outbox"}}`},
+		"Delete":                 {outbox.SkipDelete, `{"data":{"aggregate_id":"a"},"metadata":{"record-type":"data","operation":"delete","schema-name":"public","table-name":"outbox"}}`},
+		"Update":                 {outbox.SkipOperation, `{"data":{},"metadata":{"record-type":"data","operation":"update","schema-name":"public","table-name":"outbox"}}`},
+		"NoDataNotNeeded":        {outbox.SkipDelete, `{"metadata":{"record-type":"data","operation":"delete","schema-name":"public","table-name":"outbox"}}`},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

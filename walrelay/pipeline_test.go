@@ -316,6 +316,21 @@ func TestTakeKeepsTheLimitsOfOneCall(t *testing.T) {
 	require.Len(t, p.take(100, 10_000), 4, "k0's second record waits for the answer to its first")
 }
 
+func TestFullAtEitherBound(t *testing.T) {
+	t.Parallel()
+	many, large := newPipeline(), newPipeline()
+	for range maxPendingRecords - 1 {
+		many.add(&pending{key: "a"})
+	}
+	require.False(t, many.full())
+	many.add(&pending{key: "a"})
+	require.True(t, many.full())
+	large.add(&pending{key: "a", data: make([]byte, maxPendingBytes-2)})
+	require.False(t, large.full())
+	large.add(&pending{key: "b"})
+	require.True(t, large.full(), "the key counts, too")
+}
+
 func TestARefusalForGoodEndsTheSenders(t *testing.T) {
 	t.Parallel()
 	p := newPipeline()
