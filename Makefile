@@ -109,6 +109,15 @@ ifneq ($(RACE),)
 	$(TEST_DATABASE) go test -run '^TestVolume' ./walrelay
 endif
 
+# What depends on the server's version. The other packages have no SQL of their own.
+VERSIONED := ./walrelay ./migrate/... ./handlers/retention/... ./internal/dbuser ./outbox ./inbox ./handlers/carapi ./handlers/carstats ./outboxctl
+
+.PHONY: test-versions
+test-versions: lab/postgres/versions/node_modules/.installed build ## Run the tests that depend on PostgreSQL's version, without -race: VERSIONS= (14 15 16 17 18), PACKAGES= (all of them), PARALLEL= (1).
+	@printf '%s\n' $(or $(VERSIONS),14 15 16 17 18) | xargs -P $(or $(PARALLEL),1) -I '{}' sh -c '\
+		bin/lab with-postgres -throwaway -version {} -- go test -count=1 -timeout 10m $(or $(PACKAGES),$(VERSIONED)) && \
+		echo "PostgreSQL {}: ok" || { echo "PostgreSQL {}: FAILED"; exit 1; }'
+
 .PHONY: fuzz
 fuzz: build ## Fuzz every parser for FUZZTIME= (10s) each.
 	$(TEST_DATABASE) sh scripts/fuzz.sh $(or $(FUZZTIME),10s)
@@ -155,7 +164,7 @@ lint: $(GOLANGCI_LINT) ## Run gofmt, vet and the linters of .golangci.yml.
 .PHONY: build
 build: $(NODE_MODULES) bin/lab bin/walrelay bin/migrate bin/outboxctl ## Build the local programs into bin/.
 
-GO_SOURCES := $(shell find . -name '*.go' -not -path './node_modules/*' -o -name '*.sql' -not -path './node_modules/*') go.mod go.sum
+GO_SOURCES := $(shell find . -name '*.go' -not -path '*/node_modules/*' -o -name '*.sql' -not -path '*/node_modules/*') go.mod go.sum
 
 bin/lab: $(GO_SOURCES)
 	@echo "building $@" >&2
@@ -191,6 +200,12 @@ node_modules/.dev: package-lock.json
 	@# Not `npm ci` where PostgreSQL is installed already: it would delete the binaries under a running `make dev`.
 	@npm $$(test -e node_modules/.runtime && echo install || echo ci) --ignore-scripts --no-audit --no-fund --loglevel=error >&2
 	@touch node_modules/.runtime $@
+
+# PostgreSQL's other versions, which only the tests need.
+lab/postgres/versions/node_modules/.installed: lab/postgres/versions/package-lock.json
+	@echo "installing PostgreSQL 14, 15, 16 and 18 (npm)" >&2
+	@cd lab/postgres/versions && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error >&2
+	@touch $@
 
 $(SQLC):
 	@echo "building sqlc $(SQLC_VERSION) (a minute or two, once)" >&2

@@ -26,7 +26,7 @@ import (
 	"rds-outbox-demo/lab/stack"
 )
 
-const usage = `usage: lab dev | demo | chaos | bench | psql | relay stop|start | with-postgres [-throwaway] -- command ...`
+const usage = `usage: lab dev | demo | chaos | bench | psql | relay stop|start | with-postgres [-throwaway [-version N]] -- command ...`
 
 // dataDir is kept between runs and ignored by git.
 const dataDir = ".data"
@@ -84,7 +84,9 @@ func run(ctx context.Context, args []string) error {
 	case command == "with-postgres" && len(rest) > 1 && rest[0] == "--":
 		return withLocal(ctx, rest[1:])
 	case command == "with-postgres" && len(rest) > 2 && rest[0] == "-throwaway" && rest[1] == "--":
-		return withThrowAway(ctx, rest[2:])
+		return withThrowAway(ctx, postgres.Version, rest[2:])
+	case command == "with-postgres" && len(rest) > 4 && rest[0] == "-throwaway" && rest[1] == "-version" && rest[3] == "--":
+		return withThrowAway(ctx, rest[2], rest[4:])
 	default:
 		return usageError(usage)
 	}
@@ -193,35 +195,41 @@ func withLocal(ctx context.Context, command []string) error {
 	if databaseURL, err := postgres.FindRunning(dir); err == nil {
 		return runCommand(ctx, command, "DATABASE_URL="+databaseURL)
 	}
-	return withServer(ctx, postgres.Config{Dir: dir, Durable: true}, command, "DATABASE_URL")
+	binaries, err := postgres.FindBinaries(".")
+	if err != nil {
+		return err
+	}
+	return withServer(ctx, postgres.Config{Dir: dir, Binaries: binaries, Durable: true}, command, "DATABASE_URL")
 }
 
-// withThrowAway runs a command with TEST_DATABASE_URL set to a new server that goes with its data afterwards.
-func withThrowAway(ctx context.Context, command []string) (err error) {
+// withThrowAway runs a command with TEST_DATABASE_URL set to a new server that goes with its data afterwards, and with
+// TEST_POSTGRES set to the binaries, for tests that start a server of their own.
+func withThrowAway(ctx context.Context, version string, command []string) (err error) {
+	binaries, err := postgres.FindVersion(".", version)
+	if err != nil {
+		return err
+	}
 	dir, err := os.MkdirTemp("", "outbox-postgres-")
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-	return withServer(ctx, postgres.Config{Dir: dir}, command, "TEST_DATABASE_URL")
+	return withServer(ctx, postgres.Config{Dir: dir, Binaries: binaries}, command, "TEST_DATABASE_URL", "TEST_POSTGRES="+binaries)
 }
 
-func withServer(ctx context.Context, config postgres.Config, command []string, variable string) (err error) {
-	if config.Binaries, err = postgres.FindBinaries("."); err != nil {
-		return err
-	}
+func withServer(ctx context.Context, config postgres.Config, command []string, variable string, more ...string) (err error) {
 	server, err := postgres.Start(ctx, config)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, server.Stop(context.WithoutCancel(ctx))) }()
-	return runCommand(ctx, command, variable+"="+server.URL())
+	return runCommand(ctx, command, append(more, variable+"="+server.URL())...)
 }
 
 // runCommand runs it in the foreground. Ctrl-C reaches it from the terminal, as it reaches us; we wait for it to end.
-func runCommand(ctx context.Context, command []string, env string) error {
+func runCommand(ctx context.Context, command []string, env ...string) error {
 	cmd := exec.CommandContext(ctx, command[0], command[1:]...)
-	cmd.Env = append(os.Environ(), env)
+	cmd.Env = append(os.Environ(), env...)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
 	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
 	err := cmd.Run()

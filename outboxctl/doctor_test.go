@@ -18,13 +18,14 @@ import (
 	"rds-outbox-demo/internal/pgtest"
 	"rds-outbox-demo/lab/awslocal"
 	"rds-outbox-demo/lab/postgres"
+	"rds-outbox-demo/lab/postgres/postgrestest"
 	"rds-outbox-demo/migrate"
 )
 
 // newServerRig is a rig on a PostgreSQL server of its own, for what concerns the whole server.
 func newServerRig(t *testing.T, settings map[string]string) *rig {
 	t.Helper()
-	binaries, err := postgres.FindBinaries("..")
+	binaries, err := postgrestest.FindBinaries("..")
 	if err != nil {
 		if os.Getenv("CI") == "true" {
 			t.Fatal(err)

@@ -19,6 +19,7 @@ import (
 	"rds-outbox-demo/lab/awslocal"
 	"rds-outbox-demo/lab/awslocal/awstest"
 	"rds-outbox-demo/lab/postgres"
+	"rds-outbox-demo/lab/postgres/postgrestest"
 	"rds-outbox-demo/migrate"
 	"rds-outbox-demo/outbox"
 	"rds-outbox-demo/walrelay"
@@ -28,7 +29,7 @@ import (
 // the postmaster, SIGKILL or SIGQUIT (immediate shutdown), and starts it again at the same address.
 func newServerRig(t *testing.T, settings map[string]string) (_ *rig, crash func(syscall.Signal)) {
 	t.Helper()
-	binaries, err := postgres.FindBinaries("..")
+	binaries, err := postgrestest.FindBinaries("..")
 	if err != nil {
 		if os.Getenv("CI") == "true" {
 			t.Fatal(err)

@@ -15,6 +15,7 @@ import (
 	"rds-outbox-demo/handlers/retention"
 	"rds-outbox-demo/internal/pgtest"
 	"rds-outbox-demo/lab/postgres"
+	"rds-outbox-demo/lab/postgres/postgrestest"
 	"rds-outbox-demo/migrate"
 )
 
@@ -44,7 +45,7 @@ func start(t *testing.T, url string, pool *pgxpool.Pool) *rig {
 // newServer is a rig on a server of its own, for what concerns the whole server.
 func newServer(t *testing.T, settings map[string]string) *rig {
 	t.Helper()
-	binaries, err := postgres.FindBinaries("../..")
+	binaries, err := postgrestest.FindBinaries("../..")
 	if err != nil {
 		if os.Getenv("CI") == "true" {
 			t.Fatal(err)

@@ -27,6 +27,7 @@ import (
 	"rds-outbox-demo/internal/dbuser"
 	"rds-outbox-demo/internal/pgtest"
 	"rds-outbox-demo/lab/postgres"
+	"rds-outbox-demo/lab/postgres/postgrestest"
 	"rds-outbox-demo/migrate"
 )
 
@@ -39,7 +40,7 @@ type rds struct {
 
 func startRDS(t *testing.T) rds {
 	t.Helper()
-	binaries, err := postgres.FindBinaries("../..")
+	binaries, err := postgrestest.FindBinaries("../..")
 	if err != nil {
 		if os.Getenv("CI") == "true" {
 			t.Fatal(err)

@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -61,10 +62,13 @@ func TestDependencyRule(t *testing.T) {
 
 var readsEnvironment = regexp.MustCompile(`\bos\.(Getenv|LookupEnv|Environ|ExpandEnv)\(`)
 
+// testHelpers are told of the test server by the environment.
+var testHelpers = []string{module + "internal/pgtest", module + "lab/postgres/postgrestest"}
+
 func TestOnlyMainsReadTheEnvironment(t *testing.T) {
 	t.Parallel()
 	for _, p := range list(t) {
-		if p.Name == "main" || p.ImportPath == module+"internal/pgtest" {
+		if p.Name == "main" || slices.Contains(testHelpers, p.ImportPath) {
 			continue
 		}
 		for _, file := range p.GoFiles {

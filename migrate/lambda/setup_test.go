@@ -22,6 +22,7 @@ import (
 
 	"rds-outbox-demo/internal/pgtest"
 	"rds-outbox-demo/lab/postgres"
+	"rds-outbox-demo/lab/postgres/postgrestest"
 	migrations "rds-outbox-demo/sql/migrations"
 )
 
@@ -35,13 +36,14 @@ func TestMain(m *testing.M) {
 	os.Exit(runTests(m))
 }
 
-// runTests gives the tests a server of their own, which checks passwords and whose owner of everything, master, is no superuser.
+// runTests gives the tests a server of their own, which checks passwords and whose owner of everything, master, is no superuser. As on
+// RDS, master gives replication by role rds_replication. Up to PostgreSQL 15 only a superuser can give the attribute REPLICATION.
 func runTests(m *testing.M) int {
 	fail := func(err error) int {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
-	binaries, err := postgres.FindBinaries("../..")
+	binaries, err := postgrestest.FindBinaries("../..")
 	if err != nil {
 		code := fail(err)
 		if os.Getenv("CI") != "true" {
@@ -64,7 +66,10 @@ func runTests(m *testing.M) int {
 	defer func() { _ = server.Kill() }()
 	conn, err := pgx.Connect(context.Background(), server.URL())
 	if err == nil {
-		_, err = conn.Exec(context.Background(), "CREATE ROLE master LOGIN CREATEROLE REPLICATION PASSWORD 'master'")
+		_, err = conn.Exec(context.Background(), `
+			CREATE ROLE rds_replication;
+			CREATE ROLE master LOGIN CREATEROLE PASSWORD 'master';
+			GRANT rds_replication TO master WITH ADMIN OPTION`)
 		_ = conn.Close(context.Background())
 	}
 	if err != nil {
