@@ -162,7 +162,7 @@ func open(ctx context.Context, conn *pgx.ConnConfig, options Options) (*session,
 	return s, nil
 }
 
-// reach connects, and refuses a database that cannot hold events.
+// reach connects, and refuses a server that is too old and a database that cannot hold events.
 func (s *session) reach(ctx context.Context, config *pgx.ConnConfig) error {
 	ctx, cancel := context.WithTimeout(ctx, connectTimeout)
 	defer cancel()
@@ -172,6 +172,14 @@ func (s *session) reach(ctx context.Context, config *pgx.ConnConfig) error {
 		return fmt.Errorf("connecting to database %s at %s: %w", config.Database, address, err)
 	}
 	defer func() { _ = conn.Close() }()
+	var version string
+	err = conn.QueryRowContext(ctx, "SELECT setting FROM pg_catalog.pg_settings WHERE name = 'server_version_num'").Scan(&version)
+	if err != nil {
+		return fmt.Errorf("reading server_version_num: %w", err)
+	}
+	if err := pgserver.CheckVersion(version); err != nil {
+		return fmt.Errorf("%w: %s", err, pgserver.VersionRemedy)
+	}
 	return conn.Raw(func(driver any) error {
 		if err := pgserver.CheckEncoding(driver.(*stdlib.Conn).Conn().PgConn()); err != nil {
 			return fmt.Errorf("database %s: %w: %s", config.Database, err, pgserver.EncodingRemedy)

@@ -44,9 +44,7 @@ func (d doctor) database(ctx context.Context) (checks []check) {
 				return checks
 			}
 			if i == 0 {
-				c := conn.Config()
-				checks = append(checks, check{"database", stateOK, fmt.Sprintf("%s on %s, PostgreSQL %s, as %s", c.Database, c.Host,
-					conn.PgConn().ParameterStatus("server_version"), c.User), ""})
+				checks = append(checks, server(ctx, conn))
 			}
 		}
 		checking, cancel := context.WithTimeout(ctx, checkTimeout)
@@ -59,6 +57,20 @@ func (d doctor) database(ctx context.Context) (checks []check) {
 		checks = append(checks, made)
 	}
 	return checks
+}
+
+// server names the server, and refuses one that is too old.
+func server(ctx context.Context, conn *pgx.Conn) check {
+	c := conn.Config()
+	name := fmt.Sprintf("%s on %s, PostgreSQL %s, as %s", c.Database, c.Host, conn.PgConn().ParameterStatus("server_version"), c.User)
+	version, err := dbgen.New(conn).SettingGet(ctx, "server_version_num")
+	if err != nil {
+		return broken("database", fmt.Errorf("reading server_version_num: %w", err))
+	}
+	if err := pgserver.CheckVersion(version); err != nil {
+		return check{"database", stateFail, name + ": " + err.Error(), pgserver.VersionRemedy}
+	}
+	return check{"database", stateOK, name, ""}
 }
 
 func encoding(_ context.Context, conn *pgx.Conn) (check, error) {

@@ -48,3 +48,14 @@ func TestDoctorRefusesADatabaseThatIsNotUTF8(t *testing.T) {
 	checks := named(r.doctor().database(t.Context()), "encoding")
 	require.Equal(t, []check{{"encoding", stateFail, "the database's encoding is SQL_ASCII: events are UTF-8, so it must be UTF8", pgserver.EncodingRemedy}}, checks)
 }
+
+func TestDoctorRefusesAServerThatIsTooOld(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	pgtest.PretendVersion(t, r.db.URL, "130023")
+	checks := named(r.doctor().database(t.Context()), "database")
+	require.Len(t, checks, 1)
+	require.Equal(t, stateFail, checks[0].State)
+	require.Contains(t, checks[0].Finding, "PostgreSQL 13 is not supported: walrelay needs 14 or later")
+	require.Equal(t, pgserver.VersionRemedy, checks[0].Do)
+}

@@ -62,7 +62,7 @@ func checkServer(ctx context.Context, queries *dbgen.Queries) error {
 		return fmt.Errorf("reading server_version_num: %w", err)
 	}
 	if err := pgserver.CheckVersion(version); err != nil {
-		return &SetupError{err.Error(), "upgrade the server"}
+		return &SetupError{err.Error(), pgserver.VersionRemedy}
 	}
 	standby, err := queries.SettingGet(ctx, "in_hot_standby")
 	if err != nil {

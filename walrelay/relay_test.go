@@ -11,6 +11,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/require"
 
+	"rds-outbox-demo/internal/pgtest"
 	"rds-outbox-demo/lab/awslocal"
 	"rds-outbox-demo/outbox"
 	"rds-outbox-demo/walrelay"
@@ -268,6 +269,7 @@ func TestSetupErrors(t *testing.T) {
 		},
 		"PublicationWithAFilter": {
 			func(t *testing.T, r *rig, _ *walrelay.Config) {
+				pgtest.RequireFilters(t, r.db.Pool)
 				r.exec(t, "ALTER PUBLICATION outbox_publication SET TABLE outbox WHERE (aggregate_version > 5)")
 			},
 			"every insert", "make migrate",

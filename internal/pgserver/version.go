@@ -10,6 +10,9 @@ import (
 // reads.
 const MinVersion = 14
 
+// VersionRemedy mends what CheckVersion refuses.
+const VersionRemedy = "upgrade the server"
+
 // CheckVersion returns an error if the server is older than MinVersion. setting is the server's server_version_num, such as 140023.
 func CheckVersion(setting string) error {
 	number, err := strconv.Atoi(setting)

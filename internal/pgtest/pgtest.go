@@ -97,6 +97,36 @@ func NewWithEncoding(t testing.TB, encoding string) string {
 	return fmt.Sprintf("postgres://%s:%s@%s:%d/%s?sslmode=disable", config.User, config.Password, config.Host, config.Port, name)
 }
 
+// RequireFilters skips t where publications have neither row filters nor column lists, as before PostgreSQL 15.
+func RequireFilters(t testing.TB, pool *pgxpool.Pool) {
+	t.Helper()
+	var version int
+	if err := pool.QueryRow(t.Context(), "SELECT current_setting('server_version_num')::int").Scan(&version); err != nil {
+		t.Fatalf("reading server_version_num: %v", err)
+	}
+	if version < 150000 {
+		t.Skip("PostgreSQL 15 brought row filters and column lists")
+	}
+}
+
+// PretendVersion makes pg_settings of the database say that its server_version_num is another, such as 130023.
+func PretendVersion(t testing.TB, url, version string) {
+	t.Helper()
+	conn, err := pgx.Connect(t.Context(), url)
+	if err != nil {
+		t.Fatalf("connecting to the test database: %v", err)
+	}
+	defer func() { _ = conn.Close(context.WithoutCancel(t.Context())) }()
+	_, err = conn.Exec(t.Context(), `
+		SET allow_system_table_mods = on;
+		ALTER VIEW pg_catalog.pg_settings RENAME TO pg_true_settings;
+		CREATE VIEW pg_catalog.pg_settings AS
+		SELECT name, CASE name WHEN 'server_version_num' THEN '`+version+`' ELSE setting END AS setting FROM pg_catalog.pg_true_settings`)
+	if err != nil {
+		t.Fatalf("pretending version %s: %v", version, err)
+	}
+}
+
 func clone(t testing.TB, template pgtestdb.Migrator) string {
 	t.Helper()
 	url := ServerURL(t)
