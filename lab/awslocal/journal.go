@@ -157,9 +157,9 @@ func openJournals(dir string) ([]*os.File, error) {
 	}
 }
 
-// ReadBusFrom is ReadBus for a journal that never rotates (a huge Config.JournalBytes), from byte offset on. It returns the offset
-// behind the last event, where the next call goes on.
-func ReadBusFrom(dir string, offset int64, fn func(BusEvent) error) (next int64, err error) {
+// ReadBusFrom is ReadBus for a journal that never rotates (a huge Config.JournalBytes), from byte offset on. fn also gets the offset
+// after its event. The next call goes on after the last one, which is returned.
+func ReadBusFrom(dir string, offset int64, fn func(e BusEvent, end int64) error) (next int64, err error) {
 	f, err := os.Open(filepath.Join(dir, journalFile))
 	if err != nil {
 		return offset, fmt.Errorf("opening the bus journal: %w", err)
@@ -175,7 +175,26 @@ func ReadBusFrom(dir string, offset int64, fn func(BusEvent) error) (next int64,
 			return fmt.Errorf("reading a line of %s: %w", f.Name(), err)
 		}
 		next = offset + at + int64(len(line))
-		return fn(e)
+		return fn(e, next)
 	})
 	return next, err
+}
+
+// BusEnd returns an offset up to which a journal that never rotates is written for good, as ReadBusFrom counts. Every event before it was
+// accepted before the call. While a line is half written it is 0, because a kill would cut that line off and put others in its place.
+func BusEnd(dir string) (offset int64, err error) {
+	f, err := os.Open(filepath.Join(dir, journalFile))
+	if err != nil {
+		return 0, fmt.Errorf("opening the bus journal: %w", err)
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil || info.Size() == 0 {
+		return 0, err
+	}
+	last := make([]byte, 1)
+	if _, err := f.ReadAt(last, info.Size()-1); err != nil || last[0] != '\n' {
+		return 0, err
+	}
+	return info.Size(), nil
 }

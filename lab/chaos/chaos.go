@@ -24,6 +24,7 @@ import (
 	"rds-outbox-demo/internal/sabotage"
 	"rds-outbox-demo/lab/chaos/report"
 	"rds-outbox-demo/lab/judge"
+	"rds-outbox-demo/lab/judge/register"
 )
 
 // faultsPerLane is how many faults a round strikes in each of its two lanes.
@@ -139,7 +140,7 @@ func (p *path) rounds(ctx context.Context, c Config, result *report.Report) erro
 	earlier := memory{events: map[uuid.UUID]uint64{}, payloads: map[uint64]bool{}}
 	var bus int64
 	for n := 1; n <= c.Rounds; n++ {
-		h := &history{round: n}
+		h := &history{round: n, awsDir: p.awsDir()}
 		r := &round{path: p, history: h, clients: newClients(p.apiURL, h)}
 		a, b := hands(c.Sabotage, service, machine)
 		started := time.Now()
@@ -151,6 +152,10 @@ func (p *path) rounds(ctx context.Context, c Config, result *report.Report) erro
 			return fmt.Errorf("round %d: %w", n, err)
 		}
 		verdict := judge.Judge(judged)
+		for _, text := range register.Check(judged) {
+			verdict.Wrong++
+			verdict.Violations = append(verdict.Violations, judge.Violation{Rule: ruleRegister, Text: text})
+		}
 		result.Add(judged, verdict)
 		fmt.Fprintf(c.Progress, "round %d of %d: %d faults, %d events, %d duplicates, %d violations, %s\n",
 			n, c.Rounds, len(judged.Windows), verdict.Events, verdict.Duplicates, len(verdict.Violations), time.Since(started).Round(100*time.Millisecond))

@@ -80,8 +80,10 @@ func TestEverySabotageIsListedWithFaultsThatExposeIt(t *testing.T) {
 			return []report.Violation{{Violation: judge.Violation{Rule: rule}}}
 		}
 		for _, rule := range s.breaks {
-			_, ok := caught(string(s.Name), of(rule))
+			_, ok := caught(string(s.Name), append(of(rule), of(ruleRegister)...))
 			require.True(t, ok)
+			_, ok = caught(string(s.Name), of(rule))
+			require.Equal(t, s.unseen != "", ok, "without the registers")
 		}
 		_, ok := caught(string(s.Name), of(judge.RuleUnknown))
 		require.False(t, ok, "accused of something else")

@@ -38,7 +38,7 @@ func (r *round) ask(ctx context.Context, c Config, started time.Time, judged jud
 // drill plays the operator on the path that was just broken, with the program that operators have: outboxctl must see a parked event and
 // bring it back, see a loss that was made by hand and repair it, and tell where one event was.
 func (p *path) drill(ctx context.Context, c Config, rounds int) error {
-	h := &history{round: rounds + 1}
+	h := &history{round: rounds + 1, awsDir: p.awsDir()}
 	r := &round{path: p, history: h, clients: newClients(p.apiURL, h)}
 	o := operator{round: r, program: c.Outboxctl, from: time.Now().UTC().Add(-time.Second).Format(time.RFC3339)}
 	fmt.Fprintln(c.Progress, "drill: outboxctl finds and repairs a parked event and a loss made by hand")

@@ -1,6 +1,7 @@
 package chaos
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -59,4 +60,19 @@ func TestGuaranteesNameTestsAndSabotagesThatExist(t *testing.T) {
 		require.NoError(t, err, "%s", link[0])
 		require.Contains(t, string(source), "func "+link[1]+"(", "%s has no %s", link[2], link[1])
 	}
+}
+
+// docs/chaos.md says who catches which sabotage. A run of each sabotage holds the path against the same list.
+func TestPageSaysWhoCatchesEachSabotage(t *testing.T) {
+	t.Parallel()
+	page, err := os.ReadFile("../../docs/chaos.md")
+	require.NoError(t, err)
+	for _, s := range Sabotages {
+		second := "yes"
+		if s.unseen != "" {
+			second = "no: " + s.unseen
+		}
+		require.Contains(t, string(page), fmt.Sprintf("\n| `%s` | `%s` | `%s` | %s |\n", s.Name, s.fault, strings.Join(s.breaks, "`, `"), second))
+	}
+	require.Equal(t, len(Sabotages), strings.Count(string(page), "| yes |\n")+strings.Count(string(page), " | no: "))
 }

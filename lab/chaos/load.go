@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"rds-outbox-demo/lab/awslocal"
 	"rds-outbox-demo/lab/judge"
 )
 
@@ -26,9 +27,11 @@ const (
 
 // history is what the clients and writers of a round know. Safe for concurrent use.
 type history struct {
-	round int
+	round  int
+	awsDir string // where the bus's journal is
 
 	mu       sync.Mutex
+	moments  []int64 // for each judge.Moments, how much of the journal there was
 	tokens   int
 	requests []judge.Request
 	written  []judge.Written
@@ -40,6 +43,18 @@ func (h *history) add(change func()) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	change()
+}
+
+// moment is now, as a number for a judge.Span. The bus's journal says what had arrived by then, so that no clock has to.
+func (h *history) moment() int {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	seen, err := awslocal.BusEnd(h.awsDir)
+	if len(h.moments) > 0 && (err != nil || seen == 0) {
+		seen = h.moments[len(h.moments)-1] // at least that
+	}
+	h.moments = append(h.moments, seen)
+	return len(h.moments)
 }
 
 // token is unique in the run.
@@ -125,10 +140,13 @@ func (c *clients) create(ctx context.Context, mark string) string {
 func (c *clients) createOnce(ctx context.Context) {
 	request, body := c.newCar("")
 	request.Answer = judge.Maybe
+	request.Span.Began = c.history.moment()
 	for answers, tries := 0, 0; answers < 2 && tries < 200; tries++ {
 		switch status, answer := c.call(ctx, http.MethodPost, "/cars", body, "Idempotency-Key", request.Token); {
 		case status >= 200 && status < 300:
-			answers++
+			if answers++; answers == 1 {
+				request.Span.Ended = c.history.moment()
+			}
 			request.Answer = judge.Done
 			request.Car, request.CarID = readCar(answer)
 			continue
@@ -156,6 +174,7 @@ func (c *clients) update(ctx context.Context, id string) {
 
 // send makes one request and notes what the client knows afterwards: done, refused, or maybe.
 func (c *clients) send(ctx context.Context, method, target, body string, r judge.Request) string {
+	r.Span.Began = c.history.moment()
 	status, answer := c.call(ctx, method, target, body)
 	r.Answer = judge.Maybe
 	id := ""
@@ -164,6 +183,7 @@ func (c *clients) send(ctx context.Context, method, target, body string, r judge
 		r.Answer = judge.Refused
 	case status >= 200 && status < 300:
 		r.Answer = judge.Done
+		r.Span.Ended = c.history.moment()
 		r.Car, id = readCar(answer)
 		if r.Op == judge.Create {
 			r.CarID = id

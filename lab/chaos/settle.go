@@ -157,10 +157,16 @@ func (r *round) collect(ctx context.Context, bus *int64, earlier *memory) (judge
 	if all.Stats, err = query[judge.Stat](ctx, r, "SELECT make, year, cars, changes FROM car_stats"); err != nil {
 		return all, err
 	}
-	*bus, err = awslocal.ReadBusFrom(r.awsDir(), *bus, func(e awslocal.BusEvent) error {
+	*bus, err = awslocal.ReadBusFrom(r.awsDir(), *bus, func(e awslocal.BusEvent, end int64) error {
+		for len(all.Moments) < len(h.moments) && h.moments[len(all.Moments)] < end {
+			all.Moments = append(all.Moments, len(all.Arrivals))
+		}
 		all.Arrivals = append(all.Arrivals, e)
 		return nil
 	})
+	for len(all.Moments) < len(h.moments) {
+		all.Moments = append(all.Moments, len(all.Arrivals))
+	}
 	if err != nil {
 		return all, err
 	}

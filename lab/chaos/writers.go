@@ -53,6 +53,7 @@ func unusual(work func(context.Context, *round, *transaction) error) func(contex
 		for {
 			t := &transaction{random: random}
 			committing := false
+			span := judge.Span{Began: r.history.moment()}
 			err := pgx.BeginFunc(ctx, r.pool, func(tx pgx.Tx) error {
 				t.tx = tx
 				err := work(ctx, r, t)
@@ -65,10 +66,12 @@ func unusual(work func(context.Context, *round, *transaction) error) func(contex
 				outcome = judge.MaybeCommit
 			case err != nil:
 				outcome = judge.RolledBack
+			default:
+				span.Ended = r.history.moment()
 			}
 			r.history.add(func() {
 				for _, id := range t.events {
-					r.history.written = append(r.history.written, judge.Written{EventID: id, Outcome: outcome})
+					r.history.written = append(r.history.written, judge.Written{EventID: id, Outcome: outcome, Span: span})
 				}
 			})
 			if err == nil || errors.Is(err, errRollback) {

@@ -36,6 +36,12 @@ func (r *round) id() uuid.UUID {
 	return uuid.UUID{0: 0x01, 6: 0x70, 8: 0x80, 14: byte(r.ids >> 8), 15: byte(r.ids)}
 }
 
+// span is an operation that was over before the next one began, and before anything arrived.
+func (r *round) span() judge.Span {
+	r.Moments = append(r.Moments, 0, 0)
+	return judge.Span{Began: len(r.Moments) - 1, Ended: len(r.Moments)}
+}
+
 func (r *round) tick() time.Time {
 	r.now = r.now.Add(1_237 * time.Microsecond)
 	return r.now
@@ -66,7 +72,7 @@ func generate(rt *rapid.T) *round {
 		judge.Request{Op: judge.Update, CarID: r.Cars[0].ID.String(), Token: "refused-", Answer: judge.Refused})
 	r.create(rt, "maybe-created-")
 	created := &r.Requests[len(r.Requests)-1]
-	created.CarID, created.Answer, created.Car = "", judge.Maybe, nil
+	created.CarID, created.Answer, created.Car, created.Span.Ended = "", judge.Maybe, nil, 0
 	r.update(rt, 1, "poisoned-", judge.Done)
 	r.update(rt, 0, "poisoned-2", judge.Done)
 	r.update(rt, 0, "x-poisoned-", judge.Done)
@@ -134,7 +140,7 @@ func (r *round) create(rt *rapid.T, token string) {
 	r.Cars = append(r.Cars, car)
 	r.row("Car", car.ID.String(), 1, "CarCreated", eventData(car, ""))
 	r.Requests = append(r.Requests, judge.Request{
-		Op: judge.Create, CarID: car.ID.String(), Token: token, Answer: judge.Done, Car: answer(car),
+		Op: judge.Create, CarID: car.ID.String(), Token: token, Answer: judge.Done, Car: answer(car), Span: r.span(),
 	})
 }
 
@@ -147,7 +153,7 @@ func (r *round) update(rt *rapid.T, car int, token string, outcome judge.Answer)
 		parent := "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-0" + rapid.SampledFrom([]string{"0", "1", "3"}).Draw(rt, "flags")
 		row.Traceparent = &parent
 	}
-	request := judge.Request{Op: judge.Update, CarID: c.ID.String(), Token: token, Answer: outcome}
+	request := judge.Request{Op: judge.Update, CarID: c.ID.String(), Token: token, Answer: outcome, Span: r.span()}
 	if outcome == judge.Done {
 		request.Car = answer(*c)
 	}
@@ -156,7 +162,7 @@ func (r *round) update(rt *rapid.T, car int, token string, outcome judge.Answer)
 
 func (r *round) note(version int64, data string) {
 	row := r.row("Note", "note-1", version, "Noted", data)
-	r.Written = append(r.Written, judge.Written{EventID: row.ID, Outcome: []string{judge.Committed, judge.MaybeCommit}[version%2]})
+	r.Written = append(r.Written, judge.Written{EventID: row.ID, Outcome: []string{judge.Committed, judge.MaybeCommit}[version%2], Span: r.span()})
 }
 
 func (r *round) row(kind, aggregate string, version int64, eventType, data string) *judge.Row {

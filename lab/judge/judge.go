@@ -41,7 +41,12 @@ type Request struct {
 	Token  string // the colour that this request sets; no other request sets it
 	Answer Answer
 	Car    json.RawMessage // the car of a 2xx answer
+	Span   Span
 }
+
+// Span is when an operation was under way, as numbers of the round's Moments, which count from 1. A 0 is not known: it stands for the
+// beginning or the end of the round.
+type Span struct{ Began, Ended int }
 
 // What became of a Written event's transaction.
 const (
@@ -54,6 +59,7 @@ const (
 type Written struct {
 	EventID uuid.UUID
 	Outcome string // Committed, RolledBack or MaybeCommit
+	Span    Span
 }
 
 // Poison is what must end in the failure queue: a record or an event.
@@ -107,7 +113,9 @@ type Round struct {
 	Cars     []Car
 	Stats    []Stat
 	Arrivals []awslocal.BusEvent // in the order of the bus's journal, since the round began
-	Parked   [][]byte            // bodies of the failure queue's messages, since the round began
+	// Moments are when a client sent something or was answered, in their order: how many Arrivals the bus certainly had by then.
+	Moments []int
+	Parked  [][]byte // bodies of the failure queue's messages, since the round began
 	// Earlier knows the events of earlier rounds: a late duplicate of one is allowed, if its EntryText is the same as that of the first
 	// arrival. Of one that was poison anything is the same. Nil: there was no earlier round.
 	Earlier func(id uuid.UUID, entry string) (known, same bool)
