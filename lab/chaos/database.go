@@ -13,15 +13,15 @@ import (
 )
 
 var databaseFaults = []fault{
-	{"database-kill", func(ctx context.Context, r *round, random *rand.Rand) error {
+	{kind: "database-kill", strike: func(ctx context.Context, r *round, random *rand.Rand) error {
 		return r.restartPostgres(ctx, random, func() error { return r.postgres.Kill() })
 	}},
-	{"database-stop-immediate", func(ctx context.Context, r *round, random *rand.Rand) error {
+	{kind: "database-stop-immediate", strike: func(ctx context.Context, r *round, random *rand.Rand) error {
 		return r.restartPostgres(ctx, random, func() error { return syscall.Kill(r.postgres.PID(), syscall.SIGQUIT) })
 	}},
-	{"database-kill-backend", killBackend},
-	{"database-end-sessions", endSessions},
-	{"database-end-walsender", endWalsender},
+	{kind: "database-kill-backend", strike: killBackend},
+	{kind: "database-end-sessions", strike: endSessions},
+	{kind: "database-end-walsender", strike: endWalsender},
 }
 
 // restartPostgres ends the server without a shutdown, and starts it again a little later.
@@ -75,8 +75,9 @@ func endWalsender(ctx context.Context, r *round, _ *rand.Rand) error {
 }
 
 var slotFaults = []fault{
-	{"slot-dropped", slotDropped},
-	{"slot-lost", slotLost},
+	{kind: "slot-dropped", strike: slotDropped},
+	{kind: "slot-lost", strike: slotLost},
+	{kind: "slot-beside-prepared-transaction", strike: prepared(besideNewSlot)},
 }
 
 // slotDropped lets the relay load again. Kinesis is slow at first, so that commits meet the load.

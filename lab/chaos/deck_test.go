@@ -54,7 +54,8 @@ func TestKindsAreUnique(t *testing.T) {
 	require.Greater(t, len(kinds), 50)
 	require.Equal(t, kinds, slices.Compact(slices.Clone(kinds)))
 	// A run of the default length meets every kind.
-	require.LessOrEqual(t, max(len(serviceLane), len(machineLane)), 5*faultsPerLane)
+	require.LessOrEqual(t, len(serviceLane), 5*servicePerRound)
+	require.LessOrEqual(t, len(machineLane), 5*machinePerRound)
 }
 
 // A rule that can be turned off and is not in the list would never be seen to be caught.

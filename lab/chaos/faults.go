@@ -27,13 +27,15 @@ type fault struct {
 	kind string // family first: kill-relay, kinesis-throttled ...
 	// strike breaks, sees that it is broken, and mends. Its error says that the fault did not strike: the round is worth nothing then.
 	strike func(ctx context.Context, r *round, random *rand.Rand) error
+	// versions is the first major version of PostgreSQL on which it can strike. 0: on each.
+	versions int
 }
 
 // Two lanes of faults strike at the same time: one at services and by writers, one at processes and the database. Two faults of one
 // lane would undo each other.
 var (
-	serviceLane = slices.Concat(kinesisFaults, eventsFaults, rulesFaults, queueFaults, writerFaults)
-	machineLane = slices.Concat(processFaults, failpointFaults, databaseFaults, slotFaults)
+	serviceLane = slices.Concat(kinesisFaults, eventsFaults, rulesFaults, queueFaults, writerFaults, harmlessFaults)
+	machineLane = slices.Concat(processFaults, failpointFaults, databaseFaults, slotFaults, harmFaults, roleFaults, retentionFaults)
 )
 
 // strikeTimeout is how long a fault may wait for its trigger. Each one makes sure that the trigger comes.
@@ -92,6 +94,11 @@ func (d *deck) deal(n int) []fault {
 		hand, d.left = append(hand, d.left[0]), d.left[1:]
 	}
 	return hand
+}
+
+// possible leaves out what the server does not know.
+func (p *path) possible(kinds []fault) []fault {
+	return slices.DeleteFunc(slices.Clone(kinds), func(f fault) bool { return f.versions > p.version })
 }
 
 func find(kind string) fault {
@@ -158,7 +165,7 @@ func serviceFor(kind string, f awslocal.Fault, low, high time.Duration, trigger 
 	if f.Service == "queue" {
 		f.Service = "sqs"
 	}
-	return fault{kind, func(ctx context.Context, r *round, random *rand.Rand) error {
+	return fault{kind: kind, strike: func(ctx context.Context, r *round, random *rand.Rand) error {
 		f.Seed = random.Uint64()
 		active, err := r.switchOn(ctx, f, trigger)
 		return errors.Join(err, active.last(ctx, between(random, low, high)), active.off(ctx))

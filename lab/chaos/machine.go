@@ -19,14 +19,14 @@ import (
 // Processes are killed at any moment ...
 
 var processFaults = []fault{
-	{"kill-api", func(ctx context.Context, r *round, _ *rand.Rand) error { return r.api.kill(ctx) }},
-	{"kill-consumer", func(ctx context.Context, r *round, _ *rand.Rand) error { return r.consumer.kill(ctx) }},
-	{"kill-carstats", func(ctx context.Context, r *round, _ *rand.Rand) error { return r.carstats.kill(ctx) }},
-	{"kill-aws", func(ctx context.Context, r *round, _ *rand.Rand) error { return r.aws.kill(ctx) }},
-	{"kill-relay", killRelay},
-	{"kill-relay-unanswered", killUnanswered},
-	{"freeze-relay", freezeRelay},
-	{"second-relay", secondRelay},
+	{kind: "kill-api", strike: func(ctx context.Context, r *round, _ *rand.Rand) error { return r.api.kill(ctx) }},
+	{kind: "kill-consumer", strike: func(ctx context.Context, r *round, _ *rand.Rand) error { return r.consumer.kill(ctx) }},
+	{kind: "kill-carstats", strike: func(ctx context.Context, r *round, _ *rand.Rand) error { return r.carstats.kill(ctx) }},
+	{kind: "kill-aws", strike: func(ctx context.Context, r *round, _ *rand.Rand) error { return r.aws.kill(ctx) }},
+	{kind: "kill-relay", strike: killRelay},
+	{kind: "kill-relay-unanswered", strike: killUnanswered},
+	{kind: "freeze-relay", strike: freezeRelay},
+	{kind: "second-relay", strike: secondRelay},
 }
 
 // killRelay leaves it down for a while: commits go on, and their events wait in the WAL.
@@ -152,7 +152,7 @@ func armAndPark(r *round, ctx context.Context, arm func() error) error {
 
 // killAt arms a failpoint. trigger calls arm, and brings the process to the point. nil means that the load does.
 func killAt(of func(*round) *member, point failpoint.Point, trigger func(r *round, ctx context.Context, arm func() error) error) fault {
-	return fault{string(point), func(ctx context.Context, r *round, _ *rand.Rand) error {
+	return fault{kind: string(point), strike: func(ctx context.Context, r *round, _ *rand.Rand) error {
 		hits := of(r).hit()
 		file := filepath.Join(r.failpoints, string(point))
 		arm := func() error { return os.WriteFile(file, nil, 0o600) }

@@ -44,6 +44,7 @@ type path struct {
 	binaries   string // of PostgreSQL
 	log        *slog.Logger
 	port       int // of PostgreSQL, the same after every restart
+	version    int // of PostgreSQL, the major one
 	postgres   *postgres.Server
 	failpoints string // folder in which a file arms the failpoint of its name
 
@@ -93,6 +94,9 @@ func startPath(ctx context.Context, c Config, dir string, log *slog.Logger) (_ *
 		return nil, fmt.Errorf("opening a pool: %w", err)
 	}
 	p.close = append(p.close, p.pool.Close)
+	if err := p.prepareDatabase(ctx); err != nil {
+		return nil, err
+	}
 	if err := p.startMembers(c); err != nil {
 		return nil, err
 	}
@@ -149,7 +153,11 @@ func (p *path) startMembers(c Config) error {
 	if err != nil {
 		return err
 	}
-	if p.relay, err = start("relay", c.Relay, nil, nil, "DATABASE_URL="+p.postgres.URL()); err != nil {
+	relayURL, err := p.relayURL()
+	if err != nil {
+		return err
+	}
+	if p.relay, err = start("relay", c.Relay, nil, nil, "DATABASE_URL="+relayURL); err != nil {
 		return err
 	}
 	p.relayConfig = p.relay.config
@@ -191,7 +199,10 @@ func quietPort() (int, error) {
 func (p *path) startPostgres(ctx context.Context) error {
 	server, err := postgres.Start(ctx, postgres.Config{
 		Dir: filepath.Join(p.dir, "postgres"), Binaries: p.binaries, Port: p.port,
-		Settings: map[string]string{"wal_sender_timeout": "3s"}, // so that a frozen relay is seen as one
+		Settings: map[string]string{
+			"wal_sender_timeout":        "3s", // so that a frozen relay is seen as one
+			"max_prepared_transactions": "10",
+		},
 	})
 	if err != nil {
 		return err // the one that has ended stays: stopping it again does nothing

@@ -81,7 +81,7 @@ func beside(sabotaged string, d *deck) []fault {
 // hands are the faults of a round's two lanes. A sabotaged round always has the one that exposes it, beside a few others.
 func hands(sabotaged string, service, machine *deck) (a, b []fault) {
 	if sabotaged == "" {
-		return service.deal(faultsPerLane), machine.deal(faultsPerLane)
+		return service.deal(servicePerRound), machine.deal(machinePerRound)
 	}
 	a, b = beside(sabotaged, service), beside(sabotaged, machine)
 	if f, _ := exposing(sabotaged); isService(f) {

@@ -147,8 +147,7 @@ func (r *round) collect(ctx context.Context, bus *int64, earlier *memory) (judge
 	h := r.history
 	all := judge.Round{Requests: h.requests, Written: h.written, Poison: h.poison, Windows: h.windows, Earlier: earlier.event, EarlierPoison: earlier.payload}
 	var err error
-	if all.Rows, err = query[judge.Row](ctx, r, `SELECT id, aggregate_type, aggregate_id, aggregate_version AS version, event_type,
-		event_data AS data, traceparent, created_at FROM outbox`); err != nil {
+	if all.Rows, err = query[judge.Row](ctx, r, recorded); err != nil {
 		return all, err
 	}
 	if all.Cars, err = query[judge.Car](ctx, r, "SELECT id, make, model, year, color, version, created_at FROM cars"); err != nil {
@@ -212,7 +211,7 @@ func (r *round) forget(ctx context.Context, judged judge.Round, earlier *memory)
 	earlier.add(judged)
 	return r.await(ctx, "the tables to be emptied", func(ctx context.Context) error {
 		// Not the inbox: what comes once more is to be known.
-		for _, table := range []string{"outbox", "cars", "car_stats", "car_stats_car"} {
+		for _, table := range []string{"outbox", "chaos.record", "cars", "car_stats", "car_stats_car"} {
 			if _, err := r.pool.Exec(ctx, "DELETE FROM "+table); err != nil {
 				return err
 			}

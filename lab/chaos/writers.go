@@ -19,11 +19,12 @@ import (
 
 // Writers do what the API does not: transactions that last, that are large, that are taken back; and poison.
 var writerFaults = []fault{
-	{"writer-long-transaction", unusual(longTransaction)},
-	{"writer-large-transaction", unusual(largeTransaction)},
-	{"writer-rollback", unusual(rolledBack)},
-	{"poison-record", func(ctx context.Context, r *round, _ *rand.Rand) error { return r.putPoison(ctx) }},
-	{"poison-event", poisonEvent},
+	{kind: "writer-long-transaction", strike: unusual(longTransaction)},
+	{kind: "writer-large-transaction", strike: unusual(largeTransaction)},
+	{kind: "writer-rollback", strike: unusual(rolledBack)},
+	{kind: "writer-prepared-transaction", strike: prepared(lasting)},
+	{kind: "poison-record", strike: func(ctx context.Context, r *round, _ *rand.Rand) error { return r.putPoison(ctx) }},
+	{kind: "poison-event", strike: poisonEvent},
 }
 
 var errRollback = errors.New("rolled back on purpose")
@@ -69,11 +70,7 @@ func unusual(work func(context.Context, *round, *transaction) error) func(contex
 			default:
 				span.Ended = r.history.moment()
 			}
-			r.history.add(func() {
-				for _, id := range t.events {
-					r.history.written = append(r.history.written, judge.Written{EventID: id, Outcome: outcome, Span: span})
-				}
-			})
+			r.note(t, outcome, span)
 			if err == nil || errors.Is(err, errRollback) {
 				return nil
 			}
@@ -82,6 +79,15 @@ func unusual(work func(context.Context, *round, *transaction) error) func(contex
 			}
 		}
 	}
+}
+
+// note tells the history what became of the transaction.
+func (r *round) note(t *transaction, outcome string, span judge.Span) {
+	r.history.add(func() {
+		for _, id := range t.events {
+			r.history.written = append(r.history.written, judge.Written{EventID: id, Outcome: outcome, Span: span})
+		}
+	})
 }
 
 // longTransaction commits what is older than everything that was committed meanwhile: whoever goes by ids or times misses it.

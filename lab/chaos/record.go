@@ -1,0 +1,68 @@
+package chaos
+
+import (
+	"context"
+	"fmt"
+	"net/url"
+	"slices"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// relayRole is the relay's login: no superuser, because row-level security and settings of roles do not concern one.
+const relayRole = "chaos_relay"
+
+// setUp makes what only chaos has in the database.
+//
+// The record keeps each row of outbox from its insert, in the same transaction. Retention deletes rows of outbox, so the table cannot say
+// what was committed. A trigger stays with its table whatever its name and schema are.
+var setUp = []string{
+	"CREATE SCHEMA chaos",
+	"CREATE TABLE chaos.record (kept jsonb NOT NULL)", // whatever columns outbox has at the moment
+	`CREATE FUNCTION chaos.note() RETURNS trigger LANGUAGE plpgsql AS $$
+	BEGIN
+		INSERT INTO chaos.record VALUES (to_jsonb(NEW));
+		RETURN NULL;
+	END $$`,
+	"CREATE TRIGGER note AFTER INSERT ON public.outbox FOR EACH ROW EXECUTE FUNCTION chaos.note()",
+	"CREATE ROLE " + relayRole + " LOGIN REPLICATION PASSWORD 'chaos' IN ROLE outbox_relay",
+}
+
+// recorded reads the record.
+const recorded = `SELECT (kept ->> 'id')::uuid AS id, kept ->> 'aggregate_type' AS aggregate_type, kept ->> 'aggregate_id' AS aggregate_id,
+	(kept ->> 'aggregate_version')::bigint AS version, kept ->> 'event_type' AS event_type,
+	coalesce(kept -> 'event_data', kept -> 'renamed') AS data, kept ->> 'traceparent' AS traceparent,
+	(kept ->> 'created_at')::timestamptz AS created_at FROM chaos.record`
+
+func (p *path) prepareDatabase(ctx context.Context) error {
+	for _, statement := range setUp {
+		if _, err := p.pool.Exec(ctx, statement); err != nil {
+			return fmt.Errorf("preparing the database: %w", err)
+		}
+	}
+	return nil
+}
+
+// relayURL is the URL of the database for the relay's role.
+func (p *path) relayURL() (string, error) {
+	database, err := url.Parse(p.postgres.URL())
+	if err != nil {
+		return "", err
+	}
+	database.User = url.UserPassword(relayRole, "chaos")
+	return database.String(), nil
+}
+
+// alter runs statements in one transaction, in sessions of its own. It is tried again while the server is away.
+func (p *path) alter(ctx context.Context, statements ...string) error {
+	return p.await(ctx, statements[0], func(ctx context.Context) error {
+		return pgx.BeginFunc(ctx, p.pool, func(tx pgx.Tx) error {
+			for _, statement := range slices.Concat([]string{"SET LOCAL lock_timeout = '2s'"}, statements) {
+				if _, err := tx.Exec(ctx, statement); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+	})
+}

@@ -1,0 +1,109 @@
+package chaos
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"rds-outbox-demo/handlers/retention"
+	"rds-outbox-demo/lab/awslocal"
+	"rds-outbox-demo/lab/judge"
+)
+
+var retentionFaults = []fault{{kind: "retention-beside-unsent", strike: retentionBesideUnsent}}
+
+// Rows of chaos's own notes are this old when they are written, which makes them due at once. It is the shortest retention there is.
+const (
+	retentionDays = 3
+	noteAge       = "4 days"
+	dueNotes      = 20
+)
+
+// retentionBesideUnsent runs retention where due rows are not sent: while Kinesis refuses everything, while there is no slot, and while the
+// relay loads. What retention deletes too early is lost for good, because only the table still has it. It must delete what was sent.
+func retentionBesideUnsent(ctx context.Context, r *round, _ *rand.Rand) error {
+	purger, err := retention.New(retention.Config{Slot: slotName, Days: retentionDays, StreamRetention: 24 * time.Hour, Wait: time.Second})
+	if err != nil {
+		return err
+	}
+	if err := r.writeDue(ctx); err != nil {
+		return err
+	}
+	if err := r.await(ctx, "retention to delete what was sent", r.purged(purger)); err != nil {
+		return err
+	}
+	refused, err := r.switchOn(ctx, awslocal.Fault{Service: "kinesis", Operation: "PutRecords", Kind: awslocal.CallError, Status: 500}, nil)
+	if err == nil {
+		err = r.writeDue(ctx)
+	}
+	if err == nil {
+		err = r.purgeUnsent(ctx, purger)
+	}
+	if err == nil {
+		err = r.dropSlot(ctx, nil)
+	}
+	if err == nil {
+		err = r.purgeUnsent(ctx, purger)
+	}
+	if err := errors.Join(err, refused.off(ctx)); err != nil {
+		return err
+	}
+	return r.await(ctx, "retention to delete what was loaded", r.purged(purger))
+}
+
+// writeDue commits events that are due at once.
+func (r *round) writeDue(ctx context.Context) error {
+	for range dueNotes {
+		id, err := uuid.NewV7()
+		if err != nil {
+			return err
+		}
+		written := judge.Written{EventID: id, Outcome: judge.Committed, Span: judge.Span{Began: r.history.moment()}}
+		err = r.await(ctx, "an event that is due", func(ctx context.Context) error {
+			_, err := r.pool.Exec(ctx, `INSERT INTO outbox (id, aggregate_type, aggregate_id, aggregate_version, event_type, event_data, created_at)
+				VALUES ($1, 'Note', $2, 1, 'NoteTaken', '{}', now() - $3::interval) ON CONFLICT DO NOTHING`, id, id.String(), noteAge)
+			return err
+		})
+		if err != nil {
+			return err
+		}
+		written.Span.Ended = r.history.moment()
+		r.history.add(func() { r.history.written = append(r.history.written, written) })
+	}
+	return nil
+}
+
+// purge runs retention once, in a session of its own.
+func (r *round) purge(ctx context.Context, purger *retention.Purger) (result retention.Result, err error) {
+	whole := context.WithoutCancel(ctx) // retention begins nothing shortly before a deadline, and its wait bounds it
+	err = r.pool.AcquireFunc(ctx, func(conn *pgxpool.Conn) error {
+		result, err = purger.Purge(whole, conn.Conn())
+		return err
+	})
+	return result, err
+}
+
+// purged is nil once retention has nothing due left, and deleted something.
+func (r *round) purged(purger *retention.Purger) func(context.Context) error {
+	deleted := int64(0)
+	return func(ctx context.Context) error {
+		result, err := r.purge(ctx, purger)
+		if deleted += result.Deleted; err == nil && (deleted < dueNotes || result.Left) {
+			err = fmt.Errorf("%d rows are deleted", deleted)
+		}
+		return err
+	}
+}
+
+// purgeUnsent runs retention where nothing proves that the due rows were sent. If it deletes some all the same, the judge finds out.
+func (r *round) purgeUnsent(ctx context.Context, purger *retention.Purger) error {
+	if result, err := r.purge(ctx, purger); err == nil && result.Deleted == 0 {
+		return errors.New("retention found no row that is due")
+	}
+	return nil
+}
