@@ -114,16 +114,7 @@ func (r *round) dropSlot(ctx context.Context, arm func() error) error {
 			return err
 		}
 	}
-	return r.await(ctx, "the slot to be dropped", func(ctx context.Context) error {
-		_, err := r.pool.Exec(ctx, "SELECT pg_drop_replication_slot($1)", slotName) // refused while the server believes in the dead relay
-		if err == nil {
-			return nil
-		}
-		if errors.Is(r.slotExists(ctx), errNoSlot) {
-			return nil
-		}
-		return err
-	})
+	return r.await(ctx, "the slot to be dropped", r.dropIdleSlot)
 }
 
 // slotLost makes the server remove WAL that the slot needs. The relay must refuse such a slot until a person drops it.

@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"rds-outbox-demo/lab/awslocal"
@@ -20,6 +21,7 @@ type round struct {
 	*path
 	history *history
 	clients *clients
+	alone   sync.RWMutex // written by a fault that strikes while no other does
 }
 
 // fault is one way to break the path.
@@ -29,6 +31,8 @@ type fault struct {
 	strike func(ctx context.Context, r *round, random *rand.Rand) error
 	// versions is the first major version of PostgreSQL on which it can strike. 0: on each.
 	versions int
+	// alone is set where a verdict needs everything else to be well meanwhile.
+	alone bool
 }
 
 // Two lanes of faults strike at the same time: one at services and by writers, one at processes and the database. Two faults of one
@@ -47,17 +51,30 @@ func (r *round) strikeAll(ctx context.Context, faults []fault, random *rand.Rand
 		if err := sleep(ctx, time.Duration(random.IntN(300))*time.Millisecond); err != nil {
 			return err
 		}
-		window := judge.Window{Kind: f.kind, Start: time.Now()}
-		striking, cancel := context.WithTimeout(ctx, strikeTimeout)
-		err := f.strike(striking, r, random)
-		cancel()
-		if err != nil {
+		if err := r.strikeOne(ctx, f, random); err != nil {
 			return fmt.Errorf("fault %s did not strike: %w", f.kind, err)
 		}
-		window.End = time.Now()
-		r.history.add(func() { r.history.windows = append(r.history.windows, window) })
-		r.log.Info("fault", "kind", f.kind, "took", window.End.Sub(window.Start).String())
 	}
+	return nil
+}
+
+func (r *round) strikeOne(ctx context.Context, f fault, random *rand.Rand) error {
+	if f.alone {
+		r.alone.Lock()
+		defer r.alone.Unlock()
+	} else {
+		r.alone.RLock()
+		defer r.alone.RUnlock()
+	}
+	window := judge.Window{Kind: f.kind, Start: time.Now()}
+	striking, cancel := context.WithTimeout(ctx, strikeTimeout)
+	defer cancel()
+	if err := f.strike(striking, r, random); err != nil {
+		return err
+	}
+	window.End = time.Now()
+	r.history.add(func() { r.history.windows = append(r.history.windows, window) })
+	r.log.Info("fault", "kind", f.kind, "took", window.End.Sub(window.Start).String())
 	return nil
 }
 

@@ -37,6 +37,7 @@ type history struct {
 	written  []judge.Written
 	poison   []judge.Poison
 	windows  []judge.Window
+	refusals []judge.Refusal
 }
 
 func (h *history) add(change func()) {

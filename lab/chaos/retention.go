@@ -7,12 +7,10 @@ import (
 	"math/rand/v2"
 	"time"
 
-	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"rds-outbox-demo/handlers/retention"
 	"rds-outbox-demo/lab/awslocal"
-	"rds-outbox-demo/lab/judge"
 )
 
 var retentionFaults = []fault{{kind: "retention-beside-unsent", strike: retentionBesideUnsent}}
@@ -20,7 +18,7 @@ var retentionFaults = []fault{{kind: "retention-beside-unsent", strike: retentio
 // Rows of chaos's own notes are this old when they are written, which makes them due at once. It is the shortest retention there is.
 const (
 	retentionDays = 3
-	noteAge       = "4 days"
+	noteAge       = 4 * 24 * time.Hour
 	dueNotes      = 20
 )
 
@@ -59,21 +57,9 @@ func retentionBesideUnsent(ctx context.Context, r *round, _ *rand.Rand) error {
 // writeDue commits events that are due at once.
 func (r *round) writeDue(ctx context.Context) error {
 	for range dueNotes {
-		id, err := uuid.NewV7()
-		if err != nil {
+		if _, _, err := r.writeNote(ctx, "public.outbox", "event_data", noteAge); err != nil {
 			return err
 		}
-		written := judge.Written{EventID: id, Outcome: judge.Committed, Span: judge.Span{Began: r.history.moment()}}
-		err = r.await(ctx, "an event that is due", func(ctx context.Context) error {
-			_, err := r.pool.Exec(ctx, `INSERT INTO outbox (id, aggregate_type, aggregate_id, aggregate_version, event_type, event_data, created_at)
-				VALUES ($1, 'Note', $2, 1, 'NoteTaken', '{}', now() - $3::interval) ON CONFLICT DO NOTHING`, id, id.String(), noteAge)
-			return err
-		})
-		if err != nil {
-			return err
-		}
-		written.Span.Ended = r.history.moment()
-		r.history.add(func() { r.history.written = append(r.history.written, written) })
 	}
 	return nil
 }

@@ -28,6 +28,8 @@ var Sabotages = []struct {
 	{sabotage.EventAfterCommit, "failpoint-api-before-commit", []string{judge.RuleCarEvent}, ""},
 	{sabotage.ConfirmBeforePut, "kill-relay-unanswered", late, ""},
 	{sabotage.StartAtCurrentLSN, "kill-relay", late, ""},
+	{sabotage.LookOnlyAtStart, "ddl-publication-without-table", late, ""},
+	{sabotage.NoDrainOnError, "ddl-column-renamed", []string{judge.RuleStuck}, "how often a version is delivered again is no question of order"},
 	{sabotage.LoadWithoutSnapshot, "slot-dropped", late, ""},
 	{sabotage.RetryOnlyTheFailed, "kinesis-throttled", []string{judge.RuleReordered}, ""},
 	{sabotage.IgnoreFailedEntryCount, "events-entry-failures", late, ""},

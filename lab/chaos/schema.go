@@ -24,7 +24,9 @@ type harm struct {
 	table    string // where the events' table, or what writers take for it, is meanwhile
 	payload  string // what its column event_data is called
 	// load is set where the change does harm to a load only, so that the slot is dropped first.
-	load   bool
+	load bool
+	// stands is set where the relay meets the change in the WAL only, after what was committed before it.
+	stands bool
 	remedy string // what the relay has to say
 }
 
@@ -74,7 +76,7 @@ var harms = []harm{
 		},
 	},
 	{
-		kind: "ddl-column-renamed", table: "public.outbox", payload: "renamed", remedy: dropSlotRemedy,
+		kind: "ddl-column-renamed", table: "public.outbox", payload: "renamed", remedy: dropSlotRemedy, stands: true,
 		change: []string{"ALTER TABLE public.outbox RENAME COLUMN event_data TO renamed"},
 		mend:   []string{"ALTER TABLE public.outbox RENAME COLUMN renamed TO event_data"},
 	},
@@ -89,18 +91,32 @@ var harmFaults = faultsOf(harms)
 
 func faultsOf(all []harm) (faults []fault) {
 	for _, h := range all {
-		faults = append(faults, fault{kind: h.kind, strike: h.strike, versions: h.versions})
+		faults = append(faults, fault{kind: h.kind, strike: h.strike, versions: h.versions, alone: h.stands})
 	}
 	return faults
 }
 
-func (h harm) strike(ctx context.Context, r *round, _ *rand.Rand) (err error) {
+func (h harm) strike(ctx context.Context, r *round, random *rand.Rand) (err error) {
 	if err := r.await(ctx, "the relay to stream", r.slotActive(true)); err != nil {
 		return err
 	}
 	output := r.relayConfig.Output.Name()
 	said, err := os.Stat(output)
 	if err != nil {
+		return err
+	}
+	if h.stands { // so that one session reads the change after what was committed before it
+		if err := r.relay.takeDown(ctx); err != nil {
+			return err
+		}
+		defer r.relay.release()
+	}
+	seen, before, err := r.writeNote(ctx, "public.outbox", "event_data", 0)
+	if err != nil {
+		return err
+	}
+	// A relay confirms ends of commits. Without another commit none might lie after the position.
+	if _, _, err := r.writeNote(ctx, "public.outbox", "event_data", 0); err != nil {
 		return err
 	}
 	if err := r.alter(ctx, h.change...); err != nil {
@@ -116,10 +132,11 @@ func (h harm) strike(ctx context.Context, r *round, _ *rand.Rand) (err error) {
 			err = errors.Join(err, mend())
 		}
 	}()
-	behind, err := r.writeUnseen(ctx, h)
+	_, behind, err := r.writeNote(ctx, h.table, h.payload, 0)
 	if err != nil {
 		return err
 	}
+	r.relay.release()
 	if h.load {
 		if err := r.dropSlot(ctx, nil); err != nil {
 			return err
@@ -127,52 +144,55 @@ func (h harm) strike(ctx context.Context, r *round, _ *rand.Rand) (err error) {
 	}
 	refused := false
 	err = r.await(ctx, "the relay to refuse the change, or to pass it", func(ctx context.Context) error {
-		line, ended := stopLine(output, said.Size())
-		if refused = ended; ended {
-			if !strings.Contains(line, h.remedy) {
-				return fmt.Errorf("the relay ended without naming %q: %s", h.remedy, line)
-			}
-			return nil
+		lines := stopLines(output, said.Size())
+		if refused = len(lines) > 0; !refused {
+			return r.confirmed(behind)(ctx)
 		}
-		return r.confirmed(behind)(ctx)
+		if !strings.Contains(lines[0], h.remedy) {
+			return fmt.Errorf("the relay ended without naming %q: %s", h.remedy, lines[0])
+		}
+		return nil
 	})
+	if err == nil && refused && h.stands {
+		err = r.stoodAt(ctx, output, said.Size(), seen, before)
+	}
 	if err != nil {
 		return err
 	}
-	if refused && !h.load {
-		// Before the table is mended, or a relay that is started again meanwhile would read past what it cannot see.
-		if err := r.await(ctx, "the slot to be dropped", r.slotGone); err != nil {
-			return err
-		}
+	// In any order: a relay that is started again between the two must not pass what it could not see.
+	first := random.IntN(2) == 0
+	if first {
+		err = mend()
 	}
-	return errors.Join(mend(), r.await(ctx, "a slot", r.slotExists))
+	if err == nil && refused && !h.load {
+		err = r.await(ctx, "the slot to be dropped", r.dropIdleSlot)
+	}
+	if err == nil && !first {
+		err = mend()
+	}
+	return errors.Join(err, r.await(ctx, "a slot", r.slotExists))
 }
 
-// writeUnseen commits an event that the change hides from the relay, and returns a position after its commit.
-func (r *round) writeUnseen(ctx context.Context, h harm) (behind string, err error) {
-	id, err := uuid.NewV7()
-	if err != nil {
-		return "", err
-	}
-	written := judge.Written{EventID: id, Outcome: judge.Committed, Span: judge.Span{Began: r.history.moment()}}
-	err = r.await(ctx, "an event that the relay cannot see", func(ctx context.Context) error {
-		_, err := r.pool.Exec(ctx, `INSERT INTO `+h.table+` (id, aggregate_type, aggregate_id, aggregate_version, event_type, `+h.payload+`)
-			VALUES ($1, 'Note', $2, 1, 'NoteTaken', '{}') ON CONFLICT DO NOTHING`, id, id.String())
-		if err != nil {
-			return err
+// maxSessions is after how many sessions that ended on the same change nothing is confirmed any more.
+const maxSessions = 10
+
+// stoodAt notes whether the relay has confirmed an event that was committed before the change on which it ends.
+func (r *round) stoodAt(ctx context.Context, output string, since int64, event uuid.UUID, position string) error {
+	refusal := judge.Refusal{EventID: event}
+	err := r.await(ctx, "what was committed before the change to be confirmed", func(ctx context.Context) error {
+		refusal.Sessions = len(stopLines(output, since))
+		err := r.confirmed(position)(ctx)
+		if refusal.Confirmed = err == nil; refusal.Sessions >= maxSessions {
+			return nil
 		}
-		return r.pool.QueryRow(ctx, "SELECT pg_logical_emit_message(false, 'chaos', '')::text").Scan(&behind)
+		return err
 	})
-	if err != nil {
-		return "", err
-	}
-	written.Span.Ended = r.history.moment()
-	r.history.add(func() { r.history.written = append(r.history.written, written) })
-	return behind, nil
+	r.history.add(func() { r.history.refusals = append(r.history.refusals, refusal) })
+	return err
 }
 
-// slotGone drops the slot. The server refuses while a relay streams from it.
-func (r *round) slotGone(ctx context.Context) error {
+// dropIdleSlot drops the slot. The server refuses while a relay streams from it.
+func (r *round) dropIdleSlot(ctx context.Context) error {
 	_, err := r.pool.Exec(ctx, "SELECT pg_drop_replication_slot($1)", slotName)
 	if err != nil && errors.Is(r.slotExists(ctx), errNoSlot) {
 		return nil
@@ -180,18 +200,18 @@ func (r *round) slotGone(ctx context.Context) error {
 	return err
 }
 
-// stopLine is the line with which the relay ended, after the first bytes of its output.
-func stopLine(path string, behind int64) (line string, found bool) {
+// stopLines are the lines with which the relay ended, after the first bytes of its output.
+func stopLines(path string, behind int64) (lines []string) {
 	content, err := os.ReadFile(path)
 	if err != nil {
-		return "", false
+		return nil
 	}
 	for line := range strings.Lines(string(content[behind:])) {
 		if strings.Contains(line, `"msg":"walrelay stopped"`) {
-			return strings.TrimSpace(line), true
+			lines = append(lines, strings.TrimSpace(line))
 		}
 	}
-	return "", false
+	return lines
 }
 
 // What does no harm: the relay goes on, whatever becomes of columns that it does not read, of files and of indexes.

@@ -145,7 +145,7 @@ func (r *round) reached(fences map[string]string) error {
 // read by earlier rounds.
 func (r *round) collect(ctx context.Context, bus *int64, earlier *memory) (judge.Round, error) {
 	h := r.history
-	all := judge.Round{Requests: h.requests, Written: h.written, Poison: h.poison, Windows: h.windows, Earlier: earlier.event, EarlierPoison: earlier.payload}
+	all := judge.Round{Requests: h.requests, Written: h.written, Poison: h.poison, Windows: h.windows, Refusals: h.refusals, Earlier: earlier.event, EarlierPoison: earlier.payload}
 	var err error
 	if all.Rows, err = query[judge.Row](ctx, r, recorded); err != nil {
 		return all, err

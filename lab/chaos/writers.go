@@ -178,3 +178,25 @@ func poisonEvent(ctx context.Context, r *round, _ *rand.Rand) error {
 	}
 	return err
 }
+
+// writeNote commits an event of this age to a table that is outbox, or stands for it, and returns a position after its commit.
+func (r *round) writeNote(ctx context.Context, table, payload string, age time.Duration) (id uuid.UUID, behind string, err error) {
+	if id, err = uuid.NewV7(); err != nil {
+		return id, "", err
+	}
+	written := judge.Written{EventID: id, Outcome: judge.Committed, Span: judge.Span{Began: r.history.moment()}}
+	err = r.await(ctx, "an event", func(ctx context.Context) error {
+		_, err := r.pool.Exec(ctx, `INSERT INTO `+table+` (id, aggregate_type, aggregate_id, aggregate_version, event_type, `+payload+`, created_at)
+			VALUES ($1, 'Note', $2, 1, 'NoteTaken', '{}', now() - $3::interval) ON CONFLICT DO NOTHING`, id, id.String(), age)
+		if err != nil {
+			return err
+		}
+		return r.pool.QueryRow(ctx, "SELECT pg_logical_emit_message(false, 'chaos', '')::text").Scan(&behind)
+	})
+	if err != nil {
+		return id, "", err
+	}
+	written.Span.Ended = r.history.moment()
+	r.history.add(func() { r.history.written = append(r.history.written, written) })
+	return id, behind, nil
+}

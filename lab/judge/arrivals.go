@@ -96,6 +96,15 @@ func (t *trial) judgeDelivery() {
 	})
 }
 
+// judgeRefusals looks at where the relay stood. Without a confirmed position each session sends the same again and gets no further.
+func (t *trial) judgeRefusals() {
+	for _, r := range t.Refusals {
+		if !r.Confirmed {
+			t.violation(RuleStuck, "event %s was committed before a change that the relay refuses: %d sessions ended without confirming it", r.EventID, r.Sessions)
+		}
+	}
+}
+
 func eventID(arrival *awslocal.BusEvent) (uuid.UUID, bool) {
 	var detail struct {
 		EventID *uuid.UUID `json:"eventId"`

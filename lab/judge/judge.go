@@ -97,6 +97,13 @@ type Stat struct {
 	Cars, Changes int64
 }
 
+// Refusal is what a relay left when it ended on a change that it cannot pass before a person has mended it.
+type Refusal struct {
+	EventID   uuid.UUID // committed before the change
+	Sessions  int       // that ended on the change
+	Confirmed bool      // the slot is confirmed past the event
+}
+
 // Window is one struck fault, from the strike until it was taken away or mended.
 type Window struct {
 	Kind       string
@@ -109,6 +116,7 @@ type Round struct {
 	Written  []Written
 	Poison   []Poison
 	Windows  []Window
+	Refusals []Refusal
 	Rows     []Row
 	Cars     []Car
 	Stats    []Stat
@@ -147,6 +155,7 @@ const (
 	RulePoisonPublished  = "poison-published"  // the bus has an event that it should have refused
 	RuleParked           = "parked"            // something is parked that is no poison
 	RuleCarStats         = "car-stats"         // the subscriber's totals are not those of the table
+	RuleStuck            = "stuck"             // what was sent before a change that the relay refuses is sent again by each session
 )
 
 // Violation is one broken promise.
@@ -226,6 +235,7 @@ func Judge(r Round) Verdict {
 	t.judgeRequests()
 	t.judgeCars()
 	t.judgeStats()
+	t.judgeRefusals()
 	t.measure()
 	return t.Verdict
 }

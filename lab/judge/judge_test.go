@@ -50,6 +50,9 @@ var damages = map[string]struct {
 	"ACarIsCountedTwice": {judge.RuleCarStats, func(_ *rapid.T, r *round) {
 		r.Stats[0].Cars++
 	}},
+	"ARefusedChangeHoldsUpWhatIsBeforeIt": {judge.RuleStuck, func(_ *rapid.T, r *round) {
+		r.Refusals = []judge.Refusal{{EventID: r.Rows[0].ID, Sessions: 1, Confirmed: true}, {EventID: r.Rows[1].ID, Sessions: 10}}
+	}},
 	"NothingIsCounted": {judge.RuleCarStats, func(_ *rapid.T, r *round) {
 		r.Stats = r.Stats[:1]
 		r.Stats[0].Make = "Nobody"
@@ -300,7 +303,7 @@ func TestEveryRuleHasADamage(t *testing.T) {
 	for _, damage := range damages {
 		broken[damage.rule] = true
 	}
-	require.Len(t, broken, 16)
+	require.Len(t, broken, 17)
 }
 
 func (r *round) anyArrived(rt *rapid.T) judge.Row {

@@ -17,9 +17,9 @@ func TestRegistersExplainARoundThatKeepsEveryPromise(t *testing.T) {
 }
 
 // noRegister are the rules that no history of versions shows: they are about the content of an event or of a car, about the totals of a
-// subscriber, or about the failure queue of what is no poison.
+// subscriber, about the failure queue of what is not poison, or about how often something comes again.
 var noRegister = []string{
-	judge.RuleCarStats, judge.RuleContract, judge.RuleDuplicateDiffers, judge.RulePoisonPayload, judge.RuleParked,
+	judge.RuleCarStats, judge.RuleContract, judge.RuleDuplicateDiffers, judge.RulePoisonPayload, judge.RuleParked, judge.RuleStuck,
 }
 
 // contentOnly are the damages of other rules that change a content and no version.
