@@ -25,7 +25,13 @@ const (
 // retentionBesideUnsent runs retention where due rows are not sent: while Kinesis refuses everything, while there is no slot, and while the
 // relay loads. What retention deletes too early is lost for good, because only the table still has it. It must delete what was sent.
 func retentionBesideUnsent(ctx context.Context, r *round, _ *rand.Rand) error {
-	purger, err := retention.New(retention.Config{Slot: slotName, Days: retentionDays, StreamRetention: 24 * time.Hour, Wait: time.Second})
+	config := retention.Config{Slot: slotName, Days: retentionDays, StreamRetention: 24 * time.Hour}
+	purger, err := retention.New(config)
+	if err != nil {
+		return err
+	}
+	config.Wait = 500 * time.Millisecond // for what is not confirmed, however long the wait is
+	hasty, err := retention.New(config)
 	if err != nil {
 		return err
 	}
@@ -40,13 +46,13 @@ func retentionBesideUnsent(ctx context.Context, r *round, _ *rand.Rand) error {
 		err = r.writeDue(ctx)
 	}
 	if err == nil {
-		err = r.purgeUnsent(ctx, purger)
+		err = r.purgeUnsent(ctx, hasty)
 	}
 	if err == nil {
 		err = r.dropSlot(ctx, nil)
 	}
 	if err == nil {
-		err = r.purgeUnsent(ctx, purger)
+		err = r.purgeUnsent(ctx, hasty)
 	}
 	if err := errors.Join(err, refused.off(ctx)); err != nil {
 		return err
