@@ -153,6 +153,8 @@ var eventsFaults = []fault{
 	service("events-reset-after", awslocal.Fault{Operation: "PutEvents", Kind: awslocal.ResetAfter, Rate: 0.3}),
 	service("events-lost-answer", awslocal.Fault{Operation: "PutEvents", Kind: awslocal.LostAnswer, Count: 1}),
 	service("events-slow", awslocal.Fault{Operation: "PutEvents", Kind: awslocal.Delay, Delay: 100 * time.Millisecond}),
+	// Far below what the load writes: calls wait behind one another, and for longer the more of them are under way.
+	serviceFor("events-capacity", awslocal.Fault{Operation: "PutEvents", Kind: awslocal.Capacity, Capacity: 20}, 3*time.Second, 4*time.Second, nil),
 	// Longer than the function's timeout: invocations end with failed records.
 	serviceFor("events-down", awslocal.Fault{Operation: "PutEvents", Kind: awslocal.CallError, Status: 500}, 7*time.Second, 8*time.Second, nil),
 }
