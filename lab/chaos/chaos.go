@@ -41,13 +41,14 @@ type Config struct {
 	Rounds   int
 	Sabotage string // name of a rule to turn off, or empty
 
-	Root      string // folder with node_modules, where PostgreSQL's binaries are
-	Lab       string // path of this program, and
-	Relay     string // of walrelay, both built with the tags failpoints and sabotage
-	Outboxctl string // path of the operator's program
-	ReportDir string // gets report.txt, report.json and report.svg
-	Out       io.Writer
-	Progress  io.Writer
+	PostgreSQL string // major version; empty: that of everything else here
+	Root       string // folder with node_modules, where PostgreSQL's binaries are
+	Lab        string // path of this program, and
+	Relay      string // of walrelay, both built with the tags failpoints and sabotage
+	Outboxctl  string // path of the operator's program
+	ReportDir  string // gets report.txt, report.json and report.svg
+	Out        io.Writer
+	Progress   io.Writer
 }
 
 // ErrFailed is a run that did not pass. Its last line is written.

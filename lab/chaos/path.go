@@ -1,6 +1,7 @@
 package chaos
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -73,7 +74,7 @@ func startPath(ctx context.Context, c Config, dir string, log *slog.Logger) (_ *
 	if err := os.Mkdir(p.failpoints, 0o700); err != nil {
 		return nil, fmt.Errorf("making the failpoints' folder: %w", err)
 	}
-	if p.binaries, err = postgres.FindBinaries(c.Root); err != nil {
+	if p.binaries, err = postgres.FindVersion(c.Root, cmp.Or(c.PostgreSQL, postgres.Version)); err != nil {
 		return nil, err
 	}
 	if p.port, err = quietPort(); err != nil {
