@@ -138,7 +138,15 @@ func (p *pipeline) merge(tx *transaction) {
 		return
 	}
 	tx.previous.end = tx.end
-	tx.previous.next = tx.next
+	p.unlink(tx)
+}
+
+func (p *pipeline) unlink(tx *transaction) {
+	if tx.previous == nil {
+		p.first = tx.next
+	} else {
+		tx.previous.next = tx.next
+	}
 	if tx.next == nil {
 		p.last = tx.previous
 	} else {
@@ -157,17 +165,12 @@ func (p *pipeline) keepalive(lsn pglogrepl.LSN) {
 
 // advance is the one place where a commit is confirmed: its own records and those of every commit before it were accepted.
 func (p *pipeline) advance() {
-	for p.first != nil {
-		if !p.first.committed || p.first.unaccepted > 0 && !sabotage.On(sabotage.ConfirmBeforePut) {
+	for first := p.first; first != nil; first = p.first {
+		if !first.committed || first.unaccepted > 0 && !sabotage.On(sabotage.ConfirmBeforePut) {
 			return
 		}
-		p.confirmed = p.first.end
-		p.first = p.first.next
-		if p.first == nil {
-			p.last = nil
-		} else {
-			p.first.previous = nil
-		}
+		p.confirmed = first.end
+		p.unlink(first)
 	}
 }
 

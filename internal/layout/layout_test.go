@@ -36,7 +36,7 @@ var allowed = map[string][]string{
 	"migrate":           {"sql/migrations", "internal/"},
 	"inbox":             {"outbox", "dbgen", "internal/sabotage"},
 	"outboxctl":         {"outbox", "dbgen", "handlers/", "migrate", "internal/"},
-	"internal/":         {"migrate", "sql/migrations", "internal/pgsession"},
+	"internal/":         {"migrate", "sql/migrations", "internal/pgsession", "internal/sabotage"},
 	"lab":               {"dbgen", "handlers/", "inbox", "internal/", "lab/", "migrate", "outbox", "sql/migrations", "walrelay"},
 	// Judges that shared code with what they judge would share its mistakes.
 	"lab/judge": {"lab/awslocal", "lab/judge"},
