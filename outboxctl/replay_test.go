@@ -286,3 +286,18 @@ func TestPutGivesUp(t *testing.T) {
 		})
 	}
 }
+
+func TestACallKeepsItsLimits(t *testing.T) {
+	t.Parallel()
+	p := &putter{perCall: maxPutRecords}
+	records := make([]*outgoing, 3)
+	for i := range records {
+		key := fmt.Sprint("key-", i)
+		records[i] = &outgoing{key: key, data: make([]byte, maxPutBytes/2-len(key))}
+	}
+	require.Len(t, p.next(records), 2)
+	records[0].data = make([]byte, 2*maxPutBytes)
+	require.Len(t, p.next(records), 1, "a record larger than the limit goes alone")
+	p.perCall = 1
+	require.Len(t, p.next(records[1:]), 1)
+}

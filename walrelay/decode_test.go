@@ -1,6 +1,7 @@
 package walrelay
 
 import (
+	"bytes"
 	"encoding/binary"
 	"encoding/json"
 	"strings"
@@ -129,6 +130,25 @@ func insertMessage(values ...string) []byte {
 
 var goodRow = []string{"0199fa3c-7b60-7c9e-8d5f-2a4b6c8e0f12", "Car", "a", "1", "CarCreated", "{}", "NULL", "2026-11-23 09:15:00.5+00"}
 
+// The server gives an id of a relation to another one, and another schema has a table of the same name: rows of those are no events.
+func TestRowsOfOtherRelationsAreNoEvents(t *testing.T) {
+	t.Parallel()
+	for _, other := range []string{"public\x00cars\x00", "app\x00outbox\x00"} {
+		d := decoder{outboxes: map[uint32][]string{}}
+		ours := relationMessage(outboxColumns...)
+		for _, relation := range []struct {
+			message []byte
+			want    change
+		}{{ours, changeInsert}, {bytes.Replace(ours, []byte("public\x00outbox\x00"), []byte(other), 1), 0}} {
+			_, err := d.decode(0, relation.message)
+			require.NoError(t, err)
+			result, err := d.decode(0, insertMessage(goodRow...))
+			require.NoError(t, err)
+			require.Equal(t, relation.want, result.change, "%q", relation.message)
+		}
+	}
+}
+
 func TestRefusesWhatItCannotUnderstand(t *testing.T) {
 	t.Parallel()
 	change := func(column int, value string) []byte {
@@ -149,6 +169,7 @@ func TestRefusesWhatItCannotUnderstand(t *testing.T) {
 		"CutOffInsert":   {"cut off", insertMessage(goodRow...)[:30]},
 		"ColumnList":     {"column traceparent", relationMessage("id", "aggregate_type", "aggregate_id", "aggregate_version", "event_type", "event_data", "created_at")},
 		"ColumnCount":    {"columns", insertMessage(goodRow[:7]...)},
+		"MoreColumns":    {"columns", insertMessage(append(goodRow[:8:8], "x")...)},
 		"OldTuple":       {"tuple type", []byte{'I', 0, 0, 0x40, 1, 'K', 0, 0}},
 		"Toasted":        {"column id", toasted},
 		"BadID":          {"column id", change(0, "42")},

@@ -337,6 +337,8 @@ func TestARefusalForGoodEndsTheSenders(t *testing.T) {
 	p.add(&pending{key: "a", data: []byte("1")})
 	sender{refusing{}, "stream", "slot", slog.New(slog.DiscardHandler)}.run(t.Context(), p)
 	require.ErrorContains(t, p.await(t.Context(), p.empty), "ResourceNotFoundException")
+	p.close(nil)
+	require.ErrorContains(t, p.failure(), "ResourceNotFoundException", "the first reason stays")
 }
 
 type refusing struct{ Kinesis }
