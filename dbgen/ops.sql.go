@@ -335,6 +335,7 @@ SELECT
     coalesce(database::text, '')::text AS database,
     coalesce(active, false)::boolean AS active,
     coalesce(wal_status, '')::text AS wal_status,
+    coalesce(restart_lsn, '0/0')::text AS restart_lsn,
     coalesce(pg_wal_lsn_diff(pg_current_wal_lsn(), restart_lsn), 0)::bigint AS retained,
     coalesce(pg_wal_lsn_diff(pg_current_wal_lsn(), confirmed_flush_lsn), 0)::bigint AS unconfirmed,
     coalesce(safe_wal_size, -1)::bigint AS safe_wal_size,
@@ -349,6 +350,7 @@ type SlotHealthRow struct {
 	Database           string
 	Active             bool
 	WalStatus          string
+	RestartLSN         string
 	Retained           int64
 	Unconfirmed        int64
 	SafeWalSize        int64
@@ -367,6 +369,7 @@ func (q *Queries) SlotHealth(ctx context.Context, slot string) (SlotHealthRow, e
 		&i.Database,
 		&i.Active,
 		&i.WalStatus,
+		&i.RestartLSN,
 		&i.Retained,
 		&i.Unconfirmed,
 		&i.SafeWalSize,

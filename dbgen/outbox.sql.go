@@ -12,6 +12,17 @@ import (
 	"github.com/google/uuid"
 )
 
+const OutboxCount = `-- name: OutboxCount :one
+SELECT count(*) FROM outbox
+`
+
+func (q *Queries) OutboxCount(ctx context.Context) (int64, error) {
+	row := q.db.QueryRow(ctx, OutboxCount)
+	var count int64
+	err := row.Scan(&count)
+	return count, err
+}
+
 const OutboxInsert = `-- name: OutboxInsert :exec
 INSERT INTO public.outbox (id, aggregate_type, aggregate_id, aggregate_version, event_type, event_data, traceparent)
 VALUES ($1, $2, $3, $4, $5, $6, $7)

@@ -21,6 +21,25 @@ func (q *Queries) LoadLock(ctx context.Context, slot string) (bool, error) {
 	return pg_try_advisory_lock, err
 }
 
+const LoadSession = `-- name: LoadSession :exec
+SELECT set_config(name, value, false)
+FROM (
+    VALUES
+    ('idle_in_transaction_session_timeout', $1::text),
+    ('idle_session_timeout', $1::text),
+    ('tcp_user_timeout', $1::text),
+    ('client_connection_check_interval', CASE WHEN version() LIKE '%linux%' THEN '1000' ELSE '0' END)
+) AS wanted (name, value)
+`
+
+// Settings of the loader's session, in milliseconds. The server ends it when the loader has sent nothing for so long: one that is frozen
+// still answers TCP. tcp_user_timeout does the same while the server has something to send. client_connection_check_interval makes it
+// notice a loader that is gone while the slot waits for transactions; only Linux is sure to have that.
+func (q *Queries) LoadSession(ctx context.Context, lease string) error {
+	_, err := q.db.Exec(ctx, LoadSession, lease)
+	return err
+}
+
 const MarkWAL = `-- name: MarkWAL :exec
 SELECT pg_logical_emit_message(true, $1::text, $2::text)
 `
@@ -119,6 +138,34 @@ func (q *Queries) PublicationLook(ctx context.Context, publication string) (Publ
 		&i.Identity,
 		&i.Changing,
 	)
+	return i, err
+}
+
+const SessionBlocker = `-- name: SessionBlocker :one
+SELECT
+    blocker.pid::integer AS pid,
+    coalesce(activity.application_name, '')::text AS application_name,
+    coalesce(prepared.gid, '')::text AS gid
+FROM unnest(pg_blocking_pids($1::integer)) AS blocker (pid)
+LEFT JOIN pg_catalog.pg_stat_activity AS activity ON activity.pid = blocker.pid
+LEFT JOIN pg_catalog.pg_locks AS wanted ON blocker.pid = 0 AND wanted.pid = $1::integer AND NOT wanted.granted
+LEFT JOIN pg_catalog.pg_prepared_xacts AS prepared ON prepared.transaction = wanted.transactionid
+ORDER BY blocker.pid
+LIMIT 1
+`
+
+type SessionBlockerRow struct {
+	Pid             int32
+	ApplicationName string
+	Gid             string
+}
+
+// Whom a session waits for: a session, or a prepared transaction (pid 0). pgx.ErrNoRows when it waits for no lock. Every user sees all of
+// it. gid is empty when the lock is of another kind than that on a transaction's end.
+func (q *Queries) SessionBlocker(ctx context.Context, pid int32) (SessionBlockerRow, error) {
+	row := q.db.QueryRow(ctx, SessionBlocker, pid)
+	var i SessionBlockerRow
+	err := row.Scan(&i.Pid, &i.ApplicationName, &i.Gid)
 	return i, err
 }
 

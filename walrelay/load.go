@@ -2,13 +2,13 @@ package walrelay
 
 import (
 	"context"
+	"errors"
 	"fmt"
-	"regexp"
+	"log/slog"
 	"time"
 
 	"github.com/jackc/pglogrepl"
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgconn"
 
 	"rds-outbox-demo/dbgen"
 	"rds-outbox-demo/internal/failpoint"
@@ -16,113 +16,235 @@ import (
 	"rds-outbox-demo/outbox"
 )
 
-// loadPage is how many rows are read at once: 64 of the largest are 4 MB.
-const loadPage = 64
-
-var snapshotPattern = regexp.MustCompile(`^[0-9A-Fa-f-]+$`)
+const (
+	// loadPage is how many rows are read at once: 64 of the largest are 4 MB.
+	loadPage = 64
+	// renewInterval is how often the loader sends something to the server at least, and looks at its slot.
+	renewInterval = time.Second
+)
 
 // load makes the slot without a gap. A slot sees only what commits after it; everything older is in the table. So: a temporary
-// slot that exports its snapshot, the rows of exactly that snapshot as operation load, and only when Kinesis has accepted all
-// of them a permanent copy of the slot. A crash before the copy leaves no slot behind, and the next start loads again.
+// slot, the rows of exactly the snapshot that it begins at as operation load, and only when Kinesis has accepted all of them a permanent
+// copy of the slot. A crash before the copy leaves no slot behind, and the next start loads again.
 //
 // The obvious order, permanent slot first, leaves after a crash a slot that looks as if the load had been done.
-func (r *Relay) load(ctx context.Context, control *pgx.Conn, replication *pgconn.PgConn) error {
+//
+// Of several relays one loads, because it holds a lock; the others stand by. The lock, the temporary slot and the snapshot belong to one
+// session, so they end together, and the loader notices with its next statement. The server ends the session of a loader that falls silent
+// (the lease). A loader that was only frozen then goes on sending what it holds beside its successor. Both send an aggregate's versions in
+// order from the lowest, so whichever is first with a version, its predecessors are on the stream: this costs duplicates. The frozen one
+// can make no slot, because its temporary slot is gone.
+//
+// A load that fails starts over. To go on after the last accepted row with a new snapshot would have to find the rows below it that were
+// committed between the two. Their xids tell, but not after a failover, an attached partition or a table swapped in, and then events would be
+// lost. Duplicates are cheaper.
+func (r *Relay) load(ctx context.Context, control *pgx.Conn) error {
 	start := time.Now()
-	queries := dbgen.New(control)
-	// Of several relays one loads; the others stand by. Whoever comes second finds the slot made.
-	if locked, err := queries.LoadLock(ctx, r.slot); err != nil {
+	setup, cancel := context.WithTimeout(ctx, setupTimeout)
+	defer cancel()
+	lease, err := loadLease(setup, control)
+	if err != nil {
+		return err
+	}
+	session, err := r.connectLoader(setup, lease)
+	if err != nil {
+		return err
+	}
+	defer closeConn(session.PgConn())
+	queries := dbgen.New(session)
+	// Whoever comes second finds the slot made.
+	if locked, err := queries.LoadLock(setup, r.slot); err != nil {
 		return fmt.Errorf("locking the load: %w", err)
 	} else if !locked {
 		return errSlotActive
 	}
-	if exists, err := r.checkSlot(ctx, queries); err != nil || exists {
+	if exists, err := r.checkSlot(setup, queries); err != nil || exists {
 		return err
 	}
-	temporary := fmt.Sprintf("%.40s_load_%d", r.slot, replication.PID())
-	slot, err := pglogrepl.CreateReplicationSlot(ctx, replication, temporary, "pgoutput", pglogrepl.CreateReplicationSlotOptions{
-		Temporary:      true, // goes with the connection
-		SnapshotAction: "EXPORT_SNAPSHOT",
+	l := &loader{
+		relay: r, session: session, control: control, lease: lease, pipeline: newPipeline(),
+		slot: fmt.Sprintf("%.40s_load_%d", r.slot, session.PgConn().PID()),
+	}
+	if err := l.loadRows(ctx); err != nil {
+		return l.explain(ctx, err)
+	}
+	failpoint.Hit(failpoint.RelayBeforeSlotCopy)
+	err = queries.SlotCopy(ctx, dbgen.SlotCopyParams{Source: l.slot, Slot: r.slot})
+	if sabotage.On(sabotage.LoadWithoutSnapshot) {
+		_, err = session.Exec(ctx, "SELECT pg_drop_replication_slot($1), pg_create_logical_replication_slot($1, 'pgoutput')", r.slot)
+	}
+	if err != nil {
+		return l.explain(ctx, fmt.Errorf("copying slot %s to %s: %w", l.slot, r.slot, err))
+	}
+	failpoint.Hit(failpoint.RelayAfterSlotCopy)
+	r.log.Info("load complete, slot made", "hop", 4, "slot", r.slot, "rows", l.read, "duration_ms", time.Since(start).Milliseconds())
+	return nil
+}
+
+// loadLease returns how long a loader may send nothing before the server ends its session: as long as a relay that streams.
+func loadLease(ctx context.Context, control *pgx.Conn) (time.Duration, error) {
+	timeout, err := walSenderTimeout(ctx, control)
+	if err != nil {
+		return 0, err
+	}
+	if timeout == 0 {
+		timeout = time.Minute // PostgreSQL's own; without end, a frozen loader would keep every other from loading
+	}
+	return max(timeout, minPatience), nil // a busy machine is not a frozen one
+}
+
+// connectLoader opens the loader's session. It is a replication connection, because only such a session can make a slot and read the
+// snapshot that the slot begins at.
+func (r *Relay) connectLoader(ctx context.Context, lease time.Duration) (*pgx.Conn, error) {
+	config := r.database.Copy()
+	config.RuntimeParams["replication"] = "database"
+	config.DefaultQueryExecMode = pgx.QueryExecModeSimpleProtocol // a replication connection has no other
+	session, err := pgx.ConnectConfig(ctx, config)
+	if err != nil {
+		return nil, fmt.Errorf("connecting to PostgreSQL: %w", err) // pgconn's text has no password
+	}
+	if err := dbgen.New(session).LoadSession(ctx, fmt.Sprint(lease.Milliseconds())); err != nil {
+		closeConn(session.PgConn())
+		return nil, fmt.Errorf("setting the loader's time limits: %w", err)
+	}
+	return session, nil
+}
+
+// loader is one load. One goroutine uses it.
+type loader struct {
+	relay    *Relay
+	session  *pgx.Conn // has the lock, the temporary slot and the snapshot
+	control  *pgx.Conn // asks about session while that is busy
+	lease    time.Duration
+	slot     string // the temporary one
+	pipeline *pipeline
+	total    int64 // rows of the snapshot
+	read     int64 // of them
+	room
+	nextLook time.Time
+	lines    *pace
+}
+
+// loadRows makes the temporary slot, and returns when Kinesis has accepted every row of its snapshot.
+func (l *loader) loadRows(ctx context.Context) error {
+	options := pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly}
+	return pgx.BeginTxFunc(ctx, l.session, options, func(tx pgx.Tx) error {
+		if err := l.makeSlot(ctx); err != nil {
+			return err
+		}
+		stop := l.relay.waiting(ctx, "the count of outbox's rows", l.blocker)
+		total, err := dbgen.New(tx).OutboxCount(ctx)
+		stop()
+		if err != nil {
+			return fmt.Errorf("counting the rows of outbox: %w", err)
+		}
+		l.total, l.lines = total, newPace()
+		if err := l.look(ctx); err != nil {
+			return err
+		}
+		l.relay.log.Info("slot is missing: loading the retained rows", "hop", 3, "slot", l.relay.slot,
+			"rows", total, "retained_wal_bytes", l.before.Retained, "safe_wal_bytes", l.before.SafeWalSize)
+
+		sendCtx, cancel := context.WithCancel(ctx)
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			sender{l.relay.kinesis, l.relay.stream, l.relay.slot, l.relay.log}.run(sendCtx, l.pipeline)
+		}()
+		defer func() {
+			cancel()
+			<-done
+		}()
+		if err := l.readRows(ctx, dbgen.New(tx)); err != nil {
+			return err
+		}
+		return l.await(ctx, l.pipeline.empty)
+	})
+}
+
+// makeSlot makes the temporary slot, which goes with the session. The transaction gets the snapshot that the slot begins at.
+func (l *loader) makeSlot(ctx context.Context) error {
+	l.relay.log.Info("making a slot: the server first waits for the end of every open and prepared transaction", "hop", 3, "slot", l.relay.slot)
+	stop := l.relay.waiting(ctx, "transactions to end", l.blocker)
+	_, err := pglogrepl.CreateReplicationSlot(ctx, l.session.PgConn(), l.slot, "pgoutput", pglogrepl.CreateReplicationSlotOptions{
+		Temporary:      true,
+		SnapshotAction: "USE_SNAPSHOT",
 		Mode:           pglogrepl.LogicalReplication,
 	})
+	stop()
 	if err != nil {
-		return fmt.Errorf("creating temporary slot %s: %w", temporary, err)
+		return fmt.Errorf("creating temporary slot %s: %w", l.slot, err)
 	}
 	// The copy at the end must not fail for a reason that is there now: every row would have been sent for nothing.
-	probe := dbgen.SlotCopyParams{Source: temporary, Slot: temporary + "_probe", Temporary: true}
+	queries := dbgen.New(l.session)
+	probe := dbgen.SlotCopyParams{Source: l.slot, Slot: l.slot + "_probe", Temporary: true}
 	if err := queries.SlotCopy(ctx, probe); err != nil {
 		return fmt.Errorf("copying a slot: %w", err)
 	}
 	if err := queries.SlotDrop(ctx, probe.Slot); err != nil {
 		return fmt.Errorf("dropping slot %s: %w", probe.Slot, err)
 	}
-	r.log.Info("slot is missing: loading the retained rows", "hop", 3, "slot", r.slot, "consistent_point", slot.ConsistentPoint)
-
-	loadCtx, cancel := context.WithCancel(ctx)
-	p := newPipeline()
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		sender{r.kinesis, r.stream, r.slot, r.log}.run(loadCtx, p)
-	}()
-	rows, err := r.loadSnapshot(ctx, control, slot.SnapshotName, p)
-	if err == nil {
-		err = p.await(ctx, p.empty)
-	}
-	cancel()
-	<-done
-	if err != nil {
-		return err
-	}
-	failpoint.Hit(failpoint.RelayBeforeSlotCopy)
-	err = queries.SlotCopy(ctx, dbgen.SlotCopyParams{Source: temporary, Slot: r.slot})
-	if sabotage.On(sabotage.LoadWithoutSnapshot) {
-		_, err = control.Exec(ctx, "SELECT pg_drop_replication_slot($1), pg_create_logical_replication_slot($1, 'pgoutput')", r.slot)
-	}
-	if err != nil {
-		return fmt.Errorf("copying slot %s to %s: %w", temporary, r.slot, err)
-	}
-	failpoint.Hit(failpoint.RelayAfterSlotCopy)
-	r.log.Info("load complete, slot made", "hop", 4, "slot", r.slot, "rows", rows, "duration_ms", time.Since(start).Milliseconds())
 	return nil
 }
 
-// loadSnapshot hands the rows that the snapshot shows to the pipeline, ordered by aggregate and version.
-func (r *Relay) loadSnapshot(ctx context.Context, control *pgx.Conn, snapshot string, p *pipeline) (rows int, err error) {
-	if !snapshotPattern.MatchString(snapshot) {
-		return 0, fmt.Errorf("the server exported a snapshot with the name %q", snapshot)
-	}
-	options := pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly}
-	err = pgx.BeginTxFunc(ctx, control, options, func(tx pgx.Tx) error {
-		// SET takes no parameters; the pattern above keeps the text harmless.
-		if _, err := tx.Exec(ctx, "SET TRANSACTION SNAPSHOT '"+snapshot+"'"); err != nil {
-			return fmt.Errorf("taking over snapshot %s: %w", snapshot, err)
+// readRows hands the rows of the snapshot to the pipeline, ordered by aggregate and version.
+func (l *loader) readRows(ctx context.Context, snapshot *dbgen.Queries) error {
+	for after := (dbgen.OutboxPageParams{MaxRows: loadPage}); ; {
+		pageCtx, cancel := context.WithTimeout(ctx, l.lease)
+		page, err := snapshot.OutboxPage(pageCtx, after)
+		cancel()
+		if err != nil {
+			return fmt.Errorf("reading outbox behind %s %s: %w", after.AggregateType, after.AggregateID, err)
 		}
-		after := dbgen.OutboxPageParams{MaxRows: loadPage}
-		for {
-			page, err := dbgen.New(tx).OutboxPage(ctx, after)
+		for _, row := range page {
+			record := outbox.Record{Row: row, Operation: outbox.OperationLoad, Timestamp: time.Now()}
+			loaded, err := newPending(record, nil)
 			if err != nil {
-				return fmt.Errorf("reading outbox behind %s %s: %w", after.AggregateType, after.AggregateID, err)
+				return err
 			}
-			for _, row := range page {
-				record := outbox.Record{Row: row, Operation: outbox.OperationLoad, Timestamp: time.Now()}
-				loaded, err := newPending(record, nil)
-				if err != nil {
-					return err
-				}
-				p.add(loaded)
-			}
-			rows += len(page)
-			if len(page) < loadPage {
-				return nil
-			}
-			last := page[len(page)-1]
-			after.AggregateType, after.AggregateID, after.AggregateVersion = last.AggregateType, last.AggregateID, last.AggregateVersion
-			if err := p.await(ctx, func() bool { return !p.full() }); err != nil {
+			l.pipeline.add(loaded)
+		}
+		l.read += int64(len(page))
+		if len(page) < loadPage {
+			return nil
+		}
+		last := page[len(page)-1]
+		after.AggregateType, after.AggregateID, after.AggregateVersion = last.AggregateType, last.AggregateID, last.AggregateVersion
+		if err := l.await(ctx, func() bool { return !l.pipeline.full() }); err != nil {
+			return err
+		}
+	}
+}
+
+// await returns when the condition holds. Until then it renews the lease.
+func (l *loader) await(ctx context.Context, condition func() bool) error {
+	for {
+		if !time.Now().Before(l.nextLook) {
+			if err := l.look(ctx); err != nil {
 				return err
 			}
 		}
-	})
-	return rows, err
+		waitCtx, cancel := context.WithDeadline(ctx, l.nextLook)
+		err := l.pipeline.await(waitCtx, condition)
+		cancel()
+		if !errors.Is(err, context.DeadlineExceeded) || ctx.Err() != nil {
+			return err
+		}
+	}
+}
+
+// blocker says whom the session waits for.
+func (l *loader) blocker(ctx context.Context) []slog.Attr {
+	ctx, cancel := context.WithTimeout(ctx, setupTimeout)
+	defer cancel()
+	blocker, err := dbgen.New(l.control).SessionBlocker(ctx, int32(l.session.PgConn().PID())) //nolint:gosec // a process id
+	switch {
+	case err != nil:
+		return []slog.Attr{slog.String("blocker", err.Error())}
+	case blocker.Pid == 0:
+		return []slog.Attr{slog.String("prepared_transaction", blocker.Gid)}
+	}
+	return []slog.Attr{slog.Int64("pid", int64(blocker.Pid)), slog.String("application_name", blocker.ApplicationName)}
 }
 
 // await returns when the condition holds, with an error when ctx ends or Kinesis refuses for good first.

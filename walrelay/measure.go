@@ -37,20 +37,18 @@ func (r *Relay) measureOnce(ctx context.Context, refused string) error {
 	if err != nil {
 		return fmt.Errorf("reading slot %s: %w", r.slot, err)
 	}
-	level := slog.LevelInfo
-	attributes := []slog.Attr{
-		slog.Int("hop", 3),
-		slog.String("SlotName", r.slot),
-		slog.Int64("slot_lag_bytes", slot.Unconfirmed),
-		slog.Int64("retained_wal_bytes", slot.Retained),
-		slog.Bool("ready", refused == ""),
-	}
+	level, attributes := slog.LevelInfo, append(slotAttributes(slot), slog.Bool("ready", refused == ""))
 	if refused != "" {
 		level = slog.LevelWarn
 		attributes = append(attributes, slog.String("refused", "Kinesis answers "+refused))
 	}
-	attributes = append(attributes, emf.Directive(time.Now(), "SlotName",
-		emf.Metric{Name: "slot_lag_bytes", Unit: emf.Bytes}, emf.Metric{Name: "retained_wal_bytes", Unit: emf.Bytes}))
-	r.log.LogAttrs(ctx, level, "slot", attributes...)
+	r.logMetrics(ctx, level, "slot", attributes, slotMetrics...)
 	return nil
 }
+
+// slotAttributes are slotMetrics' values.
+func slotAttributes(slot dbgen.SlotHealthRow) []slog.Attr {
+	return []slog.Attr{slog.Int64("slot_lag_bytes", slot.Unconfirmed), slog.Int64("retained_wal_bytes", slot.Retained)}
+}
+
+var slotMetrics = []emf.Metric{{Name: "slot_lag_bytes", Unit: emf.Bytes}, {Name: "retained_wal_bytes", Unit: emf.Bytes}}

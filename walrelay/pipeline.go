@@ -187,10 +187,13 @@ func (p *pipeline) full() bool {
 	return p.records >= maxPendingRecords || p.bytes >= maxPendingBytes
 }
 
-func (p *pipeline) empty() bool {
+func (p *pipeline) empty() bool { return p.size() == 0 }
+
+// size returns how many records wait or are unanswered.
+func (p *pipeline) size() int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.records == 0
+	return p.records
 }
 
 // take waits for lanes that are ready and for room in the window, and returns the heads of as many as fit into one call: at most one

@@ -77,6 +77,7 @@ func checkServer(ctx context.Context, queries *dbgen.Queries) error {
 }
 
 func (r *Relay) checkStream(ctx context.Context) error {
+	defer r.waiting(ctx, "Kinesis to describe the stream", nil)()
 	_, err := r.kinesis.DescribeStreamSummary(ctx, &kinesis.DescribeStreamSummaryInput{StreamName: &r.stream})
 	if isPermanent(err) {
 		return &SetupError{

@@ -6,8 +6,9 @@
 // any point costs duplicates, never events.
 //
 // relay.go runs sessions, sqlstate.go decides what follows from their errors, preflight.go checks the set-up, load.go brings the rows
-// that a new slot cannot see, stream.go reads the WAL, decode.go understands it, pipeline.go keeps the order, put.go sends, watch.go
-// proves that nothing is missing from the WAL, measure.go measures the slot.
+// that a new slot cannot see, room.go looks whether the server keeps the WAL for that long, stream.go reads the WAL, decode.go
+// understands it, pipeline.go keeps the order, put.go sends, watch.go proves that nothing is missing from the WAL, measure.go measures
+// the slot, waiting.go tells the log what the relay waits for.
 package walrelay
 
 import (
@@ -97,7 +98,7 @@ func New(c Config) (*Relay, error) {
 	case c.Log == nil:
 		return nil, errors.New("walrelay: Log is nil")
 	}
-	// No limits: a load may wait for Kinesis for as long as it takes. A transaction killed meanwhile would only start it over.
+	// No limits. The session of a load gets its own (LoadSession).
 	pgsession.Fix(database, "walrelay", pgsession.Limits{})
 	return &Relay{database: database, stream: c.Stream, slot: c.Slot, kinesis: c.Kinesis, log: c.Log}, nil
 }
@@ -108,6 +109,7 @@ func New(c Config) (*Relay, error) {
 // a person, and nothing is lost meanwhile, because the slot keeps the WAL.
 func (r *Relay) Run(ctx context.Context) error {
 	standby := false
+	var standing *pace // of the standby's lines
 	passing := streak{first: minBackoff, longest: maxBackoff}
 	lasting := streak{first: time.Second, longest: maxUnknownBackoff}
 	for ctx.Err() == nil {
@@ -119,7 +121,10 @@ func (r *Relay) Run(ctx context.Context) error {
 			return err
 		case reaction == standsBy:
 			if !standby {
-				r.log.Info("standby: another relay holds the slot", "hop", 3, "slot", r.slot)
+				standing = newPace()
+			}
+			if !standby || standing.due() {
+				r.log.Info("standby: another relay holds the slot", "hop", 3, "slot", r.slot, "seconds", standing.lasted())
 			}
 			// lasting goes on. Two relays that fail in turn would otherwise each call its failure the first.
 			standby, passing.attempts = true, 0
@@ -142,6 +147,7 @@ func (r *Relay) waitAgain(ctx context.Context, s *streak, streamed time.Duration
 	delay := s.failed(streamed)
 	r.log.Warn("session ended, connecting again", "hop", 3, "slot", r.slot,
 		"attempts", s.attempts, "since", s.since, "retry_in_ms", delay.Milliseconds(), "error", err)
+	defer r.waiting(ctx, "the next session", nil)()
 	wait(ctx, delay)
 }
 
@@ -151,7 +157,9 @@ func (r *Relay) waitAgain(ctx context.Context, s *streak, streamed time.Duration
 func (r *Relay) session(ctx context.Context) (streamed time.Duration, err error) {
 	setup, cancel := context.WithTimeout(ctx, setupTimeout)
 	defer cancel()
+	stop := r.waiting(setup, "a connection to PostgreSQL", nil)
 	control, err := pgx.ConnectConfig(setup, r.database)
+	stop()
 	if err != nil {
 		return 0, fmt.Errorf("connecting to PostgreSQL: %w", err) // pgconn's text has no password
 	}
@@ -160,27 +168,32 @@ func (r *Relay) session(ctx context.Context) (streamed time.Duration, err error)
 	if err != nil {
 		return 0, err
 	}
+	if !slotExists {
+		if err := r.load(ctx, control); err != nil {
+			return 0, fmt.Errorf("%w: %w", errInitialLoad, err)
+		}
+		return 0, nil
+	}
 	replicationConfig := r.database.Config.Copy()
 	replicationConfig.RuntimeParams["replication"] = "database"
 	replicationConfig.BuildFrontend = func(r io.Reader, w io.Writer) *pgproto3.Frontend {
 		return pgproto3.NewFrontend(bufio.NewReaderSize(r, readChunk), w)
 	}
+	stop = r.waiting(setup, "a replication connection to PostgreSQL", nil)
 	replication, err := pgconn.ConnectConfig(setup, replicationConfig)
+	stop()
 	if err != nil {
 		return 0, fmt.Errorf("connecting to PostgreSQL for replication: %w", err)
 	}
 	defer closeConn(replication)
-	if !slotExists {
-		if err := r.load(ctx, control, replication); err != nil {
-			return 0, fmt.Errorf("%w: %w", errInitialLoad, err)
-		}
-		return 0, nil
-	}
 	timeout, err := walSenderTimeout(setup, control)
 	if err != nil {
 		return 0, err
 	}
-	if err := r.startReplication(setup, replication); err != nil {
+	stop = r.waiting(setup, "the slot's stream to start", nil)
+	err = r.startReplication(setup, replication)
+	stop()
+	if err != nil {
 		return 0, fmt.Errorf("streaming from slot %s: %w", r.slot, err)
 	}
 	start := time.Now()

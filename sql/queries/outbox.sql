@@ -1,3 +1,6 @@
+-- name: OutboxCount :one
+SELECT count(*) FROM outbox;
+
 -- name: OutboxInsert :exec
 -- Appends one event. Callers use package outbox, which validates first. Their sessions are their own, so the table is named in full: the
 -- publication is for public.outbox only.

@@ -2,6 +2,19 @@
 -- Takes the session's advisory lock on loading for a slot; false when another relay has it. It goes with the session.
 SELECT pg_try_advisory_lock(hashtextextended('walrelay load ' || @slot::text, 0));
 
+-- name: LoadSession :exec
+-- Settings of the loader's session, in milliseconds. The server ends it when the loader has sent nothing for so long: one that is frozen
+-- still answers TCP. tcp_user_timeout does the same while the server has something to send. client_connection_check_interval makes it
+-- notice a loader that is gone while the slot waits for transactions; only Linux is sure to have that.
+SELECT set_config(name, value, false)
+FROM (
+    VALUES
+    ('idle_in_transaction_session_timeout', @lease::text),
+    ('idle_session_timeout', @lease::text),
+    ('tcp_user_timeout', @lease::text),
+    ('client_connection_check_interval', CASE WHEN version() LIKE '%linux%' THEN '1000' ELSE '0' END)
+) AS wanted (name, value);
+
 -- name: MarkWAL :exec
 -- Writes a message for readers of the slot into the WAL. It is transactional, because only a commit is flushed on every version.
 SELECT pg_logical_emit_message(true, @prefix::text, @slot::text);
@@ -57,6 +70,20 @@ SELECT
         WHERE CASE WHEN xid >= next_xid THEN true ELSE pg_xact_status(xid::text::xid8) = 'in progress' END
     )::boolean AS changing
 FROM facts;
+
+-- name: SessionBlocker :one
+-- Whom a session waits for: a session, or a prepared transaction (pid 0). pgx.ErrNoRows when it waits for no lock. Every user sees all of
+-- it. gid is empty when the lock is of another kind than that on a transaction's end.
+SELECT
+    blocker.pid::integer AS pid,
+    coalesce(activity.application_name, '')::text AS application_name,
+    coalesce(prepared.gid, '')::text AS gid
+FROM unnest(pg_blocking_pids(@pid::integer)) AS blocker (pid)
+LEFT JOIN pg_catalog.pg_stat_activity AS activity ON activity.pid = blocker.pid
+LEFT JOIN pg_catalog.pg_locks AS wanted ON blocker.pid = 0 AND wanted.pid = @pid::integer AND NOT wanted.granted
+LEFT JOIN pg_catalog.pg_prepared_xacts AS prepared ON prepared.transaction = wanted.transactionid
+ORDER BY blocker.pid
+LIMIT 1;
 
 -- name: SlotCopy :exec
 -- Makes a slot at the position of another. A temporary source's session must still be there; a temporary copy goes with this one.

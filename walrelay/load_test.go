@@ -1,0 +1,215 @@
+package walrelay_test
+
+import (
+	"context"
+	"regexp"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/stretchr/testify/require"
+
+	"rds-outbox-demo/lab/awslocal"
+	"rds-outbox-demo/outbox"
+)
+
+// A slot cannot begin before the end of every open transaction. The relay says that it waits and for whom, goes on when the transaction
+// ends, and ends at once when it is stopped meanwhile.
+func TestTheSlotWaitsForATransaction(t *testing.T) {
+	t.Parallel()
+	for name, tc := range map[string]struct {
+		hold string // a statement at the end of the transaction that stays
+		line string
+		end  string
+	}{
+		"Open":     {"SELECT 1", `application_name=holder`, "COMMIT"},
+		"Prepared": {"PREPARE TRANSACTION 'left over'", `prepared_transaction="left over"`, "COMMIT PREPARED 'left over'"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			// The transaction would hold up every other test's slot.
+			r, _ := newServerRig(t, map[string]string{"max_prepared_transactions": "2"})
+			r.append(t, "a", 5, 1, 2)
+			holder := r.holder(t)
+			require.NoError(t, outbox.Append(t.Context(), holder, event("held", 1)))
+			_, err := holder.Exec(t.Context(), tc.hold)
+			require.NoError(t, err)
+
+			stop := r.start(t)
+			pattern := regexp.MustCompile(`level=WARN msg=waiting hop=3 SlotName=relay waiting_for="transactions to end" waiting=[1-9]\d* .*` + tc.line + ` _aws`)
+			r.eventually(t, "the wait to be told", func() bool { return pattern.MatchString(r.logged()) })
+			first, _, _ := strings.Cut(r.logged(), "msg=waiting")
+			require.Contains(t, first, "making a slot", "a line before the wait")
+			require.NoError(t, stop(), "while the transaction is still there")
+			r.eventually(t, "the server to end the wait", func() bool { return r.temporarySlots(t) == 0 })
+
+			r.start(t)
+			r.eventually(t, "the wait", func() bool { return r.temporarySlots(t) == 1 })
+			require.Empty(t, r.arrived(t))
+			_, err = holder.Exec(t.Context(), tc.end)
+			require.NoError(t, err)
+			r.requireWhole(t, r.await(t, 11))
+			r.streaming(t)
+		})
+	}
+}
+
+// A relay that dies in its wait leaves nothing behind. The server would otherwise wait on, and after a few restarts no slot be free.
+func TestKilledWhileTheSlotWaits(t *testing.T) {
+	t.Parallel()
+	r, _ := newServerRig(t, nil)
+	holder := r.holder(t)
+	require.NoError(t, outbox.Append(t.Context(), holder, event("held", 1)))
+	kill := r.spawn(t)
+	r.eventually(t, "the wait", func() bool { return r.temporarySlots(t) == 1 })
+	kill()
+	r.eventually(t, "the server to notice", func() bool { return r.temporarySlots(t) == 0 })
+}
+
+func ended(dead <-chan struct{}) bool {
+	select {
+	case <-dead:
+		return true
+	default:
+		return false
+	}
+}
+
+// holder has a transaction open in a session of its own.
+func (r *rig) holder(t *testing.T) *pgx.Conn {
+	t.Helper()
+	config, err := pgx.ParseConfig(r.db.URL)
+	require.NoError(t, err)
+	config.RuntimeParams["application_name"] = "holder"
+	conn, err := pgx.ConnectConfig(t.Context(), config)
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = conn.Close(context.WithoutCancel(t.Context())) })
+	_, err = conn.Exec(t.Context(), "BEGIN")
+	require.NoError(t, err)
+	return conn
+}
+
+// temporarySlots counts the slots that loaders have.
+func (r *rig) temporarySlots(t *testing.T) (n int) {
+	t.Helper()
+	require.NoError(t, r.db.Pool.QueryRow(t.Context(), "SELECT count(*) FROM pg_replication_slots WHERE temporary").Scan(&n))
+	return n
+}
+
+// stick keeps Kinesis from accepting any record of an aggregate.
+func (r *rig) stick(aggregateID string) *awslocal.Active {
+	stuck := putFault(awslocal.EntryError)
+	stuck.Match, stuck.Code = aggregateID, "InternalFailure"
+	return r.aws.Faults().Add(stuck)
+}
+
+// The loader's session ends while Kinesis keeps it waiting: the relay notices then, not after the last row.
+func TestALoaderNoticesTheEndOfItsSession(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	r.append(t, "a", 50, 1, 20)
+	active := r.stick("a7")
+	r.start(t)
+	r.eventually(t, "the load", func() bool { return r.distinct(t) > 500 })
+	r.exec(t, "SELECT pg_terminate_backend(active_pid) FROM pg_replication_slots WHERE slot_name LIKE $1 || '\\_load\\_%'", r.slot)
+	r.eventually(t, "the relay to notice", func() bool { return strings.Contains(r.logged(), "connecting again") })
+	require.NotZero(t, active.Struck())
+	active.Off()
+	r.streaming(t)
+	r.requireWhole(t, r.await(t, 1000))
+}
+
+// A loader that is frozen still answers TCP. The server gives it up all the same, another relay loads, and what the first one sends when
+// it thaws are duplicates.
+func TestAFrozenLoaderIsReplaced(t *testing.T) {
+	t.Parallel()
+	r, _ := newServerRig(t, map[string]string{"wal_sender_timeout": "1s"}) // the lease is 10 s
+	r.append(t, "a", 50, 1, 20)
+	active := r.stick("a7")
+	frozen, dead := r.command(t, "walrelay")
+	r.eventually(t, "the load", func() bool { return r.distinct(t) > 500 })
+	r.eventually(t, "lines about the load", func() bool {
+		return regexp.MustCompile(`"msg":"loading","hop":3,"SlotName":"relay","slot_lag_bytes":\d+,"retained_wal_bytes":\d+,"rows":9[0-9]{2},"of_rows":1000`).MatchString(r.logged())
+	})
+	r.start(t)
+	r.eventually(t, "lines of the standby", func() bool { return strings.Count(r.logged(), "standby: another relay holds the slot") > 1 })
+	require.NoError(t, frozen.Process.Signal(syscall.SIGSTOP))
+	require.Equal(t, 1, r.temporarySlots(t))
+	require.NotZero(t, active.Struck())
+	active.Off()
+
+	r.streaming(t)
+	r.append(t, "a", 50, 21, 21)
+	r.await(t, 1050)
+	require.NoError(t, frozen.Process.Signal(syscall.SIGCONT))
+	r.eventually(t, "the frozen one to stand by", func() bool {
+		return strings.Contains(r.logged(), `"msg":"standby: another relay holds the slot"`)
+	})
+	records := r.arrived(t)
+	r.requireWhole(t, records)
+	require.Greater(t, len(records), 1050, "both have loaded")
+	require.False(t, ended(dead))
+}
+
+// The server keeps too little WAL for a load this slow. The relay says so, and by how much, instead of loading again and again.
+func TestALoadThatOutlastsTheWAL(t *testing.T) {
+	t.Parallel()
+	for name, loses := range map[string]bool{"WillNotFit": false, "IsCutOff": true} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			r, _ := newServerRig(t, map[string]string{"max_slot_wal_keep_size": "64MB", "min_wal_size": "32MB", "max_wal_size": "32MB"})
+			r.append(t, "a", 4, 1, 100)
+			r.append(t, "b", 1, 1, 1200)
+			active := r.stick("b0")
+			relay, dead := r.command(t, "walrelay")
+			r.eventually(t, "a quarter of the rows", func() bool { return r.distinct(t) == 400 })
+			require.NotZero(t, active.Struck())
+			if loses {
+				require.NoError(t, relay.Process.Signal(syscall.SIGSTOP)) // it cannot look before it is too late
+			}
+			const half = 48 << 20 // of 64 MB and what is left of a segment
+			for retained := 0; retained < half || loses && r.temporarySlots(t) > 0; {
+				r.exec(t, "SELECT pg_logical_emit_message(false, 'fill', repeat('x', 1000000)) FROM generate_series(1, 4)")
+				if loses {
+					r.exec(t, "CHECKPOINT")
+				}
+				err := r.db.Pool.QueryRow(t.Context(), `SELECT coalesce(max(pg_wal_lsn_diff(pg_current_wal_lsn(), restart_lsn)), $1)::int
+					FROM pg_replication_slots WHERE temporary`, half).Scan(&retained)
+				require.NoError(t, err)
+			}
+			if loses {
+				require.NoError(t, relay.Process.Signal(syscall.SIGCONT))
+			}
+			r.eventually(t, "the relay to end", func() bool { return ended(dead) })
+			require.Equal(t, 1, relay.ProcessState.ExitCode())
+			remedy := regexp.MustCompile(`outlasts the WAL .* 400 of 1600 rows .*set max_slot_wal_keep_size to (\d+) MB or more`).FindStringSubmatch(r.logged())
+			require.NotNil(t, remedy)
+			require.Equal(t, 400, len(r.arrived(t)), "one load")
+
+			// With this much the load fits: it writes as much again for each quarter.
+			r.exec(t, "ALTER SYSTEM SET max_slot_wal_keep_size = '"+remedy[1]+"MB'")
+			r.exec(t, "SELECT pg_reload_conf()")
+			active.Off()
+			r.start(t)
+			r.requireWhole(t, r.await(t, 1600))
+			r.streaming(t)
+		})
+	}
+}
+
+// Without a limit, and with one that is far away, WAL written beside a load is no reason to give it up.
+func TestALoadThatFits(t *testing.T) {
+	t.Parallel()
+	r, _ := newServerRig(t, map[string]string{"max_slot_wal_keep_size": "1GB"})
+	r.append(t, "a", 50, 1, 20)
+	active := r.stick("a7")
+	r.start(t)
+	r.eventually(t, "most of the rows", func() bool { return r.distinct(t) == 980 })
+	r.exec(t, "SELECT pg_logical_emit_message(false, 'fill', repeat('x', 1000000)) FROM generate_series(1, 50)")
+	require.NotZero(t, active.Struck())
+	active.Off()
+	r.streaming(t)
+	require.Equal(t, 1000, len(r.arrived(t)))
+	r.requireWhole(t, r.read)
+}

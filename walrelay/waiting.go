@@ -1,0 +1,71 @@
+package walrelay
+
+import (
+	"context"
+	"log/slog"
+	"time"
+
+	"rds-outbox-demo/internal/emf"
+)
+
+// firstWord is how long something may last before the log says so.
+const firstWord = 5 * time.Second
+
+// pace spaces the lines about something that lasts. The gaps double from firstWord up to a minute, so there is at least one line a minute.
+type pace struct {
+	since, next time.Time
+	gap         time.Duration
+}
+
+func newPace() *pace {
+	now := time.Now()
+	return &pace{since: now, next: now.Add(firstWord), gap: firstWord}
+}
+
+// due reports whether it is time for a line, and then sets the time of the next one.
+func (p *pace) due() bool {
+	now := time.Now()
+	if now.Before(p.next) {
+		return false
+	}
+	p.gap = min(2*p.gap, measureInterval)
+	p.next = now.Add(p.gap)
+	return true
+}
+
+// lasted returns the whole seconds since the beginning.
+func (p *pace) lasted() int64 { return int64(time.Since(p.since).Seconds()) }
+
+// waiting logs that the relay waits for something, at p's pace, until stop is called. why adds what is known about the cause; it may be
+// nil. After stop has returned, why is not running.
+func (r *Relay) waiting(ctx context.Context, what string, why func(context.Context) []slog.Attr) (stop func()) {
+	ended, done := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(done)
+		for p := newPace(); ; {
+			select {
+			case <-ctx.Done():
+				return
+			case <-ended:
+				return
+			case <-time.After(time.Until(p.next)):
+			}
+			p.due()
+			attributes := []slog.Attr{slog.String("waiting_for", what), slog.Int64("waiting", p.lasted())}
+			if why != nil {
+				attributes = append(attributes, why(ctx)...)
+			}
+			r.logMetrics(ctx, slog.LevelWarn, "waiting", attributes, emf.Metric{Name: "waiting", Unit: emf.Seconds})
+		}
+	}()
+	return func() {
+		close(ended)
+		<-done
+	}
+}
+
+// logMetrics writes a line of the slot's. Its metrics name members among attributes.
+func (r *Relay) logMetrics(ctx context.Context, level slog.Level, message string, attributes []slog.Attr, metrics ...emf.Metric) {
+	line := append([]slog.Attr{slog.Int("hop", 3), slog.String("SlotName", r.slot)}, attributes...)
+	r.log.LogAttrs(ctx, level, message, append(line, emf.Directive(time.Now(), "SlotName", metrics...))...)
+}
