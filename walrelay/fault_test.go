@@ -25,7 +25,7 @@ func TestKilledDuringTheLoad(t *testing.T) {
 	stuck.Match, stuck.Code = "a7", "ProvisionedThroughputExceededException"
 	active := r.aws.Faults().Add(stuck)
 	kill := r.spawn(t)
-	r.eventually(t, "half of the rows", func() bool { return r.distinct(t) > 1000 })
+	r.eventually(t, "all that Kinesis takes", func() bool { return r.distinct(t) == 1980 })
 	require.NotZero(t, active.Struck())
 	kill()
 	_, exists := r.slotState(t)
