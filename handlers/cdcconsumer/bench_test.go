@@ -24,6 +24,10 @@ func (b instantBus) PutEvents(_ context.Context, in *eventbridge.PutEventsInput,
 	return &eventbridge.PutEventsOutput{Entries: b.answer[:len(in.Entries)]}, nil
 }
 
+func (instantBus) DescribeEventBus(context.Context, *eventbridge.DescribeEventBusInput, ...func(*eventbridge.Options)) (*eventbridge.DescribeEventBusOutput, error) {
+	return &eventbridge.DescribeEventBusOutput{}, nil
+}
+
 func newInstant(b *testing.B) *Consumer {
 	bundle := newBundle(b, Config{})
 	bundle.consumer.config.EventBridge = instantBus{make([]types.PutEventsResultEntry, maxEntries)}

@@ -26,7 +26,7 @@ import (
 
 // Config of a Consumer. EventBridge, SQS, BusName, FailureQueueURL and Logger are required.
 type Config struct {
-	EventBridge eventPutter   // *eventbridge.Client
+	EventBridge eventBridge   // *eventbridge.Client
 	SQS         messageSender // *sqs.Client
 	// BusName is the name or the ARN of the bus.
 	BusName string
@@ -46,7 +46,8 @@ type Config struct {
 	CallTimeout time.Duration
 }
 
-type eventPutter interface {
+type eventBridge interface {
+	busDescriber
 	PutEvents(context.Context, *eventbridge.PutEventsInput, ...func(*eventbridge.Options)) (*eventbridge.PutEventsOutput, error)
 }
 
@@ -64,10 +65,12 @@ const maxInvocation = 15 * time.Minute
 // ValidationException, as a bad event does: every event of the stream would be taken for poison.
 var busPattern = regexp.MustCompile(`^(arn:aws[\w-]*:events:[a-z]+-[a-z]+-[\w-]+:[0-9]{12}:event-bus/)?[/.\-_A-Za-z0-9]+$`)
 
-// Consumer publishes batches. Between them it keeps only how much the bus takes at once. It is safe for concurrent use.
+// Consumer publishes batches. Between them it keeps how much the bus takes at once, and when it was last seen. It is safe for
+// concurrent use.
 type Consumer struct {
 	config Config
 	window *congestion.Window // in entries, of each batch
+	bus    busLook
 	parse  func([]byte) (outbox.Record, outbox.Skip, error)
 }
 
@@ -93,7 +96,8 @@ func New(config Config) (*Consumer, error) {
 	config.Lanes = cmp.Or(config.Lanes, 10)
 	config.Margin = cmp.Or(config.Margin, 4*time.Second)
 	config.CallTimeout = cmp.Or(config.CallTimeout, 5*time.Second)
-	return &Consumer{config: config, window: newWindow(config), parse: outbox.ParseRecord}, nil
+	// CheckBus has seen the bus, or the first batch that comes later than a minute looks.
+	return &Consumer{config: config, window: newWindow(config), bus: busLook{seen: time.Now()}, parse: outbox.ParseRecord}, nil
 }
 
 func newWindow(config Config) *congestion.Window {
@@ -121,6 +125,7 @@ func (c *Consumer) Handle(ctx context.Context, event events.KinesisEvent) (respo
 	items := newItems(event.Records)
 	deadline, margin := c.deadline(ctx)
 	c.publish(ctx, items, deadline.Add(-margin))
+	c.lookForBus(ctx, items, deadline.Add(-margin/2))
 	c.park(ctx, items, deadline.Add(-margin/4))
 	c.logBatch(ctx, items, time.Since(started))
 	failpoint.Hit(failpoint.ConsumerBeforeAnswer)

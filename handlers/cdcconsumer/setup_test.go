@@ -36,7 +36,11 @@ type services struct {
 	// send answers one SendMessage call; one without a code accepts.
 	send func(ctx context.Context, call int) answer
 
+	// describe answers a DescribeEventBus call. Without it the bus is there.
+	describe func() answer
+
 	mu     sync.Mutex
+	looks  int // DescribeEventBus calls
 	puts   int
 	sends  int
 	calls  [][]wireEntry  // entries of every PutEvents call
@@ -93,6 +97,13 @@ func (s *services) Do(r *http.Request) (*http.Response, error) {
 	switch target := r.Header.Get("X-Amz-Target"); target {
 	case "AWSEvents.PutEvents":
 		reply, err = s.putEvents(r.Context(), raw)
+	case "AWSEvents.DescribeEventBus":
+		s.mu.Lock()
+		s.looks++
+		s.mu.Unlock()
+		if s.describe != nil {
+			reply = s.describe()
+		}
 	case "AmazonSQS.SendMessage":
 		reply, err = s.sendMessage(r.Context(), raw)
 	default:

@@ -172,6 +172,7 @@ func sendCall(ctx context.Context, client *http.Client, url string, body []byte)
 // newConsumer is what the Lambda's main makes, with the bus in the place of EventBridge and a log that is written and thrown away.
 func newConsumer(bus *bus, client interface {
 	PutEvents(context.Context, *eventbridge.PutEventsInput, ...func(*eventbridge.Options)) (*eventbridge.PutEventsOutput, error)
+	DescribeEventBus(context.Context, *eventbridge.DescribeEventBusInput, ...func(*eventbridge.Options)) (*eventbridge.DescribeEventBusOutput, error)
 }) (*cdcconsumer.Consumer, error) {
 	return cdcconsumer.New(cdcconsumer.Config{
 		EventBridge: client, SQS: sqs.NewFromConfig(awslocal.SDKConfig(bus.url)), BusName: "bench",
