@@ -65,6 +65,11 @@ func startRDS(t *testing.T) rds {
 		_, err := conn.Exec(t.Context(), statement)
 		require.NoError(t, err)
 	}
+	// From PostgreSQL 15 on the owner of the database owns schema public, too. On 14 it is the superuser's until it gives it away.
+	app := super.Copy()
+	app.Database = "app"
+	_, err = connect(t, app).Exec(t.Context(), "ALTER SCHEMA public OWNER TO master")
+	require.NoError(t, err)
 	master := super.Copy()
 	master.User, master.Password, master.Database = "master", "master", "app"
 	_, err = migrate.Up(t.Context(), master, migrate.Options{})
