@@ -109,7 +109,7 @@ ifneq ($(RACE),)
 	$(TEST_DATABASE) go test -run '^TestVolume' ./walrelay
 endif
 
-# What depends on the server's version. The other packages have no SQL of their own.
+# The packages that depend on the server's version. The others have no SQL of their own.
 VERSIONED := ./walrelay ./migrate/... ./handlers/retention/... ./internal/dbuser ./outbox ./inbox ./handlers/carapi ./handlers/carstats ./outboxctl
 
 .PHONY: test-versions

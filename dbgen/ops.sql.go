@@ -358,9 +358,10 @@ type SlotHealthRow struct {
 	InactiveSince      string
 }
 
-// What a slot holds back and how much more it may; pgx.ErrNoRows when there is none. Bytes; safe_wal_size is -1 when there is no
-// limit, or when the slot is lost already. What newer servers know is empty on older ones: why a slot is lost (17 and later), and since
-// when nobody reads it (17 and later; as text, in UTC).
+// What a slot holds back and how much more it may, in bytes. pgx.ErrNoRows when there is no slot.
+// safe_wal_size is -1 when there is no limit, or when the slot is lost already. invalidation_reason
+// is why a slot is lost. inactive_since is since when nobody reads it, as text in UTC. Both are
+// empty before PostgreSQL 17.
 func (q *Queries) SlotHealth(ctx context.Context, slot string) (SlotHealthRow, error) {
 	row := q.db.QueryRow(ctx, SlotHealth, slot)
 	var i SlotHealthRow

@@ -38,8 +38,8 @@ type OutboxInsertParams struct {
 	Traceparent      *string
 }
 
-// Appends one event. Callers use package outbox, which validates first. Their sessions are their own, so the table is named in full: the
-// publication is for public.outbox only.
+// Appends one event. Callers use package outbox, which validates first. The caller's session is its
+// own, so the table is named in full. Only public.outbox is published.
 func (q *Queries) OutboxInsert(ctx context.Context, arg OutboxInsertParams) error {
 	_, err := q.db.Exec(ctx, OutboxInsert,
 		arg.ID,

@@ -32,9 +32,10 @@ FROM (
 ) AS wanted (name, value)
 `
 
-// Settings of the loader's session, in milliseconds. The server ends it when the loader has sent nothing for so long: one that is frozen
-// still answers TCP. tcp_user_timeout does the same while the server has something to send. client_connection_check_interval makes it
-// notice a loader that is gone while the slot waits for transactions; only Linux is sure to have that.
+// Settings of the loader's session, in milliseconds. The server ends the session when the loader
+// has sent nothing for that long. A frozen loader still answers TCP. tcp_user_timeout does the same
+// while the server has something to send. With client_connection_check_interval the server notices
+// a loader that is gone while the slot waits for transactions. Only Linux is sure to have that.
 func (q *Queries) LoadSession(ctx context.Context, lease string) error {
 	_, err := q.db.Exec(ctx, LoadSession, lease)
 	return err
@@ -117,11 +118,13 @@ type PublicationLookRow struct {
 	Changing    bool
 }
 
-// The facts that decide whether every insert into public.outbox is published. Package outbox judges them. It reads only catalogs, so a
-// lock on outbox does not hold it up, and to_jsonb because PostgreSQL 14 has no row filters and no column lists.
+// The facts that decide whether every insert into public.outbox is published. Package outbox judges
+// them. The query reads only catalogs, so a lock on outbox does not hold it up. It uses to_jsonb
+// because PostgreSQL 14 has no row filters and no column lists.
 //
-// changing reports whether an open transaction has changed one of these catalog rows. Its commit record may already be in the WAL while
-// this statement still sees the old rows. An xid is 32 bits wide; the one that is meant lies within 2^31 of the next one.
+// changing reports whether an open transaction has changed one of these catalog rows. Its commit
+// record may already be in the WAL while this statement still sees the old rows. An xid is 32 bits
+// wide. The right 64-bit value lies within 2^31 of the next one.
 func (q *Queries) PublicationLook(ctx context.Context, publication string) (PublicationLookRow, error) {
 	row := q.db.QueryRow(ctx, PublicationLook, publication)
 	var i PublicationLookRow
@@ -160,8 +163,9 @@ type SessionBlockerRow struct {
 	Gid             string
 }
 
-// Whom a session waits for: a session, or a prepared transaction (pid 0). pgx.ErrNoRows when it waits for no lock. Every user sees all of
-// it. gid is empty when the lock is of another kind than that on a transaction's end.
+// The session or the prepared transaction (pid 0) that a session waits for. pgx.ErrNoRows when it
+// waits for no lock. Every user sees all of this. gid is empty unless the lock is on the end of a
+// transaction.
 func (q *Queries) SessionBlocker(ctx context.Context, pid int32) (SessionBlockerRow, error) {
 	row := q.db.QueryRow(ctx, SessionBlocker, pid)
 	var i SessionBlockerRow

@@ -204,8 +204,9 @@ type TableLookRow struct {
 	DeletesHaveKey bool
 }
 
-// The facts of table public.outbox that a relay depends on which finds it by its name in the WAL (DMS). Package outbox judges them. It
-// reads only catalogs, so a lock on outbox does not hold it up.
+// The facts of table public.outbox that matter to a relay which finds the table by its name in the
+// WAL (DMS). Package outbox judges them. The query reads only catalogs, so a lock on outbox does
+// not hold it up.
 func (q *Queries) TableLook(ctx context.Context) (TableLookRow, error) {
 	row := q.db.QueryRow(ctx, TableLook)
 	var i TableLookRow

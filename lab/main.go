@@ -202,8 +202,9 @@ func withLocal(ctx context.Context, command []string) error {
 	return withServer(ctx, postgres.Config{Dir: dir, Binaries: binaries, Durable: true}, command, "DATABASE_URL")
 }
 
-// withThrowAway runs a command with TEST_DATABASE_URL set to a new server that goes with its data afterwards, and with
-// TEST_POSTGRES set to the binaries, for tests that start a server of their own.
+// withThrowAway runs a command with TEST_DATABASE_URL set to a new server, which is removed
+// afterwards with its data. It also sets TEST_POSTGRES to the binaries, for tests that start a
+// server of their own.
 func withThrowAway(ctx context.Context, version string, command []string) (err error) {
 	binaries, err := postgres.FindVersion(".", version)
 	if err != nil {

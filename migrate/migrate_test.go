@@ -191,7 +191,7 @@ func TestLock(t *testing.T) {
 			_, err := migrate.Up(ctx, conn, migrate.Options{LockWait: time.Hour})
 			done <- err
 		}()
-		awaitWaiting(t, conn) // ended earlier, it would end the connecting
+		awaitWaiting(t, conn) // if ctx ended earlier, it would end the connecting
 		cancel()
 		err = <-done
 		require.ErrorIs(t, err, context.Canceled)
@@ -281,7 +281,7 @@ func TestDownTo(t *testing.T) {
 	})
 }
 
-// awaitWaiting waits until a migration has asked for the lock in vain.
+// awaitWaiting waits until a migration has asked for the lock and not got it.
 func awaitWaiting(t *testing.T, conn *pgx.ConnConfig) {
 	t.Helper()
 	labtest.Eventually(t, "a migration that waits for the lock", func() bool {

@@ -10,8 +10,9 @@ import (
 // Publication is the publication of table outbox that migration 00003 makes.
 const Publication = "outbox_publication"
 
-// Look is what one look at table outbox and its publication found. It holds for the moment of the look only: anybody with the right
-// to may change either at any time, and an insert that is not published leaves no trace in the WAL that a relay could see.
+// Look is the result of one look at table outbox and its publication. It holds only for the moment
+// of the look. Anybody with the right may change either at any time, and an insert that is not
+// published leaves no trace in the WAL that a relay could see.
 type Look struct {
 	// Problem says why inserts into public.outbox may not be published; "" when every insert is. Remedy says how to mend it.
 	Problem, Remedy string
@@ -20,8 +21,8 @@ type Look struct {
 	// Identity changes when the publication is changed, or table outbox becomes another table. When it differs between two looks, inserts
 	// may have been missed between them, although both looks found no problem.
 	Identity string
-	// Changing reports that an open transaction changes the table or the publication. It may count as committed in the WAL already, so
-	// this look proves nothing.
+	// Changing reports whether an open transaction changes the table or the publication. The change
+	// may count as committed in the WAL already, so this look proves nothing.
 	Changing bool
 }
 

@@ -10,7 +10,8 @@ import (
 	"rds-outbox-demo/outbox"
 )
 
-// A caller's session is its own. Whatever its search_path finds first, an event goes into the table that is published.
+// A caller's session is its own. Whatever its search_path finds first, an event goes into the table
+// that is published.
 func TestBothDoorsWriteIntoThePublishedTable(t *testing.T) {
 	t.Parallel()
 	db := pgtest.New(t)

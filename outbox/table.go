@@ -10,9 +10,10 @@ import (
 	"rds-outbox-demo/dbgen"
 )
 
-// LookAtTable finds out whether a relay that reads table public.outbox by its name sees every insert and can relay it. That is DMS, which
-// does not use the publication. Of the Look only Problem and Remedy are set. What the settings of the DMS task are, no database knows.
-// The error is PostgreSQL's.
+// LookAtTable finds out whether a relay that reads table public.outbox by its name sees every
+// insert and can relay it. DMS is such a relay, and does not use the publication. LookAtTable sets
+// only Problem and Remedy of the Look. No database knows the settings of the DMS task. The error is
+// PostgreSQL's.
 func LookAtTable(ctx context.Context, db dbgen.DBTX) (Look, error) {
 	facts, err := dbgen.New(db).TableLook(ctx)
 	if err != nil && !errors.Is(err, pgx.ErrNoRows) { // no row: there is no schema public

@@ -28,7 +28,8 @@ type finding struct {
 	CreatedAt        time.Time  `json:"createdAt"`
 	ArrivedAt        *time.Time `json:"arrivedAt,omitempty"` // the first time
 	Copies           int        `json:"copies,omitempty"`
-	// Of a missing event that the slot has confirmed: the relay will not send it. OnStream is null when that was not found out.
+	// SlotPassed means that the slot has confirmed the missing event, so the relay will not send
+	// it. OnStream is null when it is not known whether the stream has the event.
 	SlotPassed bool  `json:"slotPassed,omitempty"`
 	OnStream   *bool `json:"onStream,omitempty"`
 }

@@ -17,11 +17,12 @@ import (
 	"rds-outbox-demo/outbox"
 )
 
-// passedBySlot is a condition on a row of outbox, and slot $1: the slot has certainly confirmed the row's commit, so the relay will not
-// send it (again). A row has no LSN to compare. But before the server moves catalog_xmin on, the slot has confirmed a position at which
-// every transaction with an older id had ended. Where the slot was moved a moment ago the condition is false for some seconds too long,
-// until the server writes the next list of running transactions.
-// Inline, because sqlc does not know xmin.
+// passedBySlot is a condition on a row of outbox and slot $1. It is true if the slot has certainly
+// confirmed the row's commit, so that the relay will not send the row (again). A row has no LSN to
+// compare. But before the server moves catalog_xmin on, the slot has confirmed a position at which
+// every transaction with an older id had ended. If the slot was moved a moment ago, the condition
+// stays false for some seconds, until the server writes the next list of running transactions. The
+// condition is inline, because sqlc does not know xmin.
 const passedBySlot = `coalesce(age(outbox.xmin) > (SELECT age(catalog_xmin) FROM pg_catalog.pg_replication_slots
 	WHERE slot_name = $1 AND database = current_database() AND NOT temporary), false)`
 
@@ -88,8 +89,9 @@ func (d doctor) judgeConfirmed(ctx context.Context, conn *pgx.Conn, plugin strin
 	return check{State: stateOK, Finding: fmt.Sprintf("the newest %d are on %s", len(rows), d.stream)}, nil
 }
 
-// newestConfirmed returns the newest rows that the slot has confirmed and that the stream must have, the newest first. Rows from before
-// the stream was made went to another one. A row younger than d.settled may be one that a DMS task confirmed before Kinesis took it.
+// newestConfirmed returns the newest rows that the slot has confirmed and that the stream must
+// have, the newest first. Rows that are older than the stream went to another stream. A DMS task
+// may have confirmed a row younger than d.settled before Kinesis took it.
 func (d doctor) newestConfirmed(ctx context.Context, conn *pgx.Conn, made time.Time, keptHours int32) ([]auditRow, error) {
 	rows, err := conn.Query(ctx, `SELECT id, aggregate_type, aggregate_id, aggregate_version, created_at, true FROM outbox
 		WHERE created_at > greatest($2, now() - make_interval(hours => $3 - 1)) AND created_at < now() - $4::interval AND `+passedBySlot+`
@@ -100,8 +102,9 @@ func (d doctor) newestConfirmed(ctx context.Context, conn *pgx.Conn, made time.T
 	return pgx.CollectRows(rows, pgx.RowToStructByPos[auditRow])
 }
 
-// searchStream finds out which of the listed missing events are on the stream, of those that the slot has confirmed: what is neither there
-// nor to be sent by the relay comes only by a replay. A search that takes more than a minute leaves it open.
+// searchStream looks on the stream for the listed missing events that the slot has confirmed. The
+// relay will not send them, so only a replay brings an event that is not on the stream either. A
+// search that takes more than a minute leaves OnStream null.
 func (r *auditReport) searchStream(ctx context.Context, stream streamReader) error {
 	var rows []auditRow
 	for _, e := range r.Missing.Events {
@@ -130,7 +133,7 @@ func (r *auditReport) searchStream(ctx context.Context, stream streamReader) err
 	return nil
 }
 
-// found is what a search of the stream saw.
+// found is the result of a search of the stream.
 type found struct {
 	ids map[uuid.UUID]bool
 	tip string // the latest commit's LSN, as PostgreSQL writes it; empty when no record has one
@@ -170,8 +173,8 @@ func (r streamReader) find(ctx context.Context, rows []auditRow) (found, error) 
 	return f, nil
 }
 
-// commitLSN takes the commit's LSN from a stream-position, which DMS and walrelay write as <change>.<place>.<commit> with all digits:
-// two of them compare as text. Empty for any other text.
+// commitLSN returns the commit's LSN in a stream-position, or "" for any other text. DMS and
+// walrelay write <change>.<place>.<commit> with all digits, so two LSNs compare as text.
 func commitLSN(streamPosition string) string {
 	parts := strings.Split(streamPosition, ".")
 	const written = "00000002/7C007178"
@@ -181,7 +184,8 @@ func commitLSN(streamPosition string) string {
 	return strings.ToUpper(parts[2])
 }
 
-// aheadOf says that the stream has a commit that the database has not, or nothing.
+// aheadOf says that the stream has a commit that the database does not have. It returns "" if that
+// is not so.
 func (f found) aheadOf(ctx context.Context, conn *pgx.Conn) (string, error) {
 	if f.tip == "" {
 		return "", nil

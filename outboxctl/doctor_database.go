@@ -89,7 +89,8 @@ func walLevel(ctx context.Context, conn *pgx.Conn) (check, error) {
 		Do: "set wal_level = logical (on RDS: rds.logical_replication = 1) and restart the server"}, nil
 }
 
-// publication asks what the slot's reader sees of table outbox, in the words of walrelay and retention.
+// publication checks what the slot's reader sees of table outbox. It uses the words of walrelay and
+// retention.
 func (d doctor) publication(ctx context.Context, conn *pgx.Conn) (check, error) {
 	slot, err := dbgen.New(conn).SlotHealth(ctx, d.slot)
 	if err != nil && !errors.Is(err, pgx.ErrNoRows) {
@@ -97,7 +98,7 @@ func (d doctor) publication(ctx context.Context, conn *pgx.Conn) (check, error) 
 	}
 	look, fine := outbox.LookAtPublication, outbox.Publication+" publishes every insert into public.outbox"
 	if slot.Plugin == "test_decoding" {
-		look, fine = outbox.LookAtTable, "DMS does not use it, and finds table public.outbox as it needs it; the settings of its task are not looked at"
+		look, fine = outbox.LookAtTable, "DMS does not use it. Table public.outbox is as DMS needs it. The settings of the DMS task are not checked"
 	}
 	found, err := look(ctx, conn)
 	switch {
@@ -143,7 +144,8 @@ func (d doctor) checkSlot(ctx context.Context, conn *pgx.Conn) (check, error) {
 	return check{State: stateOK, Finding: fmt.Sprintf("%s is active, %s, WAL %s", d.slot, slot.Plugin, slot.WalStatus)}, nil
 }
 
-// slotTimeout looks for PostgreSQL 18's second way to lose a slot: by time, however little WAL it holds back.
+// slotTimeout checks idle_replication_slot_timeout. With it PostgreSQL 18 invalidates a slot by
+// time, however little WAL the slot holds back.
 func slotTimeout(ctx context.Context, conn *pgx.Conn) (check, error) {
 	setting, err := dbgen.New(conn).SettingGet(ctx, "idle_replication_slot_timeout")
 	if errors.Is(err, pgx.ErrNoRows) {
@@ -155,7 +157,7 @@ func slotTimeout(ctx context.Context, conn *pgx.Conn) (check, error) {
 	return judgeSlotTimeout(setting), nil
 }
 
-// judgeSlotTimeout takes idle_replication_slot_timeout in seconds; 0 is none.
+// judgeSlotTimeout judges the value of idle_replication_slot_timeout, in seconds. 0 means off.
 func judgeSlotTimeout(setting string) check {
 	if setting == "0" {
 		return check{State: stateOK, Finding: "idle_replication_slot_timeout is off"}

@@ -28,10 +28,10 @@ type outgoing struct {
 type putter struct {
 	client   recordPutter
 	stream   string
-	window   *congestion.Window // in bytes, of one call: there is one at a time
+	window   *congestion.Window // in bytes. It bounds one call, because there is one at a time.
 	perCall  int                // records in one call
-	pause    time.Duration      // at least, per record: the rate
-	patience time.Duration      // without a single accepted record, then it gives up
+	pause    time.Duration      // the shortest time per record, which sets the rate
+	patience time.Duration      // the longest time without an accepted record
 }
 
 type recordPutter interface {
@@ -43,8 +43,9 @@ const (
 	maxPutRecords = 500
 	maxPutBytes   = 5 << 20
 	minPutBytes   = 16 << 10
-	// putTimeout ends a call; then the records go again, and may be there twice. On a link that is slower calls get smaller, and more
-	// time. maxPutTimeout is below the putter's patience.
+	// putTimeout ends a call. Its records are then sent again, and may be on the stream twice. On a
+	// slower link calls get smaller, and more time. maxPutTimeout is less than the putter's
+	// patience.
 	putTimeout    = 10 * time.Second
 	maxPutTimeout = 40 * time.Second
 
@@ -154,7 +155,8 @@ func (p *putter) call(ctx context.Context, records []*outgoing) (accepted int, e
 		return 0, fmt.Errorf("putting records on stream %s: %w", p.stream, err)
 	}
 	for i, entry := range out.Records {
-		// No sequence number, no proof that the record is on the stream. An empty error code is none.
+		// Only a sequence number proves that the record is on the stream. An empty error code means
+		// no error.
 		if aws.ToString(entry.ErrorCode) == "" && aws.ToString(entry.SequenceNumber) != "" {
 			records[i].sent = true
 			accepted++

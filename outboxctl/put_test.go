@@ -35,7 +35,7 @@ func (l *link) PutRecords(ctx context.Context, in *kinesis.PutRecordsInput, _ ..
 	}
 }
 
-// Replays and redrives of large events go over slow links, too: an operator's own.
+// An operator may replay and redrive large events over a slow link.
 func TestPutUsesASlowLink(t *testing.T) {
 	t.Parallel()
 	for _, megabits := range []float64{0.1, 2, 20} {

@@ -132,7 +132,8 @@ func loadEnvFile(path string) error {
 	return lines.Err()
 }
 
-// connect opens one session. Its statements have no limit: one that reads the whole table takes as long as that does.
+// connect opens one session. Its statements have no time limit, because one may read the whole
+// table.
 func (s *setup) connect(ctx context.Context) (*pgx.Conn, error) {
 	var config *pgx.ConnConfig
 	var err error

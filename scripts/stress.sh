@@ -5,7 +5,8 @@ set -eu
 
 loops=
 for _ in $(seq $((2 * $(getconf _NPROCESSORS_ONLN)))); do
-	# The loop asks for its owner now and then, so that it does not outlive one that was killed.
+	# The loop checks now and then that its parent still runs, so that it does not outlive a parent
+	# that was killed.
 	(while kill -0 $$ 2>/dev/null; do
 		i=0
 		while [ $i -lt 100000 ]; do i=$((i + 1)); done

@@ -76,8 +76,8 @@ func (d *decoder) decode(start pglogrepl.LSN, message []byte) (decoded, error) {
 	case 'M':
 		err = d.message(&r)
 	case 'U', 'D', 'T', 'O', 'Y':
-		// Update, delete, truncate: the publication leaves them out, and none of them is an event. Origin and type do not concern
-		// outbox.
+		// The publication leaves out update, delete and truncate, and none of them is an event.
+		// Origin and type do not concern outbox.
 	default:
 		err = fmt.Errorf("message type %q is not of protocol version 1", message[0])
 	}
@@ -105,7 +105,8 @@ func (d *decoder) relation(r *reader) error {
 		}
 	}
 	delete(d.outboxes, id) // an id may be used again for another relation
-	// The publication follows a table that is renamed, and so do its rows: they are outbox's, even if it has its name back by now.
+	// The publication follows a table that is renamed. So rows that are written while the table has
+	// another name are outbox's, too.
 	if id != d.outboxID && (namespace != "public" || name != "outbox") {
 		return nil
 	}
@@ -121,7 +122,8 @@ func (d *decoder) relation(r *reader) error {
 	return nil
 }
 
-// message refuses the mark of a relay that knew of inserts that are not in the WAL. Other messages do not concern outbox.
+// message returns an error for the mark of an earlier relay, which says that inserts are missing
+// from the WAL. Other messages do not concern outbox.
 func (d *decoder) message(r *reader) error {
 	r.uint8()  // flags
 	r.uint64() // LSN

@@ -275,7 +275,7 @@ func TestMigrationsWhileEventsFlow(t *testing.T) {
 	r.requireWhole(t, r.await(t, 70))
 }
 
-// The relay's user may not connect for a while: that passes.
+// The relay's user may not connect for a while. That passes.
 func TestTooManyConnections(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)

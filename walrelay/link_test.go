@@ -16,13 +16,13 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// link is a way to Kinesis of fixed bandwidth, which the calls that are under way share.
+// link is a way to Kinesis with a fixed bandwidth, which the calls that are under way share.
 type link struct {
 	Kinesis
 	mu        sync.Mutex
 	more      chan struct{} // capacity 1
 	bandwidth float64       // bytes a second
-	goesOn    bool          // with calls that nobody waits for: they are in the buffers of a device on the way
+	goesOn    bool          // with calls that nobody waits for, which are in the buffers of a device on the way
 	calls     []*transfer
 	arrivals  map[string]int
 	order     map[string][]string
@@ -133,7 +133,8 @@ func (l *link) duplicates() (n int) {
 	return n
 }
 
-// send relays n records of so many bytes over 4,000 keys, while during changes the link. It returns how long it took.
+// send relays n records of the given size over 4,000 keys, and calls during, which changes the
+// link. It returns how long the relay took.
 func (l *link) send(n, size int, during func()) time.Duration {
 	l.more, l.whole, l.wanted = make(chan struct{}, 1), make(chan struct{}), n
 	l.arrivals, l.order = map[string]int{}, map[string][]string{}
@@ -176,7 +177,7 @@ func (l *link) requireInOrder(t *testing.T) {
 
 const megabit = 1e6 / 8 // bytes
 
-// The link has a speed that nobody told the relay.
+// Nobody has told the relay how fast the link is.
 func TestALinkOfAnyBandwidthIsUsed(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct {

@@ -19,25 +19,31 @@ import (
 const (
 	// loadPage is how many rows are read at once: 64 of the largest are 4 MB.
 	loadPage = 64
-	// renewInterval is how often the loader sends something to the server at least, and looks at its slot.
+	// renewInterval is the longest time between two statements with which the loader renews its
+	// lease and looks at its slot.
 	renewInterval = time.Second
 )
 
-// load makes the slot without a gap. A slot sees only what commits after it; everything older is in the table. So: a temporary
-// slot, the rows of exactly the snapshot that it begins at as operation load, and only when Kinesis has accepted all of them a permanent
-// copy of the slot. A crash before the copy leaves no slot behind, and the next start loads again.
+// load makes the slot without a gap. A slot sees only what commits after it. Everything older is in
+// the table. So load makes a temporary slot, and sends the rows of exactly the snapshot that the
+// slot begins at, as operation load. When Kinesis has accepted all of them, it makes a permanent
+// copy of the slot. A crash before the copy leaves no slot, and the next start loads again.
 //
-// The obvious order, permanent slot first, leaves after a crash a slot that looks as if the load had been done.
+// The obvious order makes the permanent slot first. After a crash it leaves a slot that looks as if
+// the load had been done.
 //
-// Of several relays one loads, because it holds a lock; the others stand by. The lock, the temporary slot and the snapshot belong to one
-// session, so they end together, and the loader notices with its next statement. The server ends the session of a loader that falls silent
-// (the lease). A loader that was only frozen then goes on sending what it holds beside its successor. Both send an aggregate's versions in
-// order from the lowest, so whichever is first with a version, its predecessors are on the stream: this costs duplicates. The frozen one
-// can make no slot, because its temporary slot is gone.
+// Of several relays one loads, because it holds a lock. The others stand by. The lock, the
+// temporary slot and the snapshot belong to one session, so they end together, and the loader
+// notices with its next statement. The server ends the session of a loader that falls silent (the
+// lease). A loader that was only frozen then goes on sending what it holds beside its successor.
+// Both send an aggregate's versions in order from the lowest. So whichever sends a version first,
+// the versions before it are on the stream. The rest are duplicates. The frozen loader cannot make
+// the slot, because its temporary slot is gone.
 //
-// A load that fails starts over. To go on after the last accepted row with a new snapshot would have to find the rows below it that were
-// committed between the two. Their xids tell, but not after a failover, an attached partition or a table swapped in, and then events would be
-// lost. Duplicates are cheaper.
+// A load that fails starts over. Another way would be to go on after the last accepted row with a
+// new snapshot. That would have to find the rows before it that were committed between the two
+// snapshots. Their xids show them, but not after a failover, an attached partition or a swapped
+// table, and then events would be lost. Duplicates are cheaper.
 func (r *Relay) load(ctx context.Context, control *pgx.Conn) error {
 	start := time.Now()
 	setup, cancel := context.WithTimeout(ctx, setupTimeout)
@@ -52,7 +58,7 @@ func (r *Relay) load(ctx context.Context, control *pgx.Conn) error {
 	}
 	defer closeConn(session.PgConn())
 	queries := dbgen.New(session)
-	// Whoever comes second finds the slot made.
+	// The relay that gets the lock second finds the slot made.
 	if locked, err := queries.LoadLock(setup, r.slot); err != nil {
 		return fmt.Errorf("locking the load: %w", err)
 	} else if !locked {
@@ -81,14 +87,15 @@ func (r *Relay) load(ctx context.Context, control *pgx.Conn) error {
 	return nil
 }
 
-// loadLease returns how long a loader may send nothing before the server ends its session: as long as a relay that streams.
+// loadLease returns how long a loader may send nothing before the server ends its session. A relay
+// that streams gets the same time.
 func loadLease(ctx context.Context, control *pgx.Conn) (time.Duration, error) {
 	timeout, err := walSenderTimeout(ctx, control)
 	if err != nil {
 		return 0, err
 	}
 	if timeout == 0 {
-		timeout = time.Minute // PostgreSQL's own; without end, a frozen loader would keep every other from loading
+		timeout = time.Minute // PostgreSQL's default. Without a limit a frozen loader would keep every other relay from loading.
 	}
 	return max(timeout, minPatience), nil // a busy machine is not a frozen one
 }
@@ -114,12 +121,12 @@ func (r *Relay) connectLoader(ctx context.Context, lease time.Duration) (*pgx.Co
 type loader struct {
 	relay    *Relay
 	session  *pgx.Conn // has the lock, the temporary slot and the snapshot
-	control  *pgx.Conn // asks about session while that is busy
+	control  *pgx.Conn // asks about session while session is busy
 	lease    time.Duration
 	slot     string // the temporary one
 	pipeline *pipeline
 	total    int64 // rows of the snapshot
-	read     int64 // of them
+	read     int64 // rows read so far
 	room
 	nextLook time.Time
 	lines    *pace
@@ -175,7 +182,7 @@ func (l *loader) makeSlot(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("creating temporary slot %s: %w", l.slot, err)
 	}
-	// The copy at the end must not fail for a reason that is there now: every row would have been sent for nothing.
+	// Try the copy now. If it failed only at the end, every row would have been sent for nothing.
 	queries := dbgen.New(l.session)
 	probe := dbgen.SlotCopyParams{Source: l.slot, Slot: l.slot + "_probe", Temporary: true}
 	if err := queries.SlotCopy(ctx, probe); err != nil {
@@ -233,7 +240,7 @@ func (l *loader) await(ctx context.Context, condition func() bool) error {
 	}
 }
 
-// blocker says whom the session waits for.
+// blocker returns members of a log line that name what the loader's session waits for.
 func (l *loader) blocker(ctx context.Context) []slog.Attr {
 	ctx, cancel := context.WithTimeout(ctx, setupTimeout)
 	defer cancel()

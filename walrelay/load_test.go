@@ -55,7 +55,8 @@ func TestTheSlotWaitsForATransaction(t *testing.T) {
 	}
 }
 
-// A relay that dies in its wait leaves nothing behind. The server would otherwise wait on, and after a few restarts no slot be free.
+// A relay that dies while it waits leaves nothing behind. Otherwise the server would wait on, and
+// after a few restarts no slot would be free.
 func TestKilledWhileTheSlotWaits(t *testing.T) {
 	t.Parallel()
 	r, _ := newServerRig(t, nil)
@@ -104,7 +105,8 @@ func (r *rig) stick(aggregateID string) *awslocal.Active {
 	return r.aws.Faults().Add(stuck)
 }
 
-// The loader's session ends while Kinesis keeps it waiting: the relay notices then, not after the last row.
+// The loader's session ends while the loader waits for Kinesis. The relay notices then, not after
+// the last row.
 func TestALoaderNoticesTheEndOfItsSession(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
@@ -187,7 +189,8 @@ func TestALoadThatOutlastsTheWAL(t *testing.T) {
 			require.NotNil(t, remedy)
 			require.Equal(t, 400, len(r.arrived(t)), "one load")
 
-			// With this much the load fits: it writes as much again for each quarter.
+			// With this much the load fits, although the test writes as much WAL again for each
+			// quarter.
 			r.exec(t, "ALTER SYSTEM SET max_slot_wal_keep_size = '"+remedy[1]+"MB'")
 			r.exec(t, "SELECT pg_reload_conf()")
 			active.Off()

@@ -46,7 +46,7 @@ func (r *Relay) measureOnce(ctx context.Context, refused string) error {
 	return nil
 }
 
-// slotAttributes are slotMetrics' values.
+// slotAttributes returns the values of slotMetrics.
 func slotAttributes(slot dbgen.SlotHealthRow) []slog.Attr {
 	return []slog.Attr{slog.Int64("slot_lag_bytes", slot.Unconfirmed), slog.Int64("retained_wal_bytes", slot.Retained)}
 }

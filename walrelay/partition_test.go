@@ -132,7 +132,8 @@ func TestAPartitionIsDroppedOnlyOnceTheSlotHasConfirmedItsRows(t *testing.T) {
 	_, err = long.Exec(t.Context(), `INSERT INTO outbox (id, aggregate_type, aggregate_id, aggregate_version, event_type, event_data, created_at)
 		VALUES (gen_random_uuid(), 'Car', 'late', 1, 'CarUpdated', '{}', now() - interval '20 days')`)
 	require.NoError(t, err)
-	// Not the slot, which has not confirmed anything either: a position that is noted before the commit would prove nothing.
+	// The call waits for the lock, not for the slot, which has not confirmed anything either. A
+	// position that is noted before the commit would prove nothing.
 	_, err = r.tend(t.Context(), "300ms")
 	require.ErrorContains(t, err, "lock timeout")
 	require.NoError(t, long.Commit(t.Context()))

@@ -64,11 +64,12 @@ func sizeOf(batch []*pending) (bytes int) {
 	return bytes
 }
 
-// transaction is a link of the pipeline's list. Only one that waits for an answer has a link of its own. Those that were accepted behind
-// it are merged into it, because they can be confirmed only with it. Kept, they would pile up for as long as one record is refused.
+// transaction is a link of the pipeline's list. Only a transaction that waits for an answer has a
+// link of its own. Accepted ones after it are merged into it, because they can be confirmed only
+// with it. Otherwise they would pile up for as long as one record is refused.
 type transaction struct {
 	previous, next *transaction
-	end            pglogrepl.LSN // once committed, of the latest that was merged into this one
+	end            pglogrepl.LSN // of the latest transaction that was merged into this one, or its own; once committed
 	unaccepted     int           // records that Kinesis has not accepted yet
 	committed      bool
 }
@@ -132,7 +133,8 @@ func (p *pipeline) commit(tx *transaction, end pglogrepl.LSN) {
 	p.advance()
 }
 
-// merge gives tx's end to the transaction before it, if nothing of tx is unaccepted. The one before is received whole.
+// merge gives tx's end to the transaction before it, if nothing of tx is unaccepted. The
+// transaction before it is received whole.
 func (p *pipeline) merge(tx *transaction) {
 	if !tx.committed || tx.unaccepted > 0 || tx.previous == nil {
 		return
@@ -196,8 +198,9 @@ func (p *pipeline) size() int {
 	return p.records
 }
 
-// take waits for lanes that are ready and for room in the window, and returns the heads of as many as fit into one call: at most one
-// record per key. It returns nil once the pipeline is closed.
+// take waits for lanes that are ready and for room in the window. It returns the heads of as many
+// lanes as fit into one call, so at most one record per key. It returns nil once the pipeline is
+// closed.
 func (p *pipeline) take(maxRecords, maxBytes int) []*pending {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -291,7 +294,7 @@ func (p *pipeline) close(err error) {
 	p.signal()
 }
 
-// setRefusal notes with which code Kinesis refuses the relay; "" after an answer that is none.
+// setRefusal notes the code with which Kinesis refuses the relay, or "" after a call that succeeded.
 func (p *pipeline) setRefusal(code string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -266,7 +266,8 @@ func (p *pipeline) length() (n int) {
 	return n
 }
 
-// One record that is refused for days, while others are accepted: what the pipeline holds must not grow with the number of them.
+// One record is refused for days, while others are accepted. What the pipeline holds must not grow
+// with their number.
 func TestMemoryIsFlatBehindAStuckRecord(t *testing.T) {
 	t.Parallel()
 	p := newPipeline()
@@ -288,7 +289,7 @@ func TestMemoryIsFlatBehindAStuckRecord(t *testing.T) {
 	require.Equal(t, 1, p.records)
 	require.Zero(t, p.position())
 
-	// Two that are open keep apart what was accepted between them.
+	// Two open transactions keep apart what was accepted between them.
 	second := deliver("second", 200_000)
 	between := p.take(1, 100)
 	deliver("other", 200_001)
@@ -374,7 +375,8 @@ func acceptedAll(in *kinesis.PutRecordsInput) *kinesis.PutRecordsOutput {
 	return out
 }
 
-// What refuses the relay may pass, right after a deployment within seconds, or when somebody mends it.
+// A refusal of the relay may pass, within seconds after a deployment, or later when somebody mends
+// the cause.
 func TestARefusalOfTheRelayIsWaitedFor(t *testing.T) {
 	t.Parallel()
 	for _, code := range refusals {

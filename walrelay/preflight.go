@@ -55,7 +55,7 @@ func (r *Relay) preflight(ctx context.Context, conn *pgx.Conn) (slotExists bool,
 	return slotExists, r.checkStream(ctx)
 }
 
-// checkServer refuses servers whose answers to what follows would not say what is wrong with them.
+// checkServer refuses a server whose later errors would not say what is wrong with it.
 func checkServer(ctx context.Context, queries *dbgen.Queries) error {
 	version, err := queries.SettingGet(ctx, "server_version_num")
 	if err != nil {

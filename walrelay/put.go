@@ -31,21 +31,25 @@ const (
 	// is slower than that, calls are smaller and get more time, up to maxPutTimeout.
 	putTimeout    = 10 * time.Second
 	maxPutTimeout = 2 * time.Minute
-	// minUnanswered is the bytes that are always sent at once. On a link that takes longer than maxPutTimeout for a record and for
-	// these, nothing arrives.
+	// minUnanswered is how many bytes may always be unanswered. If the link takes longer than
+	// maxPutTimeout for these and one more record, nothing arrives.
 	minUnanswered = 16 << 10
 
 	minBackoff = 50 * time.Millisecond
 	maxBackoff = 5 * time.Second
-	// maxRefusedBackoff is the longest wait while Kinesis refuses the relay itself: somebody has to act, or a new permission to arrive.
+	// maxRefusedBackoff is the longest wait while Kinesis refuses the relay itself. A person has to
+	// act, or a new permission has to take effect.
 	maxRefusedBackoff = 2 * time.Minute
 )
 
-// permanentCodes are errors of a wrong set-up: a stream that does not exist, or a name that cannot be one. They end the relay.
+// permanentCodes are errors of a wrong set-up, such as a stream that does not exist or a name that
+// cannot be one. They end the relay.
 var permanentCodes = []string{"ResourceNotFoundException", "ValidationException", "InvalidArgumentException"}
 
-// refusals are errors of permissions, credentials and keys. Right after a deployment they pass by themselves, and otherwise when
-// somebody mends what is not the relay's. A relay that ended would have to be started again for either, so it waits, and the WAL with it.
+// refusals are errors of permissions, credentials and keys. Right after a deployment they pass by
+// themselves. Later they pass when somebody mends a permission, a credential or a key, which are
+// outside the relay. A relay that ended would have to be started again in both cases. So it waits,
+// and the slot keeps the WAL meanwhile.
 var refusals = []string{
 	"AccessDeniedException", "UnrecognizedClientException", "ExpiredTokenException", "InvalidSignatureException",
 	"KMSAccessDeniedException", "KMSDisabledException", "KMSInvalidStateException", "KMSNotFoundException", "KMSOptInRequired",
@@ -128,7 +132,8 @@ func (s sender) put(ctx context.Context, p *pipeline, batch []*pending) ([]bool,
 	}
 	failed, code := 0, ""
 	for i, entry := range output.Records {
-		// No sequence number, no proof that the record is on the stream. An empty error code is none.
+		// Only a sequence number proves that the record is on the stream. An empty error code means
+		// no error.
 		accepted[i] = aws.ToString(entry.ErrorCode) == "" && aws.ToString(entry.SequenceNumber) != ""
 		if !accepted[i] {
 			failed++

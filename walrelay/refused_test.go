@@ -28,7 +28,8 @@ func (r *rig) as(t *testing.T, change func(u *url.URL, query url.Values)) string
 	return u.String()
 }
 
-// What real servers refuse, before and during a load. Each ends Run at once: tried again, the load would send every row each time.
+// Real servers refuse this, before and during a load. Each refusal ends Run at once, because each
+// further load would send every row again.
 func TestServerRefuses(t *testing.T) {
 	t.Parallel()
 	user := func(attributes string) func(*testing.T, *rig) {
@@ -153,7 +154,8 @@ func (r *rig) version(t *testing.T) (version string) {
 	return version
 }
 
-// rewrite puts a proxy between relays and the server. It writes text instead of what of the server's answers, of the same length.
+// rewrite puts a proxy between relays and the server. In the server's answers it replaces one text
+// by another of the same length.
 func (r *rig) rewrite(t *testing.T, what, text string) {
 	t.Helper()
 	require.Len(t, text, len(what))

@@ -72,7 +72,8 @@ type Relay struct {
 	kinesis  Kinesis
 	log      *slog.Logger
 
-	// Of the latest look at the publication. A change between two sessions is as bad as one within a session.
+	// identity and outboxID are from the latest look at the publication. They outlive a session,
+	// because a change between two sessions is as bad as one within a session.
 	identity string
 	outboxID uint32
 }
@@ -98,15 +99,17 @@ func New(c Config) (*Relay, error) {
 	case c.Log == nil:
 		return nil, errors.New("walrelay: Log is nil")
 	}
-	// No limits. The session of a load gets its own (LoadSession).
+	// There are no limits here. The session of a load gets its own (LoadSession).
 	pgsession.Fix(database, "walrelay", pgsession.Limits{})
 	return &Relay{database: database, stream: c.Stream, slot: c.Slot, kinesis: c.Kinesis, log: c.Log}, nil
 }
 
-// Run relays until ctx ends; then it waits up to 3 s for outstanding answers, confirms them and returns nil. While another relay
-// holds the slot it stands by. A lost connection, a restarted server and a refusal by Kinesis are waited for, and so is an unknown error,
-// for minutes if it repeats. The error is a *SetupError, or one of Kinesis that no retry mends, such as a stream that is gone. Both need
-// a person, and nothing is lost meanwhile, because the slot keeps the WAL.
+// Run relays until ctx ends. It then waits up to 3 s for outstanding answers, confirms them and
+// returns nil. While another relay holds the slot it stands by. It waits for a lost connection, a
+// restarted server and a refusal by Kinesis to pass. It also waits after an unknown error, for
+// minutes if the error repeats. The error is a *SetupError, or one of Kinesis that no retry mends,
+// such as a stream that is gone. Both need a person. Nothing is lost meanwhile, because the slot
+// keeps the WAL.
 func (r *Relay) Run(ctx context.Context) error {
 	standby := false
 	var standing *pace // of the standby's lines
@@ -126,7 +129,8 @@ func (r *Relay) Run(ctx context.Context) error {
 			if !standby || standing.due() {
 				r.log.Info("standby: another relay holds the slot", "hop", 3, "slot", r.slot, "seconds", standing.lasted())
 			}
-			// lasting goes on. Two relays that fail in turn would otherwise each call its failure the first.
+			// lasting is not reset. Otherwise each of two relays that fail in turn would count its
+			// failure as the first.
 			standby, passing.attempts = true, 0
 			wait(ctx, standbyInterval)
 			continue
@@ -151,9 +155,10 @@ func (r *Relay) waitAgain(ctx context.Context, s *streak, streamed time.Duration
 	wait(ctx, delay)
 }
 
-// session connects and streams until ctx or the connection ends. If the slot is missing, it makes the slot and ends: the temporary slot
-// that the load needs lives as long as its connection, and would hold back WAL for as long as we stream on it. streamed is how long the
-// session has been streaming.
+// session connects and streams until ctx or the connection ends. If the slot is missing, it makes
+// the slot and ends. The temporary slot that the load needs lives as long as its connection, and
+// would hold back WAL for as long as we stream on it. streamed is how long the session has been
+// streaming.
 func (r *Relay) session(ctx context.Context) (streamed time.Duration, err error) {
 	setup, cancel := context.WithTimeout(ctx, setupTimeout)
 	defer cancel()

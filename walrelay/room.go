@@ -11,14 +11,15 @@ import (
 	"rds-outbox-demo/dbgen"
 )
 
-// room is how much WAL the server keeps for the temporary slot (max_slot_wal_keep_size), and how much of it the load uses up. When it is
-// used up the server ends the session, and all that was sent was sent for nothing. So a load that will not fit is given up before.
+// room is how much WAL the server keeps for the temporary slot (max_slot_wal_keep_size), and how
+// much of it the load uses up. When all of it is used up, the server ends the session, and
+// everything was sent for nothing. So a load that will not fit is given up before that.
 type room struct {
 	size           int64               // bytes; -1 without a limit
 	before, latest dbgen.SlotHealthRow // at the first look and at the latest
 }
 
-// looked takes a look's result.
+// looked records the result of a look at the slot.
 func (m *room) looked(slot dbgen.SlotHealthRow) {
 	if m.before == (dbgen.SlotHealthRow{}) {
 		m.before = slot
@@ -29,13 +30,15 @@ func (m *room) looked(slot dbgen.SlotHealthRow) {
 	}
 }
 
-// needed returns how many bytes the slot will hold back when all rows are accepted, if WAL and rows go on as they did.
+// needed returns how many bytes the slot will hold back when all rows are accepted, if WAL and rows
+// grow as they did until now.
 func (m room) needed(accepted, total int64) int64 {
 	grown := float64(m.latest.Retained - m.before.Retained)
 	return m.before.Retained + int64(grown*float64(total)/float64(max(accepted, 1)))
 }
 
-// fits reports whether the load may go on. Until half of the room is used it may: a burst of WAL at the beginning would say too much.
+// fits reports whether the load may go on. It may until half of the room is used, because a burst
+// of WAL at the beginning proves little.
 func (m room) fits(accepted, total int64) bool {
 	grown := m.latest.Retained - m.before.Retained
 	return m.size < 0 || grown < (m.size-m.before.Retained)/2 || m.needed(accepted, total) <= m.size
@@ -69,8 +72,8 @@ func (l *loader) look(ctx context.Context) error {
 	return nil
 }
 
-// explain returns why a load has failed. When the server takes the slot away it ends the session with the words of an administrator's
-// command.
+// explain returns why a load has failed. A server that takes the slot away ends the session with
+// the words of an administrator's command, so explain looks at the WAL.
 func (l *loader) explain(ctx context.Context, err error) error {
 	if ctx.Err() != nil || !l.session.IsClosed() || l.size < 0 {
 		return err
@@ -91,14 +94,14 @@ func (l *loader) explain(ctx context.Context, err error) error {
 	return l.outlasted()
 }
 
-// outlasted is the refusal to go on with a load that the server will not keep the WAL for.
+// outlasted returns the error of a load that the server will not keep the WAL for.
 func (l *loader) outlasted() error {
 	const mb = 1 << 20
 	accepted := l.accepted()
 	return &SetupError{
 		fmt.Sprintf("the initial load outlasts the WAL that the server keeps for it: %d of %d rows are on the stream, and of %d MB of WAL (max_slot_wal_keep_size) %d MB are used up",
 			accepted, l.total, l.size/mb, l.latest.Retained/mb),
-		fmt.Sprintf("set max_slot_wal_keep_size to %d MB or more, and see that the disk has them, or load while less is written; the next start loads again (duplicates, no loss)",
+		fmt.Sprintf("set max_slot_wal_keep_size to %d MB or more if the disk has room for it, or load while less is written; the next start loads again (duplicates, no loss)",
 			3*l.needed(accepted, l.total)/2/mb+1),
 	}
 }

@@ -27,7 +27,7 @@ const (
 type sqlState struct {
 	reaction reaction
 	remedy   string // of stops
-	inWAL    bool   // a change in the WAL can be the cause, and stays one after the remedy
+	inWAL    bool   // the cause can be a change in the WAL, which the remedy does not mend
 }
 
 const (
@@ -36,8 +36,9 @@ const (
 	mendText  = "correct or delete the rows of outbox whose text is not valid UTF-8; then start the relay again"
 )
 
-// sqlStates lists what is known. Others are unknown: to stop for an error that passes would need a person at night, and to hurry after
-// one that stays would flood the stream.
+// sqlStates lists the SQLSTATEs with a known reaction. Every other one is unknown. If the relay
+// stopped for an error that passes, a person would have to start it at night. If it hurried after
+// an error that stays, it would flood the stream.
 var sqlStates = map[string]sqlState{
 	"08000": {reaction: passes}, // connection_exception
 	"08001": {reaction: passes}, // sqlclient_unable_to_establish_sqlconnection
@@ -53,7 +54,8 @@ var sqlStates = map[string]sqlState{
 
 	"55006": {reaction: standsBy}, // object_in_use: another relay streams from the slot
 
-	// protocol_violation. PgBouncer answers "unsupported startup parameter", and everything else that it says itself, with it.
+	// protocol_violation. All of PgBouncer's own errors have it, such as "unsupported startup
+	// parameter".
 	"08P01": {reaction: stops, remedy: "connect to PostgreSQL itself, not through a pooler"},
 	// feature_not_supported. Logical decoding on a standby of PostgreSQL 15 and older.
 	"0A000": {reaction: stops, remedy: "connect to a primary, and check that its settings allow logical decoding"},
@@ -80,7 +82,8 @@ type decodeError struct{ err error }
 func (e *decodeError) Error() string { return e.err.Error() }
 func (e *decodeError) Unwrap() error { return e.err }
 
-// errInitialLoad marks the errors of a load. Every attempt sends all rows again, so it is never repeated at once.
+// errInitialLoad marks the errors of a load. Every attempt sends all rows again, so a load is never
+// repeated at once.
 var errInitialLoad = errors.New("initial load")
 
 // react returns the reaction to an error that has ended a session. With stops the error is a *SetupError, or one of Kinesis.
@@ -123,7 +126,8 @@ func (r *Relay) setupError(err error, state sqlState) error {
 	return &SetupError{err.Error(), remedy}
 }
 
-// isConnection reports whether err is about reaching the server or Kinesis: addresses, names, certificates and lost connections, too.
+// isConnection reports whether err is about reaching the server or Kinesis. Such errors are about
+// addresses, names, certificates and lost connections.
 func isConnection(err error) bool {
 	var connect *pgconn.ConnectError
 	var network net.Error

@@ -194,7 +194,8 @@ func TestNotThroughAPooler(t *testing.T) {
 	}
 }
 
-// What keeps a relay from reaching the server may pass: it goes on, and says since when.
+// A cause that keeps a relay from the server may pass. The relay goes on trying, and says since
+// when.
 func TestUnreachable(t *testing.T) {
 	t.Parallel()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
@@ -240,7 +241,8 @@ func wrongCertificate(t *testing.T) string {
 	return listener.Addr().String()
 }
 
-// Errors that no server need be provoked to: which reaction follows does not depend on what is wrapped around them.
+// No server needs to be provoked to these errors. The reaction does not depend on what is wrapped
+// around them.
 func TestReact(t *testing.T) {
 	t.Parallel()
 	r := &Relay{slot: "relay"}

@@ -56,8 +56,8 @@ func (r *Relay) startReplication(ctx context.Context, conn *pgconn.PgConn) error
 	})
 }
 
-// streamWAL reads the slot into a pipeline and confirms what Kinesis has accepted, until ctx or the connection ends. control is a second
-// connection, because the streaming one cannot be asked.
+// streamWAL reads the slot into a pipeline and confirms what Kinesis has accepted, until ctx or the
+// connection ends. control is a second connection, because the streaming one takes no queries.
 func (r *Relay) streamWAL(ctx context.Context, control *pgx.Conn, conn *pgconn.PgConn, walSenderTimeout time.Duration) error {
 	r.log.Info("streaming", "hop", 3, "slot", r.slot, "stream", r.stream)
 
@@ -91,8 +91,9 @@ func (r *Relay) streamWAL(ctx context.Context, control *pgx.Conn, conn *pgconn.P
 	if err != nil && sabotage.On(sabotage.NoDrainOnError) {
 		return err
 	}
-	// Also after an error. What was accepted and is not confirmed comes again with the next session, and where the error is in the WAL
-	// itself, every session would send the same records again and get no further.
+	// Drain after an error, too. Records that were accepted but not confirmed come again with the
+	// next session. If the error is in the WAL itself, every session would send the same records
+	// again and get no further.
 	return cmp.Or(err, w.drain())
 }
 

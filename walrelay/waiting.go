@@ -8,10 +8,11 @@ import (
 	"rds-outbox-demo/internal/emf"
 )
 
-// firstWord is how long something may last before the log says so.
+// firstWord is how long a wait or a load may last before the log says so.
 const firstWord = 5 * time.Second
 
-// pace spaces the lines about something that lasts. The gaps double from firstWord up to a minute, so there is at least one line a minute.
+// pace spaces the lines about a wait or a load. The gaps double from firstWord up to a minute, so
+// there is at least one line a minute.
 type pace struct {
 	since, next time.Time
 	gap         time.Duration
@@ -36,8 +37,9 @@ func (p *pace) due() bool {
 // lasted returns the whole seconds since the beginning.
 func (p *pace) lasted() int64 { return int64(time.Since(p.since).Seconds()) }
 
-// waiting logs that the relay waits for something, at p's pace, until stop is called. why adds what is known about the cause; it may be
-// nil. After stop has returned, why is not running.
+// waiting logs that the relay waits for something, at the gaps of a pace, until stop is called. why
+// returns what is known about the cause, and may be nil. When stop has returned, why is not
+// running.
 func (r *Relay) waiting(ctx context.Context, what string, why func(context.Context) []slog.Attr) (stop func()) {
 	ended, done := make(chan struct{}), make(chan struct{})
 	go func() {
@@ -64,7 +66,7 @@ func (r *Relay) waiting(ctx context.Context, what string, why func(context.Conte
 	}
 }
 
-// logMetrics writes a line of the slot's. Its metrics name members among attributes.
+// logMetrics writes a line about the slot. Each metric has the name of one of the attributes.
 func (r *Relay) logMetrics(ctx context.Context, level slog.Level, message string, attributes []slog.Attr, metrics ...emf.Metric) {
 	line := append([]slog.Attr{slog.Int("hop", 3), slog.String("SlotName", r.slot)}, attributes...)
 	r.log.LogAttrs(ctx, level, message, append(line, emf.Directive(time.Now(), "SlotName", metrics...))...)

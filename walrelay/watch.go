@@ -16,22 +16,24 @@ import (
 	"rds-outbox-demo/outbox"
 )
 
-// lookInterval is how often the publication is looked at while there is something to confirm. What Kinesis has accepted is confirmed
-// that much later.
+// lookInterval is how often the relay looks at the publication while there is something to confirm.
+// What Kinesis has accepted is confirmed that much later.
 const lookInterval = time.Second
 
-// markPrefix is the prefix of the message that the relay writes into the WAL when inserts may be missing from it. Its content is the
-// slot's name. Whoever reads the slot on meets it there, until the slot is dropped.
+// markPrefix is the prefix of the message that the relay writes into the WAL when inserts may be
+// missing from it. Its content is the slot's name. Every later reader of the slot gets the message,
+// until the slot is dropped.
 const markPrefix = "walrelay"
 
-// watcher keeps the promise behind every confirmed position: up to there, each insert into outbox was published. An insert that is not
-// published leaves no gap in the stream, and keepalives confirm past it. So it looks again and again, and a position counts as proven
-// only when it was noted before a look that found nothing wrong.
+// watcher proves that each insert into outbox up to a confirmed position was published. An insert
+// that is not published leaves no gap in the stream, and keepalives confirm past it. So the watcher
+// looks again and again. A position counts as proven only when it was noted before a look that
+// found nothing wrong.
 //
-// The obvious check, once at the start, holds for that moment. A relay runs for weeks.
+// The obvious check is one look at the start. It holds for that moment, and a relay runs for weeks.
 type watcher struct {
 	relay    *Relay
-	conn     *pgx.Conn // used by one goroutine at a time: run's, and after done is closed the one that calls last
+	conn     *pgx.Conn // used by run's goroutine, and after done is closed by the caller of last
 	pipeline *pipeline
 	patience time.Duration // with a server that does not answer a look
 
@@ -87,7 +89,8 @@ func (w *watcher) failure() error {
 	return w.err
 }
 
-// look makes one look. The position comes first: what commits after it may already be subject to a change that the look does not see.
+// look makes one look. It notes the position before the look. A position that is noted afterwards
+// could be after a change that the look did not see.
 func (w *watcher) look(ctx context.Context) error {
 	if sabotage.On(sabotage.LookOnlyAtStart) {
 		return nil
@@ -132,8 +135,9 @@ func (w *watcher) last(ctx context.Context) error {
 	return w.look(ctx)
 }
 
-// lookAtPublication returns a *SetupError when inserts into outbox may not be published, or may not have been since the look before.
-// changing reports that an open transaction is changing what decides that.
+// lookAtPublication returns a *SetupError when inserts into outbox may not be published, or may not
+// have been since the look before. changing reports whether an open transaction is changing the
+// table or the publication.
 func (r *Relay) lookAtPublication(ctx context.Context, conn *pgx.Conn, slotExists bool) (changing bool, err error) {
 	look, err := outbox.LookAtPublication(ctx, conn)
 	if err != nil {
@@ -154,8 +158,9 @@ func (r *Relay) lookAtPublication(ctx context.Context, conn *pgx.Conn, slotExist
 	return look.Changing, nil
 }
 
-// missed marks the WAL and returns the *SetupError for inserts that are not in the slot's stream. Without the mark, a person who undoes
-// the change and starts the relay again would lose them: the slot passes them in silence.
+// missed marks the WAL and returns the *SetupError for inserts that are not in the slot's stream.
+// Without the mark, a person who undoes the change and starts the relay again would lose them,
+// because the slot skips them without an error.
 func (r *Relay) missed(ctx context.Context, conn *pgx.Conn, problem, remedy string) error {
 	if err := dbgen.New(conn).MarkWAL(ctx, dbgen.MarkWALParams{Prefix: markPrefix, Slot: r.slot}); err != nil {
 		return fmt.Errorf("%s: marking the WAL: %w", problem, err)
@@ -163,7 +168,7 @@ func (r *Relay) missed(ctx context.Context, conn *pgx.Conn, problem, remedy stri
 	return &SetupError{problem, remedy + "; then " + dropSlot(r.slot)}
 }
 
-// marked is for the reader that meets the mark.
+// marked returns the error for a relay that reads the mark.
 func marked(slot string) error {
 	return &SetupError{
 		fmt.Sprintf("inserts may be missing from what slot %s can still read, because publication %s did not publish all of them at that time", slot, outbox.Publication),
@@ -171,7 +176,7 @@ func marked(slot string) error {
 	}
 }
 
-// dropSlot is the end of every remedy that has the retained rows loaded again.
+// dropSlot returns the last step of every remedy that loads the retained rows again.
 func dropSlot(slot string) string {
 	return fmt.Sprintf("run SELECT pg_drop_replication_slot('%s'); the next start then loads the retained rows of outbox again (duplicates, no loss)", slot)
 }

@@ -129,7 +129,8 @@ func TestAChangeThatIsUndoneAtOnceIsNoticed(t *testing.T) {
 	})
 }
 
-// A change whose transaction is open may count as committed in the WAL before a look sees it. A look meanwhile proves nothing.
+// A change whose transaction is open may count as committed in the WAL before a look sees it. A
+// look before its end proves nothing.
 func TestNothingIsConfirmedBesideAnOpenChange(t *testing.T) {
 	t.Parallel()
 	r, _ := newServerRig(t, nil) // an open transaction keeps every other test's relay from making its slot
@@ -186,8 +187,9 @@ func TestMessagesOfOthersAreNoMark(t *testing.T) {
 	require.NotContains(t, r.logged(), "level=WARN")
 }
 
-// A change of the table that the decoder refuses, behind rows that it understands. These arrive once and are confirmed: were they not,
-// each session would send them again and end at the same place.
+// A change of the table that the decoder refuses comes after rows that it understands. These rows
+// arrive once and are confirmed. If they were not, each session would send them again and end at
+// the same place.
 func TestWhatWasReadBeforeAnErrorIsConfirmed(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)

@@ -11,15 +11,16 @@
 --   * patience is how long the slot is waited for.
 -- It returns the dropped partition, or NULL. An error means that nothing was dropped or attached. The next call tries again.
 --
--- A partition is not proven because its day is long over. A transaction that began on that day may still be open, and then its rows go
--- into the old partition when no relay has seen them. So: first a lock that waits for such writers, then the position of the WAL, then
--- the slot, and all of it in the transaction that drops.
+-- A partition is not proven because its day is long over. A transaction that began on that day may
+-- still be open, and then its rows go into the old partition when no relay has seen them. So the
+-- call first takes a lock that waits for such writers. It then notes the position of the WAL, and
+-- waits for the slot. All of it is in the transaction that drops.
 CREATE FUNCTION public.outbox_partitions(slot name, keep interval DEFAULT '14 days', patience interval DEFAULT '30 seconds')
 RETURNS name
 LANGUAGE plpgsql
 SET search_path = ''
 SET timezone = 'UTC'
--- A drop needs a lock that every writer waits behind. It is given up before they notice.
+-- A drop needs a lock, and every writer waits behind it. The call gives it up before they notice.
 SET lock_timeout = '2s'
 AS $$
 DECLARE
@@ -51,7 +52,8 @@ BEGIN
     END IF;
 
     EXECUTE format('LOCK TABLE public.%I IN SHARE MODE', oldest);
-    -- As inserted, not as flushed: with synchronous_commit off a row can be seen before its commit is flushed.
+    -- The position is that of the WAL as inserted, because with synchronous_commit off a row can be seen before its commit is
+    -- flushed.
     position := pg_current_wal_insert_lsn();
     WHILE NOT EXISTS (
         SELECT FROM pg_catalog.pg_replication_slots
@@ -79,13 +81,13 @@ DECLARE
     first name := 'outbox_' || to_char(today, 'YYYYMMDD');
 BEGIN
     EXECUTE format('ALTER TABLE public.outbox RENAME TO %I', first);
-    -- Without a key of its own. It would have to contain created_at, and so would refuse nothing. Each partition keeps the keys of the
-    -- table as it was.
+    -- The root has no key of its own. It would have to contain created_at, and so would refuse nothing. Each partition keeps the
+    -- keys of the table as it was.
     EXECUTE format('CREATE TABLE public.outbox (LIKE public.%I INCLUDING DEFAULTS INCLUDING CONSTRAINTS INCLUDING COMMENTS)
         PARTITION BY RANGE (created_at)', first);
     EXECUTE format('ALTER TABLE public.outbox ATTACH PARTITION public.%I FOR VALUES FROM (MINVALUE) TO (%L)',
         first, (today + 1)::timestamp AT TIME ZONE 'UTC');
-    -- Rights on a partition would go around the table.
+    -- Rights on a partition would bypass the rights on the table.
     EXECUTE format('REVOKE ALL ON public.%I FROM outbox_api, outbox_relay, outbox_retention', first);
 END
 $$;

@@ -11,7 +11,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/eventbridge/types"
 )
 
-// busInterval is how long a look at the bus counts.
+// busInterval is how long the consumer relies on one look at the bus.
 const busInterval = time.Minute
 
 type busDescriber interface {
@@ -28,15 +28,17 @@ func CheckBus(ctx context.Context, client busDescriber, name string) error {
 	return nil
 }
 
-// busLook remembers when the bus was seen.
+// busLook keeps the time of the last look that found the bus.
 type busLook struct {
 	mu   sync.Mutex
 	seen time.Time
 }
 
-// lookForBus takes the published items back if the bus is gone: its answers meant nothing. It looks after publishing, because a look
-// before it says nothing of a bus that is deleted meanwhile, and once a minute, because a look at each batch would cost each a call. Only an
-// answer that says that there is no bus counts. Of a look that fails otherwise the next batch knows more.
+// lookForBus makes the published items unpublished again if the bus is gone, because its answers
+// meant nothing. It looks after publishing, because an earlier look does not notice a bus that is
+// deleted meanwhile. It looks once a minute, because a look with each batch would cost each batch a
+// call. Only ResourceNotFoundException says that there is no bus. After any other error the next
+// batch looks again.
 func (c *Consumer) lookForBus(ctx context.Context, items []*item, deadline time.Time) {
 	c.bus.mu.Lock()
 	defer c.bus.mu.Unlock()

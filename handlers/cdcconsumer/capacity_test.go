@@ -13,8 +13,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// fifoBus serves entries one after another at a fixed capacity. It goes on with calls that nobody waits for, which is what makes a
-// slow service collapse: the retries wait behind them.
+// fifoBus serves entries one after another at a fixed capacity. It goes on with calls that nobody
+// waits for. That makes a slow service collapse, because the retries wait behind them.
 type fifoBus struct {
 	mu       sync.Mutex
 	more     chan struct{} // capacity 1
@@ -139,7 +139,7 @@ func (f *fifoBus) deliver(ctx context.Context, records [][]byte) {
 	}
 }
 
-// shards makes n events for each of so many shards. One aggregate in thirty events is hot.
+// shards makes n events for each shard. One aggregate in thirty events is hot.
 func shards(shards, n int) (all [][][]byte) {
 	for shard := range shards {
 		versions := map[string]int64{}
@@ -157,7 +157,8 @@ func shards(shards, n int) (all [][][]byte) {
 	return all
 }
 
-// run delivers every shard, while during changes the bus, and returns how long it took until the last event was on the bus.
+// run delivers every shard, and calls during, which changes the bus. It returns how long it took
+// until the last event was on the bus.
 func (f *fifoBus) run(all [][][]byte, during func()) (took time.Duration) {
 	ctx, cancel := context.WithCancel(context.Background())
 	var server, pollers sync.WaitGroup
@@ -190,7 +191,8 @@ func (f *fifoBus) requireInOrder(t *testing.T) {
 	}
 }
 
-// The bus has a speed that nobody told the consumer. Whatever it is, it does little for nothing.
+// Nobody has told the consumer how fast the bus is. Whatever the speed, the bus does little work
+// for nothing.
 func TestABusOfAnyCapacityIsUsedAndNotFlooded(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct {
@@ -217,7 +219,8 @@ func TestABusOfAnyCapacityIsUsedAndNotFlooded(t *testing.T) {
 	}
 }
 
-// When the bus becomes slow, a window full of entries is on its way. They come twice, and nothing after them.
+// When the bus becomes slow, a window full of entries is on its way. These entries come twice, and
+// no later ones.
 func TestABusThatBecomesSlowIsUsedAndIsUsedWhollyWhenItIsFastAgain(t *testing.T) {
 	t.Parallel()
 	const fast, inFlight = 200.0, 2 * 100
@@ -257,7 +260,8 @@ func TestABusThatBecomesSlowIsUsedAndIsUsedWhollyWhenItIsFastAgain(t *testing.T)
 	}
 }
 
-// A bus far away answers late and takes as much as it gets: fewer calls at a time would make it slow.
+// A bus that is far away answers late and takes as much as it gets. Fewer calls at a time would
+// make it slow.
 func TestABusThatAnswersLateIsUsed(t *testing.T) {
 	t.Parallel()
 	for _, latency := range []time.Duration{time.Second, 3 * time.Second, 8 * time.Second} {

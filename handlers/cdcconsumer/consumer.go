@@ -35,14 +35,15 @@ type Config struct {
 	Logger          *slog.Logger
 	// FunctionName is the dimension of the metrics. Default cdcConsumer.
 	FunctionName string
-	// Lanes is how many PutEvents calls may be under way at once, while the bus is fast enough. Default 10, which fills the SDK's idle
-	// connections. More lanes do not help a batch of few aggregates: an aggregate is never in two lanes.
+	// Lanes is how many PutEvents calls may be under way at once, while the bus is fast enough.
+	// Default 10, which fills the SDK's idle connections. More lanes do not help a batch of few
+	// aggregates, because an aggregate is never in two lanes.
 	Lanes int
 	// Margin is kept before the invocation's deadline for parking, and its last quarter for answering. Default 4 s, and never more
 	// than half of the time left.
 	Margin time.Duration
-	// CallTimeout ends a PutEvents call that gets no answer; it is then retried. Default 5 s. While the bus is slower than that,
-	// calls get more, up to the rest of the invocation.
+	// CallTimeout ends a PutEvents call that gets no answer. The call is then made again. Default 5
+	// s. While the bus is slower than that, calls get more time, up to the rest of the invocation.
 	CallTimeout time.Duration
 }
 
@@ -58,18 +59,19 @@ type messageSender interface {
 // budget is the time for one batch when the context has no deadline. In Lambda it always has one.
 const budget = 30 * time.Second
 
-// maxInvocation is the longest that Lambda offers. A call ends with its invocation anyway.
+// maxInvocation is the longest invocation that Lambda offers. A call ends with its invocation
+// anyway.
 const maxInvocation = 15 * time.Minute
 
 // busPattern is the service's own (botocore 1.43, events, NonPartnerEventBusNameOrArn). A name that does not match gets a
 // ValidationException, as a bad event does: every event of the stream would be taken for poison.
 var busPattern = regexp.MustCompile(`^(arn:aws[\w-]*:events:[a-z]+-[a-z]+-[\w-]+:[0-9]{12}:event-bus/)?[/.\-_A-Za-z0-9]+$`)
 
-// Consumer publishes batches. Between them it keeps how much the bus takes at once, and when it was last seen. It is safe for
-// concurrent use.
+// Consumer publishes batches. Between batches it keeps how much the bus takes at once, and when the
+// bus was last seen. It is safe for concurrent use.
 type Consumer struct {
 	config Config
-	window *congestion.Window // in entries, of each batch
+	window *congestion.Window // in entries. It bounds each batch by itself.
 	bus    busLook
 	parse  func([]byte) (outbox.Record, outbox.Skip, error)
 }
@@ -96,7 +98,7 @@ func New(config Config) (*Consumer, error) {
 	config.Lanes = cmp.Or(config.Lanes, 10)
 	config.Margin = cmp.Or(config.Margin, 4*time.Second)
 	config.CallTimeout = cmp.Or(config.CallTimeout, 5*time.Second)
-	// CheckBus has seen the bus, or the first batch that comes later than a minute looks.
+	// The caller has called CheckBus. If not, the first batch that comes after a minute looks.
 	return &Consumer{config: config, window: newWindow(config), bus: busLook{seen: time.Now()}, parse: outbox.ParseRecord}, nil
 }
 

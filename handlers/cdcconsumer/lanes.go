@@ -28,7 +28,7 @@ const (
 	callFailed         // the call as a whole
 )
 
-// lane is the items of a call, from their first call until each is settled. Between two calls it waits.
+// lane holds the items of one call until each of them is settled. Between two calls the lane waits.
 type lane struct {
 	items    []*item
 	outcome  outcome
@@ -37,7 +37,7 @@ type lane struct {
 	calling  bool
 }
 
-// response is what came of a call.
+// response is the result of a call.
 type response struct {
 	lane     *lane
 	results  []result // of each item
@@ -59,8 +59,8 @@ type publisher struct {
 	sent       bool // a call was made
 }
 
-// publish decodes the batch, sends it in calls, and returns when each item is settled, at the deadline, or when the time left is less
-// than a call may take.
+// publish decodes the batch and sends it in calls. It returns when each item is settled, at the
+// deadline, or when less time is left than a call may take.
 func (c *Consumer) publish(ctx context.Context, items []*item, deadline time.Time) {
 	ctx, cancel := context.WithDeadline(ctx, deadline)
 	defer cancel()
@@ -95,13 +95,15 @@ func (p *publisher) await(ctx context.Context) {
 	}
 }
 
-// timeLeft reports whether a call may be started. One that the deadline cuts off is for nothing, and its entries come twice. But
-// the first is always made: what is expected may be over.
+// timeLeft reports whether a call may be started. A call that the deadline cuts off is wasted, and
+// its entries come twice. The first call is always made, because the expected time may be out of
+// date.
 func (p *publisher) timeLeft(ctx context.Context, deadline time.Time) bool {
 	return ctx.Err() == nil && (!p.sent || time.Until(deadline) > p.window.Expected())
 }
 
-// startLane starts the next call, and reports whether there was one to start. A lane that is due goes before new ones.
+// startLane starts the next call, and reports whether there was a call to start. A lane that is due
+// goes before new ones.
 func (p *publisher) startLane(ctx context.Context) bool {
 	if p.calls == p.config.Lanes {
 		return false
@@ -127,7 +129,8 @@ func (p *publisher) startLane(ctx context.Context) bool {
 	return true
 }
 
-// dueLane returns the lane whose next call is due, of several the one with the lowest place.
+// dueLane returns the lane whose next call is due. Of several it returns the one with the lowest
+// place.
 func (p *publisher) dueLane() (first *lane) {
 	for _, l := range p.lanes {
 		if !l.calling && !l.due.After(time.Now()) && (first == nil || l.items[0].place < first.items[0].place) {
@@ -137,7 +140,7 @@ func (p *publisher) dueLane() (first *lane) {
 	return first
 }
 
-// nextDue returns when the next of the lanes that wait is due.
+// nextDue returns when the next of the waiting lanes is due.
 func (p *publisher) nextDue() (next time.Time, waits bool) {
 	for _, l := range p.lanes {
 		if !l.calling && l.due.After(time.Now()) && (!waits || l.due.Before(next)) {
@@ -147,7 +150,8 @@ func (p *publisher) nextDue() (next time.Time, waits bool) {
 	return next, waits
 }
 
-// shorten leaves in the lane what the window allows in one call, and makes another lane of the rest.
+// shorten keeps in the lane as many items as the window allows in one call. The rest becomes
+// another lane.
 func (p *publisher) shorten(l *lane, most int) {
 	if len(l.items) > most {
 		rest := *l
@@ -163,8 +167,8 @@ func (p *publisher) call(ctx context.Context, l *lane) {
 	go func() { p.responses <- p.put(ctx, l) }()
 }
 
-// settle takes note of a response. What the bus refused in company is sent once more, alone, because it may have been refused for
-// another one's content.
+// settle records a response. An entry that was refused in a call of several is sent once more,
+// alone, because another entry's content may be the cause.
 func (p *publisher) settle(r response) {
 	p.learn(r)
 	p.calls--
@@ -217,8 +221,9 @@ func backoff(failures int) time.Duration {
 	return d/2 + rand.N(d/2)
 }
 
-// widespread reports whether the failures are more than one entry's. New lanes would then only add to the load, and what they
-// publish above the lowest failure is published again with the next delivery.
+// widespread reports whether the failures concern more than one entry. New lanes would then only
+// add to the load, and what they publish above the lowest failure is published again with the next
+// delivery.
 func widespread(lanes []*lane) bool {
 	troubled := 0
 	for _, l := range lanes {
@@ -233,9 +238,10 @@ func widespread(lanes []*lane) bool {
 	return troubled > 1
 }
 
-// fill decodes until the queue has a full call. The rest is decoded while calls wait for their answers. After a panic nothing is left
-// to decode: the aggregate of that record is unknown, so any event behind it could overtake one of its own aggregate. All of them are
-// delivered again with it anyway.
+// fill decodes until the queue has a full call. The rest is decoded while calls wait for their
+// answers. After a panic it decodes nothing more. The aggregate of that record is unknown, so any
+// later event could overtake one of its own aggregate. All later records are delivered again with
+// it anyway.
 func (p *publisher) fill(ctx context.Context) {
 	for len(p.rest) > 0 && len(p.queue.ready) < maxEntries {
 		it := p.rest[0]

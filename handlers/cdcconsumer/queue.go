@@ -7,10 +7,11 @@ import (
 	"rds-outbox-demo/internal/sabotage"
 )
 
-// queue holds the events that no lane has: the first of each aggregate is ready, the others wait until it is settled. So at most one
-// entry of an aggregate is unanswered. With two, the retry of one that failed could arrive behind its successor.
+// queue holds the events that are in no lane. The first event of each aggregate is ready, and the
+// others wait until it is settled. So at most one entry of an aggregate is unanswered. With two,
+// the retry of a failed entry could arrive after its successor.
 type queue struct {
-	ready   []*item               // by place
+	ready   []*item               // in the order of their places
 	waiting map[aggregate][]*item // an aggregate with an item in ready or in a lane has a key here
 }
 
@@ -24,8 +25,9 @@ func (q *queue) add(it *item) {
 	q.ready = append(q.ready, it)
 }
 
-// take removes the items of the next call, at most so many. The lowest places go first: they decide how far the checkpoint gets, and an
-// aggregate with many records, which needs a call for each, starts with them.
+// take removes and returns the items of the next call, at most most. The lowest places go first,
+// because they decide how far the checkpoint gets. An aggregate with many records needs a call for
+// each of them, so this order also starts it early.
 func (q *queue) take(most int) []*item {
 	n, size := 0, 0
 	for n < min(len(q.ready), most) {

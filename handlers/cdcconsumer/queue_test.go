@@ -28,7 +28,8 @@ func places(items []*item) (all []int) {
 	return all
 }
 
-// What is settled last decides how far the checkpoint gets, so the next of an aggregate takes its place among the others.
+// The last settled record decides how far the checkpoint gets, so the next event of an aggregate
+// takes its place among the others.
 func TestTheNextOfAnAggregateGoesByItsPlace(t *testing.T) {
 	t.Parallel()
 	q := newTestQueue(of("a", 1), of("b", 1), of("a", 1), of("c", 1), of("a", 1), of("d", 1))

@@ -36,7 +36,7 @@ type services struct {
 	// send answers one SendMessage call; one without a code accepts.
 	send func(ctx context.Context, call int) answer
 
-	// describe answers a DescribeEventBus call. Without it the bus is there.
+	// describe answers a DescribeEventBus call. If it is nil the bus exists.
 	describe func() answer
 
 	mu     sync.Mutex
@@ -190,7 +190,8 @@ type bundle struct {
 	log      *bytes.Buffer
 }
 
-// newBundle makes one that has seen the bus answer at once, so that its window is open. cold makes it one that has seen nothing.
+// newBundle makes a consumer that has seen the bus answer at once, so that its window is open. cold
+// makes one that has seen no answer.
 func newBundle(t require.TestingT, config Config) *bundle {
 	b := &bundle{services: &services{}, log: &bytes.Buffer{}}
 	config.EventBridge, config.SQS = b.clients()

@@ -57,7 +57,7 @@ func notAccepted(code, message string) result {
 func (c *Consumer) put(ctx context.Context, l *lane) (r response) {
 	r = response{lane: l, results: make([]result, len(l.items)), sent: time.Now()}
 	defer func() {
-		// Each call is a goroutine: a panic here would end the process, and every batch in it.
+		// Each call is a goroutine, so a panic here would end the process and every batch in it.
 		if p := recover(); p != nil {
 			err := c.panicked(ctx, p)
 			fill(r.results, result{failed, "Panic", err.Error()})
@@ -89,7 +89,7 @@ func (c *Consumer) put(ctx context.Context, l *lane) (r response) {
 	return r
 }
 
-// entryResult reads the answer for one entry. An empty error code is none.
+// entryResult reads the answer for one entry. An empty error code means no error.
 func entryResult(entry types.PutEventsResultEntry) result {
 	switch code := aws.ToString(entry.ErrorCode); {
 	case sabotage.On(sabotage.IgnoreFailedEntryCount):

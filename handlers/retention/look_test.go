@@ -16,7 +16,8 @@ type change struct {
 	since    int // server_version_num that has it
 }
 
-// published: the slot confirms past every row here, and proves nothing of those that were written after the change.
+// published has the changes after which the slot confirms past every row here. That proves nothing
+// about rows that were written after the change.
 var published = map[string]change{
 	"SwappedByRename": {
 		"ALTER TABLE outbox RENAME TO outbox_old; CREATE TABLE outbox (LIKE outbox_old INCLUDING ALL); GRANT SELECT, DELETE ON outbox TO outbox_retention",
@@ -94,7 +95,8 @@ func TestAPublicationThatChangesInARoundKeepsTheRows(t *testing.T) {
 	require.Equal(t, "older 3", r.kept(t))
 }
 
-// An open change may have its commit in the WAL already, before the rows: then they were not published, and the look is still good.
+// An open change may have its commit in the WAL already, before the rows. They were then not
+// published, but the look finds nothing wrong yet.
 func TestAnOpenChangeKeepsTheRows(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)

@@ -25,16 +25,22 @@ type Result struct {
 	Left bool `json:"left"`
 }
 
-// Purge deletes every row that is due, in rounds: the ids of due rows, then the position of the WAL, then, once the slot has confirmed
-// that position, a look at what the slot's reader sees, then the rows of these ids and no others. conn must not be in a transaction. An error says why no more could be deleted;
-// Result then still counts what was. A slot that is missing or lost is an error also when no row is due: better now than in 14 days.
+// Purge deletes every row that is due, in rounds. A round reads the ids of due rows, notes the
+// position of the WAL, waits until the slot has confirmed that position, looks at what the slot's
+// reader sees, and deletes the rows of these ids and no others. conn must not be in a transaction.
+// An error says why no more could be deleted. Result still counts the rows that were deleted before
+// the error. A slot that is missing or lost is an error even when no row is due, because the
+// operator should know now and not in 14 days.
 //
-// Why in this order: a row that was seen is committed, and its commit stands in the WAL before a position that is noted later. The
-// position is the end of the WAL as inserted: with synchronous_commit off a row is seen before its commit is flushed, and the flushed
-// position would be one in front of it. A slot that has confirmed the position has confirmed the commit. "Older than 14 days", asked
-// again after the wait, would delete rows, too, that have committed since: the slot has not confirmed those. The look comes last, because
-// it must find a change that hid any of these rows: every one of them was written before it. A look before the wait would miss a change
-// that was made while it lasted. What was changed and changed back before the look is walrelay's to notice: it does not confirm past it.
+// Why in this order: a row that was seen is committed, and its commit stands in the WAL before a
+// position that is noted later. The position is the end of the WAL as inserted. With
+// synchronous_commit off a row is seen before its commit is flushed, so the flushed position could
+// be before that commit. A slot that has confirmed the position has confirmed the commit. The
+// condition "older than 14 days", asked again after the wait, would also delete rows that have
+// committed since, which the slot has not confirmed. The look comes last, because it must find
+// every change that hid one of these rows, and each of them was written before the look. A look
+// before the wait would miss a change that was made during the wait. A change that was made and
+// undone before the look is walrelay's to notice, which does not confirm past it.
 func (p *Purger) Purge(ctx context.Context, conn *pgx.Conn) (result Result, err error) {
 	queries := dbgen.New(conn)
 	if _, err := p.look(ctx, conn, queries); err != nil {
@@ -96,8 +102,8 @@ func (p *Purger) delete(ctx context.Context, queries *dbgen.Queries, ids []uuid.
 	return nil
 }
 
-// await returns once the slot is good and has confirmed lsn, and its reader saw every row before lsn; an error when that cannot be, or is
-// not in time.
+// await returns nil once the slot is good and has confirmed lsn, and its reader saw every row
+// before lsn. It returns an error when that cannot happen, or does not happen in time.
 func (p *Purger) await(ctx context.Context, conn *pgx.Conn, queries *dbgen.Queries, lsn string) error {
 	deadline := time.Now().Add(p.wait)
 	for {
@@ -134,7 +140,7 @@ func (p *Purger) look(ctx context.Context, conn *pgx.Conn, queries *dbgen.Querie
 		err = p.refusal(slot, start)
 	}
 	if err == nil {
-		_, err = relayed(ctx, conn, slot.Plugin) // a change that is open may be over when the rows are due
+		_, err = relayed(ctx, conn, slot.Plugin) // an open change may be over when the rows are due
 	}
 	return slot, err
 }

@@ -9,7 +9,7 @@ import (
 	"rds-outbox-demo/internal/sabotage"
 )
 
-// Without the window the very tests that show what it is for fail, for the consumer and for the relay.
+// Without the window the tests of the consumer and of the relay that show its purpose fail.
 func TestTheSimulationsCatchFixedConcurrency(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct{ dir, run string }{

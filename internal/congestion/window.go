@@ -1,9 +1,12 @@
-// Package congestion finds out how much a service takes at once, by the time that its answers take.
+// Package congestion finds out how much a service takes at once, from the time that its answers
+// take.
 //
-// A fixed number of calls and a fixed timeout assume a speed. Below it every call times out, the service works on what nobody waits
-// for, everything is sent again, and nothing is ever done: congestion collapse. So there is a window, as in TCP: it doubles with
-// each round trip until the answers take longer, and a call that times out closes it to one unit and doubles the patience.
-// The SDK's adaptive retry mode is no help: it slows down only when the service answers with a throttling error.
+// A fixed number of calls and a fixed timeout assume a speed. If the service is slower, every call
+// times out, the service works on calls that nobody waits for, everything is sent again, and
+// nothing is ever done. That is congestion collapse. So there is a window, as in TCP. It doubles
+// with each round trip until the answers take longer. A call that times out closes it to one unit
+// and doubles the patience. The SDK's adaptive retry mode does not help, because it slows down only
+// when the service answers with a throttling error.
 package congestion
 
 import (
@@ -13,7 +16,8 @@ import (
 	"rds-outbox-demo/internal/sabotage"
 )
 
-// Limits of a Window. Every field is required. Amounts are in whatever the caller counts, such as entries or bytes.
+// Limits of a Window. Every field is required. Amounts are in what the caller counts, such as
+// entries or bytes.
 type Limits struct {
 	Unit int // the least that may be unanswered. A window starts with it.
 	Max  int // the most that may be unanswered
@@ -22,8 +26,9 @@ type Limits struct {
 	Patience, MaxPatience time.Duration
 }
 
-// Window is what one process knows of a service. It is safe for concurrent use. Other processes that use the same service have
-// windows of their own: each sees the load of all in the time that the answers take.
+// Window is what one process knows of a service. It is safe for concurrent use. Other processes
+// that use the same service have windows of their own. Each process sees the load of all of them in
+// the time that the answers take.
 type Window struct {
 	limits Limits
 
@@ -56,7 +61,8 @@ func (w *Window) Call() int {
 	return max(w.limits.Unit, min(w.limits.Call, w.Size()/2))
 }
 
-// Room reports whether a call of n may be sent beside what is unanswered. One call always may.
+// Room reports whether a call of n may be sent beside what is unanswered. When nothing is
+// unanswered, a call always may.
 func (w *Window) Room(unanswered, n int) bool {
 	return unanswered == 0 || unanswered+n <= w.Size()
 }
@@ -71,7 +77,8 @@ func (w *Window) Patience() time.Duration {
 	return w.patience
 }
 
-// Expected returns how long the next call may take: twice as long as the slowest of the last ones.
+// Expected returns how long the next call may take. That is twice as long as the slowest of the
+// last ones.
 func (w *Window) Expected() time.Duration {
 	if sabotage.On(sabotage.FixedConcurrency) {
 		return 0
@@ -81,7 +88,8 @@ func (w *Window) Expected() time.Duration {
 	return 2 * w.slowest
 }
 
-// Answered takes note of an answer to a call of n. unanswered is what was unanswered when it came, the call included.
+// Answered records an answer to a call of n. unanswered is how much was unanswered when the answer
+// came, this call included.
 func (w *Window) Answered(n, unanswered int, took time.Duration) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -90,29 +98,34 @@ func (w *Window) Answered(n, unanswered int, took time.Duration) {
 	if w.shortest == 0 || took < w.shortest {
 		w.shortest = took
 	}
-	// A service that is slow but takes much at once answers no sooner with a small window: a little more than its shortest time is no queue.
+	// A service that is slow but takes much at once answers no sooner with a small window. So an
+	// answer that took a little longer than the shortest one is no sign of a queue.
 	growsBelow := max(w.limits.Patience/4, w.shortest*3/2)
 	headroom := 1 - float64(took)/float64(growsBelow)
-	// A window that was not filled proves nothing. Opened by light traffic, it would meet a slow service with the first burst.
+	// A window that was not filled proves nothing. If light traffic opened it, the first burst
+	// would flood a slow service.
 	if filled := 2*unanswered >= int(w.size); filled && headroom > 0 {
 		w.size = min(float64(w.limits.Max), w.size+float64(n)*headroom)
 	}
 }
 
-// Refused takes note of a call that failed without a timeout. That says nothing of how much the service takes.
+// Refused records a call that failed without a timeout. Such a call says nothing about how much the
+// service takes.
 func (w *Window) Refused(took time.Duration) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.took(took)
 }
 
-// took keeps the time of the slowest of the last calls. It falls with each answer, refusals too. Otherwise a caller that has less time
-// left than it expects to need would give up at once, for ever.
+// took keeps the time of the slowest of the last calls. The time falls with each answer, also with
+// a refusal. Otherwise a caller that has less time left than it expects to need would give up at
+// once, for ever.
 func (w *Window) took(d time.Duration) { w.slowest = max(d, w.slowest*3/4) }
 
-// TimedOut takes note of a call that was given up without an answer, by its timeout or because the caller's own time was over. That is
-// a sign only when it took longer than expected. Calls that were sent together count as one timeout, or the patience would double
-// with each of them.
+// TimedOut records a call that was given up without an answer, by its timeout or because the
+// caller's own time was over. It closes the window only if the call took longer than expected.
+// Calls that were sent together count as one timeout. Otherwise each of them would double the
+// patience.
 func (w *Window) TimedOut(sent time.Time) {
 	w.mu.Lock()
 	defer w.mu.Unlock()

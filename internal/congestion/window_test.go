@@ -10,7 +10,7 @@ import (
 
 var limits = Limits{Unit: 1, Max: 100, Call: 10, Patience: 5 * time.Second, MaxPatience: time.Minute}
 
-// answer fills the window and has it answered after so long.
+// answer fills the window and answers after the given time.
 func answer(w *Window, took time.Duration) { w.Answered(w.Size(), w.Size(), took) }
 
 func TestTheWindowDoublesWhileAnswersComeSoon(t *testing.T) {

@@ -287,7 +287,8 @@ func TestDMSUserReplicates(t *testing.T) {
 	require.NoError(t, err)
 }
 
-// requireNoPower: the user can neither alter table outbox, its publication or their schema nor act as a role that can.
+// requireNoPower fails unless the user can neither alter table outbox, its publication or their
+// schema nor act as a role that can.
 func requireNoPower(t *testing.T, owner *pgx.ConnConfig, user string) {
 	t.Helper()
 	powers := `SELECT concat_ws(', ',

@@ -64,7 +64,7 @@ func TestDependencyRule(t *testing.T) {
 
 var readsEnvironment = regexp.MustCompile(`\bos\.(Getenv|LookupEnv|Environ|ExpandEnv)\(`)
 
-// testHelpers are told of the test server by the environment.
+// testHelpers read the address of the test server from the environment.
 var testHelpers = []string{module + "internal/pgtest", module + "lab/postgres/postgrestest"}
 
 func TestOnlyMainsReadTheEnvironment(t *testing.T) {

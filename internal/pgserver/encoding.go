@@ -7,11 +7,12 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
-// EncodingRemedy mends what CheckEncoding refuses.
+// EncodingRemedy says what to do about an error of CheckEncoding.
 const EncodingRemedy = "make a database WITH ENCODING 'UTF8' TEMPLATE template0, move the data there, and use that one"
 
-// CheckEncoding refuses a database whose text is not UTF-8. LATIN1 cannot hold what JSON may say, and SQL_ASCII keeps any bytes
-// without looking: only on the stream would it show that they are not text. The server has told its encoding when conn was opened.
+// CheckEncoding refuses a database whose text is not UTF-8. LATIN1 cannot hold all that JSON may
+// say. SQL_ASCII keeps any bytes without a check, and only a reader of the stream would notice that
+// they are not text. The server sent its encoding when conn was opened.
 func CheckEncoding(conn *pgconn.PgConn) error {
 	switch encoding := conn.ParameterStatus("server_encoding"); encoding {
 	case "UTF8":

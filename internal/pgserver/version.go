@@ -1,4 +1,5 @@
-// Package pgserver says which PostgreSQL servers this project works with. Every program that refuses a server says it in the same words.
+// Package pgserver says which PostgreSQL servers this project works with. Every program that
+// refuses a server uses the same words.
 package pgserver
 
 import (
@@ -10,7 +11,7 @@ import (
 // reads.
 const MinVersion = 14
 
-// VersionRemedy mends what CheckVersion refuses.
+// VersionRemedy says what to do about an error of CheckVersion.
 const VersionRemedy = "upgrade the server"
 
 // CheckVersion returns an error if the server is older than MinVersion. setting is the server's server_version_num, such as 140023.

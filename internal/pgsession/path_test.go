@@ -36,7 +36,7 @@ import (
 // tables are those of the migrations that a statement of ours names.
 var tables = []string{"cars", "outbox", "idempotency", "inbox", "inbox_aggregate", "car_stats", "car_stats_car"}
 
-// path is the programs, each as its main connects it, as one role with hostile settings.
+// path has the programs, each connected as its main connects it, as one role with hostile settings.
 type path struct {
 	*role
 	kinesis  *kinesis.Client
@@ -58,7 +58,7 @@ func newPath(t *testing.T) *path {
 	p.relayURL = p.url
 	_, err := migrate.Up(t.Context(), c, migrate.Options{})
 	require.NoError(t, err)
-	// Tables of the same names where "$user" finds them: what is read or written there is lost.
+	// Tables of the same names, where "$user" finds them. What is read or written there is lost.
 	for _, table := range tables {
 		p.exec(t, fmt.Sprintf("CREATE TABLE %s.%s (LIKE public.%[2]s INCLUDING ALL)", p.name, table))
 		p.exec(t, fmt.Sprintf("ALTER TABLE %s.%s OWNER TO %[1]s", p.name, table))
@@ -77,7 +77,7 @@ func (p *path) count(t *testing.T, table string) string {
 	return p.ask(t, "SELECT count(*)::text FROM "+table)
 }
 
-// The whole path under a role whose every setting is another than the one we depend on.
+// The whole path runs as a role whose every setting differs from the one that we depend on.
 func TestThePathUnderAHostileRole(t *testing.T) {
 	t.Parallel()
 	p := newPath(t)

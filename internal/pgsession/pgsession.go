@@ -1,8 +1,10 @@
 // Package pgsession fixes the settings that our SQL depends on, for every program that connects to PostgreSQL.
 //
-// In: a connection's configuration. Out: the same, with the settings of Fixed and the program's time limits among the parameters of its
-// startup. These win over ALTER ROLE, ALTER DATABASE, ALTER SYSTEM and the options of a connection string. Without them a role can
-// carry a setting that changes what a statement means: which table a name is, which rows it shows, whether a commit is kept.
+// In: a connection's configuration. Out: the same, with the settings of Fixed and the program's
+// time limits among the parameters of its startup. These win over ALTER ROLE, ALTER DATABASE, ALTER
+// SYSTEM and the options of a connection string. Without them a role's setting could change what a
+// statement means. It could change which table a name is, which rows the table shows, and whether a
+// commit is kept.
 package pgsession
 
 import (
@@ -17,21 +19,22 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
-// Setting is one of PostgreSQL's, and why its value must be this one.
+// Setting is a setting of PostgreSQL, the value that we depend on, and why.
 type Setting struct{ Name, Value, Why string }
 
-// Fixed are the settings that every session has. Any user may set them, so a server refuses none (RDS has no superusers), and
-// PostgreSQL 14 has them all. One that it does not know would refuse the connection. The tests hold this list against every setting
-// that a role may carry.
+// Fixed are the settings that every session has. Any user may set them, so a server refuses none
+// (RDS has no superusers), and PostgreSQL 14 has them all. A server refuses a connection with a
+// setting that it does not know. A test compares this list with every setting that a role may
+// carry.
 var Fixed = []Setting{
-	// Which table, which rows.
+	// Which table and which rows a statement uses.
 	{"search_path", "public, pg_temp", "a table name is the table of schema public. Unnamed, pg_temp would be searched before public"},
 	{"row_security", "off", "with a policy on a table, a statement fails instead of seeing only some of the rows"},
 	{"transform_null_equals", "off", "= NULL is never true"},
 	{"array_nulls", "on", "NULL in an array is a null, not text"},
 	{"default_table_access_method", "heap", "logical decoding reads heap tables"},
 
-	// Whether it counts.
+	// Whether a commit or an error counts.
 	{"synchronous_commit", "on", "an answered commit survives a crash of the server"},
 	{"default_transaction_isolation", "read committed", "a statement that waited for a lock sees what its holder has committed"},
 	{"exit_on_error", "off", "an error that the program handles does not end the session"},
@@ -47,7 +50,8 @@ var Fixed = []Setting{
 	{"standard_conforming_strings", "on", "a backslash in a literal is a backslash"},
 }
 
-// Limits end on the server what takes too long. Zero is no limit: the limits of the role never count.
+// Limits are times after which the server ends a statement or a session. Zero is no limit. The
+// role's own limits never count.
 type Limits struct {
 	Statement         time.Duration
 	Lock              time.Duration // the wait for one lock
@@ -67,7 +71,8 @@ func Fix(config *pgx.ConnConfig, application string, limits Limits) {
 	for _, setting := range Fixed {
 		params[setting.Name] = setting.Value
 	}
-	// A connection string may spell a name otherwise. The server would take whichever spelling comes last, which is by chance.
+	// A connection string may spell a name in other letters, such as TimeZone. The server would
+	// take the last of both spellings, and the order of a Go map is random.
 	maps.DeleteFunc(config.RuntimeParams, func(name, _ string) bool {
 		_, ours := params[strings.ToLower(name)]
 		return ours
@@ -76,7 +81,8 @@ func Fix(config *pgx.ConnConfig, application string, limits Limits) {
 	config.AfterConnect = liftTransactionTimeout
 }
 
-// liftTransactionTimeout: PostgreSQL has transaction_timeout from 17 on, and an older server refuses it as a parameter of the startup.
+// liftTransactionTimeout sets transaction_timeout to 0 when the session has begun. PostgreSQL has
+// the setting from 17 on, and an older server refuses it as a parameter of the startup.
 func liftTransactionTimeout(ctx context.Context, conn *pgconn.PgConn) error {
 	const lift = "SELECT pg_catalog.set_config('transaction_timeout', '0', false) " +
 		"WHERE pg_catalog.current_setting('transaction_timeout', true) IS NOT NULL"

@@ -13,17 +13,18 @@ import (
 	"rds-outbox-demo/internal/pgtest"
 )
 
-// hostile is what a role carries of the settings that matter: never the value that we depend on.
+// hostile has a value for each setting that matters, which is never the value that we depend on.
 var hostile = map[string]string{
 	"search_path": `"$user"`, "row_security": "on", "transform_null_equals": "on", "array_nulls": "off", "default_table_access_method": "other_heap",
 	"synchronous_commit": "off", "default_transaction_isolation": "serializable", "exit_on_error": "on", "client_min_messages": "error",
 	"client_encoding": "LATIN1", "timezone": "Asia/Kathmandu", "datestyle": "German", "intervalstyle": "iso_8601", "bytea_output": "escape",
 	"extra_float_digits": "-15", "standard_conforming_strings": "off",
-	// A session must be able to begin under them: the test looks at it.
+	// A session must be able to begin with them, because the test looks at it.
 	"statement_timeout": "20s", "lock_timeout": "1", "idle_in_transaction_session_timeout": "20s", "idle_session_timeout": "20s", "transaction_timeout": "20s",
 }
 
-// stops are the settings that keep a session from working, as an error. A test of what works cannot have them.
+// stops are the settings that keep a session from working, which is an error. A test of what works
+// cannot have them.
 var stops = []string{
 	"default_transaction_read_only", "transaction_read_only", "transaction_isolation", "transaction_deferrable",
 }
@@ -68,7 +69,7 @@ func quoted(name, value string) string {
 	return "'" + value + "'"
 }
 
-// other is another value than the server's, of those settings that have a few.
+// other returns another value than the server has, for settings that have only a few values.
 func (s setting) other() (string, bool) {
 	if slices.Contains(stops, s.Name) || strings.HasPrefix(s.Name, "log_") { // some of the log's exclude each other
 		return "", false

@@ -13,7 +13,7 @@ import (
 	"rds-outbox-demo/internal/pgtest"
 )
 
-// limits are fixed, too: each program has its own.
+// limits are fixed, too, but each program has its own.
 var limits = []string{
 	"application_name", "statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout", "idle_session_timeout", "transaction_timeout",
 }
@@ -67,7 +67,7 @@ var left = map[string]string{
 	"debug_discard_caches": "for tests of PostgreSQL", "debug_logical_replication_streaming": "when the server spills: walrelay asks for no streaming",
 }
 
-// why returns why a setting is left as it is, "" if it is not.
+// why returns the reason for leaving a setting, or "" if it is not left.
 func why(name string) string {
 	if reason := left[name]; reason != "" {
 		return reason
@@ -127,7 +127,7 @@ func TestEverySettingOfARoleIsDecided(t *testing.T) {
 	}
 }
 
-// Whatever role, database and connection string say, the session has our values.
+// The session has our values, whatever the role, the database and the connection string say.
 func TestFixWins(t *testing.T) {
 	t.Parallel()
 	r := newRole(t)

@@ -68,7 +68,8 @@ func NewEmpty(t testing.TB) string {
 	return clone(t, pgtestdb.NoopMigrator{})
 }
 
-// NewWithEncoding returns the URL of an empty database of t's own whose text is not UTF-8: LATIN1 or SQL_ASCII.
+// NewWithEncoding returns the URL of an empty database of t's own whose text is not UTF-8, but
+// LATIN1 or SQL_ASCII.
 func NewWithEncoding(t testing.TB, encoding string) string {
 	t.Helper()
 	ctx := context.Background()
@@ -97,7 +98,8 @@ func NewWithEncoding(t testing.TB, encoding string) string {
 	return fmt.Sprintf("postgres://%s:%s@%s:%d/%s?sslmode=disable", config.User, config.Password, config.Host, config.Port, name)
 }
 
-// RequireFilters skips t where publications have neither row filters nor column lists, as before PostgreSQL 15.
+// RequireFilters skips t on a server before PostgreSQL 15, where publications have neither row
+// filters nor column lists.
 func RequireFilters(t testing.TB, pool *pgxpool.Pool) {
 	t.Helper()
 	var version int
@@ -109,7 +111,7 @@ func RequireFilters(t testing.TB, pool *pgxpool.Pool) {
 	}
 }
 
-// PretendVersion makes pg_settings of the database say that its server_version_num is another, such as 130023.
+// PretendVersion makes pg_settings of the database show another server_version_num, such as 130023.
 func PretendVersion(t testing.TB, url, version string) {
 	t.Helper()
 	conn, err := pgx.Connect(t.Context(), url)

@@ -21,12 +21,13 @@ const (
 	// maxConns: a Lambda environment serves one request at a time. The second connection is for the moment in which the first
 	// is replaced. The instance's max_connections bounds environments times this.
 	maxConns = 2
-	// connectTimeout and poolLimits end well before API Gateway gives up after 29 seconds: the client gets our answer, and
-	// a lock is not waited for on behalf of nobody.
+	// connectTimeout and poolLimits end well before API Gateway gives up after 29 seconds. So the
+	// client gets our answer, and no request waits for a lock after its client is gone.
 	connectTimeout = 5 * time.Second
 )
 
-// poolLimits: IdleInTransaction frees the row locks of an environment that was frozen or killed in the middle of a transaction.
+// poolLimits are the limits of a Pool's sessions. IdleInTransaction frees the row locks of an
+// environment that was frozen or killed in the middle of a transaction.
 var poolLimits = pgsession.Limits{Statement: 10 * time.Second, IdleInTransaction: 10 * time.Second}
 
 // Config says which database. Behind each field: the environment variable that ConfigFromEnv takes it from.
@@ -106,7 +107,7 @@ func amazonRoots(host string) *x509.CertPool {
 	return roots
 }
 
-// connConfig has no password yet. roots is asked only when TLS is wanted.
+// connConfig returns a configuration without a password. It calls roots only when TLS is wanted.
 func (c Config) connConfig(roots func(host string) *x509.CertPool, limits pgsession.Limits) (*pgx.ConnConfig, error) {
 	if err := c.validate(); err != nil {
 		return nil, err
@@ -118,7 +119,7 @@ func (c Config) connConfig(roots func(host string) *x509.CertPool, limits pgsess
 	conn.Host, conn.Port, conn.Database, conn.User, conn.Password = c.Host, c.Port, c.Name, c.User, ""
 	conn.Fallbacks = nil
 	conn.ConnectTimeout = connectTimeout
-	conn.RuntimeParams = map[string]string{} // without what the environment may say, such as PGOPTIONS
+	conn.RuntimeParams = map[string]string{} // drops what the environment says, such as PGOPTIONS
 	pgsession.Fix(conn, c.ApplicationName, limits)
 	if c.SSL {
 		// With ServerName and RootCAs, crypto/tls checks what libpq calls verify-full.

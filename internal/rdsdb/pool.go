@@ -47,7 +47,8 @@ func newPool(config Config, secrets *secretsmanager.Client, roots func(host stri
 	return &Pool{pool: pool, secret: s}, nil
 }
 
-// ConnConfig is for one piece of work on few sessions, such as a migration, with the limits that fit it. The password is read now.
+// ConnConfig returns the configuration for one piece of work on few sessions, such as a migration,
+// with the limits that fit it. It reads the password now.
 func ConnConfig(ctx context.Context, config Config, secrets *secretsmanager.Client, limits pgsession.Limits) (*pgx.ConnConfig, error) {
 	conn, err := config.connConfig(amazonRoots, limits)
 	if err != nil {

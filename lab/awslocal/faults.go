@@ -28,8 +28,9 @@ const (
 	// Delay waits, then lets the call (and further faults) go on. A delivery of Service "rules" comes later by up to the Delay, each by
 	// another: that is disorder.
 	Delay FaultKind = "delay"
-	// Capacity serves the entries of PutRecords and PutEvents one after another, so many a second, and every other call as one entry.
-	// It goes on with calls whose client has left, as a real service does, so that retries wait behind them.
+	// Capacity serves the entries of PutRecords and PutEvents one after another, at a fixed rate.
+	// Every other call counts as one entry. It goes on with calls whose client has left, as a real
+	// service does, so that retries wait behind them.
 	Capacity FaultKind = "capacity"
 	// Duplicate delivers an event of Service "rules" once more, at once or later by up to the Delay.
 	Duplicate FaultKind = "duplicate"

@@ -28,7 +28,8 @@ import (
 	"rds-outbox-demo/lab/judge/register"
 )
 
-// A round strikes so many faults in each of its two lanes. A run of the default length meets every kind.
+// In each round this many faults strike in each of the two lanes. A run of the default length meets
+// every kind.
 const servicePerRound, machinePerRound = 7, 9
 
 // hotPerRound is how many cars of a round, on the average of a run, must have had judge.MinInFlight versions on their way during
@@ -43,8 +44,8 @@ type Config struct {
 
 	PostgreSQL string // major version; empty: that of everything else here
 	Root       string // folder with node_modules, where PostgreSQL's binaries are
-	Lab        string // path of this program, and
-	Relay      string // of walrelay, both built with the tags failpoints and sabotage
+	Lab        string // path of this program, built with the tags failpoints and sabotage
+	Relay      string // path of walrelay, built with the same tags
 	Outboxctl  string // path of the operator's program
 	ReportDir  string // gets report.txt, report.json and report.svg
 	Out        io.Writer
@@ -158,7 +159,7 @@ func (p *path) rounds(ctx context.Context, c Config, result *report.Report) erro
 		if unexplained := register.Check(judged); len(unexplained) > 0 {
 			verdict.Wrong++
 			text := fmt.Sprintf("%s (%d registers are like that)", unexplained[0], len(unexplained))
-			// First, because a report keeps so many violations and no more.
+			// First, because a report keeps only a limited number of violations.
 			verdict.Violations = slices.Insert(verdict.Violations, 0, judge.Violation{Rule: ruleRegister, Text: text})
 		}
 		result.Add(judged, verdict)

@@ -97,9 +97,10 @@ func (r *round) slotExists(ctx context.Context) error {
 	return err
 }
 
-// dropSlot takes the slot from a relay that is down. It returns as soon as the relay may start. arm, if there is one, is called while
-// the relay is down. A failpoint of the load that is armed earlier can end a load that is still going on, while we kill its relay, and
-// nobody could tell whose kill it was.
+// dropSlot drops the slot of a relay that is down. It returns as soon as the relay may start. arm,
+// if there is one, is called while the relay is down. If a failpoint of the load is armed earlier,
+// it can end a load that is still going on while we kill its relay, and nobody could tell whose
+// kill it was.
 func (r *round) dropSlot(ctx context.Context, arm func() error) error {
 	// A load that goes on would find its slot dropped in the middle of nothing.
 	if err := r.await(ctx, "a slot", r.slotExists); err != nil {

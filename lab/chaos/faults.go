@@ -29,9 +29,10 @@ type fault struct {
 	kind string // family first: kill-relay, kinesis-throttled ...
 	// strike breaks, sees that it is broken, and mends. Its error says that the fault did not strike: the round is worth nothing then.
 	strike func(ctx context.Context, r *round, random *rand.Rand) error
-	// versions is the first major version of PostgreSQL on which it can strike. 0: on each.
+	// versions is the first major version of PostgreSQL on which the fault can strike. 0 means
+	// every version.
 	versions int
-	// alone is set where a verdict needs everything else to be well meanwhile.
+	// alone is set where a verdict needs everything else to be well while the fault strikes.
 	alone bool
 }
 
@@ -113,7 +114,7 @@ func (d *deck) deal(n int) []fault {
 	return hand
 }
 
-// possible leaves out what the server does not know.
+// possible returns the faults that can strike on the version of the server.
 func (p *path) possible(kinds []fault) []fault {
 	return slices.DeleteFunc(slices.Clone(kinds), func(f fault) bool { return f.versions > p.version })
 }
@@ -153,7 +154,8 @@ var eventsFaults = []fault{
 	service("events-reset-after", awslocal.Fault{Operation: "PutEvents", Kind: awslocal.ResetAfter, Rate: 0.3}),
 	service("events-lost-answer", awslocal.Fault{Operation: "PutEvents", Kind: awslocal.LostAnswer, Count: 1}),
 	service("events-slow", awslocal.Fault{Operation: "PutEvents", Kind: awslocal.Delay, Delay: 100 * time.Millisecond}),
-	// Far below what the load writes: calls wait behind one another, and for longer the more of them are under way.
+	// The capacity is far below what the load writes. Calls wait behind one another, and for longer
+	// the more of them are under way.
 	serviceFor("events-capacity", awslocal.Fault{Operation: "PutEvents", Kind: awslocal.Capacity, Capacity: 20}, 3*time.Second, 4*time.Second, nil),
 	// Longer than the function's timeout: invocations end with failed records.
 	serviceFor("events-down", awslocal.Fault{Operation: "PutEvents", Kind: awslocal.CallError, Status: 500}, 7*time.Second, 8*time.Second, nil),

@@ -46,13 +46,14 @@ func (h *history) add(change func()) {
 	change()
 }
 
-// moment is now, as a number for a judge.Span. The bus's journal says what had arrived by then, so that no clock has to.
+// moment returns the present time as a number for a judge.Span. The bus's journal says what had
+// arrived by then, so no clock is read.
 func (h *history) moment() int {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	seen, err := awslocal.BusEnd(h.awsDir)
 	if len(h.moments) > 0 && (err != nil || seen == 0) {
-		seen = h.moments[len(h.moments)-1] // at least that
+		seen = h.moments[len(h.moments)-1] // the journal had at least that much
 	}
 	h.moments = append(h.moments, seen)
 	return len(h.moments)

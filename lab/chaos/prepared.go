@@ -13,8 +13,8 @@ import (
 	"rds-outbox-demo/lab/judge"
 )
 
-// prepared writes a note in a transaction that commits in two phases, as a transaction manager does. While the transaction is prepared no
-// session holds it, and while runs.
+// prepared writes a note in a transaction that commits in two phases, as a transaction manager
+// does. It calls while when the transaction is prepared and no session holds it.
 func prepared(while func(ctx context.Context, r *round, random *rand.Rand, gid string) error) func(context.Context, *round, *rand.Rand) error {
 	return func(ctx context.Context, r *round, random *rand.Rand) error {
 		for {
@@ -22,7 +22,7 @@ func prepared(while func(ctx context.Context, r *round, random *rand.Rand, gid s
 			t := &transaction{random: random}
 			span := judge.Span{Began: r.history.moment()}
 			if err := r.prepare(ctx, t, gid); err != nil {
-				err = r.finish(ctx, "ROLLBACK PREPARED", gid) // what was lost may be the answer
+				err = r.finish(ctx, "ROLLBACK PREPARED", gid) // the transaction may be prepared, and only the answer lost
 				r.note(t, judge.RolledBack, span)
 				if err := errors.Join(err, sleep(ctx, 50*time.Millisecond)); err != nil {
 					return err
@@ -64,7 +64,8 @@ func (r *round) prepare(ctx context.Context, t *transaction, gid string) error {
 	return err
 }
 
-// finish ends a prepared transaction, whatever becomes of ctx. One that is not there was ended by an attempt whose answer was lost.
+// finish ends a prepared transaction, even when ctx has ended. If the transaction is not there, an
+// earlier attempt ended it, and that answer was lost.
 func (r *round) finish(ctx context.Context, command, gid string) error {
 	return r.await(context.WithoutCancel(ctx), command, func(ctx context.Context) error {
 		_, err := r.pool.Exec(ctx, fmt.Sprintf("%s '%s'", command, gid))
@@ -76,12 +77,14 @@ func (r *round) finish(ctx context.Context, command, gid string) error {
 	})
 }
 
-// lasting leaves the transaction prepared for a while. It then commits what is older than everything that was committed meanwhile.
+// lasting leaves the transaction prepared for a while. It then commits a note that is older than
+// everything that was committed meanwhile.
 func lasting(ctx context.Context, _ *round, random *rand.Rand, _ string) error {
 	return sleep(ctx, between(random, 500*time.Millisecond, 2*time.Second))
 }
 
-// besideNewSlot lets the relay make its slot meanwhile, for which the server waits until the transaction ends.
+// besideNewSlot lets the relay make its slot while the transaction is prepared. The server makes
+// the slot only when it has ended.
 func besideNewSlot(ctx context.Context, r *round, _ *rand.Rand, gid string) error {
 	if err := r.dropSlot(ctx, nil); err != nil {
 		return err

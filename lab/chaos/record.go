@@ -9,7 +9,8 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// relayRole is the relay's login: no superuser, because row-level security and settings of roles do not concern one.
+// relayRole is the relay's login. It is not a superuser, because row-level security and settings of
+// roles do not concern one.
 const relayRole = "chaos_relay"
 
 // setUp makes what only chaos has in the database.
@@ -53,7 +54,8 @@ func (p *path) relayURL() (string, error) {
 	return database.String(), nil
 }
 
-// alter runs statements in one transaction, in sessions of its own. It is tried again while the server is away.
+// alter runs statements in one transaction, in sessions of its own. It tries again while the server
+// is away.
 func (p *path) alter(ctx context.Context, statements ...string) error {
 	return p.await(ctx, statements[0], func(ctx context.Context) error {
 		return pgx.BeginFunc(ctx, p.pool, func(tx pgx.Tx) error {

@@ -15,7 +15,8 @@ import (
 
 var retentionFaults = []fault{{kind: "retention-beside-unsent", strike: retentionBesideUnsent}}
 
-// Rows of chaos's own notes are this old when they are written, which makes them due at once. It is the shortest retention there is.
+// Rows of chaos's own notes get this age when they are written, so they are due at once. It is the
+// shortest retention there is.
 const (
 	retentionDays = 3
 	noteAge       = 4 * 24 * time.Hour
@@ -30,7 +31,7 @@ func retentionBesideUnsent(ctx context.Context, r *round, _ *rand.Rand) error {
 	if err != nil {
 		return err
 	}
-	config.Wait = 500 * time.Millisecond // for what is not confirmed, however long the wait is
+	config.Wait = 500 * time.Millisecond // the rows are not confirmed, however long the wait is
 	hasty, err := retention.New(config)
 	if err != nil {
 		return err
@@ -80,7 +81,7 @@ func (r *round) purge(ctx context.Context, purger *retention.Purger) (result ret
 	return result, err
 }
 
-// purged is nil once retention has nothing due left, and deleted something.
+// purged returns nil once retention has deleted something and nothing more is due.
 func (r *round) purged(purger *retention.Purger) func(context.Context) error {
 	deleted := int64(0)
 	return func(ctx context.Context) error {
@@ -92,7 +93,8 @@ func (r *round) purged(purger *retention.Purger) func(context.Context) error {
 	}
 }
 
-// purgeUnsent runs retention where nothing proves that the due rows were sent. If it deletes some all the same, the judge finds out.
+// purgeUnsent runs retention where nothing proves that the due rows were sent. If it deletes some
+// of them, the judge notices.
 func (r *round) purgeUnsent(ctx context.Context, purger *retention.Purger) error {
 	if result, err := r.purge(ctx, purger); err == nil && result.Deleted == 0 {
 		return errors.New("retention found no row that is due")

@@ -18,7 +18,8 @@ var hostile = []string{
 	"default_transaction_read_only = on", "statement_timeout = '100ms'", "lock_timeout = '1ms'", "idle_in_transaction_session_timeout = '1ms'",
 }
 
-// decoy is an empty table that the relay's role finds before the real one, if it does not say which it means.
+// decoy is an empty table that the relay's role finds before the real one, if a statement does not
+// name the schema.
 var decoy = []string{
 	"CREATE SCHEMA IF NOT EXISTS " + relayRole + " AUTHORIZATION " + relayRole,
 	"CREATE TABLE IF NOT EXISTS " + relayRole + ".outbox (LIKE public.outbox INCLUDING ALL)",

@@ -12,7 +12,8 @@ import (
 // late: where a slot is dropped behind a loss, the new one's load finds the rows, and what was lost comes late.
 var late = []string{judge.RuleLost, judge.RuleReordered}
 
-// ruleRegister is what package register has to object to, beside judge's rules.
+// ruleRegister is what package register has to object to, in addition to the rules of package
+// judge.
 const ruleRegister = "register"
 
 // Sabotages are the rules that can be turned off, with the fault that exposes each, since one that no fault meets is never seen, and the
@@ -21,7 +22,8 @@ var Sabotages = []struct {
 	Name   sabotage.Rule
 	fault  string
 	breaks []string // judge's rules
-	// unseen says why no register of versions can show it; empty where the registers have to object as well.
+	// unseen says why no register of versions can show the damage. It is empty where the registers
+	// have to object as well.
 	unseen string
 }{
 	{sabotage.KeysOff, "failpoint-api-after-commit", []string{judge.RuleWrittenTwice}, ""},
@@ -40,11 +42,13 @@ var Sabotages = []struct {
 	{sabotage.InboxOff, "rules-duplicates", []string{judge.RuleCarStats}, "totals of a subscriber are no version of an aggregate"},
 }
 
-// Simulated are the rules that a chaos run cannot judge: without them events come late, and how late is too late depends on the
-// machine. TestTheSimulationsCatchFixedConcurrency catches them, in virtual time.
+// Simulated are the rules that a chaos run cannot judge. Without them events come late, and how
+// late is too late depends on the machine. TestTheSimulationsCatchFixedConcurrency catches them, in
+// virtual time.
 var Simulated = []sabotage.Rule{sabotage.FixedConcurrency}
 
-// caught finds the violation that is the sabotage's. Both judges have to object, unless a register cannot show it.
+// caught returns the violation that the sabotage caused. Both judges have to object, unless a
+// register cannot show it.
 func caught(name string, violations []report.Violation) (report.Violation, bool) {
 	for _, s := range Sabotages {
 		if string(s.Name) != name {

@@ -21,11 +21,12 @@ type harm struct {
 	versions int // the first major version of PostgreSQL that knows it
 	change   []string
 	mend     []string
-	table    string // where the events' table, or what writers take for it, is meanwhile
+	table    string // the table that writers use while the change is there
 	payload  string // what its column event_data is called
-	// load is set where the change does harm to a load only, so that the slot is dropped first.
+	// load is set where the change does harm only to a load. The slot is then dropped first.
 	load bool
-	// stands is set where the relay meets the change in the WAL only, after what was committed before it.
+	// stands is set where the relay meets the change only in the WAL, after what was committed
+	// before it.
 	stands bool
 	remedy string // what the relay has to say
 }
@@ -64,7 +65,7 @@ var harms = []harm{
 		mend:   []string{"ALTER TABLE app.outbox SET SCHEMA public", "DROP SCHEMA app"},
 	},
 	{
-		// The publication goes with the table, and not with its name.
+		// The publication follows the table, and not its name.
 		kind: "ddl-table-swapped", table: "public.outbox", payload: "event_data", remedy: dropSlotRemedy,
 		change: []string{
 			"ALTER TABLE public.outbox RENAME TO outbox_before", "CREATE TABLE public.outbox (LIKE public.outbox_before INCLUDING ALL)",
@@ -115,7 +116,8 @@ func (h harm) strike(ctx context.Context, r *round, random *rand.Rand) (err erro
 	if err != nil {
 		return err
 	}
-	// A relay confirms ends of commits. Without another commit none might lie after the position.
+	// A relay confirms only ends of commits. Without another commit none might lie after the
+	// position.
 	if _, _, err := r.writeNote(ctx, "public.outbox", "event_data", 0); err != nil {
 		return err
 	}
@@ -159,7 +161,8 @@ func (h harm) strike(ctx context.Context, r *round, random *rand.Rand) (err erro
 	if err != nil {
 		return err
 	}
-	// In any order: a relay that is started again between the two must not pass what it could not see.
+	// The order is random. A relay that is started again between the two steps must not pass what
+	// it could not see.
 	first := random.IntN(2) == 0
 	if first {
 		err = mend()
@@ -173,7 +176,8 @@ func (h harm) strike(ctx context.Context, r *round, random *rand.Rand) (err erro
 	return errors.Join(err, r.await(ctx, "a slot", r.slotExists))
 }
 
-// maxSessions is after how many sessions that ended on the same change nothing is confirmed any more.
+// maxSessions is how many sessions may end on the same change before stoodAt gives up waiting for a
+// confirmed position.
 const maxSessions = 10
 
 // stoodAt notes whether the relay has confirmed an event that was committed before the change on which it ends.
@@ -214,7 +218,8 @@ func stopLines(path string, behind int64) (lines []string) {
 	return lines
 }
 
-// What does no harm: the relay goes on, whatever becomes of columns that it does not read, of files and of indexes.
+// These changes do no harm. The relay goes on whatever happens to columns that it does not read, to
+// files and to indexes.
 var harmlessFaults = []fault{
 	{kind: "ddl-add-column", strike: changedWithoutHarm("ALTER TABLE public.outbox ADD COLUMN IF NOT EXISTS chaos integer DEFAULT 7",
 		"ALTER TABLE public.outbox DROP COLUMN IF EXISTS chaos")},

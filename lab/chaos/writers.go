@@ -81,7 +81,7 @@ func unusual(work func(context.Context, *round, *transaction) error) func(contex
 	}
 }
 
-// note tells the history what became of the transaction.
+// note records in the history how the transaction ended.
 func (r *round) note(t *transaction, outcome string, span judge.Span) {
 	r.history.add(func() {
 		for _, id := range t.events {

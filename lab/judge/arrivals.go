@@ -96,7 +96,8 @@ func (t *trial) judgeDelivery() {
 	})
 }
 
-// judgeRefusals looks at where the relay stood. Without a confirmed position each session sends the same again and gets no further.
+// judgeRefusals checks how far the relay got. Without a confirmed position each session sends the
+// same records again and gets no further.
 func (t *trial) judgeRefusals() {
 	for _, r := range t.Refusals {
 		if !r.Confirmed {

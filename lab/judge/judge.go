@@ -44,8 +44,8 @@ type Request struct {
 	Span   Span
 }
 
-// Span is when an operation was under way, as numbers of the round's Moments, which count from 1. A 0 is not known: it stands for the
-// beginning or the end of the round.
+// Span is when an operation was under way, as numbers of the round's Moments, which count from 1. 0
+// means that the time is not known. It stands for the beginning or the end of the round.
 type Span struct{ Began, Ended int }
 
 // What became of a Written event's transaction.
@@ -97,7 +97,8 @@ type Stat struct {
 	Cars, Changes int64
 }
 
-// Refusal is what a relay left when it ended on a change that it cannot pass before a person has mended it.
+// Refusal is how far the slot was confirmed when a relay ended on a change that a person has to
+// mend.
 type Refusal struct {
 	EventID   uuid.UUID // committed before the change
 	Sessions  int       // that ended on the change

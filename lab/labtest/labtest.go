@@ -8,8 +8,9 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// Patience is how long a test waits for something that must happen. It is no statement about speed: a test that passes never waits
-// for it, and a machine that is busy with other things must not turn a test red.
+// Patience is how long a test waits for something that must happen. It says nothing about speed. A
+// test that passes never waits for it, and a machine that is busy with other things must not turn a
+// test red.
 const Patience = 3 * time.Minute
 
 // Eventually returns when the condition holds. It fails the test after Patience, with what did not happen.

@@ -31,8 +31,9 @@ func FindBinaries(root string) (string, error) {
 	return runnable(filepath.Join(root, "node_modules", packagePrefix, platform), platform, root)
 }
 
-// FindVersion is FindBinaries for a major version from 14 to 18. Only tests need another than Version, so those are installed by
-// `make test-versions` alone, into a folder of their own.
+// FindVersion is FindBinaries for a major version from 14 to 18. Only tests need another version
+// than Version. So only `make test-versions` and `make chaos POSTGRES=` install the others, into a
+// folder of their own.
 func FindVersion(root, version string) (string, error) {
 	if version == Version {
 		return FindBinaries(root)

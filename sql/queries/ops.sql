@@ -93,9 +93,10 @@ LIMIT @max_rows;
 SELECT clock_timestamp()::timestamptz AS now;
 
 -- name: SlotHealth :one
--- What a slot holds back and how much more it may; pgx.ErrNoRows when there is none. Bytes; safe_wal_size is -1 when there is no
--- limit, or when the slot is lost already. What newer servers know is empty on older ones: why a slot is lost (17 and later), and since
--- when nobody reads it (17 and later; as text, in UTC).
+-- What a slot holds back and how much more it may, in bytes. pgx.ErrNoRows when there is no slot.
+-- safe_wal_size is -1 when there is no limit, or when the slot is lost already. invalidation_reason
+-- is why a slot is lost. inactive_since is since when nobody reads it, as text in UTC. Both are
+-- empty before PostgreSQL 17.
 SELECT
     coalesce(plugin::text, '')::text AS plugin,
     coalesce(database::text, '')::text AS database,

@@ -2,8 +2,8 @@
 SELECT count(*) FROM outbox;
 
 -- name: OutboxInsert :exec
--- Appends one event. Callers use package outbox, which validates first. Their sessions are their own, so the table is named in full: the
--- publication is for public.outbox only.
+-- Appends one event. Callers use package outbox, which validates first. The caller's session is its
+-- own, so the table is named in full. Only public.outbox is published.
 INSERT INTO public.outbox (id, aggregate_type, aggregate_id, aggregate_version, event_type, event_data, traceparent)
 VALUES (@id, @aggregate_type, @aggregate_id, @aggregate_version, @event_type, @event_data, sqlc.narg('traceparent'));
 

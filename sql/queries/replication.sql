@@ -3,9 +3,10 @@
 SELECT pg_try_advisory_lock(hashtextextended('walrelay load ' || @slot::text, 0));
 
 -- name: LoadSession :exec
--- Settings of the loader's session, in milliseconds. The server ends it when the loader has sent nothing for so long: one that is frozen
--- still answers TCP. tcp_user_timeout does the same while the server has something to send. client_connection_check_interval makes it
--- notice a loader that is gone while the slot waits for transactions; only Linux is sure to have that.
+-- Settings of the loader's session, in milliseconds. The server ends the session when the loader
+-- has sent nothing for that long. A frozen loader still answers TCP. tcp_user_timeout does the same
+-- while the server has something to send. With client_connection_check_interval the server notices
+-- a loader that is gone while the slot waits for transactions. Only Linux is sure to have that.
 SELECT set_config(name, value, false)
 FROM (
     VALUES
@@ -20,11 +21,13 @@ FROM (
 SELECT pg_logical_emit_message(true, @prefix::text, @slot::text);
 
 -- name: PublicationLook :one
--- The facts that decide whether every insert into public.outbox is published. Package outbox judges them. It reads only catalogs, so a
--- lock on outbox does not hold it up, and to_jsonb because PostgreSQL 14 has no row filters and no column lists.
+-- The facts that decide whether every insert into public.outbox is published. Package outbox judges
+-- them. The query reads only catalogs, so a lock on outbox does not hold it up. It uses to_jsonb
+-- because PostgreSQL 14 has no row filters and no column lists.
 --
--- changing reports whether an open transaction has changed one of these catalog rows. Its commit record may already be in the WAL while
--- this statement still sees the old rows. An xid is 32 bits wide; the one that is meant lies within 2^31 of the next one.
+-- changing reports whether an open transaction has changed one of these catalog rows. Its commit
+-- record may already be in the WAL while this statement still sees the old rows. An xid is 32 bits
+-- wide. The right 64-bit value lies within 2^31 of the next one.
 WITH facts AS (
     SELECT
         class.oid AS table_oid,
@@ -72,8 +75,9 @@ SELECT
 FROM facts;
 
 -- name: SessionBlocker :one
--- Whom a session waits for: a session, or a prepared transaction (pid 0). pgx.ErrNoRows when it waits for no lock. Every user sees all of
--- it. gid is empty when the lock is of another kind than that on a transaction's end.
+-- The session or the prepared transaction (pid 0) that a session waits for. pgx.ErrNoRows when it
+-- waits for no lock. Every user sees all of this. gid is empty unless the lock is on the end of a
+-- transaction.
 SELECT
     blocker.pid::integer AS pid,
     coalesce(activity.application_name, '')::text AS application_name,

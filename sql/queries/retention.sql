@@ -56,8 +56,9 @@ FROM (
 WHERE slot_name = @slot::name;
 
 -- name: TableLook :one
--- The facts of table public.outbox that a relay depends on which finds it by its name in the WAL (DMS). Package outbox judges them. It
--- reads only catalogs, so a lock on outbox does not hold it up.
+-- The facts of table public.outbox that matter to a relay which finds the table by its name in the
+-- WAL (DMS). Package outbox judges them. The query reads only catalogs, so a lock on outbox does
+-- not hold it up.
 SELECT
     (class.oid IS NOT NULL)::boolean AS present,
     coalesce(class.relpersistence = 'p', false)::boolean AS logged,

@@ -13,14 +13,14 @@ import (
 	"rds-outbox-demo/lab/judge"
 )
 
-// history is a round as porcupine takes it.
+// history is a round in the form that porcupine takes.
 type history struct {
 	judge.Round
 	registers map[string][]porcupine.Operation // by a name that a person understands
 }
 
-// The time is logical, because Moments and Arrivals have one order and no clock has to tell it. No moment is the first or the last time,
-// and the last read comes after both.
+// The time is logical. Moments and Arrivals have one order, so no clock is read. No moment is the
+// first or the last time, and the last read comes after both.
 const (
 	first = -1
 	last  = math.MaxInt64 - 1
@@ -43,7 +43,8 @@ func (h *history) moment(number int, otherwise int64) int64 {
 	return int64(number - 1 + h.Moments[number-1])
 }
 
-// arrival is the time of the arrival at this place, which is after every moment that had not seen it.
+// arrival is the time of the arrival at this place, which is after every moment that had not seen
+// it.
 func (h *history) arrival(place int) int64 {
 	return int64(place + sort.Search(len(h.Moments), func(i int) bool { return h.Moments[i] > place }))
 }
@@ -172,7 +173,8 @@ func (h *history) parked() map[string]bool {
 
 func aggregate(kind, id string) string { return kind + " " + id }
 
-// colour is the token of the request that caused the event. Events of others have none.
+// colour returns the token of the request that caused the event. Events without a request have no
+// token.
 func colour(data json.RawMessage) string {
 	var car struct{ Color string }
 	_ = json.Unmarshal(data, &car)

@@ -1,5 +1,5 @@
-// Package register judges a round a second time, by means that are not ours: porcupine, a checker of linearizability that others use
-// and test. It shares with package judge the types of a round, and no rule.
+// Package register judges a round a second time, by means that are not ours. It uses porcupine, a checker of linearizability that
+// others use and test. It shares the types of a round with package judge, but no rule.
 //
 // In: a judge.Round. Out: the registers of which no order of the operations explains what was seen. An aggregate is a register of
 // versions. A transaction writes the next version, between the moments when its request was sent and answered. The bus delivers versions
@@ -26,7 +26,8 @@ const (
 	end                   // everything has settled, and the register is read
 )
 
-// operation is porcupine's input. There is no output: an operation that was not seen is not in the history.
+// operation is porcupine's input. It has no output, because an operation that was not seen is not
+// in the history.
 type operation struct {
 	action  action
 	version int64 // of end: what was read, or unknown
@@ -38,11 +39,13 @@ const (
 	nobodys = 0  // the version of an event that nobody wrote, or that is poison: no delivery of it is right
 )
 
-// state is how far a register has come. Versions are written and delivered without a gap, so one number each says it all.
+// state is how far a register has come. Versions are written and delivered without a gap, so one
+// number for each is enough.
 type state struct{ written, delivered int64 }
 
-// model is the promise: each version is written once and in turn, is delivered for the first time after it was written and in turn, may
-// then be delivered again, and is delivered in the end.
+// model is the promise. Each version is written once and in turn. It is delivered for the first
+// time after it was written and in turn. It may then be delivered again. In the end it was
+// delivered.
 var model = porcupine.Model{
 	Init: func() any { return state{} },
 	Step: func(before, input, _ any) (bool, any) {
