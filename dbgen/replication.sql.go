@@ -61,7 +61,15 @@ WITH facts AS (
     SELECT
         class.oid AS table_oid,
         class.relkind,
-        class.relpersistence,
+        (
+            class.relpersistence = 'p'
+            AND NOT EXISTS (
+                SELECT FROM pg_catalog.pg_inherits AS inherits
+                JOIN pg_catalog.pg_class AS child ON child.oid = inherits.inhrelid
+                WHERE inherits.inhparent = class.oid AND (child.relpersistence <> 'p' OR child.relkind = 'f')
+            )
+        ) AS logged,
+        class.relispartition,
         publication.oid AS publication_oid,
         publication.pubinsert,
         publication.pubviaroot,
@@ -88,7 +96,8 @@ changes AS (
 SELECT
     coalesce(table_oid, 0)::bigint AS relation_id,
     coalesce(relkind = 'p', false)::boolean AS partitioned,
-    coalesce(relpersistence = 'p', false)::boolean AS logged,
+    coalesce(logged, false)::boolean AS logged,
+    coalesce(relispartition, false)::boolean AS is_partition,
     (publication_oid IS NOT NULL)::boolean AS published,
     coalesce(pubinsert, false)::boolean AS inserts,
     coalesce(pubviaroot, false)::boolean AS via_root,
@@ -99,7 +108,12 @@ SELECT
     EXISTS (
         SELECT FROM changes
         -- A CASE keeps the order: pg_xact_status refuses an xid that is not there yet.
-        WHERE CASE WHEN xid >= next_xid THEN true ELSE pg_xact_status(xid::text::xid8) = 'in progress' END
+        -- A transaction that this statement's snapshot does not see counts as open, even if it has ended since.
+        WHERE CASE
+            WHEN xid >= next_xid THEN true
+            WHEN xid < pg_snapshot_xmin(pg_current_snapshot())::text::bigint THEN false
+            ELSE pg_xact_status(xid::text::xid8) <> 'aborted'
+        END
     )::boolean AS changing
 FROM facts
 `
@@ -108,6 +122,7 @@ type PublicationLookRow struct {
 	RelationID  int64
 	Partitioned bool
 	Logged      bool
+	IsPartition bool
 	Published   bool
 	Inserts     bool
 	ViaRoot     bool
@@ -132,6 +147,7 @@ func (q *Queries) PublicationLook(ctx context.Context, publication string) (Publ
 		&i.RelationID,
 		&i.Partitioned,
 		&i.Logged,
+		&i.IsPartition,
 		&i.Published,
 		&i.Inserts,
 		&i.ViaRoot,

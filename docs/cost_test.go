@@ -146,7 +146,7 @@ func TestCostCounts(t *testing.T) {
 		is("dashboards", costCount(t, `Type: AWS::CloudWatch::Dashboard\b`, "infra/*.yml"))
 		is("secrets", costCount(t, `Type: AWS::SecretsManager::Secret\b`, "infra/*.yml"))
 		is("metrics", costCount(t, `emf\.Metric\{Name: |\{Name: "\w+", Unit: emf`, "handlers/*/*.go"))
-		is("relay-metrics", costCount(t, `emf\.Metric\{Name: `, "walrelay/*.go"))
+		is("relay-metrics", costCount(t, `emf\.Metric\{Name: |\{Name: "\w+", Unit: emf`, "walrelay/*.go"))
 		is("zones", 2*either(private)*costCount(t, `VpcEndpointType: Interface`, "infra/network-private.yml"))
 		is("addresses", either(!private))
 	}

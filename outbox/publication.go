@@ -48,7 +48,10 @@ func judge(facts dbgen.PublicationLookRow) (why, remedy string) {
 		return "there is no such table",
 			"run the migrations (make migrate), or give the table its name and schema back: events in a table of another name are not published"
 	case !facts.Logged:
-		return "the table is not logged", "ALTER TABLE public.outbox SET LOGGED"
+		return "the table or a partition of it is not logged", "ALTER TABLE public.outbox SET LOGGED, and so for each partition; detach foreign tables"
+	case facts.IsPartition:
+		// The changes may carry the name of the other table.
+		return "the table is a partition of another", "detach it"
 	case !facts.Published:
 		return "there is no such publication",
 			"run the migrations (make migrate); if it was dropped after them, CREATE PUBLICATION " + Publication + " FOR TABLE public.outbox WITH (publish = 'insert')"

@@ -122,7 +122,13 @@ func audit(ctx context.Context, s *setup, log busLog, f auditFlags, inMemory int
 		return nil, err
 	}
 	report.Slot = s.slot
-	return report, report.searchStream(ctx, newStreamReader(s))
+	if err := report.searchStream(ctx, newStreamReader(s)); err != nil {
+		if ctx.Err() != nil {
+			return nil, ctx.Err()
+		}
+		fmt.Fprintf(progress, "audit: not known whether events that the slot has passed are on the stream: %v\n", err)
+	}
+	return report, nil
 }
 
 func (f auditFlags) window(now time.Time) (from, until time.Time, err error) {

@@ -289,7 +289,10 @@ func TestPutGivesUp(t *testing.T) {
 
 func TestACallKeepsItsLimits(t *testing.T) {
 	t.Parallel()
-	p := &putter{perCall: maxPutRecords}
+	p := &putter{perCall: maxPutRecords, window: newPutWindow()}
+	for p.window.Call() < maxPutBytes { // it has seen the stream answer at once
+		p.window.Answered(p.window.Size(), p.window.Size(), time.Millisecond)
+	}
 	records := make([]*outgoing, 3)
 	for i := range records {
 		key := fmt.Sprint("key-", i)

@@ -71,11 +71,20 @@ func (r *Relay) load(ctx context.Context, control *pgx.Conn) error {
 		relay: r, session: session, control: control, lease: lease, pipeline: newPipeline(),
 		slot: fmt.Sprintf("%.40s_load_%d", r.slot, session.PgConn().PID()),
 	}
+	before, err := outbox.LookAtPublication(setup, control)
+	if err != nil {
+		return err
+	}
 	if err := l.loadRows(ctx); err != nil {
 		return l.explain(ctx, err)
 	}
+	if err := l.lookAgain(ctx, before); err != nil {
+		return err
+	}
 	failpoint.Hit(failpoint.RelayBeforeSlotCopy)
+	stop := r.waiting(ctx, "the copy of the slot", l.blocker)
 	err = queries.SlotCopy(ctx, dbgen.SlotCopyParams{Source: l.slot, Slot: r.slot})
+	stop()
 	if sabotage.On(sabotage.LoadWithoutSnapshot) {
 		_, err = session.Exec(ctx, "SELECT pg_drop_replication_slot($1), pg_create_logical_replication_slot($1, 'pgoutput')", r.slot)
 	}
@@ -84,6 +93,26 @@ func (r *Relay) load(ctx context.Context, control *pgx.Conn) error {
 	}
 	failpoint.Hit(failpoint.RelayAfterSlotCopy)
 	r.log.Info("load complete, slot made", "hop", 4, "slot", r.slot, "rows", l.read, "duration_ms", time.Since(start).Milliseconds())
+	return nil
+}
+
+// lookAgain refuses the slot if inserts were not published while the load went on. The slot begins before them, so it would pass them in
+// silence. The next load has their rows.
+func (l *loader) lookAgain(ctx context.Context, before outbox.Look) error {
+	if sabotage.On(sabotage.LookOnlyAtStart) {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, l.lease)
+	defer cancel()
+	now, err := outbox.LookAtPublication(ctx, l.control)
+	switch {
+	case err != nil:
+		return err
+	case now.Problem != "":
+		return &SetupError{now.Problem, now.Remedy}
+	case now.Changing || now.Identity != before.Identity:
+		return fmt.Errorf("table outbox or publication %s was changed while the rows were loaded: loading again", outbox.Publication)
+	}
 	return nil
 }
 
@@ -246,6 +275,8 @@ func (l *loader) blocker(ctx context.Context) []slog.Attr {
 	defer cancel()
 	blocker, err := dbgen.New(l.control).SessionBlocker(ctx, int32(l.session.PgConn().PID())) //nolint:gosec // a process id
 	switch {
+	case errors.Is(err, pgx.ErrNoRows):
+		return nil
 	case err != nil:
 		return []slog.Attr{slog.String("blocker", err.Error())}
 	case blocker.Pid == 0:

@@ -78,7 +78,8 @@ type Relay struct {
 	outboxID uint32
 }
 
-var slotPattern = regexp.MustCompile(`^[a-z0-9_]{1,63}$`)
+// slotPattern refuses a digit at the beginning: START_REPLICATION takes the name unquoted.
+var slotPattern = regexp.MustCompile(`^[a-z_][a-z0-9_]{0,62}$`)
 
 // New checks the configuration; it does not connect.
 func New(c Config) (*Relay, error) {

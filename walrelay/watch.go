@@ -144,8 +144,6 @@ func (r *Relay) lookAtPublication(ctx context.Context, conn *pgx.Conn, slotExist
 		return false, err
 	}
 	before := r.identity
-	r.identity = look.Identity
-	r.outboxID = look.RelationID
 	switch {
 	case look.Problem != "" && !slotExists:
 		return false, &SetupError{look.Problem, look.Remedy}
@@ -155,6 +153,8 @@ func (r *Relay) lookAtPublication(ctx context.Context, conn *pgx.Conn, slotExist
 		return false, r.missed(ctx, conn, fmt.Sprintf("table outbox or publication %s was changed under the relay, and inserts may not have been published meanwhile",
 			outbox.Publication), "make sure that table public.outbox holds every event that was written")
 	}
+	// Not before: if the mark cannot be written, the next session has to find the same.
+	r.identity, r.outboxID = look.Identity, look.RelationID
 	return look.Changing, nil
 }
 

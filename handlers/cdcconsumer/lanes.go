@@ -64,7 +64,7 @@ type publisher struct {
 func (c *Consumer) publish(ctx context.Context, items []*item, deadline time.Time) {
 	ctx, cancel := context.WithDeadline(ctx, deadline)
 	defer cancel()
-	p := &publisher{Consumer: c, queue: queue{waiting: map[aggregate][]*item{}}, rest: items, responses: make(chan response)}
+	p := &publisher{Consumer: c, queue: queue{waiting: map[aggregate][]*item{}}, rest: items, responses: make(chan response, c.config.Lanes)}
 	for {
 		for p.timeLeft(ctx, deadline) && p.startLane(ctx) {
 		}

@@ -66,7 +66,6 @@ func Fix(config *pgx.ConnConfig, application string, limits Limits) {
 		"statement_timeout":                   milliseconds(limits.Statement),
 		"lock_timeout":                        milliseconds(limits.Lock),
 		"idle_in_transaction_session_timeout": milliseconds(limits.IdleInTransaction),
-		"idle_session_timeout":                "0",
 	}
 	for _, setting := range Fixed {
 		params[setting.Name] = setting.Value
@@ -78,16 +77,16 @@ func Fix(config *pgx.ConnConfig, application string, limits Limits) {
 		return ours
 	})
 	maps.Copy(config.RuntimeParams, params)
-	config.AfterConnect = liftTransactionTimeout
+	config.AfterConnect = liftTimeouts
 }
 
-// liftTransactionTimeout sets transaction_timeout to 0 when the session has begun. PostgreSQL has
-// the setting from 17 on, and an older server refuses it as a parameter of the startup.
-func liftTransactionTimeout(ctx context.Context, conn *pgconn.PgConn) error {
-	const lift = "SELECT pg_catalog.set_config('transaction_timeout', '0', false) " +
-		"WHERE pg_catalog.current_setting('transaction_timeout', true) IS NOT NULL"
+// liftTimeouts lifts what an older server refuses as a parameter of the startup: PostgreSQL has idle_session_timeout from 14 on, and
+// transaction_timeout from 17 on. A server that is too old has to get as far as being refused by name.
+func liftTimeouts(ctx context.Context, conn *pgconn.PgConn) error {
+	const lift = "SELECT pg_catalog.set_config(name, '0', false) FROM pg_catalog.pg_settings " +
+		"WHERE name IN ('idle_session_timeout', 'transaction_timeout')"
 	if err := conn.Exec(ctx, lift).Close(); err != nil {
-		return fmt.Errorf("lifting transaction_timeout: %w", err)
+		return fmt.Errorf("lifting idle_session_timeout and transaction_timeout: %w", err)
 	}
 	return nil
 }

@@ -59,6 +59,9 @@ func TestClientsSendWhatTheConsumerDoes(t *testing.T) {
 	defer bus.close()
 	consumer, err := newConsumer(bus, eventbridge.NewFromConfig(awslocal.SDKConfig(bus.url)))
 	require.NoError(t, err)
+	for range 20 { // open its window
+		require.NoError(t, publish(t.Context(), consumer, batchOf(25, 5)))
+	}
 	bodies, err := bus.recorded(func() error { return publish(t.Context(), consumer, batchOf(25, 5)) })
 	require.NoError(t, err)
 	require.Len(t, bodies, 5, "25 events of 5 aggregates are 5 calls")

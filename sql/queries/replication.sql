@@ -32,7 +32,15 @@ WITH facts AS (
     SELECT
         class.oid AS table_oid,
         class.relkind,
-        class.relpersistence,
+        (
+            class.relpersistence = 'p'
+            AND NOT EXISTS (
+                SELECT FROM pg_catalog.pg_inherits AS inherits
+                JOIN pg_catalog.pg_class AS child ON child.oid = inherits.inhrelid
+                WHERE inherits.inhparent = class.oid AND (child.relpersistence <> 'p' OR child.relkind = 'f')
+            )
+        ) AS logged,
+        class.relispartition,
         publication.oid AS publication_oid,
         publication.pubinsert,
         publication.pubviaroot,
@@ -59,7 +67,8 @@ changes AS (
 SELECT
     coalesce(table_oid, 0)::bigint AS relation_id,
     coalesce(relkind = 'p', false)::boolean AS partitioned,
-    coalesce(relpersistence = 'p', false)::boolean AS logged,
+    coalesce(logged, false)::boolean AS logged,
+    coalesce(relispartition, false)::boolean AS is_partition,
     (publication_oid IS NOT NULL)::boolean AS published,
     coalesce(pubinsert, false)::boolean AS inserts,
     coalesce(pubviaroot, false)::boolean AS via_root,
@@ -70,7 +79,12 @@ SELECT
     EXISTS (
         SELECT FROM changes
         -- A CASE keeps the order: pg_xact_status refuses an xid that is not there yet.
-        WHERE CASE WHEN xid >= next_xid THEN true ELSE pg_xact_status(xid::text::xid8) = 'in progress' END
+        -- A transaction that this statement's snapshot does not see counts as open, even if it has ended since.
+        WHERE CASE
+            WHEN xid >= next_xid THEN true
+            WHEN xid < pg_snapshot_xmin(pg_current_snapshot())::text::bigint THEN false
+            ELSE pg_xact_status(xid::text::xid8) <> 'aborted'
+        END
     )::boolean AS changing
 FROM facts;
 
