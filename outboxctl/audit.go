@@ -155,7 +155,7 @@ func (f auditFlags) window(now time.Time) (from, until time.Time, err error) {
 
 // spoolRows reads the window's rows in the order of the comparison: one sort in the database.
 func spoolRows(ctx context.Context, tx pgx.Tx, spool *spool, slot string, report *auditReport) (section, error) {
-	rows, err := tx.Query(ctx, `SELECT id, aggregate_type, aggregate_id, aggregate_version, created_at, `+passedBySlot+` FROM outbox
+	rows, err := tx.Query(ctx, `SELECT id, aggregate_type, aggregate_id, aggregate_version, created_at, `+confirmedBySlot+` FROM outbox
 		WHERE created_at >= $2 AND created_at < $3 AND ($4 = '' OR aggregate_type = $4)
 		ORDER BY aggregate_type COLLATE "C", aggregate_id COLLATE "C", aggregate_version DESC`, slot, report.From, report.Until, report.AggregateType)
 	if err != nil {

@@ -23,7 +23,7 @@ type auditRow struct {
 	AggregateID      string
 	AggregateVersion int64
 	CreatedAt        time.Time
-	Passed           bool // by the slot, see passedBySlot
+	Passed           bool // by the slot, see confirmedBySlot
 }
 
 // order is the order of both streams: aggregates by their bytes, which is COLLATE "C" in the database, and of each the newest version

@@ -17,13 +17,13 @@ import (
 	"rds-outbox-demo/outbox"
 )
 
-// passedBySlot is a condition on a row of outbox and slot $1. It is true if the slot has certainly
+// confirmedBySlot is a condition on a row of outbox and slot $1. It is true if the slot has certainly
 // confirmed the row's commit, so that the relay will not send the row (again). A row has no LSN to
 // compare. But before the server moves catalog_xmin on, the slot has confirmed a position at which
 // every transaction with an older id had ended. If the slot was moved a moment ago, the condition
 // stays false for some seconds, until the server writes the next list of running transactions. The
 // condition is inline, because sqlc does not know xmin.
-const passedBySlot = `coalesce(age(outbox.xmin) > (SELECT age(catalog_xmin) FROM pg_catalog.pg_replication_slots
+const confirmedBySlot = `coalesce(age(outbox.xmin) > (SELECT age(catalog_xmin) FROM pg_catalog.pg_replication_slots
 	WHERE slot_name = $1 AND database = current_database() AND NOT temporary), false)`
 
 // comparedRows is how many of the newest confirmed rows the doctor looks for on the stream.
@@ -94,7 +94,7 @@ func (d doctor) judgeConfirmed(ctx context.Context, conn *pgx.Conn, plugin strin
 // may have confirmed a row younger than d.settled before Kinesis took it.
 func (d doctor) newestConfirmed(ctx context.Context, conn *pgx.Conn, made time.Time, keptHours int32) ([]auditRow, error) {
 	rows, err := conn.Query(ctx, `SELECT id, aggregate_type, aggregate_id, aggregate_version, created_at, true FROM outbox
-		WHERE created_at > greatest($2, now() - make_interval(hours => $3 - 1)) AND created_at < now() - $4::interval AND `+passedBySlot+`
+		WHERE created_at > greatest($2, now() - make_interval(hours => $3 - 1)) AND created_at < now() - $4::interval AND `+confirmedBySlot+`
 		ORDER BY created_at DESC LIMIT $5`, d.slot, made.Add(d.settled), keptHours, d.settled, comparedRows)
 	if err != nil {
 		return nil, fmt.Errorf("reading outbox: %w", err)

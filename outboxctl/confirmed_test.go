@@ -45,7 +45,7 @@ func TestASlotThatConfirmedWhatNobodySentIsNamed(t *testing.T) {
 				r.exec(t, "CHECKPOINT")
 				c = r.confirmed(t)
 				var passed int
-				require.NoError(t, r.db.Pool.QueryRow(t.Context(), "SELECT count(*) FROM outbox WHERE "+passedBySlot, r.slot).Scan(&passed))
+				require.NoError(t, r.db.Pool.QueryRow(t.Context(), "SELECT count(*) FROM outbox WHERE "+confirmedBySlot, r.slot).Scan(&passed))
 				return passed == 9
 			})
 			c = r.confirmed(t)

@@ -75,7 +75,7 @@ func server(ctx context.Context, conn *pgx.Conn) check {
 
 func encoding(_ context.Context, conn *pgx.Conn) (check, error) {
 	if err := pgserver.CheckEncoding(conn.PgConn()); err != nil {
-		return check{State: stateFail, Finding: err.Error(), Do: pgserver.EncodingRemedy}, nil
+		return check{State: stateFail, Finding: err.Error(), Do: pgserver.EncodingRemedy}, nil //nolint:nilerr // it is the finding
 	}
 	return check{State: stateOK, Finding: "UTF8"}, nil
 }

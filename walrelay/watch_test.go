@@ -8,6 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"rds-outbox-demo/internal/pgtest"
+	"rds-outbox-demo/lab/awslocal"
 )
 
 // unpublishing are the ways to keep inserts into outbox out of the publication, with what undoes each. The look at the start refuses every
@@ -215,4 +216,29 @@ func TestWhatWasReadBeforeAnErrorIsConfirmed(t *testing.T) {
 	r.eventually(t, "the remedy", func() bool { _, err := r.db.Pool.Exec(t.Context(), remedy); return err == nil })
 	r.start(t)
 	r.requireWhole(t, r.await(t, 2001))
+}
+
+// The slot begins where the load begins. A change that is made and undone while rows are loaded hides inserts from the slot, and the
+// snapshot has none of them.
+func TestAChangeDuringTheLoadIsNoticed(t *testing.T) {
+	t.Parallel()
+	for _, name := range []string{"TakenOutOfThePublication", "PublishedWithoutInserts"} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			change := unpublishing[name]
+			r := newRig(t)
+			r.append(t, "a", 50, 1, 20)
+			stuck := putFault(awslocal.EntryError)
+			stuck.Match, stuck.Code = "a7", "InternalFailure"
+			active := r.aws.Faults().Add(stuck)
+			r.start(t)
+			r.eventually(t, "the load", func() bool { return r.distinct(t) > 500 })
+			r.exec(t, change.do)
+			r.insert(t, "outbox", 21, 21)
+			r.exec(t, change.undo)
+			active.Off()
+			r.requireWhole(t, r.await(t, 1001))
+			require.Contains(t, r.logged(), "was changed while the rows were loaded")
+		})
+	}
 }
