@@ -290,7 +290,7 @@ func TestPutGivesUp(t *testing.T) {
 func TestACallKeepsItsLimits(t *testing.T) {
 	t.Parallel()
 	p := &putter{perCall: maxPutRecords, window: newPutWindow()}
-	for p.window.Call() < maxPutBytes { // it has seen the stream answer at once
+	for p.window.Size() < maxPutBytes { // it has seen the stream answer at once
 		p.window.Answered(p.window.Size(), p.window.Size(), time.Millisecond)
 	}
 	records := make([]*outgoing, 3)
