@@ -136,7 +136,8 @@ func (p *putter) call(ctx context.Context, records []*outgoing) (accepted int, e
 		in.Records = append(in.Records, types.PutRecordsRequestEntry{PartitionKey: &r.key, Data: r.data})
 		bytes += len(r.key) + len(r.data)
 	}
-	ctx, cancel := context.WithTimeout(ctx, p.window.Patience())
+	timeout := p.window.Patience()
+	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	sent := time.Now()
 	out, err := p.client.PutRecords(ctx, in, func(o *kinesis.Options) { o.Retryer = aws.NopRetryer{} })
@@ -144,7 +145,7 @@ func (p *putter) call(ctx context.Context, records []*outgoing) (accepted int, e
 	case err == nil:
 		p.window.Answered(bytes, bytes, time.Since(sent))
 	case ctx.Err() != nil:
-		p.window.TimedOut(sent)
+		p.window.TimedOut(sent, timeout)
 	default:
 		p.window.Refused(time.Since(sent))
 	}

@@ -226,19 +226,11 @@ func (p *pipeline) take(maxRecords, maxBytes int) []*pending {
 	return batch
 }
 
-// learn tells the window how long a call took.
-func (p *pipeline) learn(batch []*pending, sent time.Time, err error, timedOut bool) {
+// unansweredBytes returns how many bytes are in calls that are under way.
+func (p *pipeline) unansweredBytes() int {
 	p.mu.Lock()
-	unanswered := p.unanswered
-	p.mu.Unlock()
-	switch {
-	case timedOut:
-		p.window.TimedOut(sent)
-	case err != nil:
-		p.window.Refused(time.Since(sent))
-	default:
-		p.window.Answered(sizeOf(batch), unanswered, time.Since(sent))
-	}
+	defer p.mu.Unlock()
+	return p.unanswered
 }
 
 // settle takes Kinesis's answer: accepted[i] belongs to batch[i]. A lane whose head failed is ready again after backoff; the

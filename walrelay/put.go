@@ -111,7 +111,8 @@ func (s sender) put(ctx context.Context, p *pipeline, batch []*pending) ([]bool,
 	for i, record := range batch {
 		input.Records[i] = types.PutRecordsRequestEntry{Data: record.data, PartitionKey: &record.key}
 	}
-	callCtx, cancel := context.WithTimeout(ctx, p.window.Patience())
+	timeout := p.window.Patience()
+	callCtx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	start := time.Now()
 	failpoint.Hit(failpoint.RelayBeforePut)
@@ -123,7 +124,14 @@ func (s sender) put(ctx context.Context, p *pipeline, batch []*pending) ([]bool,
 	if err == nil && len(output.Records) != len(batch) {
 		err = fmt.Errorf("the answer has %d entries for %d records", len(output.Records), len(batch))
 	}
-	p.learn(batch, start, err, err != nil && callCtx.Err() != nil)
+	switch {
+	case err == nil:
+		p.window.Answered(sizeOf(batch), p.unansweredBytes(), time.Since(start))
+	case callCtx.Err() != nil:
+		p.window.TimedOut(start, timeout)
+	default:
+		p.window.Refused(time.Since(start))
+	}
 	if err != nil {
 		if ctx.Err() == nil {
 			s.logPut(ctx, batch, len(batch), "", time.Since(start), err)

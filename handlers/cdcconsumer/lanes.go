@@ -43,6 +43,7 @@ type response struct {
 	results  []result // of each item
 	failed   bool     // the call as a whole
 	timedOut bool
+	timeout  time.Duration
 	sent     time.Time
 	took     time.Duration
 }
@@ -207,7 +208,7 @@ func (p *publisher) settle(r response) {
 func (p *publisher) learn(r response) {
 	switch {
 	case r.timedOut:
-		p.window.TimedOut(r.sent)
+		p.window.TimedOut(r.sent, r.timeout)
 	case r.failed:
 		p.window.Refused(r.took)
 	default:

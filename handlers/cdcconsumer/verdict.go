@@ -69,7 +69,8 @@ func (c *Consumer) put(ctx context.Context, l *lane) (r response) {
 	for i, it := range l.items {
 		entries[i] = it.entry
 	}
-	ctx, cancel := context.WithTimeout(ctx, c.window.Patience())
+	r.timeout = c.window.Patience()
+	ctx, cancel := context.WithTimeout(ctx, r.timeout)
 	defer cancel()
 	failpoint.Hit(failpoint.ConsumerBeforePublish)
 	output, err := c.config.EventBridge.PutEvents(ctx, &eventbridge.PutEventsInput{Entries: entries}, oneAttempt)

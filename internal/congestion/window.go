@@ -124,13 +124,14 @@ func (w *Window) took(d time.Duration) { w.slowest = max(d, w.slowest*3/4) }
 
 // TimedOut records a call that was given up without an answer, by its timeout or because the
 // caller's own time was over. It closes the window only if the call took longer than expected.
-// Calls that were sent together count as one timeout. Otherwise each of them would double the
-// patience.
-func (w *Window) TimedOut(sent time.Time) {
+// The timeout is what Patience returned for this call, because an answer to another call may have
+// changed the patience meanwhile. Calls that were sent together count as one timeout. Otherwise
+// each of them would double the patience.
+func (w *Window) TimedOut(sent time.Time, timeout time.Duration) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	waited := time.Since(sent)
-	inTime := waited < min(w.patience, 2*w.slowest)
+	inTime := waited < min(timeout, 2*w.slowest)
 	w.slowest = max(w.slowest, waited)
 	if inTime || sent.Before(w.closed) {
 		return

@@ -60,7 +60,7 @@ func TestATimeoutClosesTheWindowAndGivesTheNextCallMoreTime(t *testing.T) {
 		sent := time.Now()
 		time.Sleep(5 * time.Second)
 		for range 10 { // calls that were sent together
-			w.TimedOut(sent)
+			w.TimedOut(sent, w.Patience())
 		}
 		require.Equal(t, []int{1, 1}, []int{w.Size(), w.Call()})
 		require.Equal(t, 10*time.Second, w.Patience())
@@ -68,7 +68,7 @@ func TestATimeoutClosesTheWindowAndGivesTheNextCallMoreTime(t *testing.T) {
 		for range 5 {
 			sent = time.Now()
 			time.Sleep(w.Patience())
-			w.TimedOut(sent)
+			w.TimedOut(sent, w.Patience())
 		}
 		require.Equal(t, limits.MaxPatience, w.Patience())
 
@@ -96,11 +96,30 @@ func TestACallThatIsCutOffInTimeIsNoTimeout(t *testing.T) {
 		require.Greater(t, size, 1)
 		sent := time.Now()
 		time.Sleep(time.Second)
-		w.TimedOut(sent)
+		w.TimedOut(sent, w.Patience())
 		require.Equal(t, size, w.Size())
 		time.Sleep(2 * time.Second)
-		w.TimedOut(sent)
+		w.TimedOut(sent, w.Patience())
 		require.Equal(t, 1, w.Size(), "longer than expected")
+	})
+}
+
+// An answer that took nearly as long as the timeout makes the patience longer while other calls are
+// unanswered.
+func TestATimeoutCountsAlsoWhenThePatienceGrewMeanwhile(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := New(limits)
+		for range 10 {
+			answer(w, time.Millisecond)
+		}
+		sent, timeout := time.Now(), w.Patience()
+		time.Sleep(4 * time.Second)
+		answer(w, 4*time.Second)
+		require.Greater(t, w.Patience(), timeout)
+		time.Sleep(timeout - 4*time.Second)
+		w.TimedOut(sent, timeout)
+		require.Equal(t, 1, w.Size())
 	})
 }
 
@@ -110,7 +129,7 @@ func TestRefusalsEndAnExpectation(t *testing.T) {
 		w := New(limits)
 		sent := time.Now()
 		time.Sleep(50 * time.Second)
-		w.TimedOut(sent)
+		w.TimedOut(sent, w.Patience())
 		for range 20 {
 			w.Refused(time.Millisecond)
 		}
