@@ -70,6 +70,7 @@ WITH facts AS (
             )
         ) AS logged,
         class.relispartition,
+        (class.relkind = 'r' AND EXISTS (SELECT FROM pg_catalog.pg_inherits AS inherits WHERE inherits.inhparent = class.oid)) AS inherited,
         publication.oid AS publication_oid,
         publication.pubinsert,
         publication.pubviaroot,
@@ -98,6 +99,7 @@ SELECT
     coalesce(relkind = 'p', false)::boolean AS partitioned,
     coalesce(logged, false)::boolean AS logged,
     coalesce(relispartition, false)::boolean AS is_partition,
+    coalesce(inherited, false)::boolean AS inherited,
     (publication_oid IS NOT NULL)::boolean AS published,
     coalesce(pubinsert, false)::boolean AS inserts,
     coalesce(pubviaroot, false)::boolean AS via_root,
@@ -123,6 +125,7 @@ type PublicationLookRow struct {
 	Partitioned bool
 	Logged      bool
 	IsPartition bool
+	Inherited   bool
 	Published   bool
 	Inserts     bool
 	ViaRoot     bool
@@ -148,6 +151,7 @@ func (q *Queries) PublicationLook(ctx context.Context, publication string) (Publ
 		&i.Partitioned,
 		&i.Logged,
 		&i.IsPartition,
+		&i.Inherited,
 		&i.Published,
 		&i.Inserts,
 		&i.ViaRoot,

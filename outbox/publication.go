@@ -52,6 +52,9 @@ func judge(facts dbgen.PublicationLookRow) (why, remedy string) {
 	case facts.IsPartition:
 		// The changes may carry the name of the other table.
 		return "the table is a partition of another", "detach it"
+	case facts.Inherited:
+		// Their rows are read with the table's, but the changes carry other names.
+		return "other tables inherit from it", "ALTER TABLE ... NO INHERIT public.outbox for each of them, and move its rows into public.outbox"
 	case !facts.Published:
 		return "there is no such publication",
 			"run the migrations (make migrate); if it was dropped after them, CREATE PUBLICATION " + Publication + " FOR TABLE public.outbox WITH (publish = 'insert')"

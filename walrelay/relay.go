@@ -58,7 +58,7 @@ type Config struct {
 	DatabaseURL string
 	// Stream is the name of the Kinesis data stream.
 	Stream string
-	// Slot is the name of the replication slot: a-z, 0-9 and _, at most 63. Relays with the same slot are active and standby.
+	// Slot is the name of the replication slot. It has 1-63 of a-z, 0-9 and _, and does not begin with a digit. Relays with the same slot are active and standby.
 	Slot    string
 	Kinesis Kinesis
 	Log     *slog.Logger
@@ -94,7 +94,7 @@ func New(c Config) (*Relay, error) {
 	case c.Stream == "":
 		return nil, errors.New("walrelay: Stream is empty")
 	case !slotPattern.MatchString(c.Slot):
-		return nil, fmt.Errorf("walrelay: Slot %q must be 1-63 of a-z, 0-9 and _", c.Slot)
+		return nil, fmt.Errorf("walrelay: Slot %q must be 1-63 of a-z, 0-9 and _, and not begin with a digit", c.Slot)
 	case c.Kinesis == nil:
 		return nil, errors.New("walrelay: Kinesis is nil")
 	case c.Log == nil:

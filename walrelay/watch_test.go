@@ -35,6 +35,10 @@ var unpublishing = map[string]struct{ do, insertInto, undo string }{
 	"InAnotherSchema": {
 		"CREATE SCHEMA app; ALTER TABLE outbox SET SCHEMA app", "app.outbox", "ALTER TABLE app.outbox SET SCHEMA public",
 	},
+	"Inherited": {
+		"CREATE TABLE outbox_child () INHERITS (outbox)", "outbox_child",
+		"BEGIN; ALTER TABLE outbox_child NO INHERIT outbox; INSERT INTO outbox SELECT * FROM outbox_child; COMMIT",
+	},
 	"Renamed": {"ALTER TABLE outbox RENAME TO events", "events", "ALTER TABLE events RENAME TO outbox"},
 	"SchemaRenamed": {
 		"ALTER SCHEMA public RENAME TO app", "app.outbox", "ALTER SCHEMA app RENAME TO public",

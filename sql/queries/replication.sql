@@ -41,6 +41,7 @@ WITH facts AS (
             )
         ) AS logged,
         class.relispartition,
+        (class.relkind = 'r' AND EXISTS (SELECT FROM pg_catalog.pg_inherits AS inherits WHERE inherits.inhparent = class.oid)) AS inherited,
         publication.oid AS publication_oid,
         publication.pubinsert,
         publication.pubviaroot,
@@ -69,6 +70,7 @@ SELECT
     coalesce(relkind = 'p', false)::boolean AS partitioned,
     coalesce(logged, false)::boolean AS logged,
     coalesce(relispartition, false)::boolean AS is_partition,
+    coalesce(inherited, false)::boolean AS inherited,
     (publication_oid IS NOT NULL)::boolean AS published,
     coalesce(pubinsert, false)::boolean AS inserts,
     coalesce(pubviaroot, false)::boolean AS via_root,
