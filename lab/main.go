@@ -23,7 +23,7 @@ import (
 	"rds-outbox-demo/lab/demo"
 	"rds-outbox-demo/lab/dev"
 	"rds-outbox-demo/lab/postgres"
-	"rds-outbox-demo/lab/stack"
+	"rds-outbox-demo/lab/local"
 )
 
 const usage = `usage: lab dev | demo | chaos | bench | psql | relay stop|start | with-postgres [-throwaway [-version N]] -- command ...`
@@ -161,17 +161,17 @@ func runConsole(ctx context.Context) error {
 }
 
 // stackConfig reads what is common to dev and demo.
-func stackConfig() (stack.Config, error) {
+func stackConfig() (local.Config, error) {
 	self, err := os.Executable()
 	if err != nil {
-		return stack.Config{}, err
+		return local.Config{}, err
 	}
-	return stack.Config{
+	return local.Config{
 		Root:        ".",
 		Relay:       filepath.Join(filepath.Dir(self), "walrelay"),
 		RelayEnv:    relayEnvironment(),
 		DatabaseURL: os.Getenv("DATABASE_URL"),
-		AWS: stack.AWS{
+		AWS: local.AWS{
 			Region:          os.Getenv("AWS_REGION"),
 			KinesisURL:      os.Getenv("AWS_ENDPOINT_URL_KINESIS"),
 			StreamName:      os.Getenv("STREAM_NAME"),

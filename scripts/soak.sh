@@ -9,7 +9,7 @@ run() {
 # The packages first: go test hands everything behind a flag that it does not know to the tests.
 run go test -count=1 -timeout 30m -run 'TestEveryEventInOrder|TestOrder|TestWhatIs|TestAfter' \
     ./outbox ./walrelay ./handlers/cdcconsumer ./lab/poller -rapid.checks=2000
-run go test -race -count=5 -timeout 30m ./walrelay ./lab/stack ./lab
+run go test -race -count=5 -timeout 30m ./walrelay ./lab/local ./lab
 run sh scripts/fuzz.sh 60s
 CARS=20000
 export CARS

@@ -17,7 +17,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"rds-outbox-demo/lab/awslocal"
-	"rds-outbox-demo/lab/stack"
+	"rds-outbox-demo/lab/local"
 	"rds-outbox-demo/outbox"
 )
 
@@ -109,21 +109,21 @@ func TestLatenciesLeaveOutTheWaitForAPoll(t *testing.T) {
 	commit := time.Now()
 	at := func(ms int) time.Time { return commit.Add(time.Duration(ms) * time.Millisecond) }
 	for name, test := range map[string]struct {
-		times         stack.Times
+		times         local.Times
 		beside, whole Values
 	}{
-		"LessThanAnInterval": {stack.Times{Commit: commit, Stream: at(3), Consumer: at(103), Bus: at(110)}, Values{10}, Values{110}},
+		"LessThanAnInterval": {local.Times{Commit: commit, Stream: at(3), Consumer: at(103), Bus: at(110)}, Values{10}, Values{110}},
 		"LongerThanThatIsOurs": {
-			stack.Times{Commit: commit, Stream: at(3), Consumer: at(303), Bus: at(310)}, Values{110}, Values{310},
+			local.Times{Commit: commit, Stream: at(3), Consumer: at(303), Bus: at(310)}, Values{110}, Values{310},
 		},
-		"OfALoad": {stack.Times{Stream: at(3), Consumer: at(103), Bus: at(110)}, nil, nil},
+		"OfALoad": {local.Times{Stream: at(3), Consumer: at(103), Bus: at(110)}, nil, nil},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			bus := arrivals{of: map[uuid.UUID]stack.Times{}}
+			bus := arrivals{of: map[uuid.UUID]local.Times{}}
 			id := uuid.New()
-			bus.add(stack.Arrival{EventID: id, Times: test.times})
-			bus.add(stack.Arrival{EventID: id, Times: stack.Times{Commit: commit, Bus: at(9999)}}) // a duplicate
+			bus.add(local.Arrival{EventID: id, Times: test.times})
+			bus.add(local.Arrival{EventID: id, Times: local.Times{Commit: commit, Bus: at(9999)}}) // a duplicate
 			beside, whole, err := bus.latencies(t.Context(), 1)
 			require.NoError(t, err)
 			require.Equal(t, test.beside, beside)

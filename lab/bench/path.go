@@ -17,7 +17,7 @@ import (
 	"github.com/google/uuid"
 	"golang.org/x/sync/errgroup"
 
-	"rds-outbox-demo/lab/stack"
+	"rds-outbox-demo/lab/local"
 )
 
 const (
@@ -38,8 +38,8 @@ func path(ctx context.Context, e *environment) (_ []Row, err error) {
 		return nil, err
 	}
 	defer log.Close()
-	bus := arrivals{of: map[uuid.UUID]stack.Times{}}
-	s, err := stack.Start(ctx, stack.Config{
+	bus := arrivals{of: map[uuid.UUID]local.Times{}}
+	s, err := local.Start(ctx, local.Config{
 		Dir: filepath.Join(e.Dir, "path"), Root: e.Root, Relay: filepath.Join(e.Root, "bin", "walrelay"), Listen: "127.0.0.1:0",
 		Slot: "bench_path", DatabaseURL: url,
 		OnEvent: bus.add, Progress: func(string) {}, Log: slog.New(slog.NewJSONHandler(log, nil)),
@@ -110,10 +110,10 @@ func createCars(ctx context.Context, url string, cars int) (rate float64, err er
 // arrivals collects the events of a round.
 type arrivals struct {
 	mu sync.Mutex
-	of map[uuid.UUID]stack.Times // the first of each event
+	of map[uuid.UUID]local.Times // the first of each event
 }
 
-func (a *arrivals) add(arrival stack.Arrival) {
+func (a *arrivals) add(arrival local.Arrival) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if _, known := a.of[arrival.EventID]; !known {

@@ -19,7 +19,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"rds-outbox-demo/lab/judge"
-	"rds-outbox-demo/lab/stack"
+	"rds-outbox-demo/lab/local"
 )
 
 // patience is how long nothing may arrive before the missing events count as lost.
@@ -27,7 +27,7 @@ const patience = 30 * time.Second
 
 // Config of a run.
 type Config struct {
-	Stack    stack.Config // Dir, Log, OnEvent and Progress are set here
+	Stack    local.Config // Dir, Log, OnEvent and Progress are set here
 	Cars     int
 	JSON     bool      // one JSON object on Out instead of text
 	Out      io.Writer // the report
@@ -69,7 +69,7 @@ func Run(ctx context.Context, c Config) (err error) {
 	c.Stack.OnEvent = arrivals.add
 	c.Stack.Progress = func(what string) { fmt.Fprintf(c.Progress, "starting %s\n", what) }
 
-	s, err := stack.Start(ctx, c.Stack)
+	s, err := local.Start(ctx, c.Stack)
 	if err != nil {
 		return err
 	}
@@ -149,10 +149,10 @@ type arrived struct {
 	place   int // 0 for the first event that ever arrived
 	copies  int
 	differs bool // a duplicate is not identical to the first
-	first   stack.Arrival
+	first   local.Arrival
 }
 
-func (a *arrivals) add(arrival stack.Arrival) {
+func (a *arrivals) add(arrival local.Arrival) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.latest = time.Now()

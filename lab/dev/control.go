@@ -15,7 +15,7 @@ import (
 	"path/filepath"
 	"time"
 
-	"rds-outbox-demo/lab/stack"
+	"rds-outbox-demo/lab/local"
 )
 
 // controlFile tells other programs of this user how to reach a running `make dev`.
@@ -28,7 +28,7 @@ func controlPath(dir string) string { return filepath.Join(dir, "control.json") 
 
 // serveControl listens for Control on 127.0.0.1. A token from a file that only this user can read keeps others, and pages in a
 // browser, away.
-func serveControl(dir string, relay *stack.Relay) (stop func(), err error) {
+func serveControl(dir string, relay *local.Relay) (stop func(), err error) {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return nil, fmt.Errorf("listening for commands: %w", err)

@@ -14,13 +14,13 @@ import (
 	"time"
 
 	"rds-outbox-demo/lab/postgres"
-	"rds-outbox-demo/lab/stack"
+	"rds-outbox-demo/lab/local"
 	"rds-outbox-demo/lab/view"
 )
 
 // Config of a run.
 type Config struct {
-	Stack stack.Config // Log, OnEvent, Observe and Progress are set here
+	Stack local.Config // Log, OnEvent, Observe and Progress are set here
 	Fresh bool         // begin with an empty data folder
 	Out   *os.File
 	// View is the address that the live view listens on.
@@ -53,12 +53,12 @@ func Run(ctx context.Context, c Config) (err error) {
 		slog.NewJSONHandler(logFile, nil),
 		newCalm(slog.NewTextHandler(out, &slog.HandlerOptions{Level: slog.LevelWarn})),
 	))
-	c.Stack.OnEvent = func(a stack.Arrival) { fmt.Fprintln(out, eventLine(a)) }
+	c.Stack.OnEvent = func(a local.Arrival) { fmt.Fprintln(out, eventLine(a)) }
 	c.Stack.Progress = func(what string) { fmt.Fprintf(out, "starting %s\n", what) }
 	watch := view.NewWatch()
 	c.Stack.Observe = watch.Observer()
 
-	s, err := stack.Start(ctx, c.Stack)
+	s, err := local.Start(ctx, c.Stack)
 	if err != nil {
 		return err
 	}
@@ -133,7 +133,7 @@ func empty(ctx context.Context, dir string) error {
 	return nil
 }
 
-func banner(c stack.Config, s *stack.Stack, viewURL string) string {
+func banner(c local.Config, s *local.Path, viewURL string) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "\nThe path is up: ① %s\n\n", s.APIURL)
 	fmt.Fprintf(&b, "  curl -i %s/cars -H 'Content-Type: application/json' -d '{\"make\":\"Toyota\",\"model\":\"Camry\",\"year\":2023,\"color\":\"Blue\"}'\n\n", s.APIURL)
@@ -149,7 +149,7 @@ func banner(c stack.Config, s *stack.Stack, viewURL string) string {
 
 // eventLine is "CarCreated  5f0c9d4e-... v1  ③ 1.2 ms  ④ 3.0 ms  ⑤ 120.4 ms  ⑥ 124.9 ms". Rows of the initial load have no
 // commit time: for them only the bus is known.
-func eventLine(a stack.Arrival) string {
+func eventLine(a local.Arrival) string {
 	var detail struct {
 		AggregateID      string `json:"aggregateId"`
 		AggregateVersion int64  `json:"aggregateVersion"`

@@ -11,7 +11,7 @@ import (
 
 	"rds-outbox-demo/handlers/cdcconsumer"
 	"rds-outbox-demo/lab/awslocal"
-	"rds-outbox-demo/lab/stack"
+	"rds-outbox-demo/lab/local"
 	"rds-outbox-demo/outbox"
 )
 
@@ -56,7 +56,7 @@ func (l *live) lookBack(ctx context.Context, conn *pgx.Conn, before time.Time) (
 		return found, 0, err
 	}
 	// Of a bus that is the user's own there is no journal here: what was committed before counts as arrived.
-	ownBus := l.stack.CanBreak(stack.EventBridge) != nil
+	ownBus := l.stack.CanBreak(local.EventBridge) != nil
 	arrived, whole := map[uint64]bool(nil), false
 	if !ownBus {
 		if arrived, whole, err = l.arrivedBefore(before); err != nil {

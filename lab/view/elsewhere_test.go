@@ -7,7 +7,7 @@ import (
 
 	"rds-outbox-demo/lab/awslocal"
 	"rds-outbox-demo/lab/awslocal/awstest"
-	"rds-outbox-demo/lab/stack"
+	"rds-outbox-demo/lab/local"
 )
 
 // Where the services are the user's own there is no journal, no end of a shard and no subscriber: what can be known is shown, nothing is
@@ -18,7 +18,7 @@ func TestServicesOfTheUsersOwn(t *testing.T) {
 		Streams: []awslocal.Stream{{Name: "theirs", Shards: 1}}, Buses: []string{"their-bus"}, Queues: []string{"their-failures"},
 	})
 	url := *aws.BaseEndpoint
-	config := stack.AWS{
+	config := local.AWS{
 		KinesisURL: url, StreamName: "theirs", EventBridgeURL: url, BusName: "their-bus",
 		SQSURL: url, FailureQueueURL: awslocal.QueueURL(url, "their-failures"),
 	}

@@ -10,36 +10,36 @@ import (
 	"github.com/google/uuid"
 
 	"rds-outbox-demo/lab/awslocal"
-	"rds-outbox-demo/lab/stack"
+	"rds-outbox-demo/lab/local"
 )
 
 // fault is how a switch breaks and mends.
 type fault interface {
 	// can says why it cannot be switched on in this set-up.
-	can(s *stack.Stack) error
+	can(s *local.Path) error
 	// strike breaks; once-switches have struck when it returns.
-	strike(ctx context.Context, s *stack.Stack) error
-	mend(ctx context.Context, s *stack.Stack) error
+	strike(ctx context.Context, s *local.Path) error
+	mend(ctx context.Context, s *local.Path) error
 	// on tells whether the fault is in force, and how often it struck since it was switched on, or -1: count the strikes.
-	on(s *stack.Stack) (on bool, struck int)
+	on(s *local.Path) (on bool, struck int)
 }
 
 // serviceFaults are rules of the local AWS listener.
 type serviceFaults struct {
-	service stack.Service
+	service local.Service
 	rules   []awslocal.Fault
 
 	mu     sync.Mutex
 	active []*awslocal.Active
 }
 
-func onService(service stack.Service, rules ...awslocal.Fault) func() fault {
+func onService(service local.Service, rules ...awslocal.Fault) func() fault {
 	return func() fault { return &serviceFaults{service: service, rules: rules} }
 }
 
-func (f *serviceFaults) can(s *stack.Stack) error { return s.CanBreak(f.service) }
+func (f *serviceFaults) can(s *local.Path) error { return s.CanBreak(f.service) }
 
-func (f *serviceFaults) strike(_ context.Context, s *stack.Stack) error {
+func (f *serviceFaults) strike(_ context.Context, s *local.Path) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.active = nil
@@ -49,7 +49,7 @@ func (f *serviceFaults) strike(_ context.Context, s *stack.Stack) error {
 	return nil
 }
 
-func (f *serviceFaults) mend(context.Context, *stack.Stack) error {
+func (f *serviceFaults) mend(context.Context, *local.Path) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for _, active := range f.active {
@@ -58,7 +58,7 @@ func (f *serviceFaults) mend(context.Context, *stack.Stack) error {
 	return nil
 }
 
-func (f *serviceFaults) on(s *stack.Stack) (on bool, struck int) {
+func (f *serviceFaults) on(s *local.Path) (on bool, struck int) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if len(f.active) == 0 {
@@ -74,37 +74,37 @@ func (f *serviceFaults) on(s *stack.Stack) (on bool, struck int) {
 
 // machineFault is what is done to a process, or to what it holds.
 type machineFault struct {
-	needs  func(*stack.Stack) error
-	do     func(context.Context, *stack.Stack) error
-	undo   func(context.Context, *stack.Stack) error // nil: it strikes once
-	exists func(*stack.Stack) bool                   // nil: as undo
+	needs  func(*local.Path) error
+	do     func(context.Context, *local.Path) error
+	undo   func(context.Context, *local.Path) error // nil: it strikes once
+	exists func(*local.Path) bool                   // nil: as undo
 }
 
 func onMachine(f machineFault) func() fault { return func() fault { return f } }
 
-func (f machineFault) can(s *stack.Stack) error {
+func (f machineFault) can(s *local.Path) error {
 	if f.needs == nil {
 		return nil
 	}
 	return f.needs(s)
 }
 
-func (f machineFault) strike(ctx context.Context, s *stack.Stack) error { return f.do(ctx, s) }
-func (f machineFault) mend(ctx context.Context, s *stack.Stack) error   { return f.undo(ctx, s) }
+func (f machineFault) strike(ctx context.Context, s *local.Path) error { return f.do(ctx, s) }
+func (f machineFault) mend(ctx context.Context, s *local.Path) error   { return f.undo(ctx, s) }
 
-func (f machineFault) on(s *stack.Stack) (bool, int) { return f.exists != nil && f.exists(s), -1 }
+func (f machineFault) on(s *local.Path) (bool, int) { return f.exists != nil && f.exists(s), -1 }
 
 // faults are the switches' faults by name.
 var faults = map[string]func() fault{
 	"kill-relay": onMachine(machineFault{
-		do: func(ctx context.Context, s *stack.Stack) error {
+		do: func(ctx context.Context, s *local.Path) error {
 			if _, err := s.KillRelay(ctx); err != nil {
 				return conflict(err.Error())
 			}
 			return nil
 		},
-		undo: func(_ context.Context, s *stack.Stack) error {
-			for _, relay := range []*stack.Relay{s.Relay, s.SecondRelay} {
+		undo: func(_ context.Context, s *local.Path) error {
+			for _, relay := range []*local.Relay{s.Relay, s.SecondRelay} {
 				if relay.Killed() {
 					if err := relay.Start(); err != nil {
 						return err
@@ -113,24 +113,24 @@ var faults = map[string]func() fault{
 			}
 			return nil
 		},
-		exists: func(s *stack.Stack) bool { return s.Relay.Killed() || s.SecondRelay.Killed() },
+		exists: func(s *local.Path) bool { return s.Relay.Killed() || s.SecondRelay.Killed() },
 	}),
 	"stop-postgres": onMachine(machineFault{
-		needs:  (*stack.Stack).CanBreakDatabase,
-		do:     func(ctx context.Context, s *stack.Stack) error { return s.StopDatabase(ctx) },
-		undo:   func(ctx context.Context, s *stack.Stack) error { return s.StartDatabase(ctx) },
-		exists: (*stack.Stack).DatabaseStopped,
+		needs:  (*local.Path).CanBreakDatabase,
+		do:     func(ctx context.Context, s *local.Path) error { return s.StopDatabase(ctx) },
+		undo:   func(ctx context.Context, s *local.Path) error { return s.StartDatabase(ctx) },
+		exists: (*local.Path).DatabaseStopped,
 	}),
-	"throttle-kinesis": onService(stack.Kinesis, awslocal.Fault{
+	"throttle-kinesis": onService(local.Kinesis, awslocal.Fault{
 		Service: "kinesis", Operation: "PutRecords", Kind: awslocal.EntryError, Code: "ProvisionedThroughputExceededException", Rate: 0.8, Seed: 1,
 	}),
-	"fail-entries": onService(stack.EventBridge, awslocal.Fault{
+	"fail-entries": onService(local.EventBridge, awslocal.Fault{
 		Service: "events", Operation: "PutEvents", Kind: awslocal.EntryError, Code: "InternalFailure", Rate: 0.3, Seed: 2,
 	}),
-	"bus-down": onService(stack.EventBridge, awslocal.Fault{Service: "events", Operation: "PutEvents", Kind: awslocal.CallError, Status: 503}),
+	"bus-down": onService(local.EventBridge, awslocal.Fault{Service: "events", Operation: "PutEvents", Kind: awslocal.CallError, Status: 503}),
 	"drop-slot": onMachine(machineFault{
-		needs: (*stack.Stack).CanBreakDatabase,
-		do: func(ctx context.Context, s *stack.Stack) error {
+		needs: (*local.Path).CanBreakDatabase,
+		do: func(ctx context.Context, s *local.Path) error {
 			if s.DatabaseStopped() {
 				return conflict("PostgreSQL is stopped: start it first")
 			}
@@ -138,32 +138,32 @@ var faults = map[string]func() fault{
 			ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
 			defer cancel()
 			err := s.DropSlot(ctx)
-			if errors.Is(err, stack.ErrNoSlot) {
+			if errors.Is(err, local.ErrNoSlot) {
 				return conflict(err.Error())
 			}
 			return err
 		},
 	}),
 	"poison": onMachine(machineFault{
-		needs: func(s *stack.Stack) error { return s.CanBreak(stack.Kinesis) },
-		do:    func(ctx context.Context, s *stack.Stack) error { return s.PutPoison(ctx, uuid.NewString()) },
+		needs: func(s *local.Path) error { return s.CanBreak(local.Kinesis) },
+		do:    func(ctx context.Context, s *local.Path) error { return s.PutPoison(ctx, uuid.NewString()) },
 	}),
-	"queue-down": onService(stack.SQS, awslocal.Fault{Service: "sqs", Operation: "SendMessage", Kind: awslocal.CallError, Status: 503}),
+	"queue-down": onService(local.SQS, awslocal.Fault{Service: "sqs", Operation: "SendMessage", Kind: awslocal.CallError, Status: 503}),
 	// The second rule is hop 6 itself: accepted, and the answer does not arrive, so that the consumer sends again what is there.
-	"duplicate": onService(stack.EventBridge,
+	"duplicate": onService(local.EventBridge,
 		awslocal.Fault{Service: "rules", Kind: awslocal.Duplicate, Delay: time.Second, Seed: 3},
 		awslocal.Fault{Service: "events", Operation: "PutEvents", Kind: awslocal.ResetAfter, Rate: 0.3, Seed: 5},
 	),
 	"two-relays": onMachine(machineFault{
-		do: func(ctx context.Context, s *stack.Stack) error {
+		do: func(ctx context.Context, s *local.Path) error {
 			if s.DatabaseStopped() {
 				return conflict("PostgreSQL is stopped: the second relay could not even stand by")
 			}
 			return s.StartSecondRelay(ctx)
 		},
-		undo: func(ctx context.Context, s *stack.Stack) error { s.SecondRelay.Stop(ctx); return nil },
+		undo: func(ctx context.Context, s *local.Path) error { s.SecondRelay.Stop(ctx); return nil },
 		// There are two as well while kill-relay has killed the second: it comes back with that switch.
-		exists: func(s *stack.Stack) bool { return s.SecondRelay.Running() || s.SecondRelay.Killed() },
+		exists: func(s *local.Path) bool { return s.SecondRelay.Running() || s.SecondRelay.Killed() },
 	}),
 }
 

@@ -8,7 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"rds-outbox-demo/lab/labtest"
-	"rds-outbox-demo/lab/stack"
+	"rds-outbox-demo/lab/local"
 )
 
 // An experiment counts: while one runs, the page makes no cars beside it.
@@ -44,7 +44,7 @@ func TestNoSlotToDropIsSaidAtOnce(t *testing.T) {
 	require.NoError(t, err)
 	began := time.Now()
 	_, err = r.switches.set(t.Context(), "drop-slot", true)
-	require.ErrorContains(t, err, stack.ErrNoSlot.Error())
+	require.ErrorContains(t, err, local.ErrNoSlot.Error())
 	require.Less(t, time.Since(began), 10*time.Second)
 }
 

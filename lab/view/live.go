@@ -16,7 +16,7 @@ import (
 
 	"github.com/google/uuid"
 
-	"rds-outbox-demo/lab/stack"
+	"rds-outbox-demo/lab/local"
 )
 
 // station is one of the six stations of the path as /live has it.
@@ -51,14 +51,14 @@ type live struct {
 	began time.Time
 
 	mu      sync.Mutex
-	stack   *stack.Stack
+	stack   *local.Path
 	log     *slog.Logger
 	changed uint64 // counts what has come in
 	ledger  ledger
 	recent  recent
 	series  series
 	tables  tables
-	depths  stack.Depths
+	depths  local.Depths
 	shards  map[string]*shard
 
 	requests  map[int64]time.Time // under way, by their beginnings
@@ -70,7 +70,7 @@ type live struct {
 	failures  meter // entries that the bus did not accept
 	again     meter // records that the consumer got again
 	putting   int
-	batches   map[string]stack.Batch  // invocations under way, without their records
+	batches   map[string]local.Batch  // invocations under way, without their records
 	inBatches int                     // records in them
 	commitOf  map[uuid.UUID]time.Time // of the events in them
 	newest    time.Time               // commit of the newest event on the stream
@@ -107,12 +107,12 @@ type suppressed struct {
 func newLive() *live {
 	return &live{
 		began: time.Now(), ledger: newLedger(), recent: newRecent(), shards: map[string]*shard{}, requests: map[int64]time.Time{},
-		batches: map[string]stack.Batch{}, commitOf: map[uuid.UUID]time.Time{}, wake: make(chan struct{}, 1),
+		batches: map[string]local.Batch{}, commitOf: map[uuid.UUID]time.Time{}, wake: make(chan struct{}, 1),
 	}
 }
 
 // attach gives the model its stack, from which polls read.
-func (l *live) attach(s *stack.Stack, log *slog.Logger) {
+func (l *live) attach(s *local.Path, log *slog.Logger) {
 	positions, err := s.Positions()
 	if err != nil {
 		log.Warn("live view: the shards' positions are those since the start", "error", err.Error())

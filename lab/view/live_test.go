@@ -11,7 +11,7 @@ import (
 
 	"rds-outbox-demo/lab/awslocal"
 	"rds-outbox-demo/lab/labtest"
-	"rds-outbox-demo/lab/stack"
+	"rds-outbox-demo/lab/local"
 )
 
 func TestTotalsOfRealTraffic(t *testing.T) {
@@ -246,7 +246,7 @@ func TestWatchingIsBounded(t *testing.T) {
 	o := l.observer()
 	for range maxRecent + 500 {
 		e := someEvent(t, 20<<10)
-		o.Responded(stack.Request{At: time.Now(), Method: "POST", Path: "/cars", Location: "/cars/" + e.Row.AggregateID, ETag: `"1"`, Status: 201, Body: make([]byte, 200)})
+		o.Responded(local.Request{At: time.Now(), Method: "POST", Path: "/cars", Location: "/cars/" + e.Row.AggregateID, ETag: `"1"`, Status: 201, Body: make([]byte, 200)})
 		data, err := e.AppendJSON(nil)
 		require.NoError(t, err)
 		o.Stored(awslocal.StreamRecord{Shard: "s", Index: 1, Arrival: time.Now(), Data: data})

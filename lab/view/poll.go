@@ -10,7 +10,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"rds-outbox-demo/dbgen"
-	"rds-outbox-demo/lab/stack"
+	"rds-outbox-demo/lab/local"
 )
 
 const (
@@ -259,7 +259,7 @@ func (l *live) follow(confirmed bool, insertLSN string) {
 			m.ends[id] = sh.end
 		}
 	}
-	if m.ends == nil || l.stack.CanBreak(stack.Kinesis) != nil {
+	if m.ends == nil || l.stack.CanBreak(local.Kinesis) != nil {
 		return // where a stream of the user's own ends nobody can tell: nothing is called lost then
 	}
 	for id, end := range m.ends {

@@ -10,7 +10,7 @@ import (
 
 	"rds-outbox-demo/dbgen"
 	"rds-outbox-demo/lab/awslocal"
-	"rds-outbox-demo/lab/stack"
+	"rds-outbox-demo/lab/local"
 )
 
 // Bounds of what is remembered of single events.
@@ -29,12 +29,12 @@ type recent struct {
 	byChange map[string]*event // aggregate id and version, or trace id
 
 	requests       []change // answered before their event was seen, oldest first
-	requestsByName map[string]*stack.Request
+	requestsByName map[string]*local.Request
 }
 
 type change struct {
 	names   []string
-	request *stack.Request
+	request *local.Request
 }
 
 // event is one event and what was seen of it.
@@ -49,7 +49,7 @@ type event struct {
 	operation string
 	replay    string
 
-	request    *stack.Request
+	request    *local.Request
 	stored     []awslocal.StreamRecord // as the stream took it; at most two
 	storedSum  int
 	batches    []try
@@ -68,7 +68,7 @@ type event struct {
 
 // try is an invocation of the consumer with the event.
 type try struct {
-	batch stack.Batch // without records
+	batch local.Batch // without records
 	place int
 	of    int
 	state string // "" until it has returned
@@ -96,7 +96,7 @@ type parking struct {
 }
 
 func newRecent() recent {
-	return recent{byID: map[uuid.UUID]*event{}, byChange: map[string]*event{}, requestsByName: map[string]*stack.Request{}}
+	return recent{byID: map[uuid.UUID]*event{}, byChange: map[string]*event{}, requestsByName: map[string]*local.Request{}}
 }
 
 // keep returns the event, which is new if it is not there.
@@ -158,7 +158,7 @@ func changeNames(row dbgen.Outbox) []string {
 }
 
 // requested notes a request that has changed a car.
-func (r *recent) requested(q *stack.Request) {
+func (r *recent) requested(q *local.Request) {
 	id := ""
 	if parts := strings.Split(cmp.Or(q.Location, q.Path), "/"); len(parts) > 2 { // "", "cars", the id
 		id = parts[2]

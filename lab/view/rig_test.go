@@ -21,8 +21,8 @@ import (
 
 	"rds-outbox-demo/dbgen"
 	"rds-outbox-demo/lab/labtest"
+	"rds-outbox-demo/lab/local"
 	"rds-outbox-demo/lab/postgres"
-	"rds-outbox-demo/lab/stack"
 	"rds-outbox-demo/outbox"
 )
 
@@ -53,7 +53,7 @@ type rig struct {
 	end func()
 }
 
-func newRig(t *testing.T, dir string, theirs ...stack.AWS) *rig {
+func newRig(t *testing.T, dir string, theirs ...local.AWS) *rig {
 	t.Helper()
 	if _, err := postgres.FindBinaries("../.."); err != nil {
 		if os.Getenv("CI") == "true" {
@@ -65,13 +65,13 @@ func newRig(t *testing.T, dir string, theirs ...stack.AWS) *rig {
 	require.NoError(t, err)
 	log := slog.New(slog.NewTextHandler(io.Discard, nil))
 	watch := NewWatch()
-	config := stack.Config{
-		Dir: dir, Root: "../..", Relay: relay, Listen: "127.0.0.1:0", Progress: func(string) {}, OnEvent: func(stack.Arrival) {}, Log: log, Observe: watch.Observer(),
+	config := local.Config{
+		Dir: dir, Root: "../..", Relay: relay, Listen: "127.0.0.1:0", Progress: func(string) {}, OnEvent: func(local.Arrival) {}, Log: log, Observe: watch.Observer(),
 	}
 	if len(theirs) > 0 {
 		config.AWS = theirs[0]
 	}
-	s, err := stack.Start(t.Context(), config)
+	s, err := local.Start(t.Context(), config)
 	require.NoError(t, err)
 	v, err := Start(t.Context(), Config{Stack: s, Watch: watch, Listen: "127.0.0.1:0", Log: log})
 	require.NoError(t, err)

@@ -9,7 +9,7 @@ import (
 	"sync"
 	"time"
 
-	"rds-outbox-demo/lab/stack"
+	"rds-outbox-demo/lab/local"
 )
 
 // switchDefinition is a switch as /meta has it.
@@ -52,7 +52,7 @@ const switchTimeout = 60 * time.Second
 // switches break the path and mend it, by the faults that tests and `make chaos` use. Whether one is on is never remembered, but looked
 // at: what somebody else has mended meanwhile (make relay-start) does not show as broken.
 type switches struct {
-	stack *stack.Stack
+	stack *local.Path
 	log   *slog.Logger
 	all   []*toggle
 
@@ -74,7 +74,7 @@ type toggle struct {
 	failed string
 }
 
-func newSwitches(s *stack.Stack, log *slog.Logger) *switches {
+func newSwitches(s *local.Path, log *slog.Logger) *switches {
 	all := &switches{stack: s, log: log, turn: make(chan struct{}, 1)}
 	all.ctx, all.end = context.WithCancel(context.Background())
 	for _, d := range definitions {

@@ -10,7 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"rds-outbox-demo/lab/labtest"
-	"rds-outbox-demo/lab/stack"
+	"rds-outbox-demo/lab/local"
 )
 
 func (r *rig) switched(t *testing.T, name string, on bool) switchState {
@@ -147,7 +147,7 @@ func TestSwitchesShowWhatIs(t *testing.T) {
 // A fault is for what this program has started, never for the user's own.
 func TestSwitchesForWhatIsTheUsersOwn(t *testing.T) {
 	t.Parallel()
-	own := newSwitches(&stack.Stack{}, slog.New(slog.DiscardHandler))
+	own := newSwitches(&local.Path{}, slog.New(slog.DiscardHandler))
 	disabled := 0
 	for _, d := range own.definitions() {
 		if strings.Contains(d.Name, "relay") {

@@ -1,6 +1,6 @@
 // Package view is the live view of `make dev`: a web page on 127.0.0.1 that shows the path ①-⑥ as events pass it, and breaks it.
 //
-// In: what lab/stack's Observer tells, polls of the database and the queues, and the page's requests. Out: the page, which is embedded,
+// In: what lab/local's Observer tells, polls of the database and the queues, and the page's requests. Out: the page, which is embedded,
 // and its data as server-sent events. Nothing of it stands in the path's way: observations are noted and gone, polls rest twenty times as
 // long as they took, and a reader who is slow is told less.
 package view
@@ -17,12 +17,12 @@ import (
 	"sync"
 	"time"
 
-	"rds-outbox-demo/lab/stack"
+	"rds-outbox-demo/lab/local"
 )
 
 // Config of a View. All of it is required.
 type Config struct {
-	Stack *stack.Stack
+	Stack *local.Path
 	// Watch was the stack's Config.Observe.
 	Watch *Watch
 	// Listen is an address of 127.0.0.1; where its port is taken, another one is.
@@ -33,15 +33,15 @@ type Config struct {
 // Watch sees what passes the path from its start on, before there is a page to show it.
 type Watch struct{ live *live }
 
-// NewWatch is for stack.Config.Observe, and then for Start.
+// NewWatch is for local.Config.Observe, and then for Start.
 func NewWatch() *Watch { return &Watch{newLive()} }
 
 // Observer is what the stack calls.
-func (w *Watch) Observer() *stack.Observer { return w.live.observer() }
+func (w *Watch) Observer() *local.Observer { return w.live.observer() }
 
 // View is a running view.
 type View struct {
-	stack    *stack.Stack
+	stack    *local.Path
 	log      *slog.Logger
 	live     *live
 	switches *switches

@@ -12,13 +12,13 @@ import (
 	"rds-outbox-demo/handlers/cdcconsumer"
 	"rds-outbox-demo/inbox"
 	"rds-outbox-demo/lab/awslocal"
-	"rds-outbox-demo/lab/stack"
+	"rds-outbox-demo/lab/local"
 	"rds-outbox-demo/outbox"
 )
 
 // observer is what the stack calls.
-func (l *live) observer() *stack.Observer {
-	return &stack.Observer{
+func (l *live) observer() *local.Observer {
+	return &local.Observer{
 		Requested: l.requested, Responded: l.responded, Stored: l.storedRecord, Invoked: l.invoked, Returned: l.returned, Putting: l.puttingEntries, Accepted: l.accepted,
 		Put: l.put, Parked: l.parked, Delivered: l.delivered, Suppressed: l.suppressedDuplicates,
 	}
@@ -28,7 +28,7 @@ func (l *live) requested(began time.Time) {
 	l.note(func(time.Time) { l.requests[began.UnixNano()] = began })
 }
 
-func (l *live) responded(r stack.Request) {
+func (l *live) responded(r local.Request) {
 	l.note(func(now time.Time) {
 		delete(l.requests, r.At.UnixNano())
 		l.answered.add(now, 1)
@@ -118,7 +118,7 @@ func (l *live) see(record outbox.Record) *event {
 	return e
 }
 
-func (l *live) invoked(b stack.Batch) {
+func (l *live) invoked(b local.Batch) {
 	l.note(func(now time.Time) {
 		head := b
 		head.Records = nil
@@ -150,7 +150,7 @@ func (l *live) invoked(b stack.Batch) {
 	})
 }
 
-func (l *live) returned(b stack.Batch) {
+func (l *live) returned(b local.Batch) {
 	l.note(func(now time.Time) {
 		delete(l.batches, b.Invocation)
 		l.inBatches -= len(b.Records)
@@ -182,7 +182,7 @@ func (l *live) returned(b stack.Batch) {
 	})
 }
 
-func stateOf(b stack.Batch, place int) string {
+func stateOf(b local.Batch, place int) string {
 	switch {
 	case b.Err != nil:
 		return "the invocation failed: " + b.Err.Error()
@@ -197,7 +197,7 @@ func stateOf(b stack.Batch, place int) string {
 
 func (l *live) puttingEntries(entries int) { l.note(func(time.Time) { l.putting += entries }) }
 
-func (l *live) put(p stack.Put) {
+func (l *live) put(p local.Put) {
 	l.note(func(now time.Time) {
 		l.putting -= len(p.Entries)
 		for _, entry := range p.Entries {
@@ -268,7 +268,7 @@ func (l *live) parked(p cdcconsumer.ParkedRecord) {
 	})
 }
 
-func (l *live) delivered(d stack.Delivery) {
+func (l *live) delivered(d local.Delivery) {
 	ids := make([]uuid.UUID, len(d.Messages))
 	for i, message := range d.Messages {
 		if e, err := inbox.ParseEvent([]byte(message.Body)); err == nil {
@@ -287,7 +287,7 @@ func (l *live) delivered(d stack.Delivery) {
 	})
 }
 
-func deliveryOf(d stack.Delivery, message events.SQSMessage) delivery {
+func deliveryOf(d local.Delivery, message events.SQSMessage) delivery {
 	one := delivery{
 		at: d.At, took: d.Took, messageID: message.MessageId, receiveCount: message.Attributes["ApproximateReceiveCount"], batch: len(d.Messages),
 		failed: d.Err != nil || d.Failed[message.MessageId],

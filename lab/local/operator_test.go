@@ -1,4 +1,4 @@
-package stack
+package local
 
 import (
 	"path/filepath"
@@ -22,13 +22,13 @@ func TestOperatorEnv(t *testing.T) {
 		"AWS_ENDPOINT_URL=http://127.0.0.1:4", "AWS_ENDPOINT_URL_KINESIS=http://127.0.0.1:4", "AWS_ENDPOINT_URL_EVENTBRIDGE=http://127.0.0.1:4",
 		"AWS_ENDPOINT_URL_SQS=http://127.0.0.1:4", "AWS_ENDPOINT_URL_CLOUDWATCH_LOGS=http://127.0.0.1:4",
 		"METRICS_LOGS=" + dir + "/dev.log:" + dir + "/walrelay.log",
-	}, (&Stack{DatabaseURL: "postgres://x", Relay: relay, slot: "outbox_relay", clients: local}).OperatorEnv())
+	}, (&Path{DatabaseURL: "postgres://x", Relay: relay, slot: "outbox_relay", clients: local}).OperatorEnv())
 
 	own := clients{
 		region: "eu-west-1", accessKeyID: "AKIA", secretKey: "secret", sessionToken: "token", stream: "s", bus: "b", queueURL: "https://sqs/q",
 		kinesisURL: "https://kinesis", eventBridgeURL: "https://events", sqsURL: "https://sqs",
 	}
-	env := (&Stack{Relay: relay, slot: "mine", clients: own}).OperatorEnv()
+	env := (&Path{Relay: relay, slot: "mine", clients: own}).OperatorEnv()
 	require.Contains(t, env, "AWS_SESSION_TOKEN=token")
 	require.Contains(t, env, "AWS_ENDPOINT_URL_EVENTBRIDGE=https://events")
 	require.Contains(t, env, "AWS_ENDPOINT_URL=http://127.0.0.1:9", "what nobody named is nowhere")

@@ -1,9 +1,9 @@
-// Package stack runs the whole path ①-⑥ on this machine: PostgreSQL, the API, walrelay as a process of its own, the local AWS
+// Package local runs the whole path ①-⑥ on this machine: PostgreSQL, the API, walrelay as a process of its own, the local AWS
 // listener, and the consumer behind Lambda's poller. `make dev` and `make demo` are this plus what they show.
 //
 // In: a data folder, and optionally a database or AWS endpoints of the user's own. Out: the API's address, and a call for
 // every event that reached the bus, with the times of its hops.
-package stack
+package local
 
 import (
 	"cmp"
@@ -24,7 +24,7 @@ import (
 	"rds-outbox-demo/lab/awslocal"
 )
 
-// Config of a Stack. Dir, Root, Relay, Listen, OnEvent, Progress and Log are required.
+// Config of a Path. Dir, Root, Relay, Listen, OnEvent, Progress and Log are required.
 type Config struct {
 	Dir    string // data folder: everything that is kept between runs
 	Root   string // folder with node_modules, where PostgreSQL's binaries are
@@ -48,8 +48,8 @@ type Config struct {
 	Log      *slog.Logger
 }
 
-// Stack is a running path.
-type Stack struct {
+// Path is a running path.
+type Path struct {
 	APIURL      string
 	DatabaseURL string
 	Relay       *Relay
@@ -68,8 +68,8 @@ type Stack struct {
 }
 
 // Start brings everything up in the order of dependence and returns once the API answers. With an error nothing is left running.
-func Start(ctx context.Context, c Config) (_ *Stack, err error) {
-	s := &Stack{dir: c.Dir, failed: make(chan error, 8)}
+func Start(ctx context.Context, c Config) (_ *Path, err error) {
+	s := &Path{dir: c.Dir, failed: make(chan error, 8)}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, s.Close())
@@ -116,7 +116,7 @@ func Start(ctx context.Context, c Config) (_ *Stack, err error) {
 
 // awaitStreaming waits a little until the relay streams: what is committed before that comes with its load, without the times of its
 // hops. A relay that has much to load, or that cannot start, is not waited for: commits are safe, and its own end is reported.
-func (s *Stack) awaitStreaming(ctx context.Context) {
+func (s *Path) awaitStreaming(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
 	conn, err := pgx.Connect(ctx, s.DatabaseURL)
@@ -135,11 +135,11 @@ func (s *Stack) awaitStreaming(ctx context.Context) {
 }
 
 // Failed delivers why a part of the stack ended that cannot be started again by itself.
-func (s *Stack) Failed() <-chan error { return s.failed }
+func (s *Path) Failed() <-chan error { return s.failed }
 
 // Close stops everything against the order of starting, within 5 seconds. What is on its way stays in the WAL or the stream
 // and arrives after the next start.
-func (s *Stack) Close() error {
+func (s *Path) Close() error {
 	if s.AWS != nil {
 		// What drains would run into faults that are still on, and take all of its time for nothing.
 		for _, fault := range s.AWS.Faults().List() {
@@ -156,9 +156,9 @@ func (s *Stack) Close() error {
 	return all
 }
 
-func (s *Stack) onClose(f func(context.Context) error) { s.close = append(s.close, f) }
+func (s *Path) onClose(f func(context.Context) error) { s.close = append(s.close, f) }
 
-func (s *Stack) fail(err error) {
+func (s *Path) fail(err error) {
 	select {
 	case s.failed <- err:
 	default: // the first few are enough
@@ -168,7 +168,7 @@ func (s *Stack) fail(err error) {
 // apiConnections are more than the default, which is the number of cores: commits at the same time share the disk's time.
 const apiConnections = 16
 
-func (s *Stack) startAPI(ctx context.Context, c Config, listener net.Listener) error {
+func (s *Path) startAPI(ctx context.Context, c Config, listener net.Listener) error {
 	config, err := pgxpool.ParseConfig(s.DatabaseURL)
 	if err != nil {
 		return fmt.Errorf("opening the API's pool: %w", err)

@@ -1,4 +1,4 @@
-package stack
+package local
 
 import (
 	"context"
@@ -22,7 +22,7 @@ const (
 
 // startCarStats runs the subscriber carstats; its totals are in table car_stats. Where the bus or the queues are the user's own, nobody
 // fills its queue, and it is not started.
-func (s *Stack) startCarStats(c Config, k clients) {
+func (s *Path) startCarStats(c Config, k clients) {
 	s.carStats = &carStats{fail: s.fail}
 	if c.AWS.EventBridgeURL != "" || c.AWS.SQSURL != "" {
 		return

@@ -1,4 +1,4 @@
-package stack
+package local
 
 import (
 	"cmp"
@@ -45,7 +45,7 @@ const (
 	drainTime = 4 * time.Second
 )
 
-func (s *Stack) newRelay(c Config, k clients, logName string) *Relay {
+func (s *Path) newRelay(c Config, k clients, logName string) *Relay {
 	env := append(slices.Clone(c.RelayEnv),
 		"DATABASE_URL="+s.DatabaseURL, "STREAM_NAME="+k.stream, "AWS_ENDPOINT_URL_KINESIS="+k.kinesisURL,
 		"AWS_REGION="+k.region, "AWS_ACCESS_KEY_ID="+k.accessKeyID, "AWS_SECRET_ACCESS_KEY="+k.secretKey, "SLOT_NAME="+cmp.Or(c.Slot, "outbox_relay"),

@@ -1,4 +1,4 @@
-package stack
+package local
 
 import (
 	"bytes"
@@ -43,7 +43,7 @@ func TestMain(m *testing.M) {
 
 // rig is a whole path and what arrived at its end.
 type rig struct {
-	*Stack
+	*Path
 	pool *pgxpool.Pool
 	mu   sync.Mutex
 	got  []Arrival
@@ -62,7 +62,7 @@ func newRig(t *testing.T) *rig {
 	relay, err := relayProgram()
 	require.NoError(t, err)
 	r := &rig{}
-	r.Stack, err = Start(t.Context(), Config{
+	r.Path, err = Start(t.Context(), Config{
 		Dir: t.TempDir(), Root: "../..", Relay: relay, Listen: "127.0.0.1:0", Progress: func(string) {},
 		Log: slog.New(slog.NewMultiHandler(slog.NewTextHandler(r, nil), slog.NewJSONHandler(&r.json, nil))),
 		OnEvent: func(a Arrival) {

@@ -1,4 +1,4 @@
-package stack
+package local
 
 import (
 	"context"
@@ -33,7 +33,7 @@ const (
 )
 
 // CanBreak says why faults cannot strike a service; nil when they can.
-func (s *Stack) CanBreak(service Service) error {
+func (s *Path) CanBreak(service Service) error {
 	url := map[Service]string{Kinesis: s.clients.kinesisURL, EventBridge: s.clients.eventBridgeURL, SQS: s.clients.sqsURL}[service]
 	if s.AWS == nil || url != s.clients.local {
 		return fmt.Errorf("%w: %s is yours (AWS_ENDPOINT_URL_*)", ErrNotOurs, service)
@@ -42,7 +42,7 @@ func (s *Stack) CanBreak(service Service) error {
 }
 
 // CanBreakDatabase says why the database cannot be stopped, and its slot not be dropped; nil when they can.
-func (s *Stack) CanBreakDatabase() error {
+func (s *Path) CanBreakDatabase() error {
 	if s.database == nil {
 		return fmt.Errorf("%w: the database is yours (DATABASE_URL)", ErrNotOurs)
 	}
@@ -51,7 +51,7 @@ func (s *Stack) CanBreakDatabase() error {
 
 // DropSlot takes the slot from under the relay. The relays that run are killed for it, because the server drops no slot that is read, and
 // started again: they find no slot, make one, and load the retained rows of outbox.
-func (s *Stack) DropSlot(ctx context.Context) error {
+func (s *Path) DropSlot(ctx context.Context) error {
 	if err := s.CanBreakDatabase(); err != nil {
 		return err
 	}
@@ -86,7 +86,7 @@ func (s *Stack) DropSlot(ctx context.Context) error {
 }
 
 // pauseRelays kills the relays that run; resume starts them again.
-func (s *Stack) pauseRelays(ctx context.Context) (resume func()) {
+func (s *Path) pauseRelays(ctx context.Context) (resume func()) {
 	var running []*Relay
 	for _, relay := range []*Relay{s.SecondRelay, s.Relay} { // the standby first: it would take over
 		if relay.Running() {
@@ -104,7 +104,7 @@ func (s *Stack) pauseRelays(ctx context.Context) (resume func()) {
 }
 
 // StartSecondRelay starts another relay on the same slot and returns when it stands by, or streams because nobody else does.
-func (s *Stack) StartSecondRelay(ctx context.Context) error {
+func (s *Path) StartSecondRelay(ctx context.Context) error {
 	if err := s.SecondRelay.Start(); err != nil {
 		return err
 	}
@@ -125,7 +125,7 @@ func (s *Stack) StartSecondRelay(ctx context.Context) error {
 }
 
 // KillRelay kills the relay that streams, or the first when neither does, and returns it: it is down until its Start.
-func (s *Stack) KillRelay(ctx context.Context) (*Relay, error) {
+func (s *Path) KillRelay(ctx context.Context) (*Relay, error) {
 	victim := s.Relay
 	if s.SecondRelay.streams() && !s.Relay.streams() {
 		victim = s.SecondRelay
@@ -138,7 +138,7 @@ func (s *Stack) KillRelay(ctx context.Context) (*Relay, error) {
 }
 
 // stopRelays stops both at the same time. One after the other, the standby would take over, and drain as well.
-func (s *Stack) stopRelays(ctx context.Context) {
+func (s *Path) stopRelays(ctx context.Context) {
 	var stopping sync.WaitGroup
 	for _, relay := range []*Relay{s.Relay, s.SecondRelay} {
 		stopping.Go(func() { relay.Stop(ctx) })
@@ -150,7 +150,7 @@ func (s *Stack) stopRelays(ctx context.Context) {
 const poison = `{"data":{"id":"poison: no event id","aggregate_type":"Car"},"metadata":{"record-type":"data","operation":"insert","schema-name":"public","table-name":"outbox"}}`
 
 // PutPoison puts a record on the stream that can never be an event, between those of partition key key.
-func (s *Stack) PutPoison(ctx context.Context, key string) error {
+func (s *Path) PutPoison(ctx context.Context, key string) error {
 	if err := s.CanBreak(Kinesis); err != nil {
 		return err
 	}

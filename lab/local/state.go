@@ -1,4 +1,4 @@
-package stack
+package local
 
 import (
 	"context"
@@ -17,16 +17,16 @@ import (
 )
 
 // Dir is the data folder.
-func (s *Stack) Dir() string { return s.dir }
+func (s *Path) Dir() string { return s.dir }
 
-func (s *Stack) isLocal(service Service) bool { return s.CanBreak(service) == nil }
+func (s *Path) isLocal(service Service) bool { return s.CanBreak(service) == nil }
 
 // Slot is the name of the relay's slot.
-func (s *Stack) Slot() string { return s.slot }
+func (s *Path) Slot() string { return s.slot }
 
 // ReadBus calls fn for every event that the local bus's journal has, and tells whether that is all that the bus ever accepted. It has none of
 // a bus that is the user's own.
-func (s *Stack) ReadBus(fn func(awslocal.BusEvent) error) (whole bool, err error) {
+func (s *Path) ReadBus(fn func(awslocal.BusEvent) error) (whole bool, err error) {
 	if !s.isLocal(EventBridge) {
 		return false, nil
 	}
@@ -40,7 +40,7 @@ func (s *Stack) ReadBus(fn func(awslocal.BusEvent) error) (whole bool, err error
 }
 
 // ReadParked calls fn for every record in the local failure queue, without receiving it.
-func (s *Stack) ReadParked(fn func(cdcconsumer.ParkedRecord) error) error {
+func (s *Path) ReadParked(fn func(cdcconsumer.ParkedRecord) error) error {
 	if !s.isLocal(SQS) {
 		return nil
 	}
@@ -62,7 +62,7 @@ type Position struct {
 
 // Positions tells them of the local stream: how far the consumer is by the poller's checkpoint. Of a stream of the user's own nobody
 // can tell where it ends.
-func (s *Stack) Positions() ([]Position, error) {
+func (s *Path) Positions() ([]Position, error) {
 	if !s.isLocal(Kinesis) {
 		return nil, nil
 	}
@@ -95,7 +95,7 @@ type Depths struct {
 }
 
 // Depths asks the queues.
-func (s *Stack) Depths(ctx context.Context) (d Depths, err error) {
+func (s *Path) Depths(ctx context.Context) (d Depths, err error) {
 	if d.Failures, err = s.depth(ctx, s.clients.queueURL); err != nil || s.carStats.run == nil {
 		return d, err
 	}
@@ -106,7 +106,7 @@ func (s *Stack) Depths(ctx context.Context) (d Depths, err error) {
 	return d, err
 }
 
-func (s *Stack) depth(ctx context.Context, url string) (n int, err error) {
+func (s *Path) depth(ctx context.Context, url string) (n int, err error) {
 	out, err := s.clients.sqs.GetQueueAttributes(ctx, &sqs.GetQueueAttributesInput{QueueUrl: &url, AttributeNames: []sqstypes.QueueAttributeName{
 		sqstypes.QueueAttributeNameApproximateNumberOfMessages, sqstypes.QueueAttributeNameApproximateNumberOfMessagesNotVisible,
 		sqstypes.QueueAttributeNameApproximateNumberOfMessagesDelayed,

@@ -1,4 +1,4 @@
-package stack
+package local
 
 import (
 	"cmp"
@@ -64,7 +64,7 @@ type clients struct {
 }
 
 // startAWS opens the local listener, if any service is local, and the clients.
-func (s *Stack) startAWS(ctx context.Context, c Config) (clients, error) {
+func (s *Path) startAWS(ctx context.Context, c Config) (clients, error) {
 	a := c.AWS
 	local := ""
 	if a.KinesisURL == "" || a.EventBridgeURL == "" || a.SQSURL == "" {
@@ -116,7 +116,7 @@ func (s *Stack) startAWS(ctx context.Context, c Config) (clients, error) {
 	return k, k.ensureStream(ctx)
 }
 
-func (s *Stack) startListener(c Config) (string, error) {
+func (s *Path) startListener(c Config) (string, error) {
 	c.Progress("AWS listener")
 	server, err := awslocal.Open(part.WithCarStats(awslocal.Config{
 		Dir:      filepath.Join(c.Dir, "aws"),

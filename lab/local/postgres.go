@@ -1,4 +1,4 @@
-package stack
+package local
 
 import (
 	"context"
@@ -90,7 +90,7 @@ func (d *database) end(ctx context.Context) error {
 }
 
 // startDatabase starts the local server, unless the user has one, and returns the URL of the database.
-func (s *Stack) startDatabase(ctx context.Context, c Config) (string, error) {
+func (s *Path) startDatabase(ctx context.Context, c Config) (string, error) {
 	if c.DatabaseURL != "" {
 		return c.DatabaseURL, nil
 	}
@@ -114,7 +114,7 @@ func (s *Stack) startDatabase(ctx context.Context, c Config) (string, error) {
 // StopDatabase stops the local server on purpose, and disables carstats' mapping before. That is what docs/operations.md has an operator
 // do in an outage that lasts: messages that come again and again to a function without a database are received too often and end in the
 // failure queue, after 24 seconds here as after an hour on AWS. Disabled, they wait in the queue, unreceived, and are counted after it.
-func (s *Stack) StopDatabase(ctx context.Context) error {
+func (s *Path) StopDatabase(ctx context.Context) error {
 	if s.database == nil {
 		return fmt.Errorf("%w: the database is yours (DATABASE_URL): stop it yourself", ErrNotOurs)
 	}
@@ -126,7 +126,7 @@ func (s *Stack) StopDatabase(ctx context.Context) error {
 }
 
 // StartDatabase starts what StopDatabase stopped, on the same port and data.
-func (s *Stack) StartDatabase(ctx context.Context) error {
+func (s *Path) StartDatabase(ctx context.Context) error {
 	if s.database == nil {
 		return nil
 	}
@@ -138,4 +138,4 @@ func (s *Stack) StartDatabase(ctx context.Context) error {
 }
 
 // DatabaseStopped tells whether StopDatabase has stopped the server.
-func (s *Stack) DatabaseStopped() bool { return s.database != nil && s.database.stopped.Load() }
+func (s *Path) DatabaseStopped() bool { return s.database != nil && s.database.stopped.Load() }

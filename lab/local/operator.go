@@ -1,4 +1,4 @@
-package stack
+package local
 
 import (
 	"cmp"
@@ -9,7 +9,7 @@ import (
 
 // OperatorEnv is the set-up that outboxctl takes (docs/outboxctl.md) for this stack, as NAME=value. Where the bus is the user's own,
 // its log group has to be told; without it outboxctl says what is missing.
-func (s *Stack) OperatorEnv() []string {
+func (s *Path) OperatorEnv() []string {
 	k := s.clients
 	env := []string{
 		"DATABASE_URL=" + s.DatabaseURL,
@@ -39,7 +39,7 @@ func (s *Stack) OperatorEnv() []string {
 
 // metricsLogs are the files with the lines that CloudWatch would make metrics of: that of `make dev` itself and the relay's. Absolute:
 // outboxctl may run anywhere.
-func (s *Stack) metricsLogs() string {
+func (s *Path) metricsLogs() string {
 	dir, err := filepath.Abs(filepath.Dir(s.Relay.logPath))
 	if err != nil {
 		return ""

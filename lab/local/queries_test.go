@@ -1,4 +1,4 @@
-package stack
+package local
 
 import (
 	"encoding/json"

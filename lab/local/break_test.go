@@ -1,4 +1,4 @@
-package stack
+package local
 
 import (
 	"context"
@@ -246,7 +246,7 @@ func TestClosesWhileEverythingIsBroken(t *testing.T) { // not parallel: it takes
 	})
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, again.Close()) })
-	r.Stack = again
+	r.Path = again
 	r.pool.Close()
 	labtest.Eventually(t, "the poison in the queue", func() bool { return r.waiting(t) == "1" })
 	labtest.Eventually(t, "every event on the bus", func() bool {

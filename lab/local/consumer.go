@@ -1,4 +1,4 @@
-package stack
+package local
 
 import (
 	"context"
@@ -36,7 +36,7 @@ func mapping(stream string, tellsDiscards bool) awslocal.Mapping {
 }
 
 // startConsumer puts the consumer behind the poller, as the event source mapping puts it behind the stream.
-func (s *Stack) startConsumer(ctx context.Context, c Config, k clients, t *tracker) error {
+func (s *Path) startConsumer(ctx context.Context, c Config, k clients, t *tracker) error {
 	if err := cdcconsumer.CheckBus(ctx, k.eventBridge, k.bus); err != nil {
 		return err
 	}
