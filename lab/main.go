@@ -22,8 +22,8 @@ import (
 	"rds-outbox-demo/lab/console"
 	"rds-outbox-demo/lab/demo"
 	"rds-outbox-demo/lab/dev"
-	"rds-outbox-demo/lab/postgres"
 	"rds-outbox-demo/lab/local"
+	"rds-outbox-demo/lab/postgres"
 )
 
 const usage = `usage: lab dev | demo | chaos | bench | psql | relay stop|start | with-postgres [-throwaway [-version N]] -- command ...`
@@ -76,7 +76,7 @@ func run(ctx context.Context, args []string) error {
 	case command == "bench" && len(rest) == 0:
 		return runBench(ctx)
 	case command == "part" && len(rest) == 1:
-		return runPart(ctx, rest[0])
+		return local.RunMember(ctx, rest[0])
 	case command == "psql" && len(rest) == 0:
 		return runConsole(ctx)
 	case command == "relay" && len(rest) == 1:
@@ -104,7 +104,7 @@ func runDev(ctx context.Context) error {
 	if fresh && os.Getenv("DATABASE_URL") != "" {
 		return usageError("FRESH=1 empties the local data folder; with DATABASE_URL the data is on your server: empty it yourself, or leave FRESH out")
 	}
-	config, err := stackConfig()
+	config, err := pathConfig()
 	if err != nil {
 		return err
 	}
@@ -115,7 +115,7 @@ func runDev(ctx context.Context) error {
 		viewPort = port + 1
 	}
 	return dev.Run(ctx, dev.Config{
-		Stack: config, Fresh: fresh, Out: os.Stdout, View: fmt.Sprintf("127.0.0.1:%d", viewPort), Browser: browser(), Color: os.Getenv("NO_COLOR") == "",
+		Path: config, Fresh: fresh, Out: os.Stdout, View: fmt.Sprintf("127.0.0.1:%d", viewPort), Browser: browser(), Color: os.Getenv("NO_COLOR") == "",
 	})
 }
 
@@ -141,12 +141,12 @@ func runDemo(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	config, err := stackConfig()
+	config, err := pathConfig()
 	if err != nil {
 		return err
 	}
 	config.Listen = "127.0.0.1:0"
-	return demo.Run(ctx, demo.Config{Stack: config, Cars: cars, JSON: asJSON, Out: os.Stdout, Progress: os.Stderr})
+	return demo.Run(ctx, demo.Config{Path: config, Cars: cars, JSON: asJSON, Out: os.Stdout, Progress: os.Stderr})
 }
 
 func runConsole(ctx context.Context) error {
@@ -160,8 +160,8 @@ func runConsole(ctx context.Context) error {
 	return console.Run(ctx, databaseURL, os.Stdin, os.Stdout)
 }
 
-// stackConfig reads what is common to dev and demo.
-func stackConfig() (local.Config, error) {
+// pathConfig reads what is common to dev and demo.
+func pathConfig() (local.Config, error) {
 	self, err := os.Executable()
 	if err != nil {
 		return local.Config{}, err
@@ -169,7 +169,8 @@ func stackConfig() (local.Config, error) {
 	return local.Config{
 		Root:        ".",
 		Relay:       filepath.Join(filepath.Dir(self), "walrelay"),
-		RelayEnv:    relayEnvironment(),
+		Env:         environment(),
+		Settings:    local.ForPeople(),
 		DatabaseURL: os.Getenv("DATABASE_URL"),
 		AWS: local.AWS{
 			Region:          os.Getenv("AWS_REGION"),
@@ -244,8 +245,8 @@ func runCommand(ctx context.Context, command []string, env ...string) error {
 	return nil
 }
 
-// relayEnvironment is what of our environment the relay may see: how to reach a database. AWS is only what the stack says.
-func relayEnvironment() []string {
+// environment is what of our environment the relay may see: how to reach a database. AWS is only what the path says.
+func environment() []string {
 	env := []string{"AWS_CONFIG_FILE=/dev/null", "AWS_SHARED_CREDENTIALS_FILE=/dev/null", "AWS_EC2_METADATA_DISABLED=true"}
 	for _, entry := range os.Environ() {
 		if strings.HasPrefix(entry, "PG") || strings.HasPrefix(entry, "HOME=") {

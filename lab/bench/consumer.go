@@ -13,13 +13,13 @@ import (
 
 	"github.com/aws/aws-lambda-go/events"
 	"github.com/aws/aws-sdk-go-v2/service/eventbridge"
-	"github.com/aws/aws-sdk-go-v2/service/sqs"
 	"github.com/google/uuid"
 	"golang.org/x/sync/errgroup"
 
 	"rds-outbox-demo/dbgen"
 	"rds-outbox-demo/handlers/cdcconsumer"
 	"rds-outbox-demo/lab/awslocal"
+	"rds-outbox-demo/lab/local"
 	"rds-outbox-demo/outbox"
 )
 
@@ -177,14 +177,11 @@ func sendCall(ctx context.Context, client *http.Client, url string, body []byte)
 }
 
 // newConsumer is what the Lambda's main makes, with the bus in the place of EventBridge and a log that is written and thrown away.
-func newConsumer(bus *bus, client interface {
-	PutEvents(context.Context, *eventbridge.PutEventsInput, ...func(*eventbridge.Options)) (*eventbridge.PutEventsOutput, error)
-	DescribeEventBus(context.Context, *eventbridge.DescribeEventBusInput, ...func(*eventbridge.Options)) (*eventbridge.DescribeEventBusOutput, error)
-}) (*cdcconsumer.Consumer, error) {
-	return cdcconsumer.New(cdcconsumer.Config{
-		EventBridge: client, SQS: sqs.NewFromConfig(awslocal.SDKConfig(bus.url)), BusName: "bench",
-		FailureQueueURL: bus.url + "/failures", Logger: slog.New(slog.NewJSONHandler(io.Discard, nil)),
-	})
+func newConsumer(bus *bus, client local.Bus) (*cdcconsumer.Consumer, error) {
+	return local.ConsumerConfig{
+		Services: local.Services{Region: awslocal.Region, AccessKeyID: "local", SecretKey: "local", SQSURL: bus.url, Bus: "bench", FailureQueueURL: bus.url + "/failures"},
+		Log:      slog.New(slog.NewJSONHandler(io.Discard, nil)),
+	}.NewConsumer(client)
 }
 
 // batchOf makes a batch of events of so many aggregates in turn, each with what the API writes, 0.9 KB on the stream.

@@ -41,7 +41,7 @@ func path(ctx context.Context, e *environment) (_ []Row, err error) {
 	bus := arrivals{of: map[uuid.UUID]local.Times{}}
 	s, err := local.Start(ctx, local.Config{
 		Dir: filepath.Join(e.Dir, "path"), Root: e.Root, Relay: filepath.Join(e.Root, "bin", "walrelay"), Listen: "127.0.0.1:0",
-		Slot: "bench_path", DatabaseURL: url,
+		Slot: "bench_path", DatabaseURL: url, Settings: local.ForPeople(),
 		OnEvent: bus.add, Progress: func(string) {}, Log: slog.New(slog.NewJSONHandler(log, nil)),
 	})
 	if err != nil {

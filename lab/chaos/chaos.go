@@ -127,7 +127,7 @@ func run(ctx context.Context, c Config) (result *report.Report, err error) {
 	if err != nil {
 		return result, fmt.Errorf("starting the path: %w", err)
 	}
-	defer p.stop()
+	defer func() { err = errors.Join(err, p.stop()) }()
 	if err := p.pool.QueryRow(ctx, "SELECT current_setting('server_version'), current_setting('server_version_num')::int / 10000").
 		Scan(&result.PostgreSQL, &p.version); err != nil {
 		return result, err
@@ -144,8 +144,8 @@ func (p *path) rounds(ctx context.Context, c Config, result *report.Report) erro
 	earlier := memory{events: map[uuid.UUID]uint64{}, payloads: map[uint64]bool{}}
 	var bus int64
 	for n := 1; n <= c.Rounds; n++ {
-		h := &history{round: n, awsDir: p.awsDir()}
-		r := &round{path: p, history: h, clients: newClients(p.apiURL, h)}
+		h := &history{round: n, awsDir: p.AWSDir()}
+		r := &round{path: p, history: h, clients: newClients(p.APIURL, h)}
 		a, b := hands(c.Sabotage, service, machine)
 		started := time.Now()
 		if err := r.play(ctx, a, b, draw(uint64(10*n)), draw(uint64(10*n+1))); err != nil {

@@ -10,14 +10,15 @@ import (
 	"time"
 
 	"rds-outbox-demo/lab/awslocal"
+	"rds-outbox-demo/lab/postgres"
 )
 
 var databaseFaults = []fault{
 	{kind: "database-kill", strike: func(ctx context.Context, r *round, random *rand.Rand) error {
-		return r.restartPostgres(ctx, random, func() error { return r.postgres.Kill() })
+		return r.restartPostgres(ctx, random, (*postgres.Server).Kill)
 	}},
 	{kind: "database-stop-immediate", strike: func(ctx context.Context, r *round, random *rand.Rand) error {
-		return r.restartPostgres(ctx, random, func() error { return syscall.Kill(r.postgres.PID(), syscall.SIGQUIT) })
+		return r.restartPostgres(ctx, random, func(s *postgres.Server) error { return syscall.Kill(s.PID(), syscall.SIGQUIT) })
 	}},
 	{kind: "database-kill-backend", strike: killBackend},
 	{kind: "database-end-sessions", strike: endSessions},
@@ -25,19 +26,14 @@ var databaseFaults = []fault{
 }
 
 // restartPostgres ends the server without a shutdown, and starts it again a little later.
-func (r *round) restartPostgres(ctx context.Context, random *rand.Rand, end func() error) error {
-	if err := end(); err != nil {
+func (r *round) restartPostgres(ctx context.Context, random *rand.Rand, end func(*postgres.Server) error) error {
+	if err := r.CrashDatabase(ctx, end); err != nil {
 		return err
-	}
-	select {
-	case <-r.postgres.Done():
-	case <-ctx.Done():
-		return fmt.Errorf("waiting for the server's end: %w", ctx.Err())
 	}
 	if err := sleep(ctx, between(random, 0, time.Second)); err != nil {
 		return err
 	}
-	return r.startPostgres(context.WithoutCancel(ctx))
+	return r.StartDatabase(context.WithoutCancel(ctx))
 }
 
 // killBackend kills one session's process: PostgreSQL then ends all of them and recovers from the WAL.
@@ -66,7 +62,7 @@ func endSessions(ctx context.Context, r *round, _ *rand.Rand) error {
 func endWalsender(ctx context.Context, r *round, _ *rand.Rand) error {
 	return r.await(ctx, "the relay's session", func(ctx context.Context) error {
 		var done bool
-		err := r.pool.QueryRow(ctx, "SELECT pg_terminate_backend(active_pid) FROM pg_replication_slots WHERE slot_name = $1 AND active", slotName).Scan(&done)
+		err := r.pool.QueryRow(ctx, "SELECT pg_terminate_backend(active_pid) FROM pg_replication_slots WHERE slot_name = $1 AND active", r.Slot()).Scan(&done)
 		if err == nil && !done {
 			err = errors.New("it was gone already")
 		}
@@ -82,7 +78,7 @@ var slotFaults = []fault{
 
 // slotDropped lets the relay load again. Kinesis is slow at first, so that commits meet the load.
 func slotDropped(ctx context.Context, r *round, _ *rand.Rand) error {
-	if err := r.dropSlot(ctx, nil); err != nil {
+	if err := r.DropSlot(ctx); err != nil {
 		return err
 	}
 	slow, err := r.switchOn(ctx, awslocal.Fault{Service: "kinesis", Operation: "PutRecords", Kind: awslocal.Delay, Delay: 200 * time.Millisecond, Count: 10}, nil)
@@ -97,36 +93,15 @@ func (r *round) slotExists(ctx context.Context) error {
 	return err
 }
 
-// dropSlot drops the slot of a relay that is down. It returns as soon as the relay may start. arm,
-// if there is one, is called while the relay is down. If a failpoint of the load is armed earlier,
-// it can end a load that is still going on while we kill its relay, and nobody could tell whose
-// kill it was.
-func (r *round) dropSlot(ctx context.Context, arm func() error) error {
-	// A load that goes on would find its slot dropped in the middle of nothing.
-	if err := r.await(ctx, "a slot", r.slotExists); err != nil {
-		return err
-	}
-	if err := r.relay.takeDown(ctx); err != nil {
-		return err
-	}
-	defer r.relay.release()
-	if arm != nil {
-		if err := arm(); err != nil {
-			return err
-		}
-	}
-	return r.await(ctx, "the slot to be dropped", r.dropIdleSlot)
-}
-
 // slotLost makes the server remove WAL that the slot needs. The relay must refuse such a slot until a person drops it.
 func slotLost(ctx context.Context, r *round, _ *rand.Rand) error {
 	if err := r.await(ctx, "a slot", r.slotExists); err != nil {
 		return err
 	}
-	if err := r.relay.takeDown(ctx); err != nil {
+	if err := r.Relay.TakeDown(ctx); err != nil {
 		return err
 	}
-	defer r.relay.release()
+	defer r.release()
 	if err := r.limitWAL(ctx, "ALTER SYSTEM SET max_slot_wal_keep_size = '1MB'"); err != nil {
 		return err
 	}
@@ -147,12 +122,12 @@ func slotLost(ctx context.Context, r *round, _ *rand.Rand) error {
 	if err := errors.Join(err, r.limitWAL(context.WithoutCancel(ctx), "ALTER SYSTEM RESET max_slot_wal_keep_size")); err != nil {
 		return err
 	}
-	said, err := os.Stat(r.relayConfig.Output.Name())
+	said, err := os.Stat(r.Relay.Log())
 	if err != nil {
 		return err
 	}
-	r.relay.release()
-	relay, err := r.relay.running(ctx)
+	r.release()
+	relay, err := r.Relay.Process(ctx)
 	if err != nil {
 		return err
 	}
@@ -161,14 +136,14 @@ func slotLost(ctx context.Context, r *round, _ *rand.Rand) error {
 	case <-ctx.Done():
 		return errors.New("the relay streams from a lost slot")
 	}
-	if err := fileSays(r.relayConfig.Output.Name(), said.Size(), "is lost: the server has removed WAL"); err != nil {
+	if err := fileSays(r.Relay.Log(), said.Size(), "is lost: the server has removed WAL"); err != nil {
 		return err
 	}
 	return r.await(ctx, "a new slot", func(ctx context.Context) error {
 		if s, err := r.slot(ctx); err != nil || s.status != "lost" {
 			return err
 		}
-		_, err := r.pool.Exec(ctx, "SELECT pg_drop_replication_slot($1)", slotName)
+		_, err := r.pool.Exec(ctx, "SELECT pg_drop_replication_slot($1)", r.Slot())
 		return errors.Join(err, errNoSlot)
 	})
 }

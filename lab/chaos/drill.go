@@ -38,8 +38,8 @@ func (r *round) ask(ctx context.Context, c Config, started time.Time, judged jud
 // drill plays the operator on the path that was just broken, with the program that operators have: outboxctl must see a parked event and
 // bring it back, see a loss that was made by hand and repair it, and tell where one event was.
 func (p *path) drill(ctx context.Context, c Config, rounds int) error {
-	h := &history{round: rounds + 1, awsDir: p.awsDir()}
-	r := &round{path: p, history: h, clients: newClients(p.apiURL, h)}
+	h := &history{round: rounds + 1, awsDir: p.AWSDir()}
+	r := &round{path: p, history: h, clients: newClients(p.APIURL, h)}
 	o := operator{round: r, program: c.Outboxctl, from: time.Now().UTC().Add(-time.Second).Format(time.RFC3339)}
 	fmt.Fprintln(c.Progress, "drill: outboxctl finds and repairs a parked event and a loss made by hand")
 	if err := r.clients.warmUp(ctx); err != nil {
@@ -67,19 +67,19 @@ func (p *path) drill(ctx context.Context, c Config, rounds int) error {
 	}
 
 	// A slot that is moved past an event by hand is what no part of the path does.
-	if err := r.relay.takeDown(ctx); err != nil {
+	if err := r.Relay.TakeDown(ctx); err != nil {
 		return err
 	}
-	defer r.relay.release()
+	defer r.release()
 	lost := r.clients.create(ctx, "")
 	err := r.await(ctx, "the slot to be moved past an event", func(ctx context.Context) error {
-		_, err := r.pool.Exec(ctx, "SELECT pg_replication_slot_advance($1, pg_current_wal_lsn())", slotName)
+		_, err := r.pool.Exec(ctx, "SELECT pg_replication_slot_advance($1, pg_current_wal_lsn())", r.Slot())
 		return err
 	})
 	if err != nil {
 		return err
 	}
-	r.relay.release()
+	r.release()
 	if err := errors.Join(r.settle(ctx), o.missing(ctx, 1)); err != nil {
 		return fmt.Errorf("audit after a loss made by hand: %w", err)
 	}
@@ -110,7 +110,7 @@ type operator struct {
 func (o operator) run(ctx context.Context, want int, args ...string) ([]byte, error) {
 	var out, problems bytes.Buffer
 	cmd := exec.CommandContext(ctx, o.program, append(args, "--json")...)
-	cmd.Env = slices.Concat(o.env, []string{"DATABASE_URL=" + o.postgres.URL(), "BUS_LOG_GROUP=" + logGroup})
+	cmd.Env = slices.Concat(o.env, o.OperatorEnv())
 	cmd.Stdout, cmd.Stderr = &out, &problems
 	err := cmd.Run()
 	var exit *exec.ExitError

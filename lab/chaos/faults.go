@@ -13,7 +13,7 @@ import (
 
 	"rds-outbox-demo/lab/awslocal"
 	"rds-outbox-demo/lab/judge"
-	"rds-outbox-demo/lab/part"
+	"rds-outbox-demo/lab/local"
 )
 
 // round is one round's state, as the faults see it.
@@ -225,7 +225,7 @@ func (r *round) switchOn(ctx context.Context, f awslocal.Fault, trigger func(*ro
 // error, because it counts from 0.
 func (a *active) ensure(ctx context.Context) (struck int, err error) {
 	struck, err = a.faults.Struck(ctx, a.id)
-	if errors.Is(err, part.ErrNoFault) {
+	if errors.Is(err, local.ErrNoFault) {
 		err = errors.Join(err, a.faults.On(ctx, a.id, a.fault))
 	}
 	return struck, err

@@ -14,15 +14,17 @@ import (
 
 	"rds-outbox-demo/internal/failpoint"
 	"rds-outbox-demo/lab/awslocal"
+	"rds-outbox-demo/lab/local"
+	"rds-outbox-demo/lab/process"
 )
 
 // Processes are killed at any moment ...
 
 var processFaults = []fault{
-	{kind: "kill-api", strike: func(ctx context.Context, r *round, _ *rand.Rand) error { return r.api.kill(ctx) }},
-	{kind: "kill-consumer", strike: func(ctx context.Context, r *round, _ *rand.Rand) error { return r.consumer.kill(ctx) }},
-	{kind: "kill-carstats", strike: func(ctx context.Context, r *round, _ *rand.Rand) error { return r.carstats.kill(ctx) }},
-	{kind: "kill-aws", strike: func(ctx context.Context, r *round, _ *rand.Rand) error { return r.aws.kill(ctx) }},
+	{kind: "kill-api", strike: func(ctx context.Context, r *round, _ *rand.Rand) error { return r.Processes.API.Kill(ctx) }},
+	{kind: "kill-consumer", strike: func(ctx context.Context, r *round, _ *rand.Rand) error { return r.Processes.Consumer.Kill(ctx) }},
+	{kind: "kill-carstats", strike: func(ctx context.Context, r *round, _ *rand.Rand) error { return r.Processes.CarStats.Kill(ctx) }},
+	{kind: "kill-aws", strike: func(ctx context.Context, r *round, _ *rand.Rand) error { return r.Processes.AWS.Kill(ctx) }},
 	{kind: "kill-relay", strike: killRelay},
 	{kind: "kill-relay-unanswered", strike: killUnanswered},
 	{kind: "freeze-relay", strike: freezeRelay},
@@ -31,10 +33,10 @@ var processFaults = []fault{
 
 // killRelay leaves it down for a while: commits go on, and their events wait in the WAL.
 func killRelay(ctx context.Context, r *round, random *rand.Rand) error {
-	if err := r.relay.takeDown(ctx); err != nil {
+	if err := r.Relay.TakeDown(ctx); err != nil {
 		return err
 	}
-	defer r.relay.release()
+	defer r.release()
 	return sleep(ctx, between(random, 200*time.Millisecond, 1500*time.Millisecond))
 }
 
@@ -46,14 +48,14 @@ func killUnanswered(ctx context.Context, r *round, _ *rand.Rand) error {
 		err = refused.last(ctx, 2500*time.Millisecond)
 	}
 	if err == nil {
-		err = r.relay.kill(ctx)
+		err = r.Relay.Supervisor.Kill(ctx)
 	}
 	return errors.Join(err, refused.off(ctx))
 }
 
 // freezeRelay stops it for longer than the server waits for an answer.
 func freezeRelay(ctx context.Context, r *round, _ *rand.Rand) error {
-	relay, err := r.relay.running(ctx)
+	relay, err := r.Relay.Process(ctx)
 	if err != nil {
 		return err
 	}
@@ -67,32 +69,27 @@ func freezeRelay(ctx context.Context, r *round, _ *rand.Rand) error {
 
 // secondRelay lets a standby take the slot over from an active relay that is killed.
 func secondRelay(ctx context.Context, r *round, random *rand.Rand) error {
-	config := r.relayConfig
-	output, err := os.Create(filepath.Join(r.dir, "standby.log"))
-	if err != nil {
-		return err
-	}
-	defer output.Close()
-	config.Output = output
 	if err := r.await(ctx, "the relay to stream", r.slotActive(true)); err != nil {
 		return err
 	}
-	standby := startMember("standby", config, r.log)
-	defer standby.stop()
-	waiting := func(context.Context) error { return fileSays(output.Name(), 0, "standby: another relay") }
-	if err := r.await(ctx, "the second relay to stand by", waiting); err != nil {
+	defer r.SecondRelay.Stop(context.WithoutCancel(ctx))
+	if err := r.StartSecondRelay(ctx); err != nil {
 		return err
 	}
-	if err := r.relay.takeDown(ctx); err != nil {
+	standby := r.SecondRelay.Log()
+	if err := r.await(ctx, "the second relay to stand by", func(context.Context) error { return fileSays(standby, 0, local.SaysStandby) }); err != nil {
 		return err
 	}
-	defer r.relay.release()
+	if err := r.Relay.TakeDown(ctx); err != nil {
+		return err
+	}
+	defer r.release()
 	// Not the slot: for a moment the server takes the dead one's session for alive.
-	streaming := func(context.Context) error { return fileSays(output.Name(), 0, `"msg":"streaming"`) }
+	streaming := func(context.Context) error { return fileSays(standby, 0, local.SaysStreaming) }
 	if err := r.await(ctx, "the standby to take over", streaming); err != nil {
 		return err
 	}
-	r.relay.release() // now the first one stands by
+	r.release() // now the first one stands by
 	return sleep(ctx, between(random, 100*time.Millisecond, time.Second))
 }
 
@@ -134,33 +131,37 @@ var failpointFaults = []fault{
 	killAt(theConsumer, failpoint.ConsumerAfterPark, armAndPark),
 	killAt(theConsumer, failpoint.ConsumerBeforeAnswer, nil),
 	// Only a relay without a slot loads.
-	killAt(theRelay, failpoint.RelayBeforeSlotCopy, (*round).dropSlot),
-	killAt(theRelay, failpoint.RelayAfterSlotCopy, (*round).dropSlot),
+	killAt(theRelay, failpoint.RelayBeforeSlotCopy, dropSlot),
+	killAt(theRelay, failpoint.RelayAfterSlotCopy, dropSlot),
 }
 
-func theAPI(r *round) *member      { return r.api }
-func theRelay(r *round) *member    { return r.relay }
-func theConsumer(r *round) *member { return r.consumer }
+func theAPI(r *round) *process.Supervisor      { return r.Processes.API }
+func theRelay(r *round) *process.Supervisor    { return r.Relay.Supervisor }
+func theConsumer(r *round) *process.Supervisor { return r.Processes.Consumer }
 
 // armAndPark gives the consumer a record to park.
-func armAndPark(r *round, ctx context.Context, arm func() error) error {
+func armAndPark(ctx context.Context, r *round, arm func() error) error {
 	if err := arm(); err != nil {
 		return err
 	}
 	return r.putPoison(ctx)
 }
 
+// dropSlot makes the relay load. If a failpoint of the load is armed while the relay runs, it can end a load that is still going on
+// while we kill that relay, and nobody could tell whose kill it was.
+func dropSlot(ctx context.Context, r *round, arm func() error) error { return r.DropSlot(ctx, arm) }
+
 // killAt arms a failpoint. trigger calls arm, and brings the process to the point. nil means that the load does.
-func killAt(of func(*round) *member, point failpoint.Point, trigger func(r *round, ctx context.Context, arm func() error) error) fault {
+func killAt(of func(*round) *process.Supervisor, point failpoint.Point, trigger func(ctx context.Context, r *round, arm func() error) error) fault {
 	return fault{kind: string(point), strike: func(ctx context.Context, r *round, _ *rand.Rand) error {
-		hits := of(r).hit()
+		hits := of(r).Hits()
 		file := filepath.Join(r.failpoints, string(point))
 		arm := func() error { return os.WriteFile(file, nil, 0o600) }
 		var err error
 		if trigger == nil {
 			err = arm()
 		} else {
-			err = trigger(r, ctx, arm)
+			err = trigger(ctx, r, arm)
 		}
 		if err != nil {
 			return errors.Join(err, removeIfThere(file))
@@ -169,7 +170,7 @@ func killAt(of func(*round) *member, point failpoint.Point, trigger func(r *roun
 			if _, err := os.Stat(file); err == nil {
 				return errors.New("nothing came by")
 			}
-			if of(r).hit() == hits {
+			if of(r).Hits() == hits {
 				return errors.New("the process took the file and did not end")
 			}
 			return nil

@@ -86,7 +86,7 @@ func lasting(ctx context.Context, _ *round, random *rand.Rand, _ string) error {
 // besideNewSlot lets the relay make its slot while the transaction is prepared. The server makes
 // the slot only when it has ended.
 func besideNewSlot(ctx context.Context, r *round, _ *rand.Rand, gid string) error {
-	if err := r.dropSlot(ctx, nil); err != nil {
+	if err := r.DropSlot(ctx); err != nil {
 		return err
 	}
 	return r.await(ctx, "the new slot to wait for the prepared transaction", func(ctx context.Context) error {

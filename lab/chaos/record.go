@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
 )
 
 // relayRole is the relay's login. It is not a superuser, because row-level security and settings of
@@ -35,18 +36,17 @@ const recorded = `SELECT (kept ->> 'id')::uuid AS id, kept ->> 'aggregate_type' 
 	coalesce(kept -> 'event_data', kept -> 'renamed') AS data, kept ->> 'traceparent' AS traceparent,
 	(kept ->> 'created_at')::timestamptz AS created_at FROM chaos.record`
 
-func (p *path) prepareDatabase(ctx context.Context) error {
+// prepareDatabase opens our own pool, sets up, and returns the URL of the database for the relay's role.
+func (p *path) prepareDatabase(ctx context.Context, databaseURL string) (relayURL string, err error) {
+	if p.pool, err = pgxpool.New(ctx, databaseURL+"&application_name=chaos"); err != nil {
+		return "", fmt.Errorf("opening a pool: %w", err)
+	}
 	for _, statement := range setUp {
 		if _, err := p.pool.Exec(ctx, statement); err != nil {
-			return fmt.Errorf("preparing the database: %w", err)
+			return "", fmt.Errorf("preparing the database: %w", err)
 		}
 	}
-	return nil
-}
-
-// relayURL is the URL of the database for the relay's role.
-func (p *path) relayURL() (string, error) {
-	database, err := url.Parse(p.postgres.URL())
+	database, err := url.Parse(databaseURL)
 	if err != nil {
 		return "", err
 	}

@@ -26,7 +26,7 @@ const (
 // retentionBesideUnsent runs retention where due rows are not sent: while Kinesis refuses everything, while there is no slot, and while the
 // relay loads. What retention deletes too early is lost for good, because only the table still has it. It must delete what was sent.
 func retentionBesideUnsent(ctx context.Context, r *round, _ *rand.Rand) error {
-	config := retention.Config{Slot: slotName, Days: retentionDays, StreamRetention: 24 * time.Hour}
+	config := retention.Config{Slot: r.Slot(), Days: retentionDays, StreamRetention: 24 * time.Hour}
 	purger, err := retention.New(config)
 	if err != nil {
 		return err
@@ -50,7 +50,7 @@ func retentionBesideUnsent(ctx context.Context, r *round, _ *rand.Rand) error {
 		err = r.purgeUnsent(ctx, hasty)
 	}
 	if err == nil {
-		err = r.dropSlot(ctx, nil)
+		err = r.DropSlot(ctx)
 	}
 	if err == nil {
 		err = r.purgeUnsent(ctx, hasty)

@@ -34,7 +34,7 @@ func hostileSettings(ctx context.Context, r *round, _ *rand.Rand) error {
 	}
 	err := r.alter(ctx, change...)
 	if err == nil {
-		err = r.dropSlot(ctx, nil)
+		err = r.DropSlot(ctx)
 	}
 	if err == nil {
 		err = r.await(ctx, "the relay to load and stream in spite of its role's settings", r.slotActive(true))

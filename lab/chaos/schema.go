@@ -101,16 +101,16 @@ func (h harm) strike(ctx context.Context, r *round, random *rand.Rand) (err erro
 	if err := r.await(ctx, "the relay to stream", r.slotActive(true)); err != nil {
 		return err
 	}
-	output := r.relayConfig.Output.Name()
+	output := r.Relay.Log()
 	said, err := os.Stat(output)
 	if err != nil {
 		return err
 	}
 	if h.stands { // so that one session reads the change after what was committed before it
-		if err := r.relay.takeDown(ctx); err != nil {
+		if err := r.Relay.TakeDown(ctx); err != nil {
 			return err
 		}
-		defer r.relay.release()
+		defer r.release()
 	}
 	seen, before, err := r.writeNote(ctx, "public.outbox", "event_data", 0)
 	if err != nil {
@@ -138,9 +138,9 @@ func (h harm) strike(ctx context.Context, r *round, random *rand.Rand) (err erro
 	if err != nil {
 		return err
 	}
-	r.relay.release()
+	r.release()
 	if h.load {
-		if err := r.dropSlot(ctx, nil); err != nil {
+		if err := r.DropSlot(ctx); err != nil {
 			return err
 		}
 	}
@@ -168,7 +168,7 @@ func (h harm) strike(ctx context.Context, r *round, random *rand.Rand) (err erro
 		err = mend()
 	}
 	if err == nil && refused && !h.load {
-		err = r.await(ctx, "the slot to be dropped", r.dropIdleSlot)
+		err = r.DropIdleSlot(ctx)
 	}
 	if err == nil && !first {
 		err = mend()
@@ -192,15 +192,6 @@ func (r *round) stoodAt(ctx context.Context, output string, since int64, event u
 		return err
 	})
 	r.history.add(func() { r.history.refusals = append(r.history.refusals, refusal) })
-	return err
-}
-
-// dropIdleSlot drops the slot. The server refuses while a relay streams from it.
-func (r *round) dropIdleSlot(ctx context.Context) error {
-	_, err := r.pool.Exec(ctx, "SELECT pg_drop_replication_slot($1)", slotName)
-	if err != nil && errors.Is(r.slotExists(ctx), errNoSlot) {
-		return nil
-	}
 	return err
 }
 

@@ -27,7 +27,7 @@ func (r *round) settle(ctx context.Context) error {
 	if err := r.await(ctx, "the API's answer", r.healthy); err != nil {
 		return err
 	}
-	if err := r.api.kill(ctx); err != nil {
+	if err := r.Processes.API.Kill(ctx); err != nil {
 		return err
 	}
 	if err := r.await(ctx, "the end of every transaction", r.idle); err != nil {
@@ -59,7 +59,7 @@ func (r *round) settle(ctx context.Context) error {
 // counted tells whether the subscriber's queue has nothing left, visible, hidden or delayed.
 func (r *round) counted(ctx context.Context) error {
 	out, err := r.sqs.GetQueueAttributes(ctx, &sqs.GetQueueAttributesInput{
-		QueueUrl: aws.String(awslocal.QueueURL(r.awsURL, statsQueue)), AttributeNames: []types.QueueAttributeName{types.QueueAttributeNameAll},
+		QueueUrl: &r.Services.CarStatsURL, AttributeNames: []types.QueueAttributeName{types.QueueAttributeNameAll},
 	})
 	if err != nil {
 		return err
@@ -87,7 +87,7 @@ func (r *round) idle(ctx context.Context) error {
 func (r *round) confirmed(lsn string) func(context.Context) error {
 	return func(ctx context.Context) error {
 		var done bool
-		err := r.pool.QueryRow(ctx, "SELECT confirmed_flush_lsn >= $1::pg_lsn FROM pg_replication_slots WHERE slot_name = $2", lsn, slotName).Scan(&done)
+		err := r.pool.QueryRow(ctx, "SELECT confirmed_flush_lsn >= $1::pg_lsn FROM pg_replication_slots WHERE slot_name = $2", lsn, r.Slot()).Scan(&done)
 		if err == nil && !done {
 			err = errors.New("it has not")
 		}
@@ -104,7 +104,7 @@ func (r *round) putFences(ctx context.Context) (map[string]string, error) {
 	for _, hashKey := range []string{"0", "340282366920938463463374607431768211455"} {
 		err := r.await(ctx, "the stream to take a fence", func(ctx context.Context) error {
 			out, err := r.kinesis.PutRecord(ctx, &kinesis.PutRecordInput{
-				StreamName: aws.String(streamName), PartitionKey: aws.String("fence"), ExplicitHashKey: &hashKey, Data: []byte(fence),
+				StreamName: &r.Services.Stream, PartitionKey: aws.String("fence"), ExplicitHashKey: &hashKey, Data: []byte(fence),
 			})
 			if err == nil {
 				fences[*out.ShardId] = *out.SequenceNumber
@@ -122,7 +122,7 @@ func (r *round) putFences(ctx context.Context) (map[string]string, error) {
 }
 
 func (r *round) reached(fences map[string]string) error {
-	content, err := os.ReadFile(r.checkpointFile())
+	content, err := os.ReadFile(r.CheckpointFile())
 	if err != nil {
 		return err
 	}
@@ -156,7 +156,7 @@ func (r *round) collect(ctx context.Context, bus *int64, earlier *memory) (judge
 	if all.Stats, err = query[judge.Stat](ctx, r, "SELECT make, year, cars, changes FROM car_stats"); err != nil {
 		return all, err
 	}
-	*bus, err = awslocal.ReadBusFrom(r.awsDir(), *bus, func(e awslocal.BusEvent, end int64) error {
+	*bus, err = awslocal.ReadBusFrom(r.AWSDir(), *bus, func(e awslocal.BusEvent, end int64) error {
 		for len(all.Moments) < len(h.moments) && h.moments[len(all.Moments)] < end {
 			all.Moments = append(all.Moments, len(all.Arrivals))
 		}
@@ -187,7 +187,7 @@ func query[T any](ctx context.Context, r *round, sql string) (all []T, err error
 
 // emptyQueue takes the failure queue's messages out.
 func (r *round) emptyQueue(ctx context.Context) (bodies [][]byte, err error) {
-	url := aws.String(awslocal.QueueURL(r.awsURL, queueName))
+	url := &r.Services.FailureQueueURL
 	for {
 		out, err := r.sqs.ReceiveMessage(ctx, &sqs.ReceiveMessageInput{QueueUrl: url, MaxNumberOfMessages: 10})
 		if err != nil {

@@ -8,12 +8,12 @@ import (
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
-	"github.com/aws/aws-sdk-go-v2/service/kinesis"
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 
 	"rds-outbox-demo/dbgen"
 	"rds-outbox-demo/lab/judge"
+	"rds-outbox-demo/lab/local"
 	"rds-outbox-demo/outbox"
 )
 
@@ -154,14 +154,14 @@ func rolledBack(ctx context.Context, r *round, t *transaction) error {
 // putPoison puts a record on the stream that can never be an event.
 func (r *round) putPoison(ctx context.Context) error {
 	token := r.history.token("")
-	payload := []byte(`{"data":{"id":"no event id","token":"` + token + `"},"metadata":{"record-type":"data","operation":"insert","schema-name":"public","table-name":"outbox"}}`)
+	payload := local.Poison(token)
 	if rand.IntN(2) == 0 {
 		payload = []byte("\x00\xff not a record of DMS " + token)
 	}
 	// Until it is answered, whatever ctx says: what only may be on the stream could not be judged.
 	putting := context.WithoutCancel(ctx)
 	return r.await(putting, "the stream to take poison", func(context.Context) error {
-		_, err := r.kinesis.PutRecord(putting, &kinesis.PutRecordInput{StreamName: aws.String(streamName), PartitionKey: &token, Data: payload})
+		err := r.PutRecord(putting, token, payload)
 		if err == nil {
 			r.history.add(func() { r.history.poison = append(r.history.poison, judge.Poison{Payload: payload}) })
 		}

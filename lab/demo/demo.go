@@ -27,7 +27,7 @@ const patience = 30 * time.Second
 
 // Config of a run.
 type Config struct {
-	Stack    local.Config // Dir, Log, OnEvent and Progress are set here
+	Path     local.Config // Dir, Log, OnEvent and Progress are set here
 	Cars     int
 	JSON     bool      // one JSON object on Out instead of text
 	Out      io.Writer // the report
@@ -48,7 +48,7 @@ func Run(ctx context.Context, c Config) (err error) {
 		err = os.RemoveAll(dir)
 	}()
 	// With a server of the user's own a database of our own on it: the demo counts every row of outbox.
-	if c.Stack.DatabaseURL != "" {
+	if c.Path.DatabaseURL != "" {
 		drop, dropErr := c.scratchDatabase(ctx)
 		if dropErr != nil {
 			return dropErr
@@ -61,31 +61,31 @@ func Run(ctx context.Context, c Config) (err error) {
 	}
 	defer logFile.Close()
 	arrivals := &arrivals{byID: map[uuid.UUID]*arrived{}}
-	c.Stack.Dir = dir
-	c.Stack.Log = slog.New(slog.NewMultiHandler(
+	c.Path.Dir = dir
+	c.Path.Log = slog.New(slog.NewMultiHandler(
 		slog.NewJSONHandler(logFile, nil),
 		slog.NewTextHandler(c.Progress, &slog.HandlerOptions{Level: slog.LevelWarn}),
 	))
-	c.Stack.OnEvent = arrivals.add
-	c.Stack.Progress = func(what string) { fmt.Fprintf(c.Progress, "starting %s\n", what) }
+	c.Path.OnEvent = arrivals.add
+	c.Path.Progress = func(what string) { fmt.Fprintf(c.Progress, "starting %s\n", what) }
 
-	s, err := local.Start(ctx, c.Stack)
+	p, err := local.Start(ctx, c.Path)
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, s.Close()) }()
+	defer func() { err = errors.Join(err, p.Close()) }()
 	start := time.Now()
-	written, err := write(ctx, s.APIURL, c.Cars)
+	written, err := write(ctx, p.APIURL, c.Cars)
 	if err != nil {
 		return err
 	}
 	fmt.Fprintf(c.Progress, "%d cars created and %d changed in %s, waiting for their events\n",
 		written.cars, written.updates, time.Since(start).Round(time.Millisecond))
-	if err := arrivals.wait(ctx, written.cars+written.updates, s.Failed()); err != nil {
+	if err := arrivals.wait(ctx, written.cars+written.updates, p.Failed()); err != nil {
 		return err
 	}
 	arrivals.settle() // what comes twice comes late
-	report, err := check(ctx, s.DatabaseURL, written, arrivals)
+	report, err := check(ctx, p.DatabaseURL, written, arrivals)
 	if err != nil {
 		return err
 	}
@@ -98,19 +98,19 @@ func Run(ctx context.Context, c Config) (err error) {
 	return nil
 }
 
-// scratchDatabase makes a database on the user's server and points the stack to it.
+// scratchDatabase makes a database on the user's server and points the path to it.
 func (c *Config) scratchDatabase(ctx context.Context) (drop func() error, err error) {
-	config, err := pgx.ParseConfig(c.Stack.DatabaseURL)
+	config, err := pgx.ParseConfig(c.Path.DatabaseURL)
 	if err != nil {
 		return nil, fmt.Errorf("DATABASE_URL: %w", err)
 	}
 	server := config.Copy()
 	name := fmt.Sprintf("outbox_demo_%d", time.Now().UnixNano())
-	c.Stack.Slot = name
+	c.Path.Slot = name
 	if err := execOn(ctx, server, "CREATE DATABASE "+name); err != nil {
 		return nil, fmt.Errorf("making database %s on your server: %w", name, err)
 	}
-	if c.Stack.DatabaseURL, err = withDatabase(c.Stack.DatabaseURL, name); err != nil {
+	if c.Path.DatabaseURL, err = withDatabase(c.Path.DatabaseURL, name); err != nil {
 		return nil, err
 	}
 	return func() error {

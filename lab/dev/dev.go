@@ -13,14 +13,14 @@ import (
 	"syscall"
 	"time"
 
-	"rds-outbox-demo/lab/postgres"
 	"rds-outbox-demo/lab/local"
+	"rds-outbox-demo/lab/postgres"
 	"rds-outbox-demo/lab/view"
 )
 
 // Config of a run.
 type Config struct {
-	Stack local.Config // Log, OnEvent, Observe and Progress are set here
+	Path  local.Config // Log, OnEvent, Observe and Progress are set here
 	Fresh bool         // begin with an empty data folder
 	Out   *os.File
 	// View is the address that the live view listens on.
@@ -32,53 +32,53 @@ type Config struct {
 
 // Run runs the path until ctx ends, which is a success, or a part of it ends, which is not.
 func Run(ctx context.Context, c Config) (err error) {
-	unlock, err := lock(c.Stack.Dir)
+	unlock, err := lock(c.Path.Dir)
 	if err != nil {
 		return err
 	}
 	defer unlock()
 	if c.Fresh {
-		if err := empty(ctx, c.Stack.Dir); err != nil {
+		if err := empty(ctx, c.Path.Dir); err != nil {
 			return err
 		}
 	}
-	logFile, err := openLog(filepath.Join(c.Stack.Dir, "dev.log"))
+	logFile, err := openLog(filepath.Join(c.Path.Dir, "dev.log"))
 	if err != nil {
 		return err
 	}
 	defer logFile.Close()
 	out := newScreen(c.Out, c.Color)
 	defer out.end()
-	c.Stack.Log = slog.New(slog.NewMultiHandler(
+	c.Path.Log = slog.New(slog.NewMultiHandler(
 		slog.NewJSONHandler(logFile, nil),
 		newCalm(slog.NewTextHandler(out, &slog.HandlerOptions{Level: slog.LevelWarn})),
 	))
-	c.Stack.OnEvent = func(a local.Arrival) { fmt.Fprintln(out, eventLine(a)) }
-	c.Stack.Progress = func(what string) { fmt.Fprintf(out, "starting %s\n", what) }
+	c.Path.OnEvent = func(a local.Arrival) { fmt.Fprintln(out, eventLine(a)) }
+	c.Path.Progress = func(what string) { fmt.Fprintf(out, "starting %s\n", what) }
 	watch := view.NewWatch()
-	c.Stack.Observe = watch.Observer()
+	c.Path.Observe = watch.Observer()
 
-	s, err := local.Start(ctx, c.Stack)
+	p, err := local.Start(ctx, c.Path)
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, s.Close()) }()
-	stopControl, err := serveControl(c.Stack.Dir, s.Relay)
+	defer func() { err = errors.Join(err, p.Close()) }()
+	stopControl, err := serveControl(c.Path.Dir, p.Relay)
 	if err != nil {
 		return err
 	}
 	defer stopControl()
-	removeEnv, err := writeOperatorEnv(c.Stack.Dir, s.OperatorEnv())
+	removeEnv, err := writeOperatorEnv(c.Path.Dir, p.OperatorEnv())
 	if err != nil {
 		return err
 	}
 	defer removeEnv()
-	live, err := view.Start(ctx, view.Config{Stack: s, Watch: watch, Listen: c.View, Log: c.Stack.Log})
+	live, err := view.Start(ctx, view.Config{Path: p, Watch: watch, Listen: c.View, Log: c.Path.Log})
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, live.Close()) }()
-	fmt.Fprint(out, banner(c.Stack, s, live.URL()))
+	fmt.Fprint(out, banner(c.Path, p, live.URL()))
 	if out.terminal && c.Browser != nil {
 		c.Browser(live.URL())
 	}
@@ -88,7 +88,7 @@ func Run(ctx context.Context, c Config) (err error) {
 		out.end()
 		fmt.Fprintln(out, "stopping")
 		return nil
-	case err := <-s.Failed():
+	case err := <-p.Failed():
 		return err
 	}
 }
@@ -133,12 +133,12 @@ func empty(ctx context.Context, dir string) error {
 	return nil
 }
 
-func banner(c local.Config, s *local.Path, viewURL string) string {
+func banner(c local.Config, p *local.Path, viewURL string) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "\nThe path is up: ① %s\n\n", s.APIURL)
-	fmt.Fprintf(&b, "  curl -i %s/cars -H 'Content-Type: application/json' -d '{\"make\":\"Toyota\",\"model\":\"Camry\",\"year\":2023,\"color\":\"Blue\"}'\n\n", s.APIURL)
+	fmt.Fprintf(&b, "\nThe path is up: ① %s\n\n", p.APIURL)
+	fmt.Fprintf(&b, "  curl -i %s/cars -H 'Content-Type: application/json' -d '{\"make\":\"Toyota\",\"model\":\"Camry\",\"year\":2023,\"color\":\"Blue\"}'\n\n", p.APIURL)
 	fmt.Fprintf(&b, "The live view: %s\n", viewURL)
-	fmt.Fprintf(&b, "All that the API can do: %s/openapi.json\n", s.APIURL)
+	fmt.Fprintf(&b, "All that the API can do: %s/openapi.json\n", p.APIURL)
 	fmt.Fprintf(&b, "Elsewhere: make psql, make relay-stop, make relay-start, bin/outboxctl audit. Logs and data: %s. Ctrl-C ends.\n", c.Dir)
 	if c.DatabaseURL != "" {
 		b.WriteString("On your server the slot outbox_relay stays when this ends, and keeps WAL until it is dropped: SELECT pg_drop_replication_slot('outbox_relay');\n")

@@ -33,39 +33,33 @@ const (
 )
 
 // CanBreak says why faults cannot strike a service; nil when they can.
-func (s *Path) CanBreak(service Service) error {
-	url := map[Service]string{Kinesis: s.clients.kinesisURL, EventBridge: s.clients.eventBridgeURL, SQS: s.clients.sqsURL}[service]
-	if s.AWS == nil || url != s.clients.local {
+func (p *Path) CanBreak(service Service) error {
+	url := map[Service]string{Kinesis: p.Services.KinesisURL, EventBridge: p.Services.EventBridgeURL, SQS: p.Services.SQSURL}[service]
+	if p.Services.Local == "" || url != p.Services.Local {
 		return fmt.Errorf("%w: %s is yours (AWS_ENDPOINT_URL_*)", ErrNotOurs, service)
 	}
 	return nil
 }
 
 // CanBreakDatabase says why the database cannot be stopped, and its slot not be dropped; nil when they can.
-func (s *Path) CanBreakDatabase() error {
-	if s.database == nil {
+func (p *Path) CanBreakDatabase() error {
+	if p.database == nil {
 		return fmt.Errorf("%w: the database is yours (DATABASE_URL)", ErrNotOurs)
 	}
 	return nil
 }
 
 // DropSlot takes the slot from under the relay. The relays that run are killed for it, because the server drops no slot that is read, and
-// started again: they find no slot, make one, and load the retained rows of outbox.
-func (s *Path) DropSlot(ctx context.Context) error {
-	if err := s.CanBreakDatabase(); err != nil {
+// started again: they find no slot, make one, and load the retained rows of outbox. Each of meanwhile is called while they are down.
+func (p *Path) DropSlot(ctx context.Context, meanwhile ...func() error) error {
+	if err := p.CanBreakDatabase(); err != nil {
 		return err
 	}
-	conn, err := pgx.Connect(ctx, s.DatabaseURL)
-	if err != nil {
-		return fmt.Errorf("connecting to drop the slot: %w", err)
-	}
-	defer func() { _ = conn.Close(context.WithoutCancel(ctx)) }()
-	db := dbgen.New(conn)
 	// A load that goes on would find its slot dropped in the middle of nothing.
 	nobody := false
-	err = await(ctx, func() error {
-		_, err := db.SlotGet(ctx, s.slot)
-		nobody = errors.Is(err, pgx.ErrNoRows) && !s.Relay.Running() && !s.SecondRelay.Running()
+	err := p.awaitDatabase(ctx, func(db *dbgen.Queries) error {
+		_, err := db.SlotGet(ctx, p.slot)
+		nobody = errors.Is(err, pgx.ErrNoRows) && !p.Relay.Running() && !p.SecondRelay.Running()
 		if nobody {
 			return nil
 		}
@@ -75,45 +69,69 @@ func (s *Path) DropSlot(ctx context.Context) error {
 		return ErrNoSlot
 	}
 	if err != nil {
-		return fmt.Errorf("waiting for slot %s to be there: %w", s.slot, err)
+		return fmt.Errorf("waiting for slot %s to be there: %w", p.slot, err)
 	}
-	defer s.pauseRelays(ctx)()
-	err = await(ctx, func() error { return db.SlotDrop(ctx, s.slot) }) // refused while the server believes in a dead relay
+	defer p.pauseRelays(ctx)()
+	for _, do := range meanwhile {
+		if err := do(); err != nil {
+			return err
+		}
+	}
+	return p.DropIdleSlot(ctx)
+}
+
+// DropIdleSlot drops the slot as soon as the server lets it: not while a relay reads it, or the server believes in a dead one. It does
+// nothing when there is none.
+func (p *Path) DropIdleSlot(ctx context.Context) error {
+	err := p.awaitDatabase(ctx, func(db *dbgen.Queries) error {
+		err := db.SlotDrop(ctx, p.slot)
+		if err == nil {
+			return nil
+		}
+		if _, missing := db.SlotGet(ctx, p.slot); errors.Is(missing, pgx.ErrNoRows) {
+			return nil // the answer to an earlier try was lost
+		}
+		return err
+	})
 	if err != nil {
-		return fmt.Errorf("dropping slot %s: %w", s.slot, err)
+		return fmt.Errorf("dropping slot %s: %w", p.slot, err)
 	}
 	return nil
 }
 
 // pauseRelays kills the relays that run; resume starts them again.
-func (s *Path) pauseRelays(ctx context.Context) (resume func()) {
+func (p *Path) pauseRelays(ctx context.Context) (resume func()) {
 	var running []*Relay
-	for _, relay := range []*Relay{s.SecondRelay, s.Relay} { // the standby first: it would take over
+	for _, relay := range []*Relay{p.SecondRelay, p.Relay} { // the standby first: it would take over
 		if relay.Running() {
-			relay.end(ctx, errPause)
+			_ = relay.TakeDown(ctx) // one that has ended by itself just now is down as well
 			running = append(running, relay)
 		}
 	}
 	return func() {
 		for _, relay := range running {
-			if err := relay.Start(); err != nil {
-				s.fail(err)
+			if err := relay.Supervisor.Start(); err != nil {
+				p.fail(err)
 			}
 		}
 	}
 }
 
 // StartSecondRelay starts another relay on the same slot and returns when it stands by, or streams because nobody else does.
-func (s *Path) StartSecondRelay(ctx context.Context) error {
-	if err := s.SecondRelay.Start(); err != nil {
+func (p *Path) StartSecondRelay(ctx context.Context) error {
+	since := int64(0)
+	if info, err := os.Stat(p.SecondRelay.Log()); err == nil && p.SecondRelay.Killed() {
+		since = info.Size() // its log goes on
+	}
+	if err := p.SecondRelay.Start(); err != nil {
 		return err
 	}
 	err := await(ctx, func() error {
-		content, err := os.ReadFile(s.SecondRelay.logPath)
+		content, err := os.ReadFile(p.SecondRelay.Log())
 		if err != nil {
 			return err
 		}
-		if said := string(content); !strings.Contains(said, saysStandby) && !strings.Contains(said, `"msg":"streaming"`) {
+		if said := string(content[since:]); !strings.Contains(said, SaysStandby) && !strings.Contains(said, SaysStreaming) {
 			return errors.New("it has neither said that it stands by nor that it streams")
 		}
 		return nil
@@ -125,10 +143,10 @@ func (s *Path) StartSecondRelay(ctx context.Context) error {
 }
 
 // KillRelay kills the relay that streams, or the first when neither does, and returns it: it is down until its Start.
-func (s *Path) KillRelay(ctx context.Context) (*Relay, error) {
-	victim := s.Relay
-	if s.SecondRelay.streams() && !s.Relay.streams() {
-		victim = s.SecondRelay
+func (p *Path) KillRelay(ctx context.Context) (*Relay, error) {
+	victim := p.Relay
+	if p.SecondRelay.Streams() && !p.Relay.Streams() {
+		victim = p.SecondRelay
 	}
 	if !victim.Running() {
 		return nil, errors.New("the relay is down already (make relay-start)")
@@ -138,27 +156,47 @@ func (s *Path) KillRelay(ctx context.Context) (*Relay, error) {
 }
 
 // stopRelays stops both at the same time. One after the other, the standby would take over, and drain as well.
-func (s *Path) stopRelays(ctx context.Context) {
+func (p *Path) stopRelays(ctx context.Context) {
 	var stopping sync.WaitGroup
-	for _, relay := range []*Relay{s.Relay, s.SecondRelay} {
+	for _, relay := range []*Relay{p.Relay, p.SecondRelay} {
 		stopping.Go(func() { relay.Stop(ctx) })
 	}
 	stopping.Wait()
 }
 
-// poison claims to be a row of outbox, and no retry makes one of it. To whom it belongs nobody can tell.
-const poison = `{"data":{"id":"poison: no event id","aggregate_type":"Car"},"metadata":{"record-type":"data","operation":"insert","schema-name":"public","table-name":"outbox"}}`
+// Poison claims to be a row of outbox, and no retry makes one of it. To whom it belongs nobody can tell. token, which tells one such
+// record from another, needs no escapes in JSON.
+func Poison(token string) []byte {
+	return []byte(`{"data":{"id":"poison: no event id","aggregate_type":"Car","token":"` + token + `"},"metadata":{"record-type":"data","operation":"insert","schema-name":"public","table-name":"outbox"}}`)
+}
 
 // PutPoison puts a record on the stream that can never be an event, between those of partition key key.
-func (s *Path) PutPoison(ctx context.Context, key string) error {
-	if err := s.CanBreak(Kinesis); err != nil {
+func (p *Path) PutPoison(ctx context.Context, key string) error {
+	return p.PutRecord(ctx, key, Poison(key))
+}
+
+// PutRecord puts a record on the stream that does not come from a relay.
+func (p *Path) PutRecord(ctx context.Context, key string, data []byte) error {
+	if err := p.CanBreak(Kinesis); err != nil {
 		return err
 	}
-	_, err := s.clients.kinesis.PutRecord(ctx, &kinesis.PutRecordInput{StreamName: &s.clients.stream, PartitionKey: &key, Data: []byte(poison)})
+	_, err := p.Services.Kinesis().PutRecord(ctx, &kinesis.PutRecordInput{StreamName: &p.Services.Stream, PartitionKey: &key, Data: data})
 	if err != nil {
-		return fmt.Errorf("putting poison on the stream: %w", err)
+		return fmt.Errorf("putting a record on the stream: %w", err)
 	}
 	return nil
+}
+
+// awaitDatabase is await with a session of its own for each call, because the server may be away meanwhile.
+func (p *Path) awaitDatabase(ctx context.Context, condition func(*dbgen.Queries) error) error {
+	return await(ctx, func() error {
+		conn, err := pgx.Connect(ctx, p.DatabaseURL)
+		if err != nil {
+			return err
+		}
+		defer func() { _ = conn.Close(context.WithoutCancel(ctx)) }()
+		return condition(dbgen.New(conn))
+	})
 }
 
 // await calls condition until it returns nil, and returns its last error when ctx ends before.

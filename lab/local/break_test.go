@@ -6,6 +6,7 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -17,7 +18,7 @@ import (
 	"rds-outbox-demo/lab/labtest"
 )
 
-// noFailure looks whether something has ended the stack.
+// noFailure looks whether something has ended the path.
 func (r *rig) noFailure(t *testing.T) {
 	t.Helper()
 	select {
@@ -79,8 +80,8 @@ func TestRelayThatEndsWhileTheDatabaseIsStopped(t *testing.T) {
 	r := newRig(t)
 	require.NoError(t, r.StopDatabase(t.Context()))
 	r.Relay.Kill(t.Context())
-	r.Relay.program = "/bin/false"
 	before := r.Relay.Starts()
+	require.NoError(t, os.WriteFile(r.broken, nil, 0o600))
 	require.NoError(t, r.Relay.Start())
 	labtest.Eventually(t, "more ends than are forgiven", func() bool { return r.Relay.Starts() > before+maxEnds })
 	r.noFailure(t)
@@ -108,7 +109,7 @@ func TestAKilledRelayStaysDown(t *testing.T) {
 	for range 5 {
 		r.post(t)
 	}
-	require.Never(t, func() bool { return len(r.byID()) > 1 }, 2*restartDelay, 50*time.Millisecond)
+	require.Never(t, func() bool { return len(r.byID()) > 1 }, 2*relayRestart, 50*time.Millisecond)
 	require.NoError(t, r.Relay.Start())
 	require.False(t, r.Relay.Killed())
 	r.requireWhole(t)
@@ -123,18 +124,18 @@ func TestSecondRelayTakesOver(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	require.NoError(t, r.StartSecondRelay(t.Context()))
-	require.True(t, r.Relay.streams())
-	require.False(t, r.SecondRelay.streams())
+	require.True(t, r.Relay.Streams())
+	require.False(t, r.SecondRelay.Streams())
 	victim, err := r.KillRelay(t.Context())
 	require.NoError(t, err)
 	require.Same(t, r.Relay, victim)
 	r.post(t)
 	r.requireWhole(t)
-	require.True(t, r.SecondRelay.streams())
+	require.True(t, r.SecondRelay.Streams())
 
 	// And back: the one that streams is killed, not the one that stands by.
 	require.NoError(t, r.Relay.Start())
-	labtest.Eventually(t, "the first to stand by", func() bool { return !r.Relay.streams() && r.Relay.Starts() == 2 })
+	labtest.Eventually(t, "the first to stand by", func() bool { return !r.Relay.Streams() && r.Relay.Starts() == 2 })
 	victim, err = r.KillRelay(t.Context())
 	require.NoError(t, err)
 	require.Same(t, r.SecondRelay, victim)
@@ -190,11 +191,11 @@ func TestDroppedSlotIsLoadedAgain(t *testing.T) {
 func TestPoisonThatIsPutIsParked(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
-	require.NoError(t, r.PutPoison(t.Context(), uuid.NewString()))
+	key := uuid.NewString()
+	require.NoError(t, r.PutPoison(t.Context(), key))
 	labtest.Eventually(t, "a parked record", func() bool { return r.waiting(t) == "1" })
 	parked := r.parked(t)
-	require.JSONEq(t, poison, string(parked[0].Data))
-	require.True(t, json.Valid([]byte(poison)))
+	require.JSONEq(t, string(Poison(key)), string(parked[0].Data))
 }
 
 // Relay and consumer get time to finish what is under way. With the services out of order, they would spend all of it.
@@ -235,13 +236,13 @@ func TestClosesWhileEverythingIsBroken(t *testing.T) { // not parallel: it takes
 	_, err = r.KillRelay(t.Context())
 	require.NoError(t, err)
 	require.NoError(t, r.StopDatabase(t.Context()))
-	dir := r.dir
+	dir := r.Dir()
 	began := time.Now()
 	require.NoError(t, r.Close())
 	require.Less(t, time.Since(began), 5*time.Second)
 
 	again, err := Start(t.Context(), Config{
-		Dir: dir, Root: "../..", Relay: relay, Listen: "127.0.0.1:0", Progress: func(string) {}, Log: slog.New(slog.DiscardHandler),
+		Dir: dir, Root: "../..", Relay: relay, Listen: "127.0.0.1:0", Settings: ForPeople(), Progress: func(string) {}, Log: slog.New(slog.DiscardHandler),
 		OnEvent: func(Arrival) {},
 	})
 	require.NoError(t, err)

@@ -61,8 +61,8 @@ func (r *rig) change(t *testing.T, id, method, body string) {
 // depth is how many messages of a queue are visible, hidden and delayed.
 func (r *rig) depth(t *testing.T, queue string) string {
 	t.Helper()
-	url := awslocal.QueueURL(r.clients.local, queue)
-	out, err := r.clients.sqs.GetQueueAttributes(t.Context(), &sqs.GetQueueAttributesInput{QueueUrl: &url, AttributeNames: countAttributes})
+	url := awslocal.QueueURL(r.Services.Local, queue)
+	out, err := r.Services.SQS().GetQueueAttributes(t.Context(), &sqs.GetQueueAttributesInput{QueueUrl: &url, AttributeNames: countAttributes})
 	require.NoError(t, err)
 	return strings.Join([]string{
 		out.Attributes["ApproximateNumberOfMessages"], out.Attributes["ApproximateNumberOfMessagesNotVisible"],
@@ -81,9 +81,9 @@ func TestCarStats(t *testing.T) {
 	late := r.AWS.Faults().Add(awslocal.Fault{Service: "rules", Kind: awslocal.Delay, Delay: 2 * time.Second, Rate: 0.4, Seed: 2})
 	twice := r.AWS.Faults().Add(awslocal.Fault{Service: "rules", Kind: awslocal.Duplicate, Delay: 2 * time.Second, Rate: 0.4, Seed: 3})
 	undeleted := r.AWS.Faults().Add(awslocal.Fault{Service: "sqs", Operation: "DeleteMessage", Kind: awslocal.CallError, Code: "RequestThrottled", Count: 3})
-	queue := awslocal.QueueURL(r.clients.local, localStats)
+	queue := awslocal.QueueURL(r.Services.Local, localStats)
 	poison := "hello"
-	_, err := r.clients.sqs.SendMessage(t.Context(), &sqs.SendMessageInput{QueueUrl: &queue, MessageBody: &poison})
+	_, err := r.Services.SQS().SendMessage(t.Context(), &sqs.SendMessageInput{QueueUrl: &queue, MessageBody: &poison})
 	require.NoError(t, err)
 
 	for n := range 12 {

@@ -2,94 +2,73 @@ package local
 
 import (
 	"context"
-	"fmt"
-	"path/filepath"
+	"log/slog"
 	"time"
 
-	"github.com/jackc/pgx/v5"
+	"github.com/aws/aws-sdk-go-v2/service/eventbridge"
 
 	"rds-outbox-demo/handlers/cdcconsumer"
-	"rds-outbox-demo/lab/awslocal"
 	"rds-outbox-demo/lab/poller"
-	"rds-outbox-demo/migrate"
 )
 
-// What serverless.yml says of the mapping, too, but for its parallelizationFactor. batchSize is the poller's default.
-const (
-	localConsumer = "rds-outbox-demo-dev-cdcConsumer"
-	batchSize     = 100
-	maxRecordAge  = 167 * time.Hour // an hour before the stream forgets a record
-
-	checkpointFile = "checkpoint.json" // of the poller, in the data folder
-)
-
-// mapping is how Lambda would describe the poller that startConsumer starts.
-func mapping(stream string, tellsDiscards bool) awslocal.Mapping {
-	m := awslocal.Mapping{
-		Function: localConsumer, Stream: stream, BatchSize: batchSize, ParallelizationFactor: 1, MaximumRetryAttempts: -1,
-		MaximumRecordAge: int(maxRecordAge.Seconds()), BisectOnError: true, ReportBatchItemFailures: true,
-	}
-	if tellsDiscards {
-		m.OnFailureQueue = localOnFail
-	}
-	return m
+// ConsumerConfig says what the consumer (⑤⑥) reads and where its records go. All but Observe is required.
+type ConsumerConfig struct {
+	Services   Services
+	Settings   ConsumerSettings
+	Checkpoint string       // file of the poller
+	Log        *slog.Logger `json:"-"`
+	Observe    *Observer    `json:"-"`
+	tracker    *tracker     // nil: nobody is told of arrivals
 }
 
-// startConsumer puts the consumer behind the poller, as the event source mapping puts it behind the stream.
-func (s *Path) startConsumer(ctx context.Context, c Config, k clients, t *tracker) error {
-	if err := cdcconsumer.CheckBus(ctx, k.eventBridge, k.bus); err != nil {
-		return err
-	}
-	consumer, err := cdcconsumer.New(cdcconsumer.Config{
-		EventBridge:     watchedBus{k.eventBridge, t, k.eventBridgeURL == k.local},
-		SQS:             watchedQueue{k.sqs, c.Observe},
-		BusName:         k.bus,
-		FailureQueueURL: k.queueURL,
-		Logger:          c.Log,
+// Bus is EventBridge as the consumer calls it.
+type Bus interface {
+	PutEvents(context.Context, *eventbridge.PutEventsInput, ...func(*eventbridge.Options)) (*eventbridge.PutEventsOutput, error)
+	DescribeEventBus(context.Context, *eventbridge.DescribeEventBusInput, ...func(*eventbridge.Options)) (*eventbridge.DescribeEventBusOutput, error)
+}
+
+// NewConsumer makes what the Lambda's main makes, with the given client of EventBridge.
+func (c ConsumerConfig) NewConsumer(bus Bus) (*cdcconsumer.Consumer, error) {
+	return cdcconsumer.New(cdcconsumer.Config{
+		EventBridge: bus, SQS: watchedQueue{c.Services.SQS(), c.Observe}, BusName: c.Services.Bus, FailureQueueURL: c.Services.FailureQueueURL, Logger: c.Log,
 	})
-	if err != nil {
-		return err
-	}
-	polled, err := poller.New(poller.Config{
-		Kinesis:        k.kinesis,
-		Stream:         k.stream,
-		Function:       poller.Handler(t.watch(consumer.Handle)),
-		Log:            c.Log,
-		BatchSize:      batchSize,
-		BisectOnError:  true,
-		MaxRecordAge:   maxRecordAge,
-		OnFailure:      k.discardsURL,
-		SQS:            k.sqs,
-		CheckpointFile: filepath.Join(c.Dir, checkpointFile),
-	})
-	if err != nil {
-		return err
-	}
-	polling, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		if err := polled.Run(polling); err != nil {
-			s.fail(fmt.Errorf("polling the stream: %w", err))
-		}
-	}()
-	s.onClose(func(closing context.Context) error {
-		cancel()
+}
+
+// runConsumer polls the stream as Lambda does, until ctx ends.
+func runConsumer(ctx context.Context, c ConsumerConfig) error {
+	client := c.Services.EventBridge()
+	for err := cdcconsumer.CheckBus(ctx, client, c.Services.Bus); err != nil; err = cdcconsumer.CheckBus(ctx, client, c.Services.Bus) {
 		select {
-		case <-done:
+		case <-ctx.Done():
 			return nil
-		case <-closing.Done():
-			return fmt.Errorf("ending the poller: %w", closing.Err())
+		case <-time.After(100 * time.Millisecond):
+			c.Log.Warn("starting the consumer", "hop", 5, "error", err) // Lambda would start it again, too
 		}
-	})
-	return nil
-}
-
-func migrateUp(ctx context.Context, databaseURL string) error {
-	database, err := pgx.ParseConfig(databaseURL)
-	if err != nil {
-		return fmt.Errorf("DATABASE_URL: %w", err)
 	}
-	_, err = migrate.Up(ctx, database, migrate.Options{LockWait: 20 * time.Second})
-	return err
+	var bus Bus = client
+	if c.tracker != nil {
+		bus = watchedBus{client, c.tracker, c.Services.EventBridgeURL == c.Services.Local}
+	}
+	consumer, err := c.NewConsumer(bus)
+	if err != nil {
+		return err
+	}
+	function := handler(consumer.Handle)
+	if c.tracker != nil {
+		function = c.tracker.watch(function)
+	}
+	s := c.Settings
+	config := poller.Config{
+		Kinesis: c.Services.Kinesis(), Stream: c.Services.Stream, Function: poller.Handler(function), Log: c.Log,
+		StartingPosition: s.StartingPosition, BatchSize: s.BatchSize, ParallelizationFactor: s.ParallelizationFactor, BisectOnError: s.BisectOnError,
+		MaxRecordAge: s.MaxRecordAge, FunctionTimeout: s.Timeout, CheckpointFile: c.Checkpoint,
+	}
+	if s.OnFailure {
+		config.OnFailure, config.SQS = c.Services.DiscardQueueURL, c.Services.SQS()
+	}
+	mapping, err := poller.New(config)
+	if err != nil {
+		return err
+	}
+	return mapping.Run(ctx)
 }

@@ -5,15 +5,17 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"rds-outbox-demo/lab/process"
 )
 
 func TestOperatorEnv(t *testing.T) {
 	t.Parallel()
-	local := clients{
-		region: "us-east-1", accessKeyID: "local", secretKey: "local", stream: "s", bus: "b", queueURL: "http://127.0.0.1:4/q", logGroup: "/aws/events/b",
-		local: "http://127.0.0.1:4", kinesisURL: "http://127.0.0.1:4", eventBridgeURL: "http://127.0.0.1:4", sqsURL: "http://127.0.0.1:4", logsURL: "http://127.0.0.1:4",
+	local := Services{
+		Region: "us-east-1", AccessKeyID: "local", SecretKey: "local", Stream: "s", Bus: "b", FailureQueueURL: "http://127.0.0.1:4/q", LogGroup: "/aws/events/b",
+		Local: "http://127.0.0.1:4", KinesisURL: "http://127.0.0.1:4", EventBridgeURL: "http://127.0.0.1:4", SQSURL: "http://127.0.0.1:4", LogsURL: "http://127.0.0.1:4",
 	}
-	relay := &Relay{logPath: filepath.Join("data", "walrelay.log")}
+	relay := &Relay{Supervisor: process.NewSupervisor(process.SupervisorConfig{Log: filepath.Join("data", "walrelay.log")})}
 	dir, err := filepath.Abs("data")
 	require.NoError(t, err)
 	require.Equal(t, []string{
@@ -22,13 +24,13 @@ func TestOperatorEnv(t *testing.T) {
 		"AWS_ENDPOINT_URL=http://127.0.0.1:4", "AWS_ENDPOINT_URL_KINESIS=http://127.0.0.1:4", "AWS_ENDPOINT_URL_EVENTBRIDGE=http://127.0.0.1:4",
 		"AWS_ENDPOINT_URL_SQS=http://127.0.0.1:4", "AWS_ENDPOINT_URL_CLOUDWATCH_LOGS=http://127.0.0.1:4",
 		"METRICS_LOGS=" + dir + "/dev.log:" + dir + "/walrelay.log",
-	}, (&Path{DatabaseURL: "postgres://x", Relay: relay, slot: "outbox_relay", clients: local}).OperatorEnv())
+	}, (&Path{DatabaseURL: "postgres://x", Relay: relay, slot: "outbox_relay", Services: local}).OperatorEnv())
 
-	own := clients{
-		region: "eu-west-1", accessKeyID: "AKIA", secretKey: "secret", sessionToken: "token", stream: "s", bus: "b", queueURL: "https://sqs/q",
-		kinesisURL: "https://kinesis", eventBridgeURL: "https://events", sqsURL: "https://sqs",
+	own := Services{
+		Region: "eu-west-1", AccessKeyID: "AKIA", SecretKey: "secret", SessionToken: "token", Stream: "s", Bus: "b", FailureQueueURL: "https://sqs/q",
+		KinesisURL: "https://kinesis", EventBridgeURL: "https://events", SQSURL: "https://sqs",
 	}
-	env := (&Path{Relay: relay, slot: "mine", clients: own}).OperatorEnv()
+	env := (&Path{Relay: relay, slot: "mine", Services: own}).OperatorEnv()
 	require.Contains(t, env, "AWS_SESSION_TOKEN=token")
 	require.Contains(t, env, "AWS_ENDPOINT_URL_EVENTBRIDGE=https://events")
 	require.Contains(t, env, "AWS_ENDPOINT_URL=http://127.0.0.1:9", "what nobody named is nowhere")

@@ -1,8 +1,9 @@
-// Package local runs the whole path ①-⑥ on this machine: PostgreSQL, the API, walrelay as a process of its own, the local AWS
-// listener, and the consumer behind Lambda's poller. `make dev` and `make demo` are this plus what they show.
+// Package local runs the whole path ①-⑥ on this machine. Each member of it (the API, the AWS listener, the consumer behind Lambda's poller,
+// the subscriber carstats, walrelay and PostgreSQL) is made by one function. In `make dev` and `make demo` all but the last two run in this
+// process, and can be observed. In `make chaos` each is a process, because only a process can be killed.
 //
-// In: a data folder, and optionally a database or AWS endpoints of the user's own. Out: the API's address, and a call for
-// every event that reached the bus, with the times of its hops.
+// In: a data folder, and optionally a database or AWS endpoints of the user's own. Out: the API's address, a call for every event that
+// reached the bus, with the times of its hops, and ways to break the path and to mend it.
 package local
 
 import (
@@ -12,36 +13,47 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
-	"net/http"
 	"os"
+	"path/filepath"
 	"time"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgxpool"
 
-	"rds-outbox-demo/handlers/carapi"
-	"rds-outbox-demo/internal/pgsession"
+	"rds-outbox-demo/handlers/cdcconsumer"
 	"rds-outbox-demo/lab/awslocal"
+	"rds-outbox-demo/lab/process"
+	"rds-outbox-demo/migrate"
 )
 
-// Config of a Path. Dir, Root, Relay, Listen, OnEvent, Progress and Log are required.
+// Config of a Path. Dir, Root, Relay, Listen, Settings, Progress and Log are required, and OnEvent where the members run in this process.
 type Config struct {
 	Dir    string // data folder: everything that is kept between runs
 	Root   string // folder with node_modules, where PostgreSQL's binaries are
 	Relay  string // path of the walrelay program
 	Listen string // address of the API, such as 127.0.0.1:3000
-	// RelayEnv is the walrelay process's environment beside what the stack adds.
-	RelayEnv []string
+	// Program is the path of a lab program whose `part` command runs the members as processes. Empty: they run in this process.
+	Program string
+	// Env is the environment of each process beside what the path adds.
+	Env      []string
+	Settings Settings
 	// Slot is the relay's slot; names are the server's, not the database's. Default outbox_relay.
 	Slot string
-	// Durable lets commits survive a crash of the machine; a throw-away stack does without.
+	// Postgres is the major version of the local server. Default: that of everything else here.
+	Postgres string
+	// Durable lets commits survive a crash of the machine; a throw-away path does without.
 	Durable bool
 	// DatabaseURL is a server of the user's own instead of the local one.
 	DatabaseURL string
-	AWS         AWS
+	// Migrated is called behind the migrations. It returns the URL that the relay gets. Nil: nothing is done, and that is DatabaseURL.
+	Migrated func(ctx context.Context, databaseURL string) (relayURL string, err error)
+	AWS      AWS
+	// Standing faults of the local listener are in force from the start on, also when its process was killed.
+	Standing []awslocal.Fault
+	// JournalBytes is how much of the bus's journal is kept. Default awslocal's.
+	JournalBytes int64
 	// OnEvent is called for every event on the bus, one call at a time. It must not block.
 	OnEvent func(Arrival)
-	// Observe is told what passes each hop. Nil: nobody looks, and it costs nothing.
+	// Observe is told what passes each hop. Nil: nobody looks, and it costs nothing. Members in other processes cannot be observed.
 	Observe *Observer
 	// Progress is told in a few words what is being started.
 	Progress func(string)
@@ -55,78 +67,156 @@ type Path struct {
 	Relay       *Relay
 	// SecondRelay is not started: see StartSecondRelay.
 	SecondRelay *Relay
-	// AWS is the local listener, where faults can be switched on; nil when every service is the user's own.
+	// AWS is the local listener, where faults can be switched on; nil when every service is the user's own, or it is another process.
 	AWS *awslocal.Server
+	// Services are the AWS services, local or not.
+	Services Services
+	// Processes are the members in processes of their own. Without Config.Program they are nil.
+	Processes struct{ API, AWS, Consumer, CarStats *process.Supervisor }
 
-	clients  clients
-	dir      string
+	config   Config
 	slot     string
 	database *database // nil when it is the user's own
-	carStats *carStats // never nil; without a local bus it has nothing to run
+	carStats member    // nil when nobody fills its queue
 	failed   chan error
 	close    []func(context.Context) error // in the order of starting
 }
 
 // Start brings everything up in the order of dependence and returns once the API answers. With an error nothing is left running.
 func Start(ctx context.Context, c Config) (_ *Path, err error) {
-	s := &Path{dir: c.Dir, failed: make(chan error, 8)}
+	p := &Path{config: c, slot: cmp.Or(c.Slot, "outbox_relay"), failed: make(chan error, 8)}
 	defer func() {
 		if err != nil {
-			err = errors.Join(err, s.Close())
+			err = errors.Join(err, p.Close())
 		}
 	}()
 	// Named first: a taken port is the most likely thing to go wrong, and the quickest to see.
-	listener, err := net.Listen("tcp", c.Listen)
+	listener, err := p.listen(c.Listen)
 	if err != nil {
 		return nil, fmt.Errorf("listening on %s: %w (set PORT to another port)", c.Listen, err)
 	}
-	s.onClose(func(context.Context) error { return ignoreClosed(listener.Close()) })
-	s.APIURL = "http://" + listener.Addr().String()
+	p.APIURL = "http://" + listener.Addr().String()
 	if err := os.MkdirAll(c.Dir, 0o700); err != nil {
 		return nil, fmt.Errorf("making the data folder: %w", err)
 	}
-
-	if s.DatabaseURL, err = s.startDatabase(ctx, c); err != nil {
+	if p.DatabaseURL, err = p.startDatabase(ctx, c); err != nil {
 		return nil, err
 	}
-	c.Progress("migrations")
-	if err := migrateUp(ctx, s.DatabaseURL); err != nil {
-		return nil, err
-	}
-	tracker := newTracker(c.OnEvent, c.Observe)
-	clients, err := s.startAWS(ctx, c)
+	relayURL, err := p.migrate(ctx)
 	if err != nil {
 		return nil, err
 	}
-	if err := s.startConsumer(ctx, c, clients, tracker); err != nil {
+	if err := p.startAWS(ctx, c); err != nil {
 		return nil, err
 	}
-	s.startCarStats(c, clients)
+	if err := p.startFunctions(c); err != nil {
+		return nil, err
+	}
 	c.Progress("relay")
-	s.Relay = s.newRelay(c, clients, "walrelay.log")
-	s.SecondRelay = s.newRelay(c, clients, "walrelay-2.log")
-	s.clients, s.slot = clients, cmp.Or(c.Slot, "outbox_relay")
-	s.onClose(func(ctx context.Context) error { s.stopRelays(ctx); return nil })
-	if err := s.Relay.Start(); err != nil {
+	p.Relay, p.SecondRelay = p.newRelay(relayURL, "walrelay.log"), p.newRelay(relayURL, "walrelay-2.log")
+	p.onClose(func(ctx context.Context) error { p.stopRelays(ctx); return nil })
+	if err := p.Relay.Start(); err != nil {
 		return nil, err
 	}
-	s.awaitStreaming(ctx)
-	return s, s.startAPI(ctx, c, listener)
+	p.awaitStreaming(ctx)
+	api := APIConfig{DatabaseURL: p.DatabaseURL, Log: c.Log, Observe: c.Observe}
+	_, p.Processes.API, err = p.start(memberAPI, listener, api, func(ctx context.Context) error { return runAPI(ctx, listener, api) })
+	return p, err
+}
+
+// listen makes a socket that is open until the path is closed: clients of a member that is away wait for the next one.
+func (p *Path) listen(address string) (net.Listener, error) {
+	listener, err := net.Listen("tcp", address)
+	if err != nil {
+		return nil, err
+	}
+	p.onClose(func(context.Context) error {
+		if err := listener.Close(); !errors.Is(err, net.ErrClosed) {
+			return err
+		}
+		return nil
+	})
+	return listener, nil
+}
+
+func (p *Path) migrate(ctx context.Context) (relayURL string, err error) {
+	p.config.Progress("migrations")
+	database, err := pgx.ParseConfig(p.DatabaseURL)
+	if err != nil {
+		return "", fmt.Errorf("DATABASE_URL: %w", err)
+	}
+	if _, err := migrate.Up(ctx, database, migrate.Options{LockWait: 20 * time.Second}); err != nil {
+		return "", err
+	}
+	if p.config.Migrated == nil {
+		return p.DatabaseURL, nil
+	}
+	return p.config.Migrated(ctx, p.DatabaseURL)
+}
+
+// startAWS opens the local listener, if any service is local, and looks whether the stream and the bus are there.
+func (p *Path) startAWS(ctx context.Context, c Config) (err error) {
+	local := ""
+	var listener net.Listener
+	if c.AWS.needsListener() {
+		c.Progress("AWS listener")
+		if listener, err = p.listen("127.0.0.1:0"); err != nil {
+			return fmt.Errorf("listening for AWS calls: %w", err)
+		}
+		local = "http://" + listener.Addr().String()
+	}
+	if p.Services, err = newServices(c.AWS, local); err != nil {
+		return err
+	}
+	if listener != nil {
+		aws := AWSConfig{
+			Dir: p.AWSDir(), Stream: p.Services.Stream, Bus: p.Services.Bus, Settings: c.Settings, TellsDiscards: p.Services.DiscardQueueURL != "",
+			JournalBytes: c.JournalBytes, Standing: c.Standing, Log: c.Log, Observe: c.Observe,
+		}
+		if c.Program == "" {
+			if p.AWS, err = aws.open(); err != nil {
+				return err
+			}
+		}
+		serve := func(ctx context.Context) error { return serveAWS(ctx, listener, p.AWS) }
+		if _, p.Processes.AWS, err = p.start(memberAWS, listener, aws, serve); err != nil {
+			return err
+		}
+	}
+	if err := p.Services.ensureStream(ctx); err != nil {
+		return err
+	}
+	return cdcconsumer.CheckBus(ctx, p.Services.EventBridge(), p.Services.Bus)
+}
+
+// startFunctions starts the consumer, and carstats where its queue is filled.
+func (p *Path) startFunctions(c Config) (err error) {
+	consumer := ConsumerConfig{Services: p.Services, Settings: c.Settings.Consumer, Checkpoint: p.CheckpointFile(), Log: c.Log, Observe: c.Observe}
+	if c.Program == "" {
+		consumer.tracker = newTracker(c.OnEvent, c.Observe)
+	}
+	_, p.Processes.Consumer, err = p.start(memberConsumer, nil, consumer, func(ctx context.Context) error { return runConsumer(ctx, consumer) })
+	if err != nil || p.Services.CarStatsURL == "" {
+		return err
+	}
+	stats := CarStatsConfig{Services: p.Services, Settings: c.Settings.CarStats, DatabaseURL: p.DatabaseURL, Log: c.Log, Observe: c.Observe}
+	p.carStats, p.Processes.CarStats, err = p.start(memberCarStats, nil, stats, func(ctx context.Context) error { return runCarStats(ctx, stats) })
+	return err
 }
 
 // awaitStreaming waits a little until the relay streams: what is committed before that comes with its load, without the times of its
 // hops. A relay that has much to load, or that cannot start, is not waited for: commits are safe, and its own end is reported.
-func (s *Path) awaitStreaming(ctx context.Context) {
+func (p *Path) awaitStreaming(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
-	conn, err := pgx.Connect(ctx, s.DatabaseURL)
+	conn, err := pgx.Connect(ctx, p.DatabaseURL)
 	if err != nil {
 		return
 	}
 	defer func() { _ = conn.Close(context.WithoutCancel(ctx)) }()
 	for streaming := false; err == nil && !streaming; {
 		err = conn.QueryRow(ctx, "SELECT EXISTS (SELECT FROM pg_stat_replication AS r JOIN pg_replication_slots AS s ON s.active_pid = r.pid "+
-			"WHERE s.slot_name = $1 AND r.state IN ('streaming', 'catchup'))", s.slot).Scan(&streaming)
+			"WHERE s.slot_name = $1 AND r.state IN ('streaming', 'catchup'))", p.slot).Scan(&streaming)
 		select {
 		case <-ctx.Done():
 		case <-time.After(10 * time.Millisecond):
@@ -134,76 +224,45 @@ func (s *Path) awaitStreaming(ctx context.Context) {
 	}
 }
 
-// Failed delivers why a part of the stack ended that cannot be started again by itself.
-func (s *Path) Failed() <-chan error { return s.failed }
+// Failed delivers why a part of the path ended that cannot be started again by itself.
+func (p *Path) Failed() <-chan error { return p.failed }
 
 // Close stops everything against the order of starting, within 5 seconds. What is on its way stays in the WAL or the stream
 // and arrives after the next start.
-func (s *Path) Close() error {
-	if s.AWS != nil {
+func (p *Path) Close() error {
+	if p.AWS != nil {
 		// What drains would run into faults that are still on, and take all of its time for nothing.
-		for _, fault := range s.AWS.Faults().List() {
+		for _, fault := range p.AWS.Faults().List() {
 			fault.Off()
 		}
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
 	var all error
-	for i := len(s.close) - 1; i >= 0; i-- {
-		all = errors.Join(all, s.close[i](ctx))
+	for i := len(p.close) - 1; i >= 0; i-- {
+		all = errors.Join(all, p.close[i](ctx))
 	}
-	s.close = nil
+	p.close = nil
 	return all
 }
 
-func (s *Path) onClose(f func(context.Context) error) { s.close = append(s.close, f) }
+func (p *Path) onClose(f func(context.Context) error) { p.close = append(p.close, f) }
 
-func (s *Path) fail(err error) {
+func (p *Path) fail(err error) {
 	select {
-	case s.failed <- err:
+	case p.failed <- err:
 	default: // the first few are enough
 	}
 }
 
-// apiConnections are more than the default, which is the number of cores: commits at the same time share the disk's time.
-const apiConnections = 16
+// Dir is the data folder.
+func (p *Path) Dir() string { return p.config.Dir }
 
-func (s *Path) startAPI(ctx context.Context, c Config, listener net.Listener) error {
-	config, err := pgxpool.ParseConfig(s.DatabaseURL)
-	if err != nil {
-		return fmt.Errorf("opening the API's pool: %w", err)
-	}
-	pgsession.Fix(config.ConnConfig, "carapi", pgsession.Limits{})
-	config.MaxConns = max(config.MaxConns, apiConnections)
-	pool, err := pgxpool.NewWithConfig(ctx, config)
-	if err != nil {
-		return fmt.Errorf("opening the API's pool: %w", err)
-	}
-	s.onClose(func(context.Context) error { pool.Close(); return nil })
-	handler, err := carapi.New(carapi.Config{Pool: pool, Logger: c.Log})
-	if err != nil {
-		return err
-	}
-	server := carapi.NewServer(c.Observe.watchAPI(handler))
-	go func() {
-		if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
-			s.fail(fmt.Errorf("serving the API: %w", err))
-		}
-	}()
-	s.onClose(func(ctx context.Context) error {
-		ctx, cancel := context.WithTimeout(ctx, time.Second)
-		defer cancel()
-		if server.Shutdown(ctx) != nil {
-			return server.Close()
-		}
-		return nil
-	})
-	return nil
-}
+// AWSDir is the folder of the local listener, with the bus's journal.
+func (p *Path) AWSDir() string { return filepath.Join(p.config.Dir, "aws") }
 
-func ignoreClosed(err error) error {
-	if errors.Is(err, net.ErrClosed) {
-		return nil
-	}
-	return err
-}
+// CheckpointFile is the poller's.
+func (p *Path) CheckpointFile() string { return filepath.Join(p.config.Dir, "checkpoint.json") }
+
+// Slot is the name of the relay's slot.
+func (p *Path) Slot() string { return p.slot }

@@ -107,7 +107,7 @@ func (r *rig) parked(t *testing.T) []cdcconsumer.ParkedRecord {
 	t.Helper()
 	var all []cdcconsumer.ParkedRecord
 	for {
-		out, err := r.clients.sqs.ReceiveMessage(t.Context(), &sqs.ReceiveMessageInput{QueueUrl: &r.clients.queueURL, MaxNumberOfMessages: 10})
+		out, err := r.Services.SQS().ReceiveMessage(t.Context(), &sqs.ReceiveMessageInput{QueueUrl: &r.Services.FailureQueueURL, MaxNumberOfMessages: 10})
 		require.NoError(t, err)
 		if len(out.Messages) == 0 {
 			return all
@@ -116,7 +116,7 @@ func (r *rig) parked(t *testing.T) []cdcconsumer.ParkedRecord {
 			var record cdcconsumer.ParkedRecord
 			require.NoError(t, json.Unmarshal([]byte(*message.Body), &record))
 			all = append(all, record)
-			_, err := r.clients.sqs.DeleteMessage(t.Context(), &sqs.DeleteMessageInput{QueueUrl: &r.clients.queueURL, ReceiptHandle: message.ReceiptHandle})
+			_, err := r.Services.SQS().DeleteMessage(t.Context(), &sqs.DeleteMessageInput{QueueUrl: &r.Services.FailureQueueURL, ReceiptHandle: message.ReceiptHandle})
 			require.NoError(t, err)
 		}
 	}
@@ -125,14 +125,14 @@ func (r *rig) parked(t *testing.T) []cdcconsumer.ParkedRecord {
 // put puts a raw record on the stream, as something that is not our relay might.
 func (r *rig) put(t *testing.T, key string, data []byte) {
 	t.Helper()
-	_, err := r.clients.kinesis.PutRecord(t.Context(), &kinesis.PutRecordInput{StreamName: &r.clients.stream, PartitionKey: &key, Data: data})
+	_, err := r.Services.Kinesis().PutRecord(t.Context(), &kinesis.PutRecordInput{StreamName: &r.Services.Stream, PartitionKey: &key, Data: data})
 	require.NoError(t, err)
 }
 
 func (r *rig) waiting(t *testing.T) string {
 	t.Helper()
-	out, err := r.clients.sqs.GetQueueAttributes(t.Context(), &sqs.GetQueueAttributesInput{
-		QueueUrl: &r.clients.queueURL, AttributeNames: []types.QueueAttributeName{types.QueueAttributeNameApproximateNumberOfMessages},
+	out, err := r.Services.SQS().GetQueueAttributes(t.Context(), &sqs.GetQueueAttributesInput{
+		QueueUrl: &r.Services.FailureQueueURL, AttributeNames: []types.QueueAttributeName{types.QueueAttributeNameApproximateNumberOfMessages},
 	})
 	require.NoError(t, err)
 	return out.Attributes["ApproximateNumberOfMessages"]

@@ -1,6 +1,7 @@
 package local
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -40,7 +41,7 @@ func (d *database) start(ctx context.Context) error {
 	if d.server != nil {
 		return nil
 	}
-	// A stack that closes does not wait for a server that starts.
+	// A path that closes does not wait for a server that starts.
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	defer context.AfterFunc(d.closing, cancel)()
@@ -83,6 +84,27 @@ func (d *database) stop(ctx context.Context) error {
 	return server.Stop(ctx)
 }
 
+// crash lets end end the server on purpose, and waits until it is gone.
+func (d *database) crash(ctx context.Context, end func(*postgres.Server) error) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.server == nil {
+		return errors.New("PostgreSQL is stopped already")
+	}
+	close(d.expected)
+	server := d.server
+	d.server = nil
+	if err := end(server); err != nil {
+		return errors.Join(err, server.Stop(ctx))
+	}
+	select {
+	case <-server.Done():
+		return nil
+	case <-ctx.Done():
+		return errors.Join(fmt.Errorf("waiting for the server's end: %w", ctx.Err()), server.Stop(ctx))
+	}
+}
+
 // end is stop for good, also of a server that is being started.
 func (d *database) end(ctx context.Context) error {
 	d.close()
@@ -90,52 +112,63 @@ func (d *database) end(ctx context.Context) error {
 }
 
 // startDatabase starts the local server, unless the user has one, and returns the URL of the database.
-func (s *Path) startDatabase(ctx context.Context, c Config) (string, error) {
+func (p *Path) startDatabase(ctx context.Context, c Config) (string, error) {
 	if c.DatabaseURL != "" {
 		return c.DatabaseURL, nil
 	}
 	c.Progress("PostgreSQL")
-	binaries, err := postgres.FindBinaries(c.Root)
+	binaries, err := postgres.FindVersion(c.Root, cmp.Or(c.Postgres, postgres.Version))
 	if err != nil {
 		return "", err
 	}
-	s.database = newDatabase(postgres.Config{
+	p.database = newDatabase(postgres.Config{
 		Dir: filepath.Join(c.Dir, "postgres"), Binaries: binaries, Durable: c.Durable,
-		// As on RDS (infra/database.yml): a relay that stays away must not fill the disk.
-		Settings: map[string]string{"max_slot_wal_keep_size": "4GB"},
-	}, s.fail)
-	s.onClose(s.database.end)
-	if err := s.database.start(ctx); err != nil {
+		Settings: c.Settings.Postgres,
+	}, p.fail)
+	p.onClose(p.database.end)
+	if err := p.database.start(ctx); err != nil {
 		return "", err
 	}
-	return s.database.server.URL(), nil
+	return p.database.server.URL(), nil
 }
 
 // StopDatabase stops the local server on purpose, and disables carstats' mapping before. That is what docs/operations.md has an operator
 // do in an outage that lasts: messages that come again and again to a function without a database are received too often and end in the
 // failure queue, after 24 seconds here as after an hour on AWS. Disabled, they wait in the queue, unreceived, and are counted after it.
-func (s *Path) StopDatabase(ctx context.Context) error {
-	if s.database == nil {
-		return fmt.Errorf("%w: the database is yours (DATABASE_URL): stop it yourself", ErrNotOurs)
+func (p *Path) StopDatabase(ctx context.Context) error {
+	if err := p.CanBreakDatabase(); err != nil {
+		return fmt.Errorf("%w: stop it yourself", err)
 	}
-	if err := s.carStats.disable(ctx); err != nil {
-		s.carStats.enable() // the server runs on
-		return err
+	if p.carStats != nil {
+		if err := p.carStats.Stop(ctx); err != nil {
+			return errors.Join(err, p.carStats.Start()) // the server runs on
+		}
 	}
-	return s.database.stop(ctx)
+	return p.database.stop(ctx)
 }
 
-// StartDatabase starts what StopDatabase stopped, on the same port and data.
-func (s *Path) StartDatabase(ctx context.Context) error {
-	if s.database == nil {
+// CrashDatabase ends the local server as a fault does, without a shutdown. end makes the server end. It returns when no process of the
+// server is left.
+func (p *Path) CrashDatabase(ctx context.Context, end func(*postgres.Server) error) error {
+	if err := p.CanBreakDatabase(); err != nil {
+		return err
+	}
+	return p.database.crash(ctx, end)
+}
+
+// StartDatabase starts what StopDatabase or CrashDatabase has ended, on the same port and data.
+func (p *Path) StartDatabase(ctx context.Context) error {
+	if p.database == nil {
 		return nil
 	}
-	if err := s.database.start(ctx); err != nil {
+	if err := p.database.start(ctx); err != nil {
 		return err
 	}
-	s.carStats.enable()
-	return nil
+	if p.carStats == nil {
+		return nil
+	}
+	return p.carStats.Start()
 }
 
-// DatabaseStopped tells whether StopDatabase has stopped the server.
-func (s *Path) DatabaseStopped() bool { return s.database != nil && s.database.stopped.Load() }
+// DatabaseStopped reports whether StopDatabase has stopped the server.
+func (p *Path) DatabaseStopped() bool { return p.database != nil && p.database.stopped.Load() }

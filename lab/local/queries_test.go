@@ -186,10 +186,10 @@ func everyLine(t *testing.T) map[string]*lineKind {
 
 	r.put(t, "poison", []byte("hello"))
 	seen("parked")
-	queue := awslocal.QueueURL(r.clients.local, localStats)
+	queue := awslocal.QueueURL(r.Services.Local, localStats)
 	unknown := fmt.Sprintf(`{"detail-type":"CarRepainted","source":"outbox.car","resources":[],"detail":{"eventId":%q,"aggregateType":"Car","aggregateId":%q,
 		"aggregateVersion":1,"eventData":{"make":"Opel","year":2020},"timestamp":"2026-11-23T00:00:00Z"}}`, uuid.NewString(), uuid.NewString())
-	_, err = r.clients.sqs.SendMessage(t.Context(), &sqs.SendMessageInput{QueueUrl: &queue, MessageBody: &unknown})
+	_, err = r.Services.SQS().SendMessage(t.Context(), &sqs.SendMessageInput{QueueUrl: &queue, MessageBody: &unknown})
 	require.NoError(t, err)
 	seen("car stats: a message failed", "event_id")
 
@@ -200,10 +200,10 @@ func everyLine(t *testing.T) map[string]*lineKind {
 	return lines()
 }
 
-// kinds reads all lines of the stack and of its relay.
+// kinds reads all lines of the path and of its relay.
 func kinds(t *testing.T, r *rig) map[string]*lineKind {
 	t.Helper()
-	relay, err := os.ReadFile(r.Relay.logPath)
+	relay, err := os.ReadFile(r.Relay.Log())
 	require.NoError(t, err)
 	all := slices.Collect(strings.Lines(string(relay)))
 	for _, line := range r.json.all() {

@@ -22,7 +22,7 @@ import (
 
 // relayProgram is the built walrelay.
 var relayProgram = sync.OnceValues(func() (string, error) {
-	dir, err := os.MkdirTemp("", "stack-")
+	dir, err := os.MkdirTemp("", "local-")
 	if err != nil {
 		return "", err
 	}
@@ -44,11 +44,12 @@ func TestMain(m *testing.M) {
 // rig is a whole path and what arrived at its end.
 type rig struct {
 	*Path
-	pool *pgxpool.Pool
-	mu   sync.Mutex
-	got  []Arrival
-	log  bytes.Buffer
-	json jsonLog
+	broken string // while this file is there, a relay ends as soon as it is started
+	pool   *pgxpool.Pool
+	mu     sync.Mutex
+	got    []Arrival
+	log    bytes.Buffer
+	json   jsonLog
 }
 
 func newRig(t *testing.T) *rig {
@@ -61,9 +62,12 @@ func newRig(t *testing.T) *rig {
 	}
 	relay, err := relayProgram()
 	require.NoError(t, err)
-	r := &rig{}
+	dir := t.TempDir()
+	r := &rig{broken: filepath.Join(dir, "broken")}
+	script := filepath.Join(dir, "relay")
+	require.NoError(t, os.WriteFile(script, []byte("#!/bin/sh\ntest -e "+r.broken+" && exit 1\nexec "+relay+"\n"), 0o700))
 	r.Path, err = Start(t.Context(), Config{
-		Dir: t.TempDir(), Root: "../..", Relay: relay, Listen: "127.0.0.1:0", Progress: func(string) {},
+		Dir: filepath.Join(dir, "data"), Root: "../..", Relay: script, Listen: "127.0.0.1:0", Settings: ForPeople(), Progress: func(string) {},
 		Log: slog.New(slog.NewMultiHandler(slog.NewTextHandler(r, nil), slog.NewJSONHandler(&r.json, nil))),
 		OnEvent: func(a Arrival) {
 			r.mu.Lock()
@@ -84,7 +88,7 @@ func newRig(t *testing.T) *rig {
 	return r
 }
 
-// Write makes the rig the stack's log.
+// Write makes the rig the path's log.
 func (r *rig) Write(p []byte) (int, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()

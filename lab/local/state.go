@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"strconv"
 
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
@@ -16,21 +15,15 @@ import (
 	"rds-outbox-demo/lab/awslocal"
 )
 
-// Dir is the data folder.
-func (s *Path) Dir() string { return s.dir }
-
-func (s *Path) isLocal(service Service) bool { return s.CanBreak(service) == nil }
-
-// Slot is the name of the relay's slot.
-func (s *Path) Slot() string { return s.slot }
+func (p *Path) isLocal(service Service) bool { return p.CanBreak(service) == nil }
 
 // ReadBus calls fn for every event that the local bus's journal has, and tells whether that is all that the bus ever accepted. It has none of
 // a bus that is the user's own.
-func (s *Path) ReadBus(fn func(awslocal.BusEvent) error) (whole bool, err error) {
-	if !s.isLocal(EventBridge) {
+func (p *Path) ReadBus(fn func(awslocal.BusEvent) error) (whole bool, err error) {
+	if !p.isLocal(EventBridge) {
 		return false, nil
 	}
-	dir := filepath.Join(s.dir, "aws")
+	dir := p.AWSDir()
 	whole = awslocal.JournalIsWhole(dir)
 	err = awslocal.ReadBus(dir, fn)
 	if errors.Is(err, os.ErrNotExist) {
@@ -40,11 +33,11 @@ func (s *Path) ReadBus(fn func(awslocal.BusEvent) error) (whole bool, err error)
 }
 
 // ReadParked calls fn for every record in the local failure queue, without receiving it.
-func (s *Path) ReadParked(fn func(cdcconsumer.ParkedRecord) error) error {
-	if !s.isLocal(SQS) {
+func (p *Path) ReadParked(fn func(cdcconsumer.ParkedRecord) error) error {
+	if !p.isLocal(SQS) {
 		return nil
 	}
-	return s.AWS.ReadQueue(localQueue, func(body string) error {
+	return p.AWS.ReadQueue(localQueue, func(body string) error {
 		var parked cdcconsumer.ParkedRecord
 		if isRecord := json.Unmarshal([]byte(body), &parked) == nil; isRecord { // not somebody else's message
 			return fn(parked)
@@ -62,8 +55,8 @@ type Position struct {
 
 // Positions tells them of the local stream: how far the consumer is by the poller's checkpoint. Of a stream of the user's own nobody
 // can tell where it ends.
-func (s *Path) Positions() ([]Position, error) {
-	if !s.isLocal(Kinesis) {
+func (p *Path) Positions() ([]Position, error) {
+	if !p.isLocal(Kinesis) {
 		return nil, nil
 	}
 	var file struct {
@@ -71,7 +64,7 @@ func (s *Path) Positions() ([]Position, error) {
 			SequenceNumber string `json:"sequenceNumber"`
 		} `json:"shards"`
 	}
-	content, err := os.ReadFile(filepath.Join(s.dir, checkpointFile))
+	content, err := os.ReadFile(p.CheckpointFile())
 	if err == nil {
 		err = json.Unmarshal(content, &file)
 	}
@@ -79,10 +72,10 @@ func (s *Path) Positions() ([]Position, error) {
 		return nil, fmt.Errorf("reading the poller's checkpoint: %w", err)
 	}
 	var all []Position
-	for _, end := range s.AWS.ShardEnds(s.clients.stream) {
-		p := Position{Shard: end.Shard, End: end.Index, SequenceNumber: file.Shards[end.Shard].SequenceNumber}
-		p.Done, _ = awslocal.SequenceIndex(p.SequenceNumber)
-		all = append(all, p)
+	for _, end := range p.AWS.ShardEnds(p.Services.Stream) {
+		at := Position{Shard: end.Shard, End: end.Index, SequenceNumber: file.Shards[end.Shard].SequenceNumber}
+		at.Done, _ = awslocal.SequenceIndex(at.SequenceNumber)
+		all = append(all, at)
 	}
 	return all, nil
 }
@@ -95,19 +88,19 @@ type Depths struct {
 }
 
 // Depths asks the queues.
-func (s *Path) Depths(ctx context.Context) (d Depths, err error) {
-	if d.Failures, err = s.depth(ctx, s.clients.queueURL); err != nil || s.carStats.run == nil {
+func (p *Path) Depths(ctx context.Context) (d Depths, err error) {
+	if d.Failures, err = p.depth(ctx, p.Services.FailureQueueURL); err != nil || p.Services.CarStatsURL == "" {
 		return d, err
 	}
-	if d.Subscriber, err = s.depth(ctx, awslocal.QueueURL(s.clients.local, localStats)); err != nil {
+	if d.Subscriber, err = p.depth(ctx, p.Services.CarStatsURL); err != nil {
 		return d, err
 	}
-	d.SubscriberFailures, err = s.depth(ctx, awslocal.QueueURL(s.clients.local, localStats+"-failures"))
+	d.SubscriberFailures, err = p.depth(ctx, p.Services.CarStatsURL+"-failures")
 	return d, err
 }
 
-func (s *Path) depth(ctx context.Context, url string) (n int, err error) {
-	out, err := s.clients.sqs.GetQueueAttributes(ctx, &sqs.GetQueueAttributesInput{QueueUrl: &url, AttributeNames: []sqstypes.QueueAttributeName{
+func (p *Path) depth(ctx context.Context, url string) (n int, err error) {
+	out, err := p.Services.SQS().GetQueueAttributes(ctx, &sqs.GetQueueAttributesInput{QueueUrl: &url, AttributeNames: []sqstypes.QueueAttributeName{
 		sqstypes.QueueAttributeNameApproximateNumberOfMessages, sqstypes.QueueAttributeNameApproximateNumberOfMessagesNotVisible,
 		sqstypes.QueueAttributeNameApproximateNumberOfMessagesDelayed,
 	}})

@@ -3,6 +3,7 @@ package postgres
 import (
 	"fmt"
 	"maps"
+	"math/rand/v2"
 	"net"
 	"slices"
 	"strconv"
@@ -37,12 +38,16 @@ func arguments(cfg Config, port int) []string {
 	return args
 }
 
+// freePort is below those that the system gives to outgoing connections: one of them could take it while the server is stopped.
 func freePort() (int, error) {
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return 0, fmt.Errorf("finding a free port: %w", err)
+	var err error
+	for range 100 {
+		var listener net.Listener
+		if listener, err = net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", 20_000+rand.IntN(10_000))); err == nil {
+			return listener.Addr().(*net.TCPAddr).Port, listener.Close()
+		}
 	}
-	return listener.Addr().(*net.TCPAddr).Port, listener.Close()
+	return 0, fmt.Errorf("finding a free port: %w", err)
 }
 
 func serverURL(password string, port int, db string) string {

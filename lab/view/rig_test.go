@@ -66,14 +66,14 @@ func newRig(t *testing.T, dir string, theirs ...local.AWS) *rig {
 	log := slog.New(slog.NewTextHandler(io.Discard, nil))
 	watch := NewWatch()
 	config := local.Config{
-		Dir: dir, Root: "../..", Relay: relay, Listen: "127.0.0.1:0", Progress: func(string) {}, OnEvent: func(local.Arrival) {}, Log: log, Observe: watch.Observer(),
+		Dir: dir, Root: "../..", Relay: relay, Listen: "127.0.0.1:0", Settings: local.ForPeople(), Progress: func(string) {}, OnEvent: func(local.Arrival) {}, Log: log, Observe: watch.Observer(),
 	}
 	if len(theirs) > 0 {
 		config.AWS = theirs[0]
 	}
 	s, err := local.Start(t.Context(), config)
 	require.NoError(t, err)
-	v, err := Start(t.Context(), Config{Stack: s, Watch: watch, Listen: "127.0.0.1:0", Log: log})
+	v, err := Start(t.Context(), Config{Path: s, Watch: watch, Listen: "127.0.0.1:0", Log: log})
 	require.NoError(t, err)
 	r := &rig{View: v, end: sync.OnceFunc(func() {
 		require.NoError(t, v.Close())

@@ -22,8 +22,8 @@ import (
 
 // Config of a View. All of it is required.
 type Config struct {
-	Stack *local.Path
-	// Watch was the stack's Config.Observe.
+	Path *local.Path
+	// Watch was the path's Config.Observe.
 	Watch *Watch
 	// Listen is an address of 127.0.0.1; where its port is taken, another one is.
 	Listen string
@@ -36,7 +36,7 @@ type Watch struct{ live *live }
 // NewWatch is for local.Config.Observe, and then for Start.
 func NewWatch() *Watch { return &Watch{newLive()} }
 
-// Observer is what the stack calls.
+// Observer is what the path calls.
 func (w *Watch) Observer() *local.Observer { return w.live.observer() }
 
 // View is a running view.
@@ -62,10 +62,10 @@ func Start(ctx context.Context, c Config) (*View, error) {
 	if err != nil {
 		return nil, fmt.Errorf("listening for the live view: %w", err)
 	}
-	v := &View{stack: c.Stack, log: c.Log, live: c.Watch.live, token: rand.Text(), url: "http://" + listener.Addr().String()}
-	v.live.attach(c.Stack, c.Log)
-	v.switches = newSwitches(c.Stack, c.Log)
-	v.load = newLoad(c.Stack.APIURL)
+	v := &View{stack: c.Path, log: c.Log, live: c.Watch.live, token: rand.Text(), url: "http://" + listener.Addr().String()}
+	v.live.attach(c.Path, c.Log)
+	v.switches = newSwitches(c.Path, c.Log)
+	v.load = newLoad(c.Path.APIURL)
 	v.tour = newTour(v.switches, v)
 	v.frames = newFrames(v.state, v.live.plots)
 	handler, err := v.routes()

@@ -1,6 +1,7 @@
-package part
+package local
 
 import (
+	"log/slog"
 	"net"
 	"net/http"
 	"path/filepath"
@@ -15,15 +16,17 @@ import (
 	"rds-outbox-demo/lab/awslocal"
 )
 
-// start runs the listener until the test ends.
-func start(t *testing.T, standing ...awslocal.Fault) (FaultClient, *eventbridge.Client) {
+// startListener runs the listener until the test ends.
+func startListener(t *testing.T, standing ...awslocal.Fault) (FaultClient, *eventbridge.Client) {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	server, err := AWSConfig{Dir: filepath.Join(t.TempDir(), "aws"), Stream: "stream", Bus: "bus", Settings: ForChaos(), Standing: standing, Log: slog.New(slog.DiscardHandler)}.open()
 	require.NoError(t, err)
 	ended := make(chan error, 1)
 	ctx := t.Context() // ends before the cleanups
 	go func() {
-		ended <- AWS(ctx, listener, awslocal.Config{Dir: filepath.Join(t.TempDir(), "aws"), Buses: []string{"bus"}}, standing)
+		ended <- serveAWS(ctx, listener, server)
 	}()
 	t.Cleanup(func() { require.NoError(t, <-ended) })
 	url := "http://" + listener.Addr().String()
@@ -41,7 +44,7 @@ func put(t *testing.T, bus *eventbridge.Client, detail string) string {
 
 func TestFaultIsSwitchedFromAnotherProcess(t *testing.T) {
 	t.Parallel()
-	faults, bus := start(t)
+	faults, bus := startListener(t)
 	const id = "42"
 	fault := awslocal.Fault{Service: "events", Kind: awslocal.EntryError, Code: "InternalFailure"}
 	require.NoError(t, faults.On(t.Context(), id, fault))
@@ -65,14 +68,14 @@ func TestFaultIsSwitchedFromAnotherProcess(t *testing.T) {
 
 func TestStandingFaultIsThereFromTheStart(t *testing.T) {
 	t.Parallel()
-	_, bus := start(t, awslocal.Fault{Service: "events", Match: "poison-", Kind: awslocal.EntryError, Code: "MalformedDetail"})
+	_, bus := startListener(t, awslocal.Fault{Service: "events", Match: "poison-", Kind: awslocal.EntryError, Code: "MalformedDetail"})
 	require.Equal(t, "MalformedDetail", put(t, bus, `{"color":"poison-1"}`))
 	require.Empty(t, put(t, bus, `{"color":"red"}`))
 }
 
 func TestWebPagesSwitchNothing(t *testing.T) {
 	t.Parallel()
-	faults, _ := start(t)
+	faults, _ := startListener(t)
 	request, err := http.NewRequestWithContext(t.Context(), http.MethodPut, faults.URL+FaultPath+"1", strings.NewReader(`{"Kind":"reset"}`))
 	require.NoError(t, err)
 	request.Header.Set("Origin", "https://example.com")

@@ -1,0 +1,53 @@
+package local
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"rds-outbox-demo/handlers/carapi"
+	"rds-outbox-demo/internal/pgsession"
+)
+
+// apiConnections are more than the default, which is the number of cores: commits at the same time share the disk's time.
+const apiConnections = 16
+
+// APIConfig of the API. DatabaseURL and Log are required.
+type APIConfig struct {
+	DatabaseURL string
+	Log         *slog.Logger `json:"-"`
+	Observe     *Observer    `json:"-"`
+}
+
+// openPool makes a pool of a function, which sees the database as it does on AWS.
+func openPool(ctx context.Context, databaseURL, function string, connections int) (*pgxpool.Pool, error) {
+	config, err := pgxpool.ParseConfig(databaseURL)
+	if err != nil {
+		return nil, fmt.Errorf("opening the pool of %s: %w", function, err)
+	}
+	pgsession.Fix(config.ConnConfig, function, pgsession.Limits{})
+	config.MaxConns = max(config.MaxConns, int32(connections))
+	pool, err := pgxpool.NewWithConfig(ctx, config)
+	if err != nil {
+		return nil, fmt.Errorf("opening the pool of %s: %w", function, err)
+	}
+	return pool, nil
+}
+
+// runAPI serves the car API (①②) until ctx ends.
+func runAPI(ctx context.Context, listener net.Listener, c APIConfig) error {
+	pool, err := openPool(context.WithoutCancel(ctx), c.DatabaseURL, "carapi", apiConnections)
+	if err != nil {
+		return err
+	}
+	defer pool.Close()
+	handler, err := carapi.New(carapi.Config{Pool: pool, Logger: c.Log})
+	if err != nil {
+		return err
+	}
+	return serve(ctx, carapi.NewServer(c.Observe.watchAPI(handler)), listener, time.Second)
+}

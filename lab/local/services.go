@@ -1,0 +1,167 @@
+package local
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/url"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/credentials"
+	"github.com/aws/aws-sdk-go-v2/service/eventbridge"
+	"github.com/aws/aws-sdk-go-v2/service/kinesis"
+	"github.com/aws/aws-sdk-go-v2/service/kinesis/types"
+	"github.com/aws/aws-sdk-go-v2/service/sqs"
+
+	"rds-outbox-demo/lab/awslocal"
+)
+
+// AWS says which services are not the local listener. An empty field means the local one; the path never reaches a service that
+// is not named here.
+type AWS struct {
+	Region                  string // default us-east-1
+	AccessKeyID, SecretKey  string // default: dummies
+	SessionToken            string
+	KinesisURL, StreamName  string
+	EventBridgeURL, BusName string
+	SQSURL, FailureQueueURL string
+	// LogsURL and BusLogGroup are where outboxctl reads the events of a bus that is not the local one. Optional.
+	LogsURL, BusLogGroup string
+}
+
+// Names of what is on the local listener.
+const (
+	localStream   = "rds-outbox-demo-dev-outbox"
+	localBus      = "rds-outbox-demo-dev-outbox"
+	localQueue    = "rds-outbox-demo-dev-failures"
+	localOnFail   = "rds-outbox-demo-dev-discards"
+	localStats    = "rds-outbox-demo-dev-carstats"
+	localConsumer = "rds-outbox-demo-dev-cdcConsumer"
+	localLogs     = "/aws/events/rds-outbox-demo-dev" // every event of the bus, as infra/bus.yml has it
+	// localShards are enough to see that aggregates spread over shards.
+	localShards = 2
+)
+
+// Services are the AWS services of a path: where they are, and what the path has there. As JSON they go to members in other processes.
+type Services struct {
+	Region, AccessKeyID, SecretKey, SessionToken string
+
+	Local                                       string // URL of the listener; empty when every service is the user's own
+	KinesisURL, EventBridgeURL, SQSURL, LogsURL string
+
+	Stream, Bus     string
+	FailureQueueURL string // of the consumer
+	DiscardQueueURL string // of its mapping; empty when SQS is not local
+	CarStatsURL     string // the subscriber's queue; empty when the bus or SQS is not local: then nobody fills it
+	Consumer        string // name of the function; empty when the stream is not local: nobody then tells of its mapping
+	LogGroup        string // of the bus; empty when nobody said which
+}
+
+// newServices adds the local listener, whose URL may be empty, to what the user has.
+func newServices(a AWS, local string) (Services, error) {
+	if a.SQSURL != "" && a.FailureQueueURL == "" {
+		return Services{}, errors.New("AWS_ENDPOINT_URL_SQS is set: set FAILURE_QUEUE_URL, too")
+	}
+	if a.EventBridgeURL != "" && a.BusName == "" {
+		return Services{}, errors.New("AWS_ENDPOINT_URL_EVENTBRIDGE is set: set EVENT_BUS_NAME, too")
+	}
+	s := Services{
+		Region: cmp.Or(a.Region, "us-east-1"), AccessKeyID: cmp.Or(a.AccessKeyID, "local"), SecretKey: cmp.Or(a.SecretKey, "local"), SessionToken: a.SessionToken,
+		Local: local, KinesisURL: cmp.Or(a.KinesisURL, local), EventBridgeURL: cmp.Or(a.EventBridgeURL, local), SQSURL: cmp.Or(a.SQSURL, local),
+		Stream: cmp.Or(a.StreamName, localStream), Bus: cmp.Or(a.BusName, localBus),
+		FailureQueueURL: cmp.Or(a.FailureQueueURL, awslocal.QueueURL(local, localQueue)),
+		LogsURL:         a.LogsURL, LogGroup: a.BusLogGroup,
+	}
+	if a.SQSURL == "" {
+		s.DiscardQueueURL = awslocal.QueueURL(local, localOnFail)
+	}
+	if a.KinesisURL == "" {
+		s.Consumer = localConsumer
+	}
+	if a.EventBridgeURL == "" {
+		s.LogsURL, s.LogGroup = local, localLogs
+	}
+	if a.EventBridgeURL == "" && a.SQSURL == "" {
+		s.CarStatsURL = awslocal.QueueURL(local, localStats)
+	}
+	return s, nil
+}
+
+// needsListener reports whether any service is local.
+func (a AWS) needsListener() bool {
+	return a.KinesisURL == "" || a.EventBridgeURL == "" || a.SQSURL == ""
+}
+
+func (s Services) config() aws.Config {
+	return aws.Config{Region: s.Region, Credentials: credentials.NewStaticCredentialsProvider(s.AccessKeyID, s.SecretKey, s.SessionToken)}
+}
+
+// Kinesis makes a client.
+func (s Services) Kinesis() *kinesis.Client {
+	return kinesis.NewFromConfig(s.config(), func(o *kinesis.Options) { o.BaseEndpoint = &s.KinesisURL })
+}
+
+// EventBridge makes a client.
+func (s Services) EventBridge() *eventbridge.Client {
+	return eventbridge.NewFromConfig(s.config(), func(o *eventbridge.Options) { o.BaseEndpoint = &s.EventBridgeURL })
+}
+
+// SQS makes a client.
+func (s Services) SQS() *sqs.Client {
+	return sqs.NewFromConfig(s.config(), func(o *sqs.Options) { o.BaseEndpoint = &s.SQSURL })
+}
+
+// env is what walrelay and outboxctl are told of the services, as NAME=value.
+func (s Services) env() []string {
+	env := []string{
+		"AWS_REGION=" + s.Region, "AWS_ACCESS_KEY_ID=" + s.AccessKeyID, "AWS_SECRET_ACCESS_KEY=" + s.SecretKey,
+		"STREAM_NAME=" + s.Stream, "EVENT_BUS_NAME=" + s.Bus, "FAILURE_QUEUE_URL=" + s.FailureQueueURL,
+	}
+	for _, optional := range []struct{ name, value string }{
+		{"AWS_SESSION_TOKEN", s.SessionToken},
+		{"BUS_LOG_GROUP", s.LogGroup},
+		{"DISCARD_QUEUE_URL", s.DiscardQueueURL},
+		{"CONSUMER_FUNCTION", s.Consumer},
+		// What is not named here is not reached: the SDK would go to AWS with these credentials.
+		{"AWS_ENDPOINT_URL", cmp.Or(s.Local, "http://127.0.0.1:9")}, // 9: nobody listens
+		{"AWS_ENDPOINT_URL_KINESIS", s.KinesisURL},
+		{"AWS_ENDPOINT_URL_EVENTBRIDGE", s.EventBridgeURL},
+		{"AWS_ENDPOINT_URL_SQS", s.SQSURL},
+		{"AWS_ENDPOINT_URL_CLOUDWATCH_LOGS", s.LogsURL},
+	} {
+		if optional.value != "" {
+			env = append(env, optional.name+"="+optional.value)
+		}
+	}
+	return env
+}
+
+// ensureStream makes the stream on an emulator of this machine. Anywhere else a stream costs money and is not ours to make.
+func (s Services) ensureStream(ctx context.Context) error {
+	client := s.Kinesis()
+	_, err := client.DescribeStreamSummary(ctx, &kinesis.DescribeStreamSummaryInput{StreamName: &s.Stream})
+	var missing *types.ResourceNotFoundException
+	if errors.As(err, &missing) && isLoopback(s.KinesisURL) {
+		_, err = client.CreateStream(ctx, &kinesis.CreateStreamInput{StreamName: &s.Stream, ShardCount: aws.Int32(localShards)})
+		if err == nil {
+			waiter := kinesis.NewStreamExistsWaiter(client, func(o *kinesis.StreamExistsWaiterOptions) { o.MinDelay = 100 * time.Millisecond })
+			err = waiter.Wait(ctx, &kinesis.DescribeStreamInput{StreamName: &s.Stream}, 30*time.Second)
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("looking for stream %s at %s: %w (STREAM_NAME names another)", s.Stream, s.KinesisURL, err)
+	}
+	return nil
+}
+
+func isLoopback(rawURL string) bool {
+	u, err := url.Parse(rawURL)
+	if err != nil {
+		return false
+	}
+	ip := net.ParseIP(u.Hostname())
+	return u.Hostname() == "localhost" || ip != nil && ip.IsLoopback()
+}
