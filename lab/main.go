@@ -1,6 +1,6 @@
 // Command lab runs the whole path on this machine. The Makefile is its front: `make dev`, `make demo`, `make psql` ...
 //
-// Environment: PORT, FRESH, OPEN, NO_COLOR, CARS, JSON, SEED, ROUNDS, SABOTAGE, HOP, QUICK, CHECK, DATABASE_URL, and for services that are not the local listener
+// Environment: PORT, FRESH, OPEN, CARS, JSON, SEED, ROUNDS, SABOTAGE, HOP, QUICK, CHECK, DATABASE_URL, and for services that are not the local listener
 // AWS_ENDPOINT_URL_KINESIS, AWS_ENDPOINT_URL_EVENTBRIDGE, AWS_ENDPOINT_URL_SQS, STREAM_NAME, EVENT_BUS_NAME, FAILURE_QUEUE_URL,
 // AWS_REGION and credentials; for outboxctl's sake AWS_ENDPOINT_URL_CLOUDWATCH_LOGS and BUS_LOG_GROUP. Without an endpoint no AWS
 // service is reached. Exit code 0, 1 on failure, 2 on wrong use.
@@ -115,7 +115,7 @@ func runDev(ctx context.Context) error {
 		viewPort = port + 1
 	}
 	return dev.Run(ctx, dev.Config{
-		Path: config, Fresh: fresh, Out: os.Stdout, View: fmt.Sprintf("127.0.0.1:%d", viewPort), Browser: browser(), Color: os.Getenv("NO_COLOR") == "",
+		Path: config, Fresh: fresh, Out: os.Stdout, View: fmt.Sprintf("127.0.0.1:%d", viewPort), Browser: browser(),
 	})
 }
 

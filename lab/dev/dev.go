@@ -27,7 +27,6 @@ type Config struct {
 	View string
 	// Browser opens the live view where Out is a terminal. Nil: nobody does.
 	Browser func(url string)
-	Color   bool // the status line may be coloured
 }
 
 // Run runs the path until ctx ends, which is a success, or a part of it ends, which is not.
@@ -47,8 +46,7 @@ func Run(ctx context.Context, c Config) (err error) {
 		return err
 	}
 	defer logFile.Close()
-	out := newScreen(c.Out, c.Color)
-	defer out.end()
+	out := c.Out
 	c.Path.Log = slog.New(slog.NewMultiHandler(
 		slog.NewJSONHandler(logFile, nil),
 		newCalm(slog.NewTextHandler(out, &slog.HandlerOptions{Level: slog.LevelWarn})),
@@ -79,13 +77,11 @@ func Run(ctx context.Context, c Config) (err error) {
 	}
 	defer func() { err = errors.Join(err, live.Close()) }()
 	fmt.Fprint(out, banner(c.Path, p, live.URL()))
-	if out.terminal && c.Browser != nil {
+	if isTerminal(out) && c.Browser != nil {
 		c.Browser(live.URL())
 	}
-	out.show(live.Status)
 	select {
 	case <-ctx.Done():
-		out.end()
 		fmt.Fprintln(out, "stopping")
 		return nil
 	case err := <-p.Failed():

@@ -112,14 +112,6 @@ func (l *live) problem() string {
 	}
 }
 
-// station is one of them as it is now, without its faults.
-func (l *live) station(hop int) station {
-	now := time.Now()
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.stations(now, l.sums())[hop-1]
-}
-
 func (l *live) stations(now time.Time, n totals) []station {
 	all := make([]station, len(hops))
 	for i := range all {

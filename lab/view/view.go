@@ -112,10 +112,3 @@ func (v *View) Close() error {
 	v.running.Wait()
 	return errors.Join(err, v.live.close())
 }
-
-// Status is the path in one line: what happens now, and whether anything is missing.
-func (v *View) Status() string {
-	n := v.live.totals()
-	rate := v.live.station(6).Rate
-	return fmt.Sprintf("%.0f events/s  %d on the way  %d on the bus  %d lost", rate, n.OnTheWay, n.OnBus, n.Lost)
-}
