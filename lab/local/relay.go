@@ -44,7 +44,7 @@ func (p *Path) newRelay(databaseURL, logName string) *Relay {
 		p.config.Log.Warn("the relay ended and is started again", "hop", 3, "error", err, "last_line", lastLine(c.Log))
 	}
 	c.GaveUp = func(ends int, err error) {
-		p.fail(fmt.Errorf("the relay has ended %d times (%v): %s", ends, err, lastLine(c.Log)))
+		p.fail(fmt.Errorf("the relay has ended %d times (%w): %s", ends, err, lastLine(c.Log)))
 	}
 	if p.config.Program != "" {
 		c.MaxEnds, c.RestartDelay = 0, memberRestart

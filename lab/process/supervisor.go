@@ -18,7 +18,7 @@ type SupervisorConfig struct {
 	Log          string
 	RestartDelay time.Duration // between an end and the next start: a program that ends at once must not spin
 	Patience     time.Duration // how long Stop waits for an end by SIGTERM
-	Ended        func(error)   // called for each end after which the program is started again
+	Ended        func(error)   // called with the reason, never nil, of each end after which the program is started again
 	// MaxEnds is how often in a row the program may end within Soon after its start. Then it is given up: what it says needs a person.
 	// 0: it is never given up.
 	MaxEnds  int
@@ -99,7 +99,9 @@ func (s *Supervisor) keepRunning() {
 		}
 		if err == nil {
 			<-p.Done()
-			err = p.Err()
+			if err = p.Err(); err == nil {
+				err = errors.New("exit status 0")
+			}
 		}
 		switch again, ends := s.ended(p, time.Since(started) > s.config.Soon); {
 		case !again:
@@ -252,7 +254,7 @@ func (s *Supervisor) kill(ctx context.Context, next want) error {
 		return err
 	}
 	if !p.Killed() {
-		return fmt.Errorf("killing %s: %w (%v)", s.config.Name, ErrNotKilled, p.Err())
+		return fmt.Errorf("killing %s: %w", s.config.Name, errors.Join(ErrNotKilled, p.Err()))
 	}
 	return nil
 }
