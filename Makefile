@@ -110,7 +110,7 @@ ifneq ($(RACE),)
 endif
 
 # The packages that depend on the server's version. The others have no SQL of their own.
-VERSIONED := ./walrelay ./migrate/... ./handlers/retention/... ./internal/dbuser ./outbox ./inbox ./handlers/carapi ./handlers/carstats ./outboxctl
+VERSIONED := ./walrelay ./migrate/... ./handlers/retention/... ./internal/dbuser ./outbox ./inbox ./handlers/carapi ./handlers/carstats ./outboxctl/...
 
 .PHONY: test-versions
 test-versions: lab/postgres/versions/node_modules/.installed build ## Run the tests that depend on PostgreSQL's version, without -race: VERSIONS= (14 15 16 17 18), PACKAGES= (all of them), PARALLEL= (1).
@@ -177,7 +177,7 @@ bin/migrate: $(GO_SOURCES)
 	@go build -o $@ ./migrate/cmd/migrate
 bin/outboxctl: $(GO_SOURCES)
 	@echo "building $@" >&2
-	@go build -o $@ ./outboxctl
+	@go build -o $@ ./outboxctl/cmd/outboxctl
 
 # The same programs with failpoints, and with rules that can be turned off. Nothing of this is ever deployed.
 BREAKABLE := -tags failpoints,sabotage

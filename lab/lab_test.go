@@ -34,7 +34,7 @@ var programs = sync.OnceValues(func() (string, error) {
 	if err != nil {
 		return "", err
 	}
-	for name, source := range map[string]string{"lab": ".", "walrelay": "../walrelay/cmd/walrelay", "outboxctl": "../outboxctl"} {
+	for name, source := range map[string]string{"lab": ".", "walrelay": "../walrelay/cmd/walrelay", "outboxctl": "../outboxctl/cmd/outboxctl"} {
 		if out, err := exec.Command("go", "build", "-o", filepath.Join(dir, name), source).CombinedOutput(); err != nil {
 			return "", fmt.Errorf("building %s: %w: %s", name, err, out)
 		}

@@ -1,4 +1,4 @@
-package main
+package outboxctl
 
 import (
 	"context"
@@ -33,10 +33,10 @@ func runAudit(ctx context.Context, p *program, flags *flag.FlagSet, args []strin
 		return err
 	}
 	if len(rest) > 0 {
-		return usageError(fmt.Sprintf("audit: what is %q? See -h", rest[0]))
+		return UsageError(fmt.Sprintf("audit: what is %q? See -h", rest[0]))
 	}
 	if f.since <= 0 || f.grace < 0 || f.late < 0 || f.limit < 0 {
-		return usageError("audit: --since must be more than 0, and --grace, --late and --limit not less")
+		return UsageError("audit: --since must be more than 0, and --grace, --late and --limit not less")
 	}
 	if _, _, err := f.window(time.Now()); err != nil { // before anything is connected to
 		return err
@@ -76,7 +76,7 @@ const clockSkew = time.Minute
 // audit reads the rows first and the log afterwards: an event that comes between is then on the bus and not in the table, and pending.
 // In the other order it would be missing. Both are kept in a temporary file, so that no transaction stays open while the log is
 // searched, which may take minutes.
-func audit(ctx context.Context, s *setup, log busLog, f auditFlags, inMemory int, progress io.Writer) (*auditReport, error) {
+func audit(ctx context.Context, s *Setup, log busLog, f auditFlags, inMemory int, progress io.Writer) (*auditReport, error) {
 	spool, err := newSpool()
 	if err != nil {
 		return nil, err
@@ -98,7 +98,7 @@ func audit(ctx context.Context, s *setup, log busLog, f auditFlags, inMemory int
 		if report.From, report.Until, err = f.window(c.now); err != nil {
 			return err
 		}
-		rows, err = spoolRows(ctx, tx, spool, s.slot, report)
+		rows, err = spoolRows(ctx, tx, spool, s.Slot, report)
 		return err
 	})
 	if err != nil {
@@ -121,7 +121,7 @@ func audit(ctx context.Context, s *setup, log busLog, f auditFlags, inMemory int
 	if report.verdict, err = compare(read[auditRow](spool, rows), sorter.sorted(), c); err != nil {
 		return nil, err
 	}
-	report.Slot = s.slot
+	report.Slot = s.Slot
 	if err := report.searchStream(ctx, newStreamReader(s)); err != nil {
 		if ctx.Err() != nil {
 			return nil, ctx.Err()
@@ -142,12 +142,12 @@ func (f auditFlags) window(now time.Time) (from, until time.Time, err error) {
 		}
 		t, err := time.Parse(time.RFC3339, flag.value)
 		if err != nil {
-			return from, until, usageError(fmt.Sprintf("audit: %s is %q: give a time such as 2026-03-01T12:00:00Z", flag.name, flag.value))
+			return from, until, UsageError(fmt.Sprintf("audit: %s is %q: give a time such as 2026-03-01T12:00:00Z", flag.name, flag.value))
 		}
 		*flag.to = t.UTC()
 	}
 	if !from.Before(until) {
-		return from, until, usageError(fmt.Sprintf("audit: the window from %s to %s is empty: change --from, --since or --until",
+		return from, until, UsageError(fmt.Sprintf("audit: the window from %s to %s is empty: change --from, --since or --until",
 			from.Format(time.RFC3339), until.Format(time.RFC3339)))
 	}
 	return from, until, nil

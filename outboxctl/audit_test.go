@@ -1,10 +1,9 @@
-package main
+package outboxctl
 
 import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"strings"
 	"testing"
 	"time"
 
@@ -244,45 +243,6 @@ func TestAuditUse(t *testing.T) {
 		require.Equal(t, 1, got.code)
 		require.Contains(t, got.err, "outboxctl: reading "+testLogGroup)
 		require.Contains(t, got.err, "ResourceNotFoundException")
-	})
-}
-
-func TestSetup(t *testing.T) {
-	t.Parallel()
-	t.Run("NoneIsSaid", func(t *testing.T) {
-		t.Parallel()
-		got := runProgram(t, nil, "audit")
-		require.Equal(t, 2, got.code)
-		require.Contains(t, got.err, "which set-up? Start `make dev` here")
-	})
-	t.Run("FromTheEnvironment", func(t *testing.T) {
-		t.Parallel()
-		got := runProgram(t, []string{"STREAM_NAME=s", "EVENT_BUS_NAME=b", "FAILURE_QUEUE_URL=q", "DATABASE_URL=postgres://x"}, "audit")
-		require.Equal(t, 2, got.code)
-		require.Contains(t, got.err, "BUS_LOG_GROUP is not set")
-	})
-	t.Run("AFileReplacesTheEnvironment", func(t *testing.T) {
-		t.Parallel()
-		r := newRig(t)
-		lines := strings.ReplaceAll(readFile(t, r.envFile), "BUS_LOG_GROUP=", "# BUS_LOG_GROUP=")
-		writeFile(t, r.envFile, lines)
-		got := runProgram(t, []string{"BUS_LOG_GROUP=of-another-deployment"}, "audit", "--env-file", r.envFile)
-		require.Equal(t, 2, got.code)
-		require.Contains(t, got.err, "BUS_LOG_GROUP is not set")
-		writeFile(t, r.envFile, lines+"\nnonsense\n")
-		require.Contains(t, r.run(t, "audit").err, "not a NAME=value line")
-	})
-	t.Run("UnknownCommand", func(t *testing.T) {
-		t.Parallel()
-		got := runProgram(t, nil, "audti")
-		require.Equal(t, 2, got.code)
-		require.Contains(t, got.err, `unknown command "audti"`)
-	})
-	t.Run("Help", func(t *testing.T) {
-		t.Parallel()
-		got := runProgram(t, nil, "audit", "-h")
-		require.Zero(t, got.code)
-		require.Contains(t, got.err, "usage: outboxctl audit")
 	})
 }
 

@@ -1,4 +1,4 @@
-package main
+package outboxctl
 
 import (
 	"context"
@@ -42,8 +42,8 @@ type busLog struct {
 // 100,000 rows, are left alone: slices are needed in any case.
 const maxRows = 10_000
 
-func newBusLog(s *setup) busLog {
-	return busLog{client: cloudwatchlogs.NewFromConfig(s.aws), group: s.busLogGroup, limit: maxRows}
+func newBusLog(s *Setup) busLog {
+	return busLog{client: cloudwatchlogs.NewFromConfig(s.AWS), group: s.BusLogGroup, limit: maxRows}
 }
 
 // columns of the queries. Logs Insights finds the first 200 fields of a JSON event by itself (CloudWatch Logs user guide, "Supported

@@ -1,4 +1,4 @@
-package main
+package outboxctl
 
 import (
 	"context"
@@ -31,14 +31,14 @@ const comparedRows = 100
 
 // confirmedRows compares the slot with the stream. A slot that was made again or moved by hand has confirmed rows that no relay has sent.
 func (d doctor) confirmedRows(ctx context.Context, conn *pgx.Conn) (check, error) {
-	slot, err := dbgen.New(conn).SlotHealth(ctx, d.slot)
+	slot, err := dbgen.New(conn).SlotHealth(ctx, d.Slot)
 	if errors.Is(err, pgx.ErrNoRows) || err == nil && slot.WalStatus == "lost" {
 		return check{State: stateSkip, Finding: "no slot that confirms anything"}, nil
 	}
 	if err != nil {
 		return check{}, err
 	}
-	stream, err := kinesis.NewFromConfig(d.aws).DescribeStreamSummary(ctx, &kinesis.DescribeStreamSummaryInput{StreamName: &d.stream})
+	stream, err := kinesis.NewFromConfig(d.AWS).DescribeStreamSummary(ctx, &kinesis.DescribeStreamSummaryInput{StreamName: &d.Stream})
 	if err != nil {
 		return check{State: stateSkip, Finding: "no stream to compare with"}, nil //nolint:nilerr // the check of the stream says why
 	}
@@ -52,7 +52,7 @@ func (d doctor) confirmedRows(ctx context.Context, conn *pgx.Conn) (check, error
 	}
 	searching, cancel := context.WithTimeout(ctx, checkTimeout/2)
 	defer cancel()
-	onStream, err := newStreamReader(d.setup).find(searching, rows)
+	onStream, err := newStreamReader(d.Setup).find(searching, rows)
 	if searching.Err() != nil {
 		return check{State: stateSkip, Finding: "the stream has too much to read here", Do: "outboxctl audit"}, ctx.Err()
 	}
@@ -77,7 +77,7 @@ func (d doctor) judgeConfirmed(ctx context.Context, conn *pgx.Conn, plugin strin
 	case len(absent) > 0:
 		oldest := absent[len(absent)-1]
 		c := check{State: stateFail, Finding: fmt.Sprintf("%s has confirmed past %d of the newest %d, and %s does not have them: the first is %s of %s",
-			d.slot, len(absent), len(rows), d.stream, oldest.EventID, oldest.CreatedAt.Format(time.RFC3339)),
+			d.Slot, len(absent), len(rows), d.Stream, oldest.EventID, oldest.CreatedAt.Format(time.RFC3339)),
 			Do: "only a replay brings them: see slot-moved in docs/operations.md"}
 		if plugin != "pgoutput" {
 			c.State, c.Finding = stateWarn, c.Finding+", unless the DMS task still holds them"
@@ -86,7 +86,7 @@ func (d doctor) judgeConfirmed(ctx context.Context, conn *pgx.Conn, plugin strin
 	case ahead != "":
 		return check{State: stateFail, Finding: ahead, Do: "see slot-moved in docs/operations.md"}, nil
 	}
-	return check{State: stateOK, Finding: fmt.Sprintf("the newest %d are on %s", len(rows), d.stream)}, nil
+	return check{State: stateOK, Finding: fmt.Sprintf("the newest %d are on %s", len(rows), d.Stream)}, nil
 }
 
 // newestConfirmed returns the newest rows that the slot has confirmed and that the stream must
@@ -95,7 +95,7 @@ func (d doctor) judgeConfirmed(ctx context.Context, conn *pgx.Conn, plugin strin
 func (d doctor) newestConfirmed(ctx context.Context, conn *pgx.Conn, made time.Time, keptHours int32) ([]auditRow, error) {
 	rows, err := conn.Query(ctx, `SELECT id, aggregate_type, aggregate_id, aggregate_version, created_at, true FROM outbox
 		WHERE created_at > greatest($2, now() - make_interval(hours => $3 - 1)) AND created_at < now() - $4::interval AND `+confirmedBySlot+`
-		ORDER BY created_at DESC LIMIT $5`, d.slot, made.Add(d.settled), keptHours, d.settled, comparedRows)
+		ORDER BY created_at DESC LIMIT $5`, d.Slot, made.Add(d.settled), keptHours, d.settled, comparedRows)
 	if err != nil {
 		return nil, fmt.Errorf("reading outbox: %w", err)
 	}

@@ -1,15 +1,11 @@
-package main
+package outboxctl
 
 import (
-	"cmp"
 	"context"
 	"flag"
 	"fmt"
 	"io"
-	"os"
-	"path/filepath"
 	"slices"
-	"strconv"
 	"sync"
 	"time"
 )
@@ -39,9 +35,7 @@ func broken(name string, err error) check {
 
 // doctor looks at a set-up and changes nothing.
 type doctor struct {
-	*setup
-	retentionDays  int      // RETENTION_DAYS
-	metricsLogs    []string // METRICS_LOGS
+	*Setup
 	now            func() time.Time
 	between        time.Duration // two looks at the slot
 	oldTransaction time.Duration
@@ -57,17 +51,13 @@ func runDoctor(ctx context.Context, p *program, flags *flag.FlagSet, args []stri
 		return err
 	}
 	if len(rest) > 0 {
-		return usageError("doctor: takes no arguments")
+		return UsageError("doctor: takes no arguments")
 	}
 	s, err := p.setup(ctx)
 	if err != nil {
 		return err
 	}
-	days, err := strconv.Atoi(cmp.Or(os.Getenv("RETENTION_DAYS"), "14"))
-	if err != nil {
-		return usageError("RETENTION_DAYS is no number of days: " + err.Error())
-	}
-	d := doctor{setup: s, retentionDays: days, metricsLogs: filepath.SplitList(os.Getenv("METRICS_LOGS")), now: time.Now, between: time.Second, oldTransaction: 5 * time.Minute, settled: time.Minute}
+	d := doctor{Setup: s, now: time.Now, between: time.Second, oldTransaction: 5 * time.Minute, settled: time.Minute}
 	report := d.examine(ctx)
 	if err := p.print(report); err != nil {
 		return err

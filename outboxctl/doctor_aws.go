@@ -1,4 +1,4 @@
-package main
+package outboxctl
 
 import (
 	"context"
@@ -31,10 +31,10 @@ func (d doctor) services(ctx context.Context) (checks []check) {
 	limited(func(ctx context.Context) (found []check) { stream, found = d.checkStream(ctx); return found })
 	limited(func(ctx context.Context) []check { return d.mapping(ctx, stream) })
 	limited(func(ctx context.Context) []check {
-		return d.queue(ctx, "failure queue", d.failures, "parked", "FAILURE_QUEUE_URL")
+		return d.queue(ctx, "failure queue", d.FailureQueue, "parked", "FAILURE_QUEUE_URL")
 	})
 	limited(func(ctx context.Context) []check {
-		return d.queue(ctx, "discard queue", d.discards, "given up by Lambda", "DISCARD_QUEUE_URL")
+		return d.queue(ctx, "discard queue", d.DiscardQueue, "given up by Lambda", "DISCARD_QUEUE_URL")
 	})
 	limited(d.checkBus)
 	return checks
@@ -42,22 +42,22 @@ func (d doctor) services(ctx context.Context) (checks []check) {
 
 // checkStream also compares the clocks: every answer of AWS has a Date.
 func (d doctor) checkStream(ctx context.Context) (*kinesistypes.StreamDescriptionSummary, []check) {
-	out, err := kinesis.NewFromConfig(d.aws).DescribeStreamSummary(ctx, &kinesis.DescribeStreamSummaryInput{StreamName: &d.stream})
+	out, err := kinesis.NewFromConfig(d.AWS).DescribeStreamSummary(ctx, &kinesis.DescribeStreamSummaryInput{StreamName: &d.Stream})
 	ours := d.now()
 	if err != nil {
 		return nil, []check{serviceError("stream", err, "check STREAM_NAME, the region and the credentials"), {"AWS clock", stateSkip, "no answer", ""}}
 	}
 	found := out.StreamDescriptionSummary
 	hours := int(aws.ToInt32(found.RetentionPeriodHours))
-	c := check{"stream", stateOK, fmt.Sprintf("%s is %s, keeps %d h, %d shards", d.stream, found.StreamStatus, hours, aws.ToInt32(found.OpenShardCount)), ""}
+	c := check{"stream", stateOK, fmt.Sprintf("%s is %s, keeps %d h, %d shards", d.Stream, found.StreamStatus, hours, aws.ToInt32(found.OpenShardCount)), ""}
 	switch {
 	case found.StreamStatus == kinesistypes.StreamStatusUpdating:
 		c.State, c.Do = stateWarn, "wait until it is ACTIVE"
 	case found.StreamStatus != kinesistypes.StreamStatusActive:
 		c.State, c.Do = stateFail, "wait until it is ACTIVE, or make it again"
-	case d.retentionDays*24 <= hours+24:
+	case d.RetentionDays*24 <= hours+24:
 		c.State, c.Do = stateFail, "rows must outlive their records by more than a day: raise RETENTION_DAYS, or lower the stream's retention"
-		c.Finding += fmt.Sprintf(", and rows stay only %d days", d.retentionDays)
+		c.Finding += fmt.Sprintf(", and rows stay only %d days", d.RetentionDays)
 	case hours < 168:
 		c.State, c.Do = stateWarn, "168 h give a week for the consumer to be repaired in"
 	}
@@ -70,21 +70,21 @@ func (d doctor) checkStream(ctx context.Context) (*kinesistypes.StreamDescriptio
 
 // mapping checks what makes Lambda lose records, or give them up before the stream does.
 func (d doctor) mapping(ctx context.Context, stream *kinesistypes.StreamDescriptionSummary) []check {
-	if d.consumer == "" || stream == nil {
+	if d.Consumer == "" || stream == nil {
 		why := "CONSUMER_FUNCTION is not set"
-		if d.consumer != "" {
+		if d.Consumer != "" {
 			why = "no stream"
 		}
 		return []check{{"mapping", stateSkip, why, ""}}
 	}
-	out, err := lambda.NewFromConfig(d.aws).ListEventSourceMappings(ctx, &lambda.ListEventSourceMappingsInput{
-		FunctionName: &d.consumer, EventSourceArn: stream.StreamARN,
+	out, err := lambda.NewFromConfig(d.AWS).ListEventSourceMappings(ctx, &lambda.ListEventSourceMappingsInput{
+		FunctionName: &d.Consumer, EventSourceArn: stream.StreamARN,
 	})
 	if err != nil {
 		return []check{serviceError("mapping", err, "check CONSUMER_FUNCTION; it takes lambda:ListEventSourceMappings")}
 	}
 	if len(out.EventSourceMappings) != 1 {
-		return []check{{"mapping", stateFail, fmt.Sprintf("%s has %d mappings to %s", d.consumer, len(out.EventSourceMappings), d.stream),
+		return []check{{"mapping", stateFail, fmt.Sprintf("%s has %d mappings to %s", d.Consumer, len(out.EventSourceMappings), d.Stream),
 			"deploy the service: there has to be one"}}
 	}
 	m := out.EventSourceMappings[0]
@@ -129,7 +129,7 @@ func (d doctor) queue(ctx context.Context, name, url, what, variable string) []c
 	if url == "" {
 		return []check{{name, stateSkip, variable + " is not set", ""}}
 	}
-	out, err := sqs.NewFromConfig(d.aws).GetQueueAttributes(ctx, &sqs.GetQueueAttributesInput{QueueUrl: &url, AttributeNames: []sqstypes.QueueAttributeName{
+	out, err := sqs.NewFromConfig(d.AWS).GetQueueAttributes(ctx, &sqs.GetQueueAttributesInput{QueueUrl: &url, AttributeNames: []sqstypes.QueueAttributeName{
 		sqstypes.QueueAttributeNameApproximateNumberOfMessages, sqstypes.QueueAttributeNameApproximateNumberOfMessagesNotVisible,
 	}})
 	if err != nil {
@@ -147,10 +147,10 @@ func (d doctor) queue(ctx context.Context, name, url, what, variable string) []c
 
 // checkBus matters because PutEvents does not: for a bus that is not there it answers with success.
 func (d doctor) checkBus(ctx context.Context) []check {
-	if _, err := eventbridge.NewFromConfig(d.aws).DescribeEventBus(ctx, &eventbridge.DescribeEventBusInput{Name: &d.bus}); err != nil {
+	if _, err := eventbridge.NewFromConfig(d.AWS).DescribeEventBus(ctx, &eventbridge.DescribeEventBusInput{Name: &d.Bus}); err != nil {
 		return []check{serviceError("bus", err, "check EVENT_BUS_NAME: events for a bus that is not there are accepted and gone")}
 	}
-	return []check{{"bus", stateOK, d.bus + " is there", ""}}
+	return []check{{"bus", stateOK, d.Bus + " is there", ""}}
 }
 
 // serviceError is for a check that AWS did not answer; do helps with an answer that says no.

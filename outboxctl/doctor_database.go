@@ -1,4 +1,4 @@
-package main
+package outboxctl
 
 import (
 	"cmp"
@@ -92,7 +92,7 @@ func walLevel(ctx context.Context, conn *pgx.Conn) (check, error) {
 // publication checks what the slot's reader sees of table outbox. It uses the words of walrelay and
 // retention.
 func (d doctor) publication(ctx context.Context, conn *pgx.Conn) (check, error) {
-	slot, err := dbgen.New(conn).SlotHealth(ctx, d.slot)
+	slot, err := dbgen.New(conn).SlotHealth(ctx, d.Slot)
 	if err != nil && !errors.Is(err, pgx.ErrNoRows) {
 		return check{}, err
 	}
@@ -114,34 +114,34 @@ func (d doctor) publication(ctx context.Context, conn *pgx.Conn) (check, error) 
 }
 
 func (d doctor) checkSlot(ctx context.Context, conn *pgx.Conn) (check, error) {
-	slot, err := dbgen.New(conn).SlotHealth(ctx, d.slot)
+	slot, err := dbgen.New(conn).SlotHealth(ctx, d.Slot)
 	const drop = "SELECT pg_drop_replication_slot('%s') and start walrelay, which loads every retained row; with DMS reload-target (docs/operations.md)"
 	switch {
 	case errors.Is(err, pgx.ErrNoRows):
-		return check{State: stateFail, Finding: d.slot + " does not exist: nothing of what is committed is on its way",
+		return check{State: stateFail, Finding: d.Slot + " does not exist: nothing of what is committed is on its way",
 			Do: "set SLOT_NAME to the slot of the path (SELECT slot_name, plugin FROM pg_replication_slots); if there is none, start the path's relay"}, nil
 	case err != nil:
 		return check{}, err
 	case slot.Plugin != "pgoutput" && slot.Plugin != "test_decoding" || slot.Database != conn.Config().Database:
-		return check{State: stateFail, Finding: fmt.Sprintf("%s is for plugin %q and database %q", d.slot, slot.Plugin, slot.Database),
+		return check{State: stateFail, Finding: fmt.Sprintf("%s is for plugin %q and database %q", d.Slot, slot.Plugin, slot.Database),
 			Do: "name the path's own slot in SLOT_NAME: plugin pgoutput (walrelay) or test_decoding (DMS), database " + conn.Config().Database}, nil
 	case slot.WalStatus == "lost":
 		why := map[string]string{
 			"": "WAL that it needs is gone", "wal_removed": "WAL that it needs is gone", "idle_timeout": "nobody read it for idle_replication_slot_timeout",
 		}[slot.InvalidationReason]
-		return check{State: stateFail, Finding: d.slot + " is lost: " + cmp.Or(why, slot.InvalidationReason), Do: fmt.Sprintf(drop, d.slot)}, nil
+		return check{State: stateFail, Finding: d.Slot + " is lost: " + cmp.Or(why, slot.InvalidationReason), Do: fmt.Sprintf(drop, d.Slot)}, nil
 	case slot.WalStatus == "unreserved":
-		return check{State: stateFail, Finding: d.slot + " is about to be lost: its WAL may go with the next checkpoint",
+		return check{State: stateFail, Finding: d.Slot + " is about to be lost: its WAL may go with the next checkpoint",
 			Do: "let the relay catch up now, or raise max_slot_wal_keep_size"}, nil
 	case !slot.Active:
 		since := ""
 		if slot.InactiveSince != "" {
 			since = " since " + slot.InactiveSince
 		}
-		return check{State: stateFail, Finding: d.slot + " is read by nobody" + since + ": events wait in the WAL",
+		return check{State: stateFail, Finding: d.Slot + " is read by nobody" + since + ": events wait in the WAL",
 			Do: "start the relay (make relay-start, make dms)"}, nil
 	}
-	return check{State: stateOK, Finding: fmt.Sprintf("%s is active, %s, WAL %s", d.slot, slot.Plugin, slot.WalStatus)}, nil
+	return check{State: stateOK, Finding: fmt.Sprintf("%s is active, %s, WAL %s", d.Slot, slot.Plugin, slot.WalStatus)}, nil
 }
 
 // slotTimeout checks idle_replication_slot_timeout. With it PostgreSQL 18 invalidates a slot by
@@ -169,11 +169,11 @@ func judgeSlotTimeout(setting string) check {
 // twoLooks returns the slot before and after d.between. found is false when there is none to look at.
 func (d doctor) twoLooks(ctx context.Context, conn *pgx.Conn) (first, second dbgen.SlotHealthRow, found bool, err error) {
 	queries := dbgen.New(conn)
-	if first, err = queries.SlotHealth(ctx, d.slot); err == nil {
+	if first, err = queries.SlotHealth(ctx, d.Slot); err == nil {
 		if !pauseFor(ctx, d.between) {
 			return first, second, false, ctx.Err()
 		}
-		second, err = queries.SlotHealth(ctx, d.slot)
+		second, err = queries.SlotHealth(ctx, d.Slot)
 	}
 	if errors.Is(err, pgx.ErrNoRows) {
 		return first, second, false, nil

@@ -1,4 +1,4 @@
-package main
+package outboxctl
 
 import (
 	"bytes"
@@ -47,11 +47,11 @@ type metricLine struct {
 
 // metrics makes the checks of what consumer, subscriber and relay say of themselves. On AWS the same lines are metrics in CloudWatch.
 func (d doctor) metrics() (checks []check) {
-	if len(d.metricsLogs) == 0 {
+	if len(d.MetricsLogs) == 0 {
 		return []check{{"metrics", stateSkip, "METRICS_LOGS is not set: on AWS the stage's dashboard and alarms have them", ""}}
 	}
 	lines := map[string][]metricLine{}
-	for _, path := range d.metricsLogs {
+	for _, path := range d.MetricsLogs {
 		content, err := lastLines(path, maxLogBytes)
 		switch {
 		case errors.Is(err, fs.ErrNotExist):

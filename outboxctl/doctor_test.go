@@ -1,4 +1,4 @@
-package main
+package outboxctl
 
 import (
 	"context"
@@ -44,14 +44,7 @@ func newServerRig(t *testing.T, settings map[string]string) *rig {
 	r.db.Pool, err = pgxpool.New(t.Context(), server.URL())
 	require.NoError(t, err)
 	t.Cleanup(r.db.Pool.Close)
-	r.setup.databaseURL, r.setup.consumer, r.slot, r.setup.slot = server.URL(), "consumer", "relay", "relay"
-	file := readFile(t, r.envFile)
-	for _, line := range strings.Split(file, "\n") {
-		if strings.HasPrefix(line, "DATABASE_URL=") || strings.HasPrefix(line, "SLOT_NAME=") {
-			file = strings.Replace(file, line+"\n", "", 1)
-		}
-	}
-	writeFile(t, r.envFile, file+"\nDATABASE_URL="+server.URL()+"\nSLOT_NAME=relay\nCONSUMER_FUNCTION=consumer\n")
+	r.setup.DatabaseURL, r.setup.Consumer, r.slot, r.setup.Slot = server.URL(), "consumer", "relay", "relay"
 	return r
 }
 
@@ -64,7 +57,7 @@ func wholeMapping(c *awslocal.Config) {
 }
 
 func (r *rig) doctor() doctor {
-	return doctor{setup: r.setup, retentionDays: 14, now: time.Now, between: 50 * time.Millisecond, oldTransaction: time.Minute}
+	return doctor{Setup: r.setup, now: time.Now, between: 50 * time.Millisecond, oldTransaction: time.Minute}
 }
 
 func (r *rig) exec(t *testing.T, sql string) {
@@ -160,8 +153,8 @@ func TestDoctorOfTheDatabase(t *testing.T) {
 		r.exec(t, "CREATE ROLE looker LOGIN PASSWORD 'x' IN ROLE outbox_relay")
 		d := r.doctor()
 		looker := *r.setup
-		looker.databaseURL = strings.Replace(r.db.URL, r.db.URL[strings.Index(r.db.URL, "//")+2:strings.Index(r.db.URL, "@")], "looker:x", 1)
-		d.setup = &looker
+		looker.DatabaseURL = strings.Replace(r.db.URL, r.db.URL[strings.Index(r.db.URL, "//")+2:strings.Index(r.db.URL, "@")], "looker:x", 1)
+		d.Setup = &looker
 		requireOnly(t, d.database(t.Context()), stateWarn, "transactions", "looker does not see")
 	})
 
@@ -294,7 +287,7 @@ func TestDoctorOfAServerWithoutLogicalWAL(t *testing.T) {
 func TestDoctorWithoutADatabase(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, wholeMapping)
-	r.setup.databaseURL, r.setup.consumer = "postgres://who:secret@127.0.0.1:1/none?sslmode=disable", "consumer"
+	r.setup.DatabaseURL, r.setup.Consumer = "postgres://who:secret@127.0.0.1:1/none?sslmode=disable", "consumer"
 	report := r.doctor().examine(t.Context())
 	requireOnly(t, report.Checks, stateFail, "database", "connecting to the database")
 	require.NotContains(t, fmt.Sprint(report), "secret")
@@ -312,8 +305,8 @@ func TestDoctorThatMayNotLook(t *testing.T) {
 		t.Run(operation, func(t *testing.T) {
 			t.Parallel()
 			r := newRig(t, wholeMapping)
-			r.setup.consumer = "consumer"
-			r.setup.discards = ""
+			r.setup.Consumer = "consumer"
+			r.setup.DiscardQueue = ""
 			r.aws.Faults().Add(awslocal.Fault{Operation: operation, Kind: awslocal.CallError, Code: "AccessDeniedException", Message: "not you"})
 			requireOnly(t, r.doctor().services(t.Context()), stateFail, name, "AccessDeniedException: not you")
 		})
@@ -334,10 +327,10 @@ func TestDoctorOfTheServices(t *testing.T) {
 		contains string
 	}{
 		"NothingIsWrong":           {nothing, nil, stateOK, "mapping", "Enabled, batches of 100, gives up after 167h0m0s"},
-		"TheStreamIsMissing":       {nothing, func(d *doctor) { d.stream = "typo" }, stateFail, "stream", "ResourceNotFoundException"},
-		"TheRowsGoTooSoon":         {nothing, func(d *doctor) { d.retentionDays = 8 }, stateFail, "stream", "rows stay only 8 days"},
-		"TheRowsStayLongEnough":    {nothing, func(d *doctor) { d.retentionDays = 9 }, stateOK, "stream", "keeps 168 h"},
-		"TheStreamForgetsSoon":     {func(c *awslocal.Config) { c.Retention, c.Mappings = 24*time.Hour, nil }, func(d *doctor) { d.consumer = "" }, stateWarn, "stream", "keeps 24 h"},
+		"TheStreamIsMissing":       {nothing, func(d *doctor) { d.Stream = "typo" }, stateFail, "stream", "ResourceNotFoundException"},
+		"TheRowsGoTooSoon":         {nothing, func(d *doctor) { d.RetentionDays = 8 }, stateFail, "stream", "rows stay only 8 days"},
+		"TheRowsStayLongEnough":    {nothing, func(d *doctor) { d.RetentionDays = 9 }, stateOK, "stream", "keeps 168 h"},
+		"TheStreamForgetsSoon":     {func(c *awslocal.Config) { c.Retention, c.Mappings = 24*time.Hour, nil }, func(d *doctor) { d.Consumer = "" }, stateWarn, "stream", "keeps 24 h"},
 		"TheMappingIsMissing":      {func(c *awslocal.Config) { c.Mappings = nil }, nil, stateFail, "mapping", "consumer has 0 mappings"},
 		"TheMappingIsOfAnother":    {mapping(func(m *awslocal.Mapping) { m.Stream = "other" }), nil, stateFail, "mapping", "has 0 mappings to outbox"},
 		"TheMappingIsOff":          {mapping(func(m *awslocal.Mapping) { m.State = "Disabled" }), nil, stateFail, "mapping", "is Disabled"},
@@ -350,17 +343,17 @@ func TestDoctorOfTheServices(t *testing.T) {
 		"NobodyIsTold":             {mapping(func(m *awslocal.Mapping) { m.OnFailureQueue = "" }), nil, stateFail, "mapping", "tells nobody"},
 		"AFilter":                  {mapping(func(m *awslocal.Mapping) { m.Filters = []string{"{}"} }), nil, stateFail, "mapping", "has a filter"},
 		"NoBisecting":              {mapping(func(m *awslocal.Mapping) { m.BisectOnError = false }), nil, stateWarn, "mapping", "does not halve"},
-		"NoFunctionIsNamed":        {nothing, func(d *doctor) { d.consumer = "" }, stateSkip, "mapping", "CONSUMER_FUNCTION is not set"},
-		"TheFailureQueueIsMissing": {nothing, func(d *doctor) { d.failures += "x" }, stateFail, "failure queue", "does not exist"},
-		"TheDiscardQueueIsMissing": {nothing, func(d *doctor) { d.discards += "x" }, stateFail, "discard queue", "does not exist"},
-		"NoDiscardQueueIsNamed":    {nothing, func(d *doctor) { d.discards = "" }, stateSkip, "discard queue", "DISCARD_QUEUE_URL is not set"},
-		"TheBusIsMissing":          {nothing, func(d *doctor) { d.bus = "typo" }, stateFail, "bus", "Event bus typo does not exist"},
+		"NoFunctionIsNamed":        {nothing, func(d *doctor) { d.Consumer = "" }, stateSkip, "mapping", "CONSUMER_FUNCTION is not set"},
+		"TheFailureQueueIsMissing": {nothing, func(d *doctor) { d.FailureQueue += "x" }, stateFail, "failure queue", "does not exist"},
+		"TheDiscardQueueIsMissing": {nothing, func(d *doctor) { d.DiscardQueue += "x" }, stateFail, "discard queue", "does not exist"},
+		"NoDiscardQueueIsNamed":    {nothing, func(d *doctor) { d.DiscardQueue = "" }, stateSkip, "discard queue", "DISCARD_QUEUE_URL is not set"},
+		"TheBusIsMissing":          {nothing, func(d *doctor) { d.Bus = "typo" }, stateFail, "bus", "Event bus typo does not exist"},
 		"OurClockIsWrong":          {nothing, func(d *doctor) { d.now = func() time.Time { return time.Now().Add(-time.Hour) } }, stateFail, "AWS clock", "off ours"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			r := newRig(t, wholeMapping, tc.edit)
-			r.setup.consumer = "consumer"
+			r.setup.Consumer = "consumer"
 			d := r.doctor()
 			if tc.setup != nil {
 				tc.setup(&d)
@@ -376,7 +369,7 @@ func TestDoctorOfTheServices(t *testing.T) {
 	t.Run("SomethingWaitsInAQueue", func(t *testing.T) {
 		t.Parallel()
 		r := newRig(t, wholeMapping)
-		r.send(t, r.setup.failures, "{}")
+		r.send(t, r.setup.FailureQueue, "{}")
 		requireOnly(t, r.doctor().services(t.Context()), stateFail, "failure queue", "messages: 1: events that were parked are not on the bus")
 	})
 
@@ -388,7 +381,7 @@ func TestDoctorOfTheServices(t *testing.T) {
 			r.aws.ServeHTTP(w, q)
 		}))
 		defer wrong.Close()
-		r.setup.aws = awslocal.SDKConfig(wrong.URL)
+		r.setup.AWS = awslocal.SDKConfig(wrong.URL)
 		requireOnly(t, r.doctor().services(t.Context()), stateWarn, "AWS clock", "off ours")
 	})
 }
@@ -396,7 +389,7 @@ func TestDoctorOfTheServices(t *testing.T) {
 func TestDoctorPrintsWhatToDo(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
-	writeFile(t, r.envFile, strings.Replace(readFile(t, r.envFile), "STREAM_NAME="+testStream, "STREAM_NAME=typo", 1))
+	r.setup.Stream = "typo"
 	result := r.run(t, "doctor")
 	require.Equal(t, 1, result.code)
 	lines := strings.Split(result.out, "\n")

@@ -1,13 +1,11 @@
-package main
+package outboxctl
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"flag"
 	"fmt"
 	"io"
-	"os"
 	"strconv"
 	"time"
 
@@ -32,29 +30,30 @@ func runPurge(ctx context.Context, p *program, flags *flag.FlagSet, args []strin
 	}
 	switch {
 	case len(rest) > 0:
-		return usageError("purge: takes only flags")
+		return UsageError("purge: takes only flags")
 	case o.Batch < 1:
-		return usageError("purge: --batch must be above 0")
+		return UsageError("purge: --batch must be above 0")
 	case o.Wait <= 0:
-		return usageError("purge: --wait must be above 0")
+		return UsageError("purge: --wait must be above 0")
 	}
 	s, err := p.setup(ctx)
 	if err != nil {
 		return err
 	}
-	wanted := cmp.Or(*days, os.Getenv("RETENTION_DAYS"), "14")
-	if o.Days, err = strconv.Atoi(wanted); err != nil {
-		return usageError(fmt.Sprintf("purge: %q is not a number of days", wanted))
+	if o.Days = s.RetentionDays; *days != "" {
+		if o.Days, err = strconv.Atoi(*days); err != nil {
+			return UsageError(fmt.Sprintf("purge: %q is not a number of days", *days))
+		}
 	}
-	stream, err := kinesis.NewFromConfig(s.aws).DescribeStreamSummary(ctx, &kinesis.DescribeStreamSummaryInput{StreamName: &s.stream})
+	stream, err := kinesis.NewFromConfig(s.AWS).DescribeStreamSummary(ctx, &kinesis.DescribeStreamSummaryInput{StreamName: &s.Stream})
 	if err != nil {
-		return fmt.Errorf("asking stream %s for its retention: %w", s.stream, err)
+		return fmt.Errorf("asking stream %s for its retention: %w", s.Stream, err)
 	}
-	o.Slot = s.slot
+	o.Slot = s.Slot
 	o.StreamRetention = time.Duration(aws.ToInt32(stream.StreamDescriptionSummary.RetentionPeriodHours)) * time.Hour
 	purger, err := retention.New(o)
 	if err != nil {
-		return usageError("purge: " + err.Error())
+		return UsageError("purge: " + err.Error())
 	}
 	report, err := purge(ctx, s, purger, *dryRun)
 	report.Days, report.Slot, report.DryRun = o.Days, o.Slot, *dryRun
@@ -102,13 +101,13 @@ func refuseDMS(ctx context.Context, conn *pgx.Conn, name string) error {
 	return nil
 }
 
-func purge(ctx context.Context, s *setup, purger *retention.Purger, dryRun bool) (*purgeReport, error) {
+func purge(ctx context.Context, s *Setup, purger *retention.Purger, dryRun bool) (*purgeReport, error) {
 	conn, err := s.connect(ctx)
 	if err != nil {
 		return &purgeReport{}, err
 	}
 	defer func() { _ = conn.Close(context.WithoutCancel(ctx)) }()
-	if err := refuseDMS(ctx, conn, s.slot); err != nil {
+	if err := refuseDMS(ctx, conn, s.Slot); err != nil {
 		return &purgeReport{}, err
 	}
 	if dryRun {

@@ -1,4 +1,4 @@
-package main
+package outboxctl
 
 import (
 	"context"
@@ -121,11 +121,11 @@ func TestPurgeRefusesLessThanTheStreamKeeps(t *testing.T) {
 			require.Contains(t, refused.err, test.want)
 		})
 	}
-	t.Run("VariableIsTheDefault", func(t *testing.T) {
+	t.Run("TheSetupIsTheDefault", func(t *testing.T) {
 		t.Parallel()
 		r := newRig(t)
 		oldRows(t, r)
-		writeFile(t, r.envFile, readFile(t, r.envFile)+"\nRETENTION_DAYS=16\n")
+		r.setup.RetentionDays = 16
 		none := r.run(t, "purge")
 		require.Zero(t, none.code, none.err)
 		require.Contains(t, none.out, "deleted 0 rows older than 16 days; ")

@@ -1,4 +1,4 @@
-package main
+package outboxctl
 
 import (
 	"context"
@@ -54,9 +54,9 @@ const (
 )
 
 // newPutter makes one that puts so many records a second. rate is above 0.
-func newPutter(s *setup, rate float64) *putter {
+func newPutter(s *Setup, rate float64) *putter {
 	return &putter{
-		client: kinesis.NewFromConfig(s.aws), stream: s.stream, window: newPutWindow(),
+		client: kinesis.NewFromConfig(s.AWS), stream: s.Stream, window: newPutWindow(),
 		perCall:  min(maxPutRecords, max(1, int(rate/10))), // ten calls a second: even enough for a consumer
 		pause:    time.Duration(float64(time.Second) / rate),
 		patience: time.Minute,

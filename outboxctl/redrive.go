@@ -1,4 +1,4 @@
-package main
+package outboxctl
 
 import (
 	"context"
@@ -47,19 +47,19 @@ func runRedrive(ctx context.Context, p *program, flags *flag.FlagSet, args []str
 	}
 	switch {
 	case len(rest) > 1:
-		return usageError("redrive: one event or message id at a time, or --reason, or --all")
+		return UsageError("redrive: one event or message id at a time, or --reason, or --all")
 	case o.reason != "" && !slices.Contains(reasons, o.reason):
-		return usageError(fmt.Sprintf("redrive: --reason %s: use one of %s", o.reason, strings.Join(reasons, ", ")))
+		return UsageError(fmt.Sprintf("redrive: --reason %s: use one of %s", o.reason, strings.Join(reasons, ", ")))
 	case o.rate <= 0:
-		return usageError("redrive: --rate must be above 0")
+		return UsageError("redrive: --rate must be above 0")
 	case verb == "show" && o.id == "":
-		return usageError("redrive show: name the event or message id; redrive list has them")
+		return UsageError("redrive show: name the event or message id; redrive list has them")
 	case verb == "list" && o.id != "":
-		return usageError("redrive list: takes no id; redrive show does")
+		return UsageError("redrive list: takes no id; redrive show does")
 	case verb == "" && o.id == "" && o.reason == "" && !o.all:
-		return usageError("redrive: name an event or message id, --reason or --all; redrive list shows what there is")
+		return UsageError("redrive: name an event or message id, --reason or --all; redrive list shows what there is")
 	case o.id != "" && (o.all || o.reason != ""):
-		return usageError("redrive: an id, or --reason, or --all")
+		return UsageError("redrive: an id, or --reason, or --all")
 	}
 	s, err := p.setup(ctx)
 	if err != nil {
@@ -90,7 +90,7 @@ func (o redriveOptions) choose(all []*message) (chosen []*message, err error) {
 }
 
 // look gives all messages back before anything is printed: a reader such as head ends the program when it has enough.
-func (o redriveOptions) look(ctx context.Context, p *program, s *setup) ([]*message, error) {
+func (o redriveOptions) look(ctx context.Context, p *program, s *Setup) ([]*message, error) {
 	all, whole, err := newHolding(s).look(ctx)
 	if err != nil {
 		return nil, err
@@ -103,7 +103,7 @@ func (o redriveOptions) look(ctx context.Context, p *program, s *setup) ([]*mess
 
 const incomplete = "warning: there are more messages: someone else is looking at them, or they are too many; run it again in a minute"
 
-func redriveList(ctx context.Context, p *program, s *setup, o redriveOptions) error {
+func redriveList(ctx context.Context, p *program, s *Setup, o redriveOptions) error {
 	chosen, err := o.look(ctx, p, s)
 	if err != nil {
 		return err
@@ -115,7 +115,7 @@ func redriveList(ctx context.Context, p *program, s *setup, o redriveOptions) er
 	return p.print(list)
 }
 
-func redriveShow(ctx context.Context, p *program, s *setup, o redriveOptions) error {
+func redriveShow(ctx context.Context, p *program, s *Setup, o redriveOptions) error {
 	chosen, err := o.look(ctx, p, s)
 	if err != nil {
 		return err
@@ -168,7 +168,7 @@ func takeWhole(ctx context.Context, p *program, h *holding) error {
 }
 
 // redrive sends the chosen messages' records again and deletes each message whose records are all on the stream.
-func redrive(ctx context.Context, p *program, s *setup, o redriveOptions) (err error) {
+func redrive(ctx context.Context, p *program, s *Setup, o redriveOptions) (err error) {
 	conn, err := s.connect(ctx)
 	if err != nil {
 		return err

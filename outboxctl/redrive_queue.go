@@ -1,4 +1,4 @@
-package main
+package outboxctl
 
 import (
 	"cmp"
@@ -35,10 +35,10 @@ type holding struct {
 	full   bool                // there are more than it takes
 }
 
-func newHolding(s *setup) *holding {
-	h := &holding{client: sqs.NewFromConfig(s.aws), urls: []string{s.failures}, held: map[string]*message{}}
-	if s.discards != "" && s.discards != s.failures {
-		h.urls = append(h.urls, s.discards)
+func newHolding(s *Setup) *holding {
+	h := &holding{client: sqs.NewFromConfig(s.AWS), urls: []string{s.FailureQueue}, held: map[string]*message{}}
+	if s.DiscardQueue != "" && s.DiscardQueue != s.FailureQueue {
+		h.urls = append(h.urls, s.DiscardQueue)
 	}
 	return h
 }

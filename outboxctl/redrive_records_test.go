@@ -1,4 +1,4 @@
-package main
+package outboxctl
 
 import (
 	"context"
@@ -39,7 +39,7 @@ func TestRedriveOfATruncatedRecord(t *testing.T) {
 		all := r.streamed(t)
 		require.Len(t, all, 4)
 		require.Equal(t, big, all[3].Data)
-		require.Equal(t, "0+0", r.depth(t, r.setup.failures))
+		require.Equal(t, "0+0", r.depth(t, r.setup.FailureQueue))
 	})
 
 	for name, tc := range map[string]struct {
@@ -72,10 +72,10 @@ func TestRedriveOfATruncatedRecord(t *testing.T) {
 				got, want := r.without(t, all[0].Data), r.recordWithout(t, e)
 				want.Operation = outbox.OperationLoad
 				require.Equal(t, want, got)
-				require.Equal(t, "0+0", r.depth(t, r.setup.failures))
+				require.Equal(t, "0+0", r.depth(t, r.setup.FailureQueue))
 				return
 			}
-			require.Equal(t, "1+0", r.depth(t, r.setup.failures))
+			require.Equal(t, "1+0", r.depth(t, r.setup.FailureQueue))
 		})
 	}
 }
@@ -110,7 +110,7 @@ func TestRedriveOfDiscardedRecords(t *testing.T) {
 		t.Helper()
 		stop := r.consume(t, func(c *poller.Config) {
 			retries := 0
-			c.MaxRetries, c.OnFailure = &retries, r.setup.discards
+			c.MaxRetries, c.OnFailure = &retries, r.setup.DiscardQueue
 			c.Function = func(context.Context, []byte) ([]byte, error) { return nil, errors.New("down") }
 		})
 		r.written(t, events...)
@@ -143,7 +143,7 @@ func TestRedriveOfDiscardedRecords(t *testing.T) {
 			r.eventually(t, "the event on the bus", func() bool { return len(r.arrived(t, e)) == 1 })
 		}
 		require.Equal(t, append(upTo(3), upTo(3)...), r.versions(t, "a", ""))
-		require.Equal(t, "0+0", r.depth(t, r.setup.discards))
+		require.Equal(t, "0+0", r.depth(t, r.setup.DiscardQueue))
 	})
 
 	t.Run("OrNamesTheRepairWhenTheStreamHasForgottenThem", func(t *testing.T) {
@@ -157,7 +157,7 @@ func TestRedriveOfDiscardedRecords(t *testing.T) {
 		result := r.run(t, "redrive", "--all")
 		require.Equal(t, 1, result.code)
 		require.Contains(t, result.out, "the stream no longer has it, and the message has no payload: outboxctl replay --from 20")
-		require.Equal(t, "1+0", r.depth(t, r.setup.discards))
+		require.Equal(t, "1+0", r.depth(t, r.setup.DiscardQueue))
 		require.Empty(t, r.versions(t, "a", ""))
 
 		// The repair that it names is one.
@@ -178,7 +178,7 @@ func TestRedriveOfDiscardedRecords(t *testing.T) {
 		shard, start := r.onto(t, "a", r.recordOf(t, e))
 		r.onto(t, "a", []byte("of another lane"))
 		_, end := r.onto(t, "a", []byte("last"))
-		r.send(t, r.setup.discards, fmt.Sprintf(`{"requestContext":{"condition":"RecordAgeExceeded"},"KinesisBatchInfo":{"shardId":%q,
+		r.send(t, r.setup.DiscardQueue, fmt.Sprintf(`{"requestContext":{"condition":"RecordAgeExceeded"},"KinesisBatchInfo":{"shardId":%q,
 			"startSequenceNumber":%q,"endSequenceNumber":%q,"batchSize":2,"streamArn":"arn:aws:kinesis:us-east-1:000000000000:stream/outbox",
 			"approximateArrivalOfFirstRecord":"2026-11-23T09:15:00.123Z","approximateArrivalOfLastRecord":"2026-11-23T09:15:00.123Z"}}`, shard, start, end))
 		result := r.run(t, "redrive", "--all")

@@ -1,4 +1,4 @@
-package main
+package outboxctl
 
 import (
 	"bytes"
@@ -55,7 +55,7 @@ func (p *path) consume(t *testing.T, edit ...func(*poller.Config)) (stop func())
 	log := slog.New(slog.DiscardHandler)
 	consumer, err := cdcconsumer.New(cdcconsumer.Config{
 		EventBridge: eventbridge.NewFromConfig(p.config), SQS: sqs.NewFromConfig(p.config), BusName: testBus,
-		FailureQueueURL: p.setup.failures, Logger: log,
+		FailureQueueURL: p.setup.FailureQueue, Logger: log,
 	})
 	require.NoError(t, err)
 	config := poller.Config{
@@ -193,7 +193,7 @@ func (r *rig) parkEvent(t *testing.T, e outbox.Event, sequence int, edit ...func
 	}
 	body, err := json.Marshal(parked)
 	require.NoError(t, err)
-	r.send(t, r.setup.failures, string(body))
+	r.send(t, r.setup.FailureQueue, string(body))
 }
 
 func (r *rig) send(t *testing.T, queue, body string) {

@@ -1,4 +1,4 @@
-package main
+package outboxctl
 
 import (
 	"context"
@@ -28,7 +28,7 @@ func TestRedrive(t *testing.T) {
 	r.consume(t)
 	r.written(t, first, second)
 	r.eventually(t, "the second event on the bus, the first one parked", func() bool {
-		return len(r.arrived(t, second)) == 1 && r.depth(t, r.setup.failures) == "1+0"
+		return len(r.arrived(t, second)) == 1 && r.depth(t, r.setup.FailureQueue) == "1+0"
 	})
 	require.NotZero(t, refusal.Struck())
 
@@ -53,7 +53,7 @@ func TestRedrive(t *testing.T) {
 	require.Contains(t, dry.out, "would go  "+first.ID.String())
 	require.Equal(t, "dry run: 1 record of 1 message; 0 stay", dry.lastLine())
 	require.Contains(t, dry.err, "warning: Car car-1 is at version 2 in the table: subscribers will see version 1 late; aggregateVersion tells them")
-	require.Equal(t, "1+0", r.depth(t, r.setup.failures))
+	require.Equal(t, "1+0", r.depth(t, r.setup.FailureQueue))
 	require.Equal(t, upTo(2), r.versions(t, "car-1", ""))
 
 	refusal.Off()
@@ -61,7 +61,7 @@ func TestRedrive(t *testing.T) {
 	require.Zero(t, done.code, done.err)
 	require.Equal(t, "redriven: 1 record of 1 message; 0 stay", done.lastLine())
 	r.eventually(t, "the first event on the bus", func() bool { return len(r.arrived(t, first)) == 1 })
-	require.Equal(t, "0+0", r.depth(t, r.setup.failures))
+	require.Equal(t, "0+0", r.depth(t, r.setup.FailureQueue))
 	require.Empty(t, r.arrived(t, first)[0].Resources, "a redrive is no replay: nobody has seen the event yet")
 }
 
@@ -96,7 +96,7 @@ func TestRedriveChooses(t *testing.T) {
 		r.parkEvent(t, events[1], 2)
 		r.parkEvent(t, events[2], 3)
 		r.parkEvent(t, events[3], 4, undecodable)
-		r.send(t, r.setup.failures, `{"who":"knows"}`)
+		r.send(t, r.setup.FailureQueue, `{"who":"knows"}`)
 		return r, events
 	}
 	for name, tc := range map[string]struct {
@@ -122,7 +122,7 @@ func TestRedriveChooses(t *testing.T) {
 			result := r.run(t, append([]string{"redrive"}, tc.args(events)...)...)
 			require.Equal(t, tc.code, result.code, "%s\n%s", result.out, result.err)
 			require.Len(t, r.streamed(t), tc.put)
-			require.Equal(t, tc.stays, r.depth(t, r.setup.failures))
+			require.Equal(t, tc.stays, r.depth(t, r.setup.FailureQueue))
 			require.Contains(t, result.err, tc.warns)
 			if tc.warns == "" {
 				require.NotContains(t, result.err, "warning")
@@ -132,17 +132,17 @@ func TestRedriveChooses(t *testing.T) {
 	t.Run("WhatNoOneElseIsLookingAt", func(t *testing.T) {
 		t.Parallel()
 		r, _ := fill(t)
-		_, err := sqs.NewFromConfig(r.config).ReceiveMessage(t.Context(), &sqs.ReceiveMessageInput{QueueUrl: &r.setup.failures, MaxNumberOfMessages: 2})
+		_, err := sqs.NewFromConfig(r.config).ReceiveMessage(t.Context(), &sqs.ReceiveMessageInput{QueueUrl: &r.setup.FailureQueue, MaxNumberOfMessages: 2})
 		require.NoError(t, err)
 		list := r.run(t, "redrive", "list")
 		require.Contains(t, list.out, "3 messages\n")
 		require.Contains(t, list.err, "warning: there are more messages: someone else is looking at them")
-		require.Equal(t, "3+2", r.depth(t, r.setup.failures))
+		require.Equal(t, "3+2", r.depth(t, r.setup.FailureQueue))
 	})
 	t.Run("AndGivesBackBeforeItPrints", func(t *testing.T) {
 		t.Parallel()
 		r, _ := fill(t)
-		p := &program{out: writer(func() { require.Equal(t, "5+0", r.depth(t, r.setup.failures)) }), progress: io.Discard, json: true}
+		p := &program{out: writer(func() { require.Equal(t, "5+0", r.depth(t, r.setup.FailureQueue)) }), progress: io.Discard, json: true}
 		require.NoError(t, redriveList(t.Context(), p, r.setup, redriveOptions{all: true}))
 		shown := decode[redriveListing](t, r.run(t, "redrive", "list", "--json")).Messages[4].MessageID
 		require.NoError(t, redriveShow(t.Context(), p, r.setup, redriveOptions{id: shown}))
@@ -153,7 +153,7 @@ func TestRedriveChooses(t *testing.T) {
 		for _, args := range [][]string{
 			{}, {"a", "b"}, {"--reason", "whim"}, {"show"}, {"list", "x"}, {"x", "--all"}, {"--all", "--rate", "0"}, {"--nonsense"},
 		} {
-			result := runProgram(t, nil, append([]string{"redrive"}, args...)...)
+			result := new(rig).run(t, append([]string{"redrive"}, args...)...)
 			require.Equal(t, 2, result.code, "%v: %s", args, result.err)
 			require.NotEmpty(t, result.err)
 		}
@@ -206,7 +206,7 @@ func TestRedriveKeepsTheOrder(t *testing.T) {
 	for _, car := range []string{"a", "b", "c"} {
 		requireInOrder(t, 12, r.versions(t, car, ""))
 	}
-	require.Equal(t, "0+0", r.depth(t, r.setup.failures))
+	require.Equal(t, "0+0", r.depth(t, r.setup.FailureQueue))
 }
 
 // The answer with the first ten messages is lost on its way, so nobody has them for a while. The others must not go before them.
@@ -214,7 +214,7 @@ func TestRedriveWaitsForWhatIsHidden(t *testing.T) {
 	t.Parallel()
 	hours := newHours()
 	r := newRig(t, hours.set)
-	r.setup.discards = "" // or the fault might strike there
+	r.setup.DiscardQueue = "" // or the fault might strike there
 	for version := range 12 {
 		e := event("a", version+1)
 		r.commit(t, e)
@@ -233,7 +233,7 @@ func TestRedriveWaitsForWhatIsHidden(t *testing.T) {
 	require.Equal(t, 1, lost.Struck())
 	require.Contains(t, progress.String(), "someone else is looking at ")
 	requireInOrder(t, 12, r.versions(t, "a", ""))
-	require.Equal(t, "0+0", r.depth(t, r.setup.failures))
+	require.Equal(t, "0+0", r.depth(t, r.setup.FailureQueue))
 }
 
 func TestRedriveKeepsTheMessage(t *testing.T) {
@@ -262,7 +262,7 @@ func TestRedriveKeepsTheMessage(t *testing.T) {
 		require.ErrorContains(t, err, "InternalFailure")
 		require.Equal(t, upTo(2), r.versions(t, "a", ""))
 		require.Empty(t, r.versions(t, "b", ""))
-		require.Equal(t, "2+0", r.depth(t, r.setup.failures), "visible for the next try")
+		require.Equal(t, "2+0", r.depth(t, r.setup.FailureQueue), "visible for the next try")
 		var report redriveReport
 		require.NoError(t, json.Unmarshal(out.Bytes(), &report))
 		require.Equal(t, 2, report.Failed)
@@ -287,7 +287,7 @@ func TestRedriveKeepsTheMessage(t *testing.T) {
 		require.Contains(t, result.err, "not you")
 		require.Contains(t, result.out, "STAYS")
 		require.Equal(t, 1, fault.Struck(), "what no retry mends is not tried again")
-		require.Equal(t, "1+0", r.depth(t, r.setup.failures))
+		require.Equal(t, "1+0", r.depth(t, r.setup.FailureQueue))
 	})
 
 	t.Run("AndSaysSoWhenItCannotBeDeleted", func(t *testing.T) {

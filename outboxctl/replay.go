@@ -1,4 +1,4 @@
-package main
+package outboxctl
 
 import (
 	"context"
@@ -62,13 +62,13 @@ func runReplay(ctx context.Context, p *program, flags *flag.FlagSet, args []stri
 	}
 	switch {
 	case len(rest) > 0:
-		return usageError("replay: takes only flags; an event is named with --id")
+		return UsageError("replay: takes only flags; an event is named with --id")
 	case !o.selects():
-		return usageError("replay: say which events: --id, --aggregate-type, --aggregate-id, --event-type, --from, --to, or --all")
+		return UsageError("replay: say which events: --id, --aggregate-type, --aggregate-id, --event-type, --from, --to, or --all")
 	case o.rate <= 0:
-		return usageError("replay: --rate must be above 0")
+		return UsageError("replay: --rate must be above 0")
 	case o.replayID != "" && !outbox.ValidReplayID(o.replayID):
-		return usageError(fmt.Sprintf("replay: --replay-id %q: use 1 to 64 of A-Z a-z 0-9 . _ -", o.replayID))
+		return UsageError(fmt.Sprintf("replay: --replay-id %q: use 1 to 64 of A-Z a-z 0-9 . _ -", o.replayID))
 	}
 	if o.replayID == "" {
 		o.replayID = time.Now().UTC().Format("20060102T150405Z-") + strings.ToLower(rand.Text()[:4])
@@ -114,7 +114,7 @@ func (r *replayReport) text(w io.Writer) {
 }
 
 // replay returns a report, also beside an error once it has begun to send.
-func replay(ctx context.Context, p *program, s *setup, o replayOptions) (*replayReport, error) {
+func replay(ctx context.Context, p *program, s *Setup, o replayOptions) (*replayReport, error) {
 	conn, err := s.connect(ctx)
 	if err != nil {
 		return nil, err
@@ -159,7 +159,7 @@ func replay(ctx context.Context, p *program, s *setup, o replayOptions) (*replay
 }
 
 // sendRows sends page by page, each whole before the next: so the versions of an aggregate stay in order.
-func sendRows(ctx context.Context, p *program, s *setup, queries *dbgen.Queries, o replayOptions, report *replayReport) error {
+func sendRows(ctx context.Context, p *program, s *Setup, queries *dbgen.Queries, o replayOptions, report *replayReport) error {
 	to := newPutter(s, o.rate)
 	in := dbgen.ReplayPageParams{
 		Ids: o.ids, AggregateType: o.aggregateType, AggregateID: o.aggregateID, EventType: o.typeName, CreatedFrom: o.from, CreatedTo: o.to,
@@ -175,7 +175,7 @@ func sendRows(ctx context.Context, p *program, s *setup, queries *dbgen.Queries,
 		if err != nil {
 			return err
 		}
-		if err := awaitRelayed(ctx, queries, s.slot); err != nil {
+		if err := awaitRelayed(ctx, queries, s.Slot); err != nil {
 			return err
 		}
 		err = to.put(ctx, records)

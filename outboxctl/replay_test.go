@@ -1,4 +1,4 @@
-package main
+package outboxctl
 
 import (
 	"context"
@@ -94,7 +94,7 @@ func TestReplaySelects(t *testing.T) {
 			{}, {"--rate", "5"}, {"x", "--all"}, {"--all", "--rate", "0"}, {"--all", "--rate", "-1"}, {"--id", "42"}, {"--from", "yesterday"},
 			{"--all", "--replay-id", "a b"}, {"--all", "--replay-id", "a/b"},
 		} {
-			result := runProgram(t, nil, append([]string{"replay"}, args...)...)
+			result := new(rig).run(t, append([]string{"replay"}, args...)...)
 			require.Equal(t, 2, result.code, "%v: %s", args, result.err)
 			require.NotEmpty(t, result.err)
 		}
@@ -175,7 +175,7 @@ func TestReplayIsAloneOnItsDatabase(t *testing.T) {
 		require.Regexp(t, `another one runs on this database: outboxctl replay the-first, pid \d+, since 20\S+Z`, second.err)
 	}
 	require.Equal(t, 1, held.Struck(), "the refused ones sent nothing")
-	require.Equal(t, "1+0", r.depth(t, r.setup.failures))
+	require.Equal(t, "1+0", r.depth(t, r.setup.FailureQueue))
 	require.Zero(t, r.run(t, "replay", "--all", "--dry-run").code, "a dry run sends nothing and may be at any time")
 
 	held.Off()
@@ -211,7 +211,7 @@ func TestReplayWaitsForTheRelay(t *testing.T) {
 
 	t.Run("AndRefusesWithoutASlot", func(t *testing.T) {
 		missing := *r.setup
-		missing.slot = "no_such_slot"
+		missing.Slot = "no_such_slot"
 		_, err := replay(t.Context(), p, &missing, replayOptions{all: true, rate: 100, replayID: "none"})
 		require.ErrorContains(t, err, "replication slot no_such_slot does not exist")
 	})

@@ -1,4 +1,4 @@
-package main
+package outboxctl
 
 import (
 	"fmt"
@@ -44,7 +44,7 @@ func TestASessionUnderAHostileRole(t *testing.T) {
 func TestDoctorRefusesADatabaseThatIsNotUTF8(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
-	r.setup.databaseURL = pgtest.NewWithEncoding(t, "SQL_ASCII")
+	r.setup.DatabaseURL = pgtest.NewWithEncoding(t, "SQL_ASCII")
 	checks := named(r.doctor().database(t.Context()), "encoding")
 	require.Equal(t, []check{{"encoding", stateFail, "the database's encoding is SQL_ASCII: events are UTF-8, so it must be UTF8", pgserver.EncodingRemedy}}, checks)
 }

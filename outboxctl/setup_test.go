@@ -1,15 +1,11 @@
-package main
+package outboxctl
 
 import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"log/slog"
-	"os"
-	"os/exec"
-	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -33,14 +29,6 @@ import (
 	"rds-outbox-demo/walrelay"
 )
 
-// The program sets its environment, so a test runs it as a process of its own: this test binary.
-func TestMain(m *testing.M) {
-	if os.Getenv("OUTBOXCTL_TEST_MAIN") != "" {
-		os.Exit(run(context.Background(), os.Args[1:], os.Stdout, os.Stderr))
-	}
-	os.Exit(m.Run())
-}
-
 const (
 	testStream   = "outbox"
 	testBus      = "outbox-bus"
@@ -51,12 +39,11 @@ const (
 
 // rig is a database, the AWS services, and the set-up that leads to them.
 type rig struct {
-	db      *pgtest.DB
-	aws     *awslocal.Server
-	config  aws.Config
-	setup   *setup
-	envFile string
-	slot    string
+	db     *pgtest.DB
+	aws    *awslocal.Server
+	config aws.Config
+	setup  *Setup
+	slot   string
 }
 
 // newRig starts both. edit changes what exists on the AWS side.
@@ -74,19 +61,11 @@ func newRig(t *testing.T, edit ...func(*awslocal.Config)) *rig {
 	r := &rig{db: pgtest.New(t)}
 	r.aws, r.config = awstest.Start(t, conf)
 	require.NoError(t, r.db.Pool.QueryRow(t.Context(), "SELECT 'outboxctl_' || oid FROM pg_database WHERE datname = current_database()").Scan(&r.slot))
-	r.setup = &setup{
-		databaseURL: r.db.URL, aws: r.config, stream: testStream, slot: r.slot, bus: testBus, busLogGroup: testLogGroup,
-		failures: awslocal.QueueURL(*r.config.BaseEndpoint, testFailures),
-		discards: awslocal.QueueURL(*r.config.BaseEndpoint, testDiscards),
+	r.setup = &Setup{
+		DatabaseURL: r.db.URL, AWS: r.config, Stream: testStream, Slot: r.slot, Bus: testBus, BusLogGroup: testLogGroup, RetentionDays: 14,
+		FailureQueue: awslocal.QueueURL(*r.config.BaseEndpoint, testFailures),
+		DiscardQueue: awslocal.QueueURL(*r.config.BaseEndpoint, testDiscards),
 	}
-	r.envFile = filepath.Join(t.TempDir(), "outboxctl.env")
-	require.NoError(t, os.WriteFile(r.envFile, []byte(strings.Join([]string{
-		"# the set-up of a test", "",
-		"DATABASE_URL=" + r.db.URL,
-		"AWS_REGION=" + awslocal.Region, "AWS_ACCESS_KEY_ID=local", "AWS_SECRET_ACCESS_KEY=local", "AWS_ENDPOINT_URL=" + *r.config.BaseEndpoint,
-		"STREAM_NAME=" + testStream, "SLOT_NAME=" + r.slot, "EVENT_BUS_NAME=" + testBus, "BUS_LOG_GROUP=" + testLogGroup,
-		"FAILURE_QUEUE_URL=" + r.setup.failures, "DISCARD_QUEUE_URL=" + r.setup.discards,
-	}, "\n")), 0o600))
 	return r
 }
 
@@ -96,31 +75,14 @@ type result struct {
 	code     int
 }
 
-// run runs outboxctl on the rig.
+// run runs a command on the rig.
 func (r *rig) run(t *testing.T, args ...string) result {
 	t.Helper()
-	return runProgram(t, []string{"AWS_ENDPOINT_URL_KINESIS=http://127.0.0.1:1", "AWS_SESSION_TOKEN=x"}, append(args, "--env-file", r.envFile)...)
-}
-
-func runProgram(t *testing.T, env []string, args ...string) result {
-	t.Helper()
-	self, err := os.Executable()
-	require.NoError(t, err)
 	ctx, cancel := context.WithTimeout(t.Context(), labtest.Patience)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, self, args...)
-	cmd.Dir = t.TempDir()
-	cmd.Env = append([]string{
-		"OUTBOXCTL_TEST_MAIN=1", "HOME=" + cmd.Dir, "AWS_EC2_METADATA_DISABLED=true", "GORACE=atexit_sleep_ms=0", "TMPDIR=" + os.TempDir(),
-	}, env...)
 	var out, errs bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &out, &errs
-	err = cmd.Run()
-	var exit *exec.ExitError
-	if err != nil && !errors.As(err, &exit) {
-		require.NoError(t, err)
-	}
-	return result{out.String(), errs.String(), cmd.ProcessState.ExitCode()}
+	code := Run(ctx, args, func(context.Context, string) (*Setup, error) { return r.setup, nil }, &out, &errs)
+	return result{out.String(), errs.String(), code}
 }
 
 // lastLine is what a reader sees last.
@@ -259,16 +221,4 @@ func (r *rig) awaitOnStream(t *testing.T, events ...outbox.Event) {
 func (r *rig) eventually(t *testing.T, what string, condition func() bool) {
 	t.Helper()
 	labtest.Eventually(t, what, condition)
-}
-
-func readFile(t *testing.T, path string) string {
-	t.Helper()
-	content, err := os.ReadFile(path)
-	require.NoError(t, err)
-	return string(content)
-}
-
-func writeFile(t *testing.T, path, content string) {
-	t.Helper()
-	require.NoError(t, os.WriteFile(path, []byte(content), 0o600))
 }

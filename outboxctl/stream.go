@@ -1,4 +1,4 @@
-package main
+package outboxctl
 
 import (
 	"context"
@@ -27,8 +27,8 @@ const (
 	readRecords = 2000
 )
 
-func newStreamReader(s *setup) streamReader {
-	return streamReader{client: kinesis.NewFromConfig(s.aws), stream: s.stream, pause: readPause}
+func newStreamReader(s *Setup) streamReader {
+	return streamReader{client: kinesis.NewFromConfig(s.AWS), stream: s.Stream, pause: readPause}
 }
 
 // shards lists all shards whose records may still be there, closed ones too.

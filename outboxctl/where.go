@@ -1,4 +1,4 @@
-package main
+package outboxctl
 
 import (
 	"context"
@@ -25,14 +25,14 @@ func runWhere(ctx context.Context, p *program, flags *flag.FlagSet, args []strin
 		return err
 	}
 	if len(rest) != 1 || *maxRecords < 0 {
-		return usageError("where: give one event id, or one trace id; see -h")
+		return UsageError("where: give one event id, or one trace id; see -h")
 	}
 	if traceIDPattern.MatchString(rest[0]) {
 		return whereTrace(ctx, p, rest[0], *maxRecords)
 	}
 	id, err := uuid.Parse(rest[0])
 	if err != nil {
-		return usageError(fmt.Sprintf("where: %q is neither an event id (a UUID, detail.eventId on the bus) nor a trace id (32 hex digits)", rest[0]))
+		return UsageError(fmt.Sprintf("where: %q is neither an event id (a UUID, detail.eventId on the bus) nor a trace id (32 hex digits)", rest[0]))
 	}
 	s, err := p.setup(ctx)
 	if err != nil {
@@ -120,7 +120,7 @@ type parkedAt struct {
 const logDays = 14
 
 // where looks hop by hop, in the event's order, so that it cannot slip past between two looks.
-func where(ctx context.Context, s *setup, id uuid.UUID, maxRecords int) (*whereReport, error) {
+func where(ctx context.Context, s *Setup, id uuid.UUID, maxRecords int) (*whereReport, error) {
 	r := &whereReport{EventID: id.String(), Stream: []onStream{}, Parked: []parkedAt{}, Bus: []busEntry{}}
 	conn, err := s.connect(ctx)
 	if err != nil {
@@ -143,7 +143,7 @@ func where(ctx context.Context, s *setup, id uuid.UUID, maxRecords int) (*whereR
 		return nil, err
 	}
 	if r.Row != nil && len(r.Stream) == 0 {
-		if r.Slot, err = readSlot(ctx, conn, s.slot); err != nil {
+		if r.Slot, err = readSlot(ctx, conn, s.Slot); err != nil {
 			return nil, err
 		}
 	}
@@ -250,7 +250,7 @@ func (r *whereReport) findOnStream(ctx context.Context, stream streamReader, agg
 }
 
 // findParked looks through the failure queue, and through what Lambda gave up for the records that were found on the stream.
-func (r *whereReport) findParked(ctx context.Context, s *setup, id uuid.UUID) error {
+func (r *whereReport) findParked(ctx context.Context, s *Setup, id uuid.UUID) error {
 	messages, whole, err := newHolding(s).look(ctx)
 	if err != nil {
 		return err

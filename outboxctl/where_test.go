@@ -1,4 +1,4 @@
-package main
+package outboxctl
 
 import (
 	"encoding/json"
@@ -50,7 +50,7 @@ func (r *rig) park(t *testing.T, e outbox.Event) {
 		SequenceNumber: "1", EventID: e.ID.String(), AggregateType: e.AggregateType, AggregateID: e.AggregateID, AggregateVersion: e.AggregateVersion,
 	})
 	require.NoError(t, err)
-	_, err = sqs.NewFromConfig(r.config).SendMessage(t.Context(), &sqs.SendMessageInput{QueueUrl: &r.setup.failures, MessageBody: aws.String(string(body))})
+	_, err = sqs.NewFromConfig(r.config).SendMessage(t.Context(), &sqs.SendMessageInput{QueueUrl: &r.setup.FailureQueue, MessageBody: aws.String(string(body))})
 	require.NoError(t, err)
 }
 
@@ -216,7 +216,7 @@ $`, got.out)
 		shards, err := newStreamReader(r.setup).shardsOf(t.Context(), "a")
 		require.NoError(t, err)
 		body := `{"requestContext":{"condition":"RecordAgeExceeded"},"KinesisBatchInfo":{"shardId":"` + shards[0] + `","startSequenceNumber":"` + sequence + `","endSequenceNumber":"` + sequence + `","batchSize":1}}`
-		_, err = sqs.NewFromConfig(r.config).SendMessage(t.Context(), &sqs.SendMessageInput{QueueUrl: &r.setup.discards, MessageBody: &body})
+		_, err = sqs.NewFromConfig(r.config).SendMessage(t.Context(), &sqs.SendMessageInput{QueueUrl: &r.setup.DiscardQueue, MessageBody: &body})
 		require.NoError(t, err)
 		report := r.where(t, e)
 		require.Equal(t, "⑤", report.LastHop)

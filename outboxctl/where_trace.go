@@ -1,4 +1,4 @@
-package main
+package outboxctl
 
 import (
 	"context"
@@ -68,7 +68,7 @@ func whereTrace(ctx context.Context, p *program, traceID string, maxRecords int)
 }
 
 // eventsOf returns the ids of the events that the requests of a trace made, by time, and at most one more than are shown.
-func eventsOf(ctx context.Context, s *setup, traceID string) ([]uuid.UUID, error) {
+func eventsOf(ctx context.Context, s *Setup, traceID string) ([]uuid.UUID, error) {
 	conn, err := s.connect(ctx)
 	if err != nil {
 		return nil, err

@@ -1,9 +1,8 @@
-// Command outboxctl is the operator's program: where an event is, whether all of them arrived, and what to do about those that did
-// not. It is the same program for a laptop and for AWS, and talks to both through the AWS SDK.
+// Package outboxctl is what an operator needs beside the path: where an event is, whether all of them arrived, and what to do about
+// those that did not. Its program is below, in cmd/outboxctl.
 //
-// In: a set-up from the environment or a file of it (setup.go). Out: text, or with --json one JSON object. Every command that
-// changes something has --dry-run. Exit code 0; 1 when something is wrong, with the events or with the work; 2 on wrong use.
-package main
+// Every command prints text, or with --json one JSON object. Every command that changes something has --dry-run.
+package outboxctl
 
 import (
 	"context"
@@ -12,10 +11,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
-	"os"
-	"os/signal"
 	"strings"
-	"syscall"
 )
 
 // command is one of the program's verbs.
@@ -33,30 +29,30 @@ var commands = []command{
 	{"doctor", "", "what is wrong with this set-up", runDoctor},
 }
 
-func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	context.AfterFunc(ctx, stop) // a second signal ends the program at once
-	os.Exit(run(ctx, os.Args[1:], os.Stdout, os.Stderr))
-}
-
 // program is what every command gets.
 type program struct {
+	load          func(ctx context.Context, envFile string) (*Setup, error)
 	out, progress io.Writer
 	envFile       string
 	json          bool
 }
 
-// usageError is wrong use: exit code 2.
-type usageError string
+func (p *program) setup(ctx context.Context) (*Setup, error) { return p.load(ctx, p.envFile) }
 
-func (e usageError) Error() string { return string(e) }
+// UsageError is wrong use: exit code 2.
+type UsageError string
+
+func (e UsageError) Error() string { return string(e) }
 
 // errFound says that the command did its work and what it printed is bad news: exit code 1, and nothing more to say.
 var errFound = errors.New("something is wrong")
 
-func run(ctx context.Context, args []string, out, progress io.Writer) int {
-	err := dispatch(ctx, args, out, progress)
-	var wrong usageError
+// Run runs the command that args name, and returns the program's exit code: 0; 1 when something is wrong, with the events or with the
+// work; 2 on wrong use. load returns the set-up. It gets the value of --env-file, and is called when the arguments have proved right; its
+// UsageError is wrong use, too. What the command found goes to out, and how it comes on and errors to progress.
+func Run(ctx context.Context, args []string, load func(ctx context.Context, envFile string) (*Setup, error), out, progress io.Writer) int {
+	err := dispatch(ctx, args, &program{load: load, out: out, progress: progress})
+	var wrong UsageError
 	switch {
 	case err == nil || errors.Is(err, flag.ErrHelp):
 		return 0
@@ -71,26 +67,25 @@ func run(ctx context.Context, args []string, out, progress io.Writer) int {
 	}
 }
 
-func dispatch(ctx context.Context, args []string, out, progress io.Writer) error {
+func dispatch(ctx context.Context, args []string, p *program) error {
 	if len(args) == 0 {
-		return usageError(usage())
+		return UsageError(usage())
 	}
 	for _, c := range commands {
 		if c.name != args[0] {
 			continue
 		}
-		p := &program{out: out, progress: progress}
 		flags := flag.NewFlagSet("outboxctl "+c.name, flag.ContinueOnError)
-		flags.SetOutput(progress)
+		flags.SetOutput(p.progress)
 		flags.Usage = func() {
-			fmt.Fprintf(progress, "usage: outboxctl %s %s [flags]\n%s\n", c.name, c.arguments, c.summary)
+			fmt.Fprintf(p.progress, "usage: outboxctl %s %s [flags]\n%s\n", c.name, c.arguments, c.summary)
 			flags.PrintDefaults()
 		}
-		flags.StringVar(&p.envFile, "env-file", "", "`file` with the set-up's variables; without it the environment, or "+localEnvFile)
+		flags.StringVar(&p.envFile, "env-file", "", "`file` with the set-up's variables; without it the environment, or .data/outboxctl.env")
 		flags.BoolVar(&p.json, "json", false, "print one JSON object")
 		return c.run(ctx, p, flags, args[1:])
 	}
-	return usageError(fmt.Sprintf("unknown command %q\n%s", args[0], usage()))
+	return UsageError(fmt.Sprintf("unknown command %q\n%s", args[0], usage()))
 }
 
 func usage() string {
@@ -109,7 +104,7 @@ func parse(flags *flag.FlagSet, args []string) (rest []string, err error) {
 			if errors.Is(err, flag.ErrHelp) {
 				return nil, err
 			}
-			return nil, usageError(flags.Name() + ": see -h") // the flag package has said what is wrong
+			return nil, UsageError(flags.Name() + ": see -h") // the flag package has said what is wrong
 		}
 		if flags.NArg() == 0 {
 			return rest, nil

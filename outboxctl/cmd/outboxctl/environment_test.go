@@ -1,0 +1,121 @@
+package main
+
+import (
+	"bytes"
+	"errors"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"rds-outbox-demo/internal/pgtest"
+	"rds-outbox-demo/lab/awslocal"
+	"rds-outbox-demo/lab/awslocal/awstest"
+)
+
+// asProgram makes the test binary the program itself, because the program sets its environment.
+const asProgram = "OUTBOXCTL_TEST_AS_PROGRAM"
+
+func TestMain(m *testing.M) {
+	if os.Getenv(asProgram) != "" {
+		main()
+	}
+	os.Exit(m.Run())
+}
+
+func TestUse(t *testing.T) {
+	t.Parallel()
+	t.Run("UnknownCommand", func(t *testing.T) {
+		t.Parallel()
+		_, errs, code := program(t, nil, "audti")
+		require.Equal(t, 2, code)
+		require.Contains(t, errs, `unknown command "audti"`)
+	})
+	t.Run("Help", func(t *testing.T) {
+		t.Parallel()
+		_, errs, code := program(t, nil, "audit", "-h")
+		require.Zero(t, code)
+		require.Contains(t, errs, "usage: outboxctl audit")
+	})
+}
+
+func TestSetup(t *testing.T) {
+	t.Parallel()
+	t.Run("NoneIsSaid", func(t *testing.T) {
+		t.Parallel()
+		_, errs, code := program(t, nil, "audit")
+		require.Equal(t, 2, code)
+		require.Contains(t, errs, "which set-up? Start `make dev` here")
+	})
+	t.Run("FromTheEnvironment", func(t *testing.T) {
+		t.Parallel()
+		required := []string{"STREAM_NAME=s", "EVENT_BUS_NAME=b", "FAILURE_QUEUE_URL=q", "DATABASE_URL=postgres://x"}
+		_, errs, code := program(t, required, "audit")
+		require.Equal(t, 2, code)
+		require.Contains(t, errs, "BUS_LOG_GROUP is not set")
+		_, errs, code = program(t, append(required, "BUS_LOG_GROUP=l", "RETENTION_DAYS=2w"), "audit")
+		require.Equal(t, 2, code)
+		require.Contains(t, errs, "RETENTION_DAYS is not a number of days")
+	})
+	t.Run("AFileReplacesTheEnvironment", func(t *testing.T) {
+		t.Parallel()
+		db := pgtest.New(t)
+		_, config := awstest.Start(t, awslocal.Config{
+			Streams: []awslocal.Stream{{Name: "outbox", Shards: 1}}, Buses: []string{"bus"}, BusLogs: map[string]string{"log": "bus"}, Queues: []string{"failures"},
+		})
+		lines := []string{
+			"# the set-up of a test", "",
+			"DATABASE_URL=" + db.URL,
+			"AWS_REGION=" + awslocal.Region, "AWS_ACCESS_KEY_ID=local", "AWS_SECRET_ACCESS_KEY=local", "AWS_ENDPOINT_URL=" + *config.BaseEndpoint,
+			"STREAM_NAME=outbox", "EVENT_BUS_NAME=bus", "FAILURE_QUEUE_URL=" + awslocal.QueueURL(*config.BaseEndpoint, "failures"), "BUS_LOG_GROUP=log",
+		}
+		file := filepath.Join(t.TempDir(), "outboxctl.env")
+		write := func(lines ...string) {
+			require.NoError(t, os.WriteFile(file, []byte(strings.Join(lines, "\n")), 0o600))
+		}
+		const nobody = "http://127.0.0.1:1"
+		environment := []string{
+			"AWS_ENDPOINT_URL_KINESIS=" + nobody, "AWS_ENDPOINT_URL_SQS=" + nobody, "AWS_SESSION_TOKEN=x", "BUS_LOG_GROUP=of-another-deployment", "RETENTION_DAYS=99",
+		}
+
+		write(lines...)
+		out, errs, code := program(t, environment, "where", "--env-file", file, "018f3b1c-0000-7000-8000-000000000000")
+		require.Equal(t, 1, code, errs)
+		require.Empty(t, errs)
+		require.Contains(t, out, "where: last hop -: nowhere")
+		out, errs, code = program(t, environment, "purge", "--dry-run", "--env-file", file)
+		require.Equal(t, 1, code, out)
+		require.Contains(t, errs, "outbox_relay", "the slot's name when none is given")
+
+		write(lines[:len(lines)-1]...)
+		_, errs, code = program(t, environment, "audit", "--env-file", file)
+		require.Equal(t, 2, code)
+		require.Contains(t, errs, "BUS_LOG_GROUP is not set")
+
+		write(append(lines, "nonsense")...)
+		_, errs, code = program(t, environment, "audit", "--env-file", file)
+		require.Equal(t, 2, code)
+		require.Contains(t, errs, "not a NAME=value line")
+	})
+}
+
+// program runs outboxctl as a process of its own, in an empty folder.
+func program(t *testing.T, env []string, args ...string) (out, errs string, code int) {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), os.Args[0], args...)
+	cmd.Dir = t.TempDir()
+	cmd.Env = append([]string{
+		asProgram + "=1", "HOME=" + cmd.Dir, "AWS_EC2_METADATA_DISABLED=true", "GORACE=atexit_sleep_ms=0", "TMPDIR=" + os.TempDir(),
+	}, env...)
+	var stdout, stderr bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &stdout, &stderr
+	err := cmd.Run()
+	var exit *exec.ExitError
+	if err != nil && !errors.As(err, &exit) {
+		require.NoError(t, err)
+	}
+	return stdout.String(), stderr.String(), cmd.ProcessState.ExitCode()
+}
