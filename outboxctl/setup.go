@@ -26,7 +26,6 @@ type Setup struct {
 	DiscardQueue  string        // URL of the queue of Lambda's on-failure messages; optional
 	Consumer      string        // name of function cdcConsumer; optional, only doctor asks for it
 	RetentionDays int           // how many days rows stay in table outbox
-	MetricsLogs   []string
 }
 
 // connect opens one session. Its statements have no time limit, because one may read the whole

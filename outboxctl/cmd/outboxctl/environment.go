@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -46,7 +45,6 @@ func setup(ctx context.Context, file string) (*outboxctl.Setup, error) {
 		FailureQueue: os.Getenv("FAILURE_QUEUE_URL"),
 		DiscardQueue: os.Getenv("DISCARD_QUEUE_URL"),
 		Consumer:     os.Getenv("CONSUMER_FUNCTION"),
-		MetricsLogs:  filepath.SplitList(os.Getenv("METRICS_LOGS")),
 	}
 	for _, required := range []struct{ name, value string }{
 		{"STREAM_NAME", s.Stream}, {"EVENT_BUS_NAME", s.Bus}, {"BUS_LOG_GROUP", s.BusLogGroup}, {"FAILURE_QUEUE_URL", s.FailureQueue},
@@ -76,7 +74,7 @@ func setup(ctx context.Context, file string) (*outboxctl.Setup, error) {
 // ours are the variables that a file replaces as a whole, and every AWS_ENDPOINT_URL_<SERVICE>.
 var ours = []string{
 	"DATABASE_URL", "DB_HOST", "DB_PORT", "DB_NAME", "DB_USER", "DB_SECRET_ARN", "DB_SSL", "STREAM_NAME", "SLOT_NAME", "EVENT_BUS_NAME",
-	"BUS_LOG_GROUP", "FAILURE_QUEUE_URL", "DISCARD_QUEUE_URL", "CONSUMER_FUNCTION", "RETENTION_DAYS", "METRICS_LOGS", "AWS_REGION", "AWS_ENDPOINT_URL",
+	"BUS_LOG_GROUP", "FAILURE_QUEUE_URL", "DISCARD_QUEUE_URL", "CONSUMER_FUNCTION", "RETENTION_DAYS", "AWS_REGION", "AWS_ENDPOINT_URL",
 }
 
 // loadEnvFile sets the variables of the file's NAME=value lines. No quotes, no expansion; # begins a comment line.
