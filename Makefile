@@ -52,7 +52,7 @@ bench: build ## Measure every hop against its limit: HOP= (all; api, coldstart, 
 	@bin/lab bench
 
 .PHONY: psql
-psql: build ## Open a SQL console on the local database, or on DATABASE_URL.
+psql: build ## Run psql on the local database, or on DATABASE_URL. Without psql it prints the rows of what you type.
 	@bin/lab psql
 
 .PHONY: relay-stop relay-start

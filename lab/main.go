@@ -19,7 +19,6 @@ import (
 	"strings"
 	"syscall"
 
-	"rds-outbox-demo/lab/console"
 	"rds-outbox-demo/lab/demo"
 	"rds-outbox-demo/lab/dev"
 	"rds-outbox-demo/lab/local"
@@ -78,7 +77,7 @@ func run(ctx context.Context, args []string) error {
 	case command == "part" && len(rest) == 1:
 		return local.RunMember(ctx, rest[0])
 	case command == "psql" && len(rest) == 0:
-		return runConsole(ctx)
+		return runPsql(ctx)
 	case command == "relay" && len(rest) == 1:
 		return dev.Control(ctx, dataDir, rest[0])
 	case command == "with-postgres" && len(rest) > 1 && rest[0] == "--":
@@ -147,17 +146,6 @@ func runDemo(ctx context.Context) error {
 	}
 	config.Listen = "127.0.0.1:0"
 	return demo.Run(ctx, demo.Config{Path: config, Cars: cars, JSON: asJSON, Out: os.Stdout, Progress: os.Stderr})
-}
-
-func runConsole(ctx context.Context) error {
-	databaseURL := os.Getenv("DATABASE_URL")
-	if databaseURL == "" {
-		var err error
-		if databaseURL, err = postgres.FindRunning(filepath.Join(dataDir, "postgres")); err != nil {
-			return err
-		}
-	}
-	return console.Run(ctx, databaseURL, os.Stdin, os.Stdout)
 }
 
 // pathConfig reads what is common to dev and demo.
