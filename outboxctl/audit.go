@@ -45,7 +45,7 @@ func runAudit(ctx context.Context, p *program, flags *flag.FlagSet, args []strin
 	if err != nil {
 		return err
 	}
-	report, err := audit(ctx, s, newBusLog(s), f, maxInMemory, p.progress)
+	report, err := audit(ctx, s, newBusLog(s), f, p.progress)
 	if err != nil {
 		return err
 	}
@@ -74,37 +74,29 @@ type auditReport struct {
 const clockSkew = time.Minute
 
 // audit reads the rows first and the log afterwards: an event that comes between is then on the bus and not in the table, and pending.
-// In the other order it would be missing. Both are kept in a temporary file, so that no transaction stays open while the log is
-// searched, which may take minutes.
-func audit(ctx context.Context, s *Setup, log busLog, f auditFlags, inMemory int, progress io.Writer) (*auditReport, error) {
-	spool, err := newSpool()
-	if err != nil {
-		return nil, err
-	}
-	defer func() { _ = spool.close() }()
+// In the other order it would be missing. No transaction stays open while the log is searched, which may take minutes.
+func audit(ctx context.Context, s *Setup, log busLog, f auditFlags, progress io.Writer) (*auditReport, error) {
 	report := &auditReport{AggregateType: f.aggregateType, LogGroup: log.group, grace: f.grace, late: f.late}
-	c := comparison{grace: f.grace, late: f.late, limit: f.limit}
-	var rows section
+	r := rules{grace: f.grace, late: f.late, limit: f.limit}
+	events := comparison{}
 	conn, err := s.connect(ctx)
 	if err != nil {
 		return nil, err
 	}
 	defer func() { _ = conn.Close(context.WithoutCancel(ctx)) }()
 	err = pgx.BeginTxFunc(ctx, conn, pgx.TxOptions{AccessMode: pgx.ReadOnly}, func(tx pgx.Tx) error {
-		if err := tx.QueryRow(ctx, "SELECT now()").Scan(&c.now); err != nil {
+		if err := tx.QueryRow(ctx, "SELECT now()").Scan(&r.now); err != nil {
 			return err
 		}
-		c.now = c.now.UTC()
-		if report.From, report.Until, err = f.window(c.now); err != nil {
+		r.now = r.now.UTC()
+		if report.From, report.Until, err = f.window(r.now); err != nil {
 			return err
 		}
-		rows, err = spoolRows(ctx, tx, spool, s.Slot, report)
-		return err
+		return readRows(ctx, tx, s.Slot, report, events.addRow)
 	})
 	if err != nil {
 		return nil, fmt.Errorf("reading outbox: %w", err)
 	}
-	sorter := &sorter{spool: spool, max: inMemory}
 	seen := 0
 	err = log.entries(ctx, report.From.Add(-clockSkew), time.Now().Add(clockSkew), func(e busEntry) error {
 		if seen++; seen%100_000 == 0 {
@@ -113,14 +105,13 @@ func audit(ctx context.Context, s *Setup, log busLog, f auditFlags, inMemory int
 		if e.CreatedAt.Before(report.From) || !e.CreatedAt.Before(report.Until) || f.aggregateType != "" && e.AggregateType != f.aggregateType {
 			return nil
 		}
-		return sorter.add(e)
+		events.addEntry(e)
+		return nil
 	})
 	if err != nil {
 		return nil, err
 	}
-	if report.verdict, err = compare(read[auditRow](spool, rows), sorter.sorted(), c); err != nil {
-		return nil, err
-	}
+	report.verdict = events.judge(r)
 	report.Slot = s.Slot
 	if err := report.searchStream(ctx, newStreamReader(s)); err != nil {
 		if ctx.Err() != nil {
@@ -153,28 +144,20 @@ func (f auditFlags) window(now time.Time) (from, until time.Time, err error) {
 	return from, until, nil
 }
 
-// spoolRows reads the window's rows in the order of the comparison: one sort in the database.
-func spoolRows(ctx context.Context, tx pgx.Tx, spool *spool, slot string, report *auditReport) (section, error) {
+// readRows calls add for the window's rows.
+func readRows(ctx context.Context, tx pgx.Tx, slot string, report *auditReport, add func(auditRow)) error {
 	rows, err := tx.Query(ctx, `SELECT id, aggregate_type, aggregate_id, aggregate_version, created_at, `+confirmedBySlot+` FROM outbox
-		WHERE created_at >= $2 AND created_at < $3 AND ($4 = '' OR aggregate_type = $4)
-		ORDER BY aggregate_type COLLATE "C", aggregate_id COLLATE "C", aggregate_version DESC`, slot, report.From, report.Until, report.AggregateType)
+		WHERE created_at >= $2 AND created_at < $3 AND ($4 = '' OR aggregate_type = $4)`, slot, report.From, report.Until, report.AggregateType)
 	if err != nil {
-		return section{}, err
+		return err
 	}
-	defer rows.Close()
-	return write(spool, func(add func(auditRow) error) error {
-		for rows.Next() {
-			var r auditRow
-			if err := rows.Scan(&r.EventID, &r.AggregateType, &r.AggregateID, &r.AggregateVersion, &r.CreatedAt, &r.Passed); err != nil {
-				return err
-			}
-			r.CreatedAt = r.CreatedAt.UTC()
-			if err := add(r); err != nil {
-				return err
-			}
-		}
-		return rows.Err()
+	var r auditRow
+	_, err = pgx.ForEachRow(rows, []any{&r.EventID, &r.AggregateType, &r.AggregateID, &r.AggregateVersion, &r.CreatedAt, &r.Passed}, func() error {
+		r.CreatedAt = r.CreatedAt.UTC()
+		add(r)
+		return nil
 	})
+	return err
 }
 
 func (r *auditReport) text(w io.Writer) {

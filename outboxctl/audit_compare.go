@@ -1,12 +1,75 @@
 package outboxctl
 
 import (
-	"iter"
+	"cmp"
+	"maps"
+	"slices"
 	"time"
+
+	"github.com/google/uuid"
 )
 
-// comparison says how to judge.
-type comparison struct {
+// eventKey is what makes an entry of the bus a row's event. The id alone does not: an entry with another version would come in the
+// wrong place of its aggregate's order.
+type eventKey struct {
+	EventID          uuid.UUID
+	AggregateType    string
+	AggregateID      string
+	AggregateVersion int64
+}
+
+// auditRow is what an audit looks at of a row of outbox.
+type auditRow struct {
+	eventKey
+	CreatedAt time.Time
+	Passed    bool // by the slot, see confirmedBySlot
+}
+
+// auditedEvent is a row, the copies of it on the bus, or both.
+type auditedEvent struct {
+	auditRow
+	committed bool      // there is a row
+	first     time.Time // when the first copy arrived; zero without one
+	copies    []busCopy
+}
+
+// busCopy is one copy of an event. The log may have it more than once.
+type busCopy struct{ busID, replay string }
+
+// order is that of the report: by aggregate, and of each the newest version first, so that at every event it is known when later ones
+// arrived.
+func (e *auditedEvent) order(other *auditedEvent) int {
+	return cmp.Or(
+		cmp.Compare(e.AggregateType, other.AggregateType),
+		cmp.Compare(e.AggregateID, other.AggregateID),
+		cmp.Compare(other.AggregateVersion, e.AggregateVersion),
+		slices.Compare(e.EventID[:], other.EventID[:]),
+	)
+}
+
+// comparison collects rows and entries of the bus, in any order. It holds all events in memory.
+type comparison map[eventKey]*auditedEvent
+
+func (c comparison) addRow(r auditRow) {
+	c[r.eventKey] = &auditedEvent{auditRow: r, committed: true}
+}
+
+// addEntry comes after addRow of all rows.
+func (c comparison) addEntry(e busEntry) {
+	key := eventKey{e.EventID, e.AggregateType, e.AggregateID, e.AggregateVersion}
+	known := c[key]
+	if known == nil {
+		known = &auditedEvent{auditRow: auditRow{eventKey: key, CreatedAt: e.CreatedAt}}
+		c[key] = known
+	}
+	known.first = earliest(known.first, e.Arrived)
+	if one := (busCopy{e.BusID, e.Replay}); !slices.Contains(known.copies, one) {
+		known.copies = append(known.copies, one)
+	}
+}
+
+// rules say how to judge.
+type rules struct {
 	now   time.Time     // of the database, when its rows were read
 	grace time.Duration // what is younger may still be on its way
 	late  time.Duration
@@ -48,131 +111,69 @@ type verdict struct {
 	Unknown    findings `json:"unknown"`    // on the bus, not in the table
 }
 
-// arrivals are all copies of one event on the bus.
-type arrivals struct {
-	auditRow
-	first           time.Time
-	plain, replayed int
-}
-
-// compare merges both streams, each in its order, and holds no more than one event of each.
-func compare(rows iter.Seq2[auditRow, error], entries iter.Seq2[busEntry, error], c comparison) (verdict, error) {
+func (c comparison) judge(r rules) verdict {
 	v := verdict{}
 	for _, list := range []*findings{&v.Missing, &v.Duplicates, &v.Late, &v.OutOfOrder, &v.Unknown} {
 		list.Events = []finding{}
 	}
-	nextRow, stopRows := iter.Pull2(rows)
-	defer stopRows()
-	nextOnBus, stopOnBus := iter.Pull2(byEvent(entries))
-	defer stopOnBus()
 	var later latecomers
-	row, rowErr, moreRows := nextRow()
-	bus, busErr, moreOnBus := nextOnBus()
-	for moreRows || moreOnBus {
-		if rowErr != nil {
-			return v, rowErr
-		}
-		if busErr != nil {
-			return v, busErr
-		}
-		order := 0
-		switch {
-		case !moreOnBus:
-			order = -1
-		case !moreRows:
-			order = 1
-		default:
-			order = row.order(bus.auditRow)
-		}
-		if order <= 0 {
+	for _, e := range slices.SortedFunc(maps.Values(c), (*auditedEvent).order) {
+		young := e.CreatedAt.After(r.now.Add(-r.grace))
+		onBus := len(e.copies) > 0
+		if e.committed {
 			v.Committed++
 		}
-		if order >= 0 && later.is(bus) {
-			v.OutOfOrder.add(c, bus)
+		if onBus && later.is(e) {
+			v.OutOfOrder.add(r, e)
 		}
-		switch young := c.now.Add(-c.grace); {
-		case order < 0 && row.CreatedAt.After(young), order > 0 && bus.CreatedAt.After(young):
+		switch {
+		case e.committed && onBus:
+			v.arrived(r, e)
+		case young:
 			v.Pending++
-		case order < 0:
-			v.Missing.add(c, arrivals{auditRow: row})
-			if row.Passed {
+		case onBus:
+			v.Unknown.add(r, e)
+		default:
+			v.Missing.add(r, e)
+			if e.Passed {
 				v.Passed++
 			}
-		case order > 0:
-			v.Unknown.add(c, bus)
-		default:
-			v.arrived(c, bus)
-		}
-		if order <= 0 {
-			row, rowErr, moreRows = nextRow()
-		}
-		if order >= 0 {
-			bus, busErr, moreOnBus = nextOnBus()
 		}
 	}
-	return v, nil
+	return v
 }
 
-func (v *verdict) arrived(c comparison, bus arrivals) {
+func (v *verdict) arrived(r rules, e *auditedEvent) {
 	v.OnBus++
-	v.Replayed += bus.replayed
-	if bus.plain > 1 {
-		v.Duplicates.add(c, bus)
-		v.Duplicates.Count += bus.plain - 2 // add has counted one
+	plain := 0
+	for _, one := range e.copies {
+		if one.replay == "" {
+			plain++
+		}
 	}
-	if bus.first.Sub(bus.CreatedAt) > c.late {
-		v.Late.add(c, bus)
+	v.Replayed += len(e.copies) - plain
+	if plain > 1 {
+		v.Duplicates.add(r, e)
+		v.Duplicates.Count += plain - 2 // add has counted one
+	}
+	if e.first.Sub(e.CreatedAt) > r.late {
+		v.Late.add(r, e)
 	}
 }
 
-func (f *findings) add(c comparison, a arrivals) {
+func (f *findings) add(r rules, e *auditedEvent) {
 	f.Count++
-	if len(f.Events) >= c.limit {
+	if len(f.Events) >= r.limit {
 		return
 	}
 	found := finding{
-		EventID: a.EventID.String(), AggregateType: a.AggregateType, AggregateID: a.AggregateID, AggregateVersion: a.AggregateVersion,
-		CreatedAt: a.CreatedAt, Copies: a.plain + a.replayed, SlotPassed: a.Passed,
+		EventID: e.EventID.String(), AggregateType: e.AggregateType, AggregateID: e.AggregateID, AggregateVersion: e.AggregateVersion,
+		CreatedAt: e.CreatedAt, Copies: len(e.copies), SlotPassed: e.Passed && len(e.copies) == 0,
 	}
-	if !a.first.IsZero() {
-		found.ArrivedAt = &a.first
+	if !e.first.IsZero() {
+		found.ArrivedAt = &e.first
 	}
 	f.Events = append(f.Events, found)
-}
-
-// byEvent puts the sorted entries of one event together. What has one BusID and replay marker is one copy, however often the log has
-// it.
-func byEvent(entries iter.Seq2[busEntry, error]) iter.Seq2[arrivals, error] {
-	return func(yield func(arrivals, error) bool) {
-		var event arrivals
-		seen := map[[2]string]bool{}
-		for e, err := range entries {
-			if err != nil {
-				yield(arrivals{}, err)
-				return
-			}
-			if len(seen) > 0 && e.row().order(event.auditRow) != 0 {
-				if !yield(event, nil) {
-					return
-				}
-				clear(seen)
-			}
-			if len(seen) == 0 {
-				event = arrivals{auditRow: e.row(), first: e.Arrived}
-			}
-			if key := [2]string{e.BusID, e.Replay}; !seen[key] {
-				seen[key] = true
-				if e.Replay == "" {
-					event.plain++
-				} else {
-					event.replayed++
-				}
-			}
-		}
-		if len(seen) > 0 {
-			yield(event, nil)
-		}
-	}
 }
 
 // latecomers finds events that came after a later version of their aggregate. It sees each aggregate's newest version first.
@@ -182,15 +183,15 @@ type latecomers struct {
 	same, later time.Time // when the first of this version, and of the versions after it, arrived
 }
 
-func (l *latecomers) is(a arrivals) bool {
+func (l *latecomers) is(e *auditedEvent) bool {
 	switch {
-	case l.kind != a.AggregateType || l.id != a.AggregateID:
-		*l = latecomers{kind: a.AggregateType, id: a.AggregateID, version: a.AggregateVersion}
-	case l.version != a.AggregateVersion:
-		l.version, l.later, l.same = a.AggregateVersion, earliest(l.later, l.same), time.Time{}
+	case l.kind != e.AggregateType || l.id != e.AggregateID:
+		*l = latecomers{kind: e.AggregateType, id: e.AggregateID, version: e.AggregateVersion}
+	case l.version != e.AggregateVersion:
+		l.version, l.later, l.same = e.AggregateVersion, earliest(l.later, l.same), time.Time{}
 	}
-	l.same = earliest(l.same, a.first)
-	return !l.later.IsZero() && a.first.After(l.later)
+	l.same = earliest(l.same, e.first)
+	return !l.later.IsZero() && e.first.After(l.later)
 }
 
 // earliest takes a zero time for none.

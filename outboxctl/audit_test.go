@@ -21,7 +21,7 @@ func (r *rig) audit(t *testing.T, edit ...func(*auditFlags, *busLog)) *auditRepo
 	for _, change := range edit {
 		change(&f, &log)
 	}
-	report, err := audit(t.Context(), r.setup, log, f, 3, io.Discard)
+	report, err := audit(t.Context(), r.setup, log, f, io.Discard)
 	require.NoError(t, err)
 	return report
 }

@@ -1,10 +1,12 @@
 package outboxctl
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -103,7 +105,7 @@ func (l busLog) find(ctx context.Context, from, to time.Time, id uuid.UUID) ([]b
 		}
 		return nil
 	})
-	sortByArrival(found)
+	slices.SortFunc(found, func(a, b busEntry) int { return cmp.Or(a.Arrived.Compare(b.Arrived), cmp.Compare(a.BusID, b.BusID)) })
 	return found, err
 }
 

@@ -109,7 +109,7 @@ func (r *auditReport) searchStream(ctx context.Context, stream streamReader) err
 	var rows []auditRow
 	for _, e := range r.Missing.Events {
 		if e.SlotPassed {
-			rows = append(rows, auditRow{EventID: uuid.MustParse(e.EventID), CreatedAt: e.CreatedAt})
+			rows = append(rows, auditRow{eventKey: eventKey{EventID: uuid.MustParse(e.EventID)}, CreatedAt: e.CreatedAt})
 		}
 	}
 	if len(rows) == 0 {
