@@ -3,9 +3,7 @@ package outboxctl
 import (
 	"context"
 	"errors"
-	"flag"
 	"fmt"
-	"io"
 	"slices"
 	"time"
 
@@ -18,41 +16,8 @@ import (
 	"rds-outbox-demo/outbox"
 )
 
-func runWhere(ctx context.Context, p *program, flags *flag.FlagSet, args []string) error {
-	maxRecords := flags.Int("max-records", 200_000, "read at most this many records of the stream; 0 reads to its end")
-	rest, err := parse(flags, args)
-	if err != nil {
-		return err
-	}
-	if len(rest) != 1 || *maxRecords < 0 {
-		return UsageError("where: give one event id, or one trace id; see -h")
-	}
-	if traceIDPattern.MatchString(rest[0]) {
-		return whereTrace(ctx, p, rest[0], *maxRecords)
-	}
-	id, err := uuid.Parse(rest[0])
-	if err != nil {
-		return UsageError(fmt.Sprintf("where: %q is neither an event id (a UUID, detail.eventId on the bus) nor a trace id (32 hex digits)", rest[0]))
-	}
-	s, err := p.setup(ctx)
-	if err != nil {
-		return err
-	}
-	report, err := where(ctx, s, id, *maxRecords)
-	if err != nil {
-		return err
-	}
-	if err := p.print(report); err != nil {
-		return err
-	}
-	if len(report.Bus) == 0 {
-		return errFound
-	}
-	return nil
-}
-
-// whereReport is the way of one event. What is empty was not found.
-type whereReport struct {
+// WhereReport is how far one event came, hop by hop. What is empty was not found. `outboxctl where --json` prints it as it is.
+type WhereReport struct {
 	EventID string      `json:"eventId"`
 	TraceID string      `json:"traceId,omitempty"` // of the request that made it, as the row has it
 	Row     *whereRow   `json:"row,omitempty"`
@@ -119,9 +84,12 @@ type parkedAt struct {
 // logDays is how long the bus's log keeps its entries (infra/bus.yml).
 const logDays = 14
 
-// where looks hop by hop, in the event's order, so that it cannot slip past between two looks.
-func where(ctx context.Context, s *Setup, id uuid.UUID, maxRecords int) (*whereReport, error) {
-	r := &whereReport{EventID: id.String(), Stream: []onStream{}, Parked: []parkedAt{}, Bus: []busEntry{}}
+// Where returns how far the event came. It reads at most maxRecords records of the stream, or with 0 all from the event's beginning on. It
+// needs all of s but Bus and Consumer. It changes nothing, but for some seconds it hides the messages of the failure queues from others.
+//
+// It looks hop by hop, in the event's order, so that it cannot slip past between two looks.
+func Where(ctx context.Context, s *Setup, id uuid.UUID, maxRecords int) (*WhereReport, error) {
+	r := &WhereReport{EventID: id.String(), Stream: []onStream{}, Parked: []parkedAt{}, Bus: []busEntry{}}
 	conn, err := s.connect(ctx)
 	if err != nil {
 		return nil, err
@@ -176,7 +144,7 @@ func begin(row *whereRow, id uuid.UUID) time.Time {
 	return from.UTC()
 }
 
-func (r *whereReport) findRow(ctx context.Context, conn *pgx.Conn, id uuid.UUID) error {
+func (r *WhereReport) findRow(ctx context.Context, conn *pgx.Conn, id uuid.UUID) error {
 	row, err := dbgen.New(conn).OutboxGet(ctx, id)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return nil
@@ -189,21 +157,17 @@ func (r *whereReport) findRow(ctx context.Context, conn *pgx.Conn, id uuid.UUID)
 }
 
 func readSlot(ctx context.Context, conn *pgx.Conn, name string) (*slotState, error) {
-	s := &slotState{Name: name}
-	err := conn.QueryRow(ctx, `SELECT active, coalesce(wal_status, ''), coalesce(confirmed_flush_lsn::text, ''),
-			coalesce(pg_wal_lsn_diff(pg_current_wal_lsn(), confirmed_flush_lsn), 0)::bigint
-		FROM pg_catalog.pg_replication_slots WHERE slot_name = $1`, name).Scan(&s.Active, &s.WALStatus, &s.Confirmed, &s.Behind)
+	slot, err := dbgen.New(conn).SlotHealth(ctx, name)
 	if errors.Is(err, pgx.ErrNoRows) {
-		return s, nil
+		return &slotState{Name: name}, nil
 	} else if err != nil {
 		return nil, fmt.Errorf("reading slot %s: %w", name, err)
 	}
-	s.Exists = true
-	return s, nil
+	return &slotState{name, true, slot.Active, slot.WalStatus, slot.ConfirmedLSN, slot.Unconfirmed}, nil
 }
 
 // findOnStream reads the shards of the aggregate, or all when the aggregate is not known.
-func (r *whereReport) findOnStream(ctx context.Context, stream streamReader, aggregate string, from time.Time, id uuid.UUID, maxRecords int) error {
+func (r *WhereReport) findOnStream(ctx context.Context, stream streamReader, aggregate string, from time.Time, id uuid.UUID, maxRecords int) error {
 	r.Read = &streamRead{From: from, Complete: true}
 	var err error
 	if aggregate != "" {
@@ -250,7 +214,7 @@ func (r *whereReport) findOnStream(ctx context.Context, stream streamReader, agg
 }
 
 // findParked looks through the failure queue, and through what Lambda gave up for the records that were found on the stream.
-func (r *whereReport) findParked(ctx context.Context, s *Setup, id uuid.UUID) error {
+func (r *WhereReport) findParked(ctx context.Context, s *Setup, id uuid.UUID) error {
 	messages, whole, err := newHolding(s).look(ctx)
 	if err != nil {
 		return err
@@ -272,5 +236,3 @@ func (m *message) discards(shard, sequence string) bool {
 	return m.reason == reasonDiscarded && batch.ShardID == shard &&
 		comparePlaces(shard, batch.Start, shard, sequence) <= 0 && comparePlaces(shard, sequence, shard, batch.End) <= 0
 }
-
-func (r *whereReport) text(w io.Writer) { fmt.Fprint(w, r.lines()) }

@@ -54,9 +54,9 @@ func (r *rig) park(t *testing.T, e outbox.Event) {
 	require.NoError(t, err)
 }
 
-func (r *rig) where(t *testing.T, e outbox.Event) *whereReport {
+func (r *rig) where(t *testing.T, e outbox.Event) *WhereReport {
 	t.Helper()
-	report, err := where(t.Context(), r.setup, e.ID, 0)
+	report, err := Where(t.Context(), r.setup, e.ID, 0)
 	require.NoError(t, err)
 	return report
 }
@@ -90,7 +90,7 @@ func TestWhere(t *testing.T) {
 where: last hop ⑥: on the bus
 $`, got.out)
 
-		report := decode[whereReport](t, r.run(t, "where", "--json", e.ID.String()))
+		report := decode[WhereReport](t, r.run(t, "where", "--json", e.ID.String()))
 		require.Equal(t, "⑥", report.LastHop)
 		require.Equal(t, int64(1), report.Row.AggregateVersion)
 		require.WithinDuration(t, report.Row.CreatedAt, report.Commit.At, 30*time.Minute)
@@ -98,6 +98,9 @@ $`, got.out)
 		require.Len(t, report.Stream, 1)
 		require.Len(t, report.Bus, 1)
 		require.NotNil(t, report.Parked)
+		record, err := json.Marshal(r.where(t, e))
+		require.NoError(t, err)
+		require.JSONEq(t, r.run(t, "where", "--json", e.ID.String()).out, string(record), "the library returns what the program prints")
 
 		r.publish(t, other, r.createdAt(t, other))
 		require.Zero(t, r.audit(t).Missing.Count, "and the audit of the real relay's rows agrees")
@@ -168,7 +171,7 @@ $`, got.out)
 		require.Contains(t, report.lines(), second+", load, attempt 2 of 2, replay/r1")
 		require.Nil(t, report.Slot)
 
-		limited, err := where(t.Context(), r.setup, e.ID, 2)
+		limited, err := Where(t.Context(), r.setup, e.ID, 2)
 		require.NoError(t, err)
 		require.False(t, limited.Read.Complete)
 		require.Len(t, limited.Stream, 1)

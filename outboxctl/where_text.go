@@ -2,12 +2,25 @@ package outboxctl
 
 import (
 	"fmt"
+	"io"
 	"strings"
 	"time"
 )
 
+func (r traceReport) text(w io.Writer) {
+	for _, event := range r.Events {
+		event.text(w)
+	}
+	if r.More {
+		fmt.Fprintf(w, "where: only the first %d events of the trace: the others have the same traceparent in table outbox\n", maxOfTrace)
+	}
+	if len(r.Events) == 0 {
+		fmt.Fprintf(w, "where: no row of trace %s: it made no event, or its rows are purged\n", r.TraceID)
+	}
+}
+
 // conclude says in one sentence how far the event came.
-func (r *whereReport) conclude() {
+func (r *WhereReport) conclude() {
 	switch {
 	case len(r.Bus) > 0:
 		r.LastHop, r.Says = "⑥", "on the bus"
@@ -32,8 +45,10 @@ func (r *whereReport) conclude() {
 	}
 }
 
+func (r *WhereReport) text(w io.Writer) { fmt.Fprint(w, r.lines()) }
+
 // lines is the report as text: one line per hop, and per repetition of one.
-func (r *whereReport) lines() string {
+func (r *WhereReport) lines() string {
 	var b strings.Builder
 	line := func(sign, text string, at time.Time) {
 		if at.IsZero() {
@@ -117,7 +132,7 @@ func (r *whereReport) lines() string {
 }
 
 // since is the time from the commit or, when that is unknown, from the beginning of the transaction.
-func (r *whereReport) since(at time.Time) string {
+func (r *WhereReport) since(at time.Time) string {
 	var start time.Time
 	var from string
 	switch {

@@ -103,6 +103,7 @@ SELECT
     coalesce(active, false)::boolean AS active,
     coalesce(wal_status, '')::text AS wal_status,
     coalesce(restart_lsn, '0/0')::text AS restart_lsn,
+    coalesce(confirmed_flush_lsn::text, '')::text AS confirmed_lsn,
     coalesce(pg_wal_lsn_diff(pg_current_wal_lsn(), restart_lsn), 0)::bigint AS retained,
     coalesce(pg_wal_lsn_diff(pg_current_wal_lsn(), confirmed_flush_lsn), 0)::bigint AS unconfirmed,
     coalesce(safe_wal_size, -1)::bigint AS safe_wal_size,

@@ -2,8 +2,8 @@ package outboxctl
 
 import (
 	"context"
+	"flag"
 	"fmt"
-	"io"
 	"regexp"
 
 	"github.com/google/uuid"
@@ -17,48 +17,54 @@ var traceIDPattern = regexp.MustCompile(`^[0-9a-f]{32}$`)
 // maxOfTrace bounds the answer: a trace of a batch job may have any number of events.
 const maxOfTrace = 100
 
-// traceReport is the way of every event of one trace.
+// traceReport is how far every event of one trace came.
 type traceReport struct {
 	TraceID string         `json:"traceId"`
-	Events  []*whereReport `json:"events"`
+	Events  []*WhereReport `json:"events"`
 	More    bool           `json:"more,omitempty"` // there are further events
 }
 
-func (r traceReport) text(w io.Writer) {
-	for _, event := range r.Events {
-		event.text(w)
+func runWhere(ctx context.Context, p *program, flags *flag.FlagSet, args []string) error {
+	maxRecords := flags.Int("max-records", 200_000, "read at most this many records of the stream; 0 reads to its end")
+	rest, err := parse(flags, args)
+	if err != nil {
+		return err
 	}
-	if r.More {
-		fmt.Fprintf(w, "where: only the first %d events of the trace: the others have the same traceparent in table outbox\n", maxOfTrace)
+	if len(rest) != 1 || *maxRecords < 0 {
+		return UsageError("where: give one event id, or one trace id; see -h")
 	}
-	if len(r.Events) == 0 {
-		fmt.Fprintf(w, "where: no row of trace %s: it made no event, or its rows are purged\n", r.TraceID)
+	ofTrace := traceIDPattern.MatchString(rest[0])
+	id, err := uuid.Parse(rest[0])
+	if err != nil && !ofTrace {
+		return UsageError(fmt.Sprintf("where: %q is neither an event id (a UUID, detail.eventId on the bus) nor a trace id (32 hex digits)", rest[0]))
 	}
-}
-
-func whereTrace(ctx context.Context, p *program, traceID string, maxRecords int) error {
 	s, err := p.setup(ctx)
 	if err != nil {
 		return err
 	}
-	ids, err := eventsOf(ctx, s, traceID)
-	if err != nil {
-		return err
+	ids, trace := []uuid.UUID{id}, traceReport{TraceID: rest[0], Events: []*WhereReport{}}
+	if ofTrace {
+		if ids, err = eventsOf(ctx, s, rest[0]); err != nil {
+			return err
+		}
+		if trace.More = len(ids) > maxOfTrace; trace.More {
+			ids = ids[:maxOfTrace]
+		}
 	}
-	report := traceReport{TraceID: traceID, Events: []*whereReport{}}
-	if report.More = len(ids) > maxOfTrace; report.More {
-		ids = ids[:maxOfTrace]
-	}
-	onBus := len(ids) > 0 && !report.More
+	onBus := len(ids) > 0 && !trace.More
 	for _, id := range ids {
-		event, err := where(ctx, s, id, maxRecords)
+		event, err := Where(ctx, s, id, *maxRecords)
 		if err != nil {
 			return err
 		}
-		report.Events = append(report.Events, event)
+		trace.Events = append(trace.Events, event)
 		onBus = onBus && len(event.Bus) > 0
 	}
-	if err := p.print(report); err != nil {
+	var found report = trace
+	if !ofTrace {
+		found = trace.Events[0]
+	}
+	if err := p.print(found); err != nil {
 		return err
 	}
 	if !onBus {
