@@ -132,7 +132,9 @@ func TestRedriveChooses(t *testing.T) {
 	t.Run("WhatNoOneElseIsLookingAt", func(t *testing.T) {
 		t.Parallel()
 		r, _ := fill(t)
-		_, err := sqs.NewFromConfig(r.config).ReceiveMessage(t.Context(), &sqs.ReceiveMessageInput{QueueUrl: &r.setup.FailureQueue, MaxNumberOfMessages: 2})
+		_, err := sqs.NewFromConfig(r.config).ReceiveMessage(t.Context(), &sqs.ReceiveMessageInput{
+			QueueUrl: &r.setup.FailureQueue, MaxNumberOfMessages: 2, VisibilityTimeout: 12 * 3600, // they must not come back while the test runs
+		})
 		require.NoError(t, err)
 		list := r.run(t, "redrive", "list")
 		require.Contains(t, list.out, "3 messages\n")
@@ -144,7 +146,7 @@ func TestRedriveChooses(t *testing.T) {
 		r, _ := fill(t)
 		p := &program{out: writer(func() { require.Equal(t, "5+0", r.depth(t, r.setup.FailureQueue)) }), progress: io.Discard, json: true}
 		require.NoError(t, redriveList(t.Context(), p, r.setup, redriveOptions{all: true}))
-		shown := decode[redriveListing](t, r.run(t, "redrive", "list", "--json")).Messages[4].MessageID
+		shown := r.listed(t, 5)[4].MessageID
 		require.NoError(t, redriveShow(t.Context(), p, r.setup, redriveOptions{id: shown}))
 		require.NoError(t, redrive(t.Context(), p, r.setup, redriveOptions{id: shown, dryRun: true, rate: 1}))
 	})
@@ -161,14 +163,27 @@ func TestRedriveChooses(t *testing.T) {
 	t.Run("AndShowsWithoutHarmingTheTerminal", func(t *testing.T) {
 		t.Parallel()
 		r, _ := fill(t)
-		listed := decode[redriveListing](t, r.run(t, "redrive", "list", "--reason", "undecodable", "--json"))
-		require.Len(t, listed.Messages, 1)
-		show := r.run(t, "redrive", "show", listed.Messages[0].MessageID)
+		listed := r.listed(t, 1, "--reason", "undecodable")
+		var show result
+		r.eventually(t, "the message to be shown", func() bool {
+			show = r.run(t, "redrive", "show", listed[0].MessageID)
+			return show.code == 0
+		})
 		require.Contains(t, show.out, `"\x1b[2Jpoison\xff"`)
 		require.NotContains(t, show.out, "\x1b")
-		unreadable := r.run(t, "redrive", "list", "--reason", "unreadable")
-		require.Contains(t, unreadable.out, "neither a parked record nor an on-failure message")
+		require.Contains(t, r.listed(t, 1, "--reason", "unreadable")[0].Problem, "neither a parked record nor an on-failure message")
 	})
+}
+
+// listed waits until redrive list has n messages, and returns them. A receipt whose answer is lost hides its messages for takeHide: a
+// list then has fewer, and says so.
+func (r *rig) listed(t *testing.T, n int, args ...string) (all []messageReport) {
+	t.Helper()
+	r.eventually(t, "all messages in the list", func() bool {
+		all = decode[redriveListing](t, r.run(t, append([]string{"redrive", "list", "--json"}, args...)...)).Messages
+		return len(all) == n
+	})
+	return all
 }
 
 // writer is called for every write.

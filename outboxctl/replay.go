@@ -20,7 +20,8 @@ import (
 const (
 	// replayPage is how many rows are read at once: 500 of the largest are 30 MB.
 	replayPage = 500
-	// slotPatience is how long the slot may take to confirm a page; a relay that runs needs about a second.
+	// slotPatience is how long the slot's confirmed position may stand still before the rows count as not relayed. A relay that runs
+	// moves it about once a second.
 	slotPatience = 30 * time.Second
 )
 
@@ -175,7 +176,7 @@ func sendRows(ctx context.Context, p *program, s *Setup, queries *dbgen.Queries,
 		if err != nil {
 			return err
 		}
-		if err := awaitRelayed(ctx, queries, s.Slot); err != nil {
+		if err := awaitRelayed(ctx, queries, s.Slot, time.Now); err != nil {
 			return err
 		}
 		err = to.put(ctx, records)
@@ -201,13 +202,20 @@ func sendRows(ctx context.Context, p *program, s *Setup, queries *dbgen.Queries,
 
 // awaitRelayed returns once the slot has confirmed everything that this session has seen. A row that the relay has not sent yet could
 // otherwise arrive before a lower version of its aggregate, one that is not replayed. Why the position proves it: handlers/retention.
-func awaitRelayed(ctx context.Context, queries *dbgen.Queries, slot string) error {
+// A relay with a backlog takes its time, so only a position that stands still ends the wait.
+func awaitRelayed(ctx context.Context, queries *dbgen.Queries, slot string, now func() time.Time) error {
 	position, err := queries.RetentionPosition(ctx)
 	if err != nil {
 		return fmt.Errorf("noting the position of the WAL: %w", err)
 	}
-	for deadline := time.Now().Add(slotPatience); ; {
+	var moved time.Time
+	confirmed := ""
+	for {
 		state, err := queries.RetentionSlot(ctx, dbgen.RetentionSlotParams{Slot: slot, LSN: position.LSN})
+		at := now()
+		if state.Confirmed != confirmed {
+			confirmed, moved = state.Confirmed, at
+		}
 		switch {
 		case errors.Is(err, pgx.ErrNoRows):
 			return fmt.Errorf("replication slot %s does not exist: set SLOT_NAME to the slot of the path, walrelay's or the DMS task's "+
@@ -216,9 +224,9 @@ func awaitRelayed(ctx context.Context, queries *dbgen.Queries, slot string) erro
 			return fmt.Errorf("looking at slot %s: %w", slot, err)
 		case state.Passed:
 			return nil
-		case time.Now().After(deadline):
-			return fmt.Errorf("replication slot %s (wal_status %s, active %t) has confirmed %s, and the rows wait for %s: does the relay run? "+
-				"What it has not sent yet comes by itself, and in order", slot, state.WalStatus, state.Active, state.Confirmed, position.LSN)
+		case at.Sub(moved) > slotPatience:
+			return fmt.Errorf("replication slot %s (wal_status %s, active %t) has confirmed %s, no further for %s, and the rows wait for %s: does the relay run? "+
+				"What it has not sent yet comes by itself, and in order", slot, state.WalStatus, state.Active, state.Confirmed, slotPatience, position.LSN)
 		}
 		select {
 		case <-ctx.Done():

@@ -11,6 +11,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/stretchr/testify/require"
 
+	"rds-outbox-demo/dbgen"
 	"rds-outbox-demo/lab/awslocal"
 	"rds-outbox-demo/outbox"
 )
@@ -215,6 +216,62 @@ func TestReplayWaitsForTheRelay(t *testing.T) {
 		_, err := replay(t.Context(), p, &missing, replayOptions{all: true, rate: 100, replayID: "none"})
 		require.ErrorContains(t, err, "replication slot no_such_slot does not exist")
 	})
+}
+
+// A slot with a backlog may take longer than slotPatience, as long as it moves. The clock is the test's own: between two looks most of
+// slotPatience passes.
+func TestReplayWaitsAsLongAsTheSlotMoves(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	r.exec(t, "SELECT pg_create_logical_replication_slot('"+r.slot+"', 'pgoutput')")
+	t.Cleanup(func() {
+		_, err := r.db.Pool.Exec(context.WithoutCancel(t.Context()), "SELECT pg_drop_replication_slot($1)", r.slot)
+		require.NoError(t, err)
+	})
+	var positions []string
+	for version := range 5 {
+		r.commit(t, event("a", version+1))
+		position, err := dbgen.New(r.db.Pool).WALInsertPosition(t.Context())
+		require.NoError(t, err)
+		positions = append(positions, position)
+	}
+	looks, clock := 0, time.Now()
+	wait := func(move func()) error {
+		looks = 0
+		return awaitRelayed(t.Context(), dbgen.New(r.db.Pool), r.slot, func() time.Time {
+			looks++
+			clock = clock.Add(slotPatience * 2 / 3)
+			move()
+			return clock
+		})
+	}
+	require.NoError(t, wait(func() {
+		to := "pg_current_wal_lsn()"
+		if looks <= len(positions) {
+			to = "'" + positions[looks-1] + "'"
+		}
+		r.exec(t, "SELECT pg_replication_slot_advance('"+r.slot+"', "+to+")")
+	}))
+	require.Greater(t, looks, len(positions))
+
+	r.commit(t, event("a", 6))
+	require.ErrorContains(t, wait(func() {}), "no further for 30s, and the rows wait for")
+	require.Equal(t, 3, looks)
+}
+
+// The rows are counted, and one of them is purged before it is read.
+func TestReplaySaysThatRowsWerePurgedMeanwhile(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	r.startRelayTo(t, elsewhere)
+	kept, gone := event("a", 1), event("b", 1)
+	r.commit(t, kept, gone)
+	p, _, _ := r.inProcess()
+	p.progress = writer(func() { r.purge(t, gone) }) // it says how many there are before it reads them
+	report, err := replay(t.Context(), p, r.setup, replayOptions{all: true, rate: 100, replayID: "x"})
+	require.ErrorContains(t, err, "replay x: 1 of 2 events sent: the others were purged meanwhile")
+	require.Equal(t, 1, report.Sent)
+	require.Equal(t, []string{kept.ID.String()}, r.markers(t)["x"])
 }
 
 func TestReplayRate(t *testing.T) {
