@@ -5,11 +5,11 @@ import (
 	"fmt"
 	"os"
 	"testing"
-	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/require"
 
+	"rds-outbox-demo/lab/labtest"
 	"rds-outbox-demo/outbox"
 	"rds-outbox-demo/walrelay"
 )
@@ -41,7 +41,7 @@ func (r *rig) tend(ctx context.Context, patience string) (dropped string, err er
 // mustTend waits for the slot and drops nothing.
 func (r *rig) mustTend(t *testing.T) {
 	t.Helper()
-	dropped, err := r.tend(t.Context(), "20s")
+	dropped, err := r.tend(t.Context(), labtest.Patience.String())
 	require.NoError(t, err)
 	require.Empty(t, dropped)
 }
@@ -139,7 +139,7 @@ func TestAPartitionIsDroppedOnlyOnceTheSlotHasConfirmedItsRows(t *testing.T) {
 	require.NoError(t, long.Commit(t.Context()))
 
 	stop = r.start(t)
-	dropped, err := r.tend(t.Context(), "20s")
+	dropped, err := r.tend(t.Context(), labtest.Patience.String())
 	require.NoError(t, err)
 	require.Equal(t, old, dropped)
 	require.Equal(t, 2, r.distinct(t), "what is dropped is on the stream")
@@ -157,10 +157,8 @@ func TestAPartitionedOutboxWithoutItsRootIsRefused(t *testing.T) {
 	r.exec(t, "ALTER PUBLICATION outbox_publication SET (publish_via_partition_root = false)")
 	relay, err := walrelay.New(r.config())
 	require.NoError(t, err)
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
-	defer cancel()
 	var setup *walrelay.SetupError
-	require.ErrorAs(t, relay.Run(ctx), &setup)
+	require.ErrorAs(t, relay.Run(t.Context()), &setup)
 	require.Contains(t, setup.Problem, "partitioned")
 	require.Contains(t, setup.Remedy, "publish_via_partition_root = true")
 }

@@ -71,6 +71,7 @@ type Relay struct {
 	slot     string
 	kinesis  Kinesis
 	log      *slog.Logger
+	drainFor time.Duration // drainTimeout
 
 	// identity and outboxID are from the latest look at the publication. They outlive a session,
 	// because a change between two sessions is as bad as one within a session.
@@ -102,7 +103,7 @@ func New(c Config) (*Relay, error) {
 	}
 	// There are no limits here. The session of a load gets its own (LoadSession).
 	pgsession.Fix(database, "walrelay", pgsession.Limits{})
-	return &Relay{database: database, stream: c.Stream, slot: c.Slot, kinesis: c.Kinesis, log: c.Log}, nil
+	return &Relay{database: database, stream: c.Stream, slot: c.Slot, kinesis: c.Kinesis, log: c.Log, drainFor: drainTimeout}, nil
 }
 
 // Run relays until ctx ends. It then waits up to 3 s for outstanding answers, confirms them and

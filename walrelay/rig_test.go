@@ -82,11 +82,20 @@ func (r *rig) config() walrelay.Config {
 	return walrelay.Config{DatabaseURL: r.db.URL, Stream: stream, Slot: r.slot, Kinesis: r.kinesis, Log: slog.New(slog.NewTextHandler(r, nil))}
 }
 
-// start runs a relay in this process; the function it returns stops it and waits. The test's end stops it, too.
-func (r *rig) start(t *testing.T) (stop func() error) {
+// relay returns a relay that waits for every answer when it ends. With the 3 s of New a busy machine
+// would decide whether it confirms what is on the stream.
+func (r *rig) relay(t *testing.T) *walrelay.Relay {
 	t.Helper()
 	relay, err := walrelay.New(r.config())
 	require.NoError(t, err)
+	relay.DrainFor(labtest.Patience)
+	return relay
+}
+
+// start runs a relay in this process; the function it returns stops it and waits. The test's end stops it, too.
+func (r *rig) start(t *testing.T) (stop func() error) {
+	t.Helper()
+	relay := r.relay(t)
 	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
 	done := make(chan error, 1)
 	go func() { done <- relay.Run(ctx) }()
@@ -101,8 +110,7 @@ func (r *rig) start(t *testing.T) (stop func() error) {
 // run starts a relay and returns what Run ends with.
 func (r *rig) run(t *testing.T) <-chan error {
 	t.Helper()
-	relay, err := walrelay.New(r.config())
-	require.NoError(t, err)
+	relay := r.relay(t)
 	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
 	ended, done := make(chan error, 1), make(chan struct{})
 	go func() {
@@ -211,10 +219,12 @@ func (r *rig) append(t *testing.T, prefix string, aggregates, fromVersion, toVer
 // fill writes aggregates × versions rows in one transaction, quickly: the server makes them.
 func (r *rig) fill(t *testing.T, prefix string, aggregates, versions int) {
 	t.Helper()
-	r.exec(t, `INSERT INTO outbox (id, aggregate_type, aggregate_id, aggregate_version, event_type, event_data)
-		SELECT gen_random_uuid(), 'Car', $1 || a, v, 'CarUpdated', jsonb_build_object('version', v)
-		FROM generate_series(1, $3::int) AS v, generate_series(1, $2::int) AS a`, prefix, aggregates, versions)
+	r.exec(t, fillSQL, prefix, aggregates, versions)
 }
+
+const fillSQL = `INSERT INTO outbox (id, aggregate_type, aggregate_id, aggregate_version, event_type, event_data)
+	SELECT gen_random_uuid(), 'Car', $1 || a, v, 'CarUpdated', jsonb_build_object('version', v)
+	FROM generate_series(1, $3::int) AS v, generate_series(1, $2::int) AS a`
 
 func event(aggregateID string, version int) outbox.Event {
 	return outbox.Event{

@@ -25,6 +25,8 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgproto3"
 	"github.com/stretchr/testify/require"
+
+	"rds-outbox-demo/lab/labtest"
 )
 
 // refuser speaks the protocol of PostgreSQL as far as the startup message, and answers it with an error.
@@ -110,15 +112,6 @@ func run(t *testing.T, databaseURL string) (*logBuffer, <-chan error) {
 	return log, done
 }
 
-func eventually(t *testing.T, what string, condition func() bool) {
-	t.Helper()
-	deadline := time.Now().Add(time.Minute)
-	for !condition() {
-		require.True(t, time.Now().Before(deadline), "waited too long for: %s", what)
-		time.Sleep(5 * time.Millisecond) // between two looks
-	}
-}
-
 // Every row of the table, and a code that is not in it, as a server's answer to the startup message.
 func TestSQLStates(t *testing.T) {
 	t.Parallel()
@@ -170,14 +163,14 @@ func TestSQLStates(t *testing.T) {
 				require.Equal(t, want.inWAL, strings.HasSuffix(setup.Remedy, dropSlot("relay")))
 				require.EqualValues(t, 1, server.connections.Load())
 			case standsBy:
-				eventually(t, "a standby", func() bool { return server.connections.Load() > 1 })
+				labtest.Eventually(t, "a standby", func() bool { return server.connections.Load() > 1 })
 				require.True(t, log.contains("standby: another relay holds the slot"))
 				require.False(t, log.contains("session ended"))
 			case passes:
-				eventually(t, "the third failure", func() bool { return log.contains("attempts=3 since=") })
+				labtest.Eventually(t, "the third failure", func() bool { return log.contains("attempts=3 since=") })
 				require.LessOrEqual(t, log.firstWait(t), minBackoff)
 			case unknown:
-				eventually(t, "the second failure", func() bool { return log.contains("attempts=2 since=") })
+				labtest.Eventually(t, "the second failure", func() bool { return log.contains("attempts=2 since=") })
 				require.GreaterOrEqual(t, log.firstWait(t), time.Second/2)
 			}
 		})
@@ -210,7 +203,7 @@ func TestUnreachable(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			log, _ := run(t, url)
-			eventually(t, "the third failure", func() bool { return log.contains("attempts=3 since=") })
+			labtest.Eventually(t, "the third failure", func() bool { return log.contains("attempts=3 since=") })
 			require.LessOrEqual(t, log.firstWait(t), minBackoff)
 			require.Equal(t, name == "WrongCertificate", log.contains("x509: "))
 		})

@@ -38,7 +38,17 @@ type wal struct {
 	statusInterval time.Duration
 	nextStatus     time.Time
 	patience       time.Duration // with a server that says nothing, though each status asks it to
+	drainFor       time.Duration
 	lastHeard      time.Time
+}
+
+// intervals returns how often the server hears the confirmed position, and how long it may say nothing.
+func intervals(walSenderTimeout time.Duration) (status, patience time.Duration) {
+	if walSenderTimeout == 0 { // off
+		return maxStatusInterval, minPatience
+	}
+	// The patience is longer than the server's own, because it may be busy with a large transaction of other tables.
+	return min(maxStatusInterval, walSenderTimeout/3), max(minPatience, 3*walSenderTimeout)
 }
 
 // startReplication makes conn a streaming connection.
@@ -66,15 +76,10 @@ func (r *Relay) streamWAL(ctx context.Context, control *pgx.Conn, conn *pgconn.P
 		pipeline:       newPipeline(),
 		decoder:        decoder{slot: r.slot, outboxID: r.outboxID, outboxes: map[uint32][]string{}},
 		slot:           r.slot,
-		statusInterval: maxStatusInterval,
-		patience:       minPatience,
+		drainFor:       r.drainFor,
 		lastHeard:      time.Now(),
 	}
-	if walSenderTimeout > 0 {
-		w.statusInterval = min(w.statusInterval, walSenderTimeout/3)
-		// Longer than the server's own: it may be busy with a large transaction of other tables.
-		w.patience = max(w.patience, 3*walSenderTimeout)
-	}
+	w.statusInterval, w.patience = intervals(walSenderTimeout)
 	w.watcher = r.newWatcher(control, w.pipeline, w.patience)
 	// Senders and watcher outlive ctx: a stopping relay still waits for their answers.
 	sendCtx, cancel := context.WithCancel(context.WithoutCancel(ctx))
@@ -138,7 +143,7 @@ func (w *wal) read(ctx context.Context) error {
 
 // drain waits a while for what is on its way, then leaves the server with the position reached.
 func (w *wal) drain() error {
-	deadline := time.Now().Add(drainTimeout)
+	deadline := time.Now().Add(w.drainFor)
 	ctx, cancel := context.WithDeadline(context.Background(), deadline)
 	defer cancel()
 	for !w.pipeline.empty() && ctx.Err() == nil && w.pipeline.failure() == nil {
