@@ -259,12 +259,12 @@ func TestCapacity(t *testing.T) {
 			_, err := f.put(ctx, "a")
 			failed <- err
 		}()
-		require.Eventually(t, func() bool { return capacity.Struck() == 1 }, 10*time.Second, time.Millisecond)
+		labtest.Eventually(t, "the call", func() bool { return capacity.Struck() == 1 })
 		cancel()
 		require.ErrorIs(t, <-failed, context.Canceled)
 		require.Empty(t, f.stored())
 		capacity.Off()
-		require.Eventually(t, func() bool { return len(f.stored()) == 1 }, 10*time.Second, time.Millisecond)
+		labtest.Eventually(t, "the record", func() bool { return len(f.stored()) == 1 })
 	})
 }
 

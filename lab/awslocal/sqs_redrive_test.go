@@ -54,11 +54,9 @@ func TestRedrive(t *testing.T) {
 	}()
 	labtest.Eventually(t, "the poll", func() bool { return polls.Struck() == 1 })
 	clock.pass(2 * time.Second)
-	moved := time.Now()
 	require.Empty(t, q.receive())
 	require.Equal(t, "0 0 0", q.counts())
 	require.Equal(t, *sent[0].MessageId+sent[0].Attributes["SentTimestamp"]+"1", <-waited, "the same message, as old as it was")
-	require.Less(t, time.Since(moved), 20*time.Second, "whoever waited was told")
 
 	require.NoError(t, server.Close())
 	_, cfg = start(t, conf)

@@ -107,6 +107,7 @@ func TestQueueHidesAndReturnsMessages(t *testing.T) {
 	require.Empty(t, q.receive(), "retention")
 }
 
+// How long a poll takes is for TestLongPollEndsWithWhatEndsIt.
 func TestQueueLongPoll(t *testing.T) {
 	t.Parallel()
 	wait := func(in *sdk.ReceiveMessageInput) { in.WaitTimeSeconds = 20 }
@@ -115,12 +116,11 @@ func TestQueueLongPoll(t *testing.T) {
 		server, cfg := start(t, awslocal.Config{Queues: []string{"q"}})
 		q := queue(t, cfg)
 		polls := server.Faults().Add(awslocal.Fault{Operation: "ReceiveMessage", Kind: awslocal.Delay, Delay: time.Nanosecond}) // says that the poll is there
-		began, got := time.Now(), make(chan []string)
+		got := make(chan []string)
 		go func() { got <- bodies(q.receive(wait)) }()
 		labtest.Eventually(t, "the poll", func() bool { return polls.Struck() == 1 })
 		q.send("one")
 		require.Equal(t, []string{"one"}, <-got)
-		require.Less(t, time.Since(began), 20*time.Second, "it waited to its end")
 	})
 	t.Run("EndsWhenMessageIsVisibleAgain", func(t *testing.T) {
 		t.Parallel()
@@ -128,9 +128,7 @@ func TestQueueLongPoll(t *testing.T) {
 		q := queue(t, cfg)
 		q.send("one")
 		require.Len(t, q.receive(func(in *sdk.ReceiveMessageInput) { in.VisibilityTimeout = 1 }), 1)
-		began := time.Now()
 		require.Equal(t, []string{"one"}, bodies(q.receive(wait)))
-		require.Less(t, time.Since(began), 20*time.Second, "it waited to its end")
 	})
 	t.Run("EndsEmptyAfterItsTime", func(t *testing.T) {
 		t.Parallel()
@@ -142,12 +140,11 @@ func TestQueueLongPoll(t *testing.T) {
 		server, cfg := start(t, awslocal.Config{Queues: []string{"q"}})
 		q := queue(t, cfg)
 		polls := server.Faults().Add(awslocal.Fault{Operation: "ReceiveMessage", Kind: awslocal.Delay, Delay: time.Nanosecond})
-		began, got := time.Now(), make(chan []types.Message)
+		got := make(chan []types.Message)
 		go func() { got <- q.receive(wait) }()
 		labtest.Eventually(t, "the poll", func() bool { return polls.Struck() == 1 })
 		require.NoError(t, server.Close())
 		require.Empty(t, <-got)
-		require.Less(t, time.Since(began), 20*time.Second, "it waited to its end")
 	})
 }
 
