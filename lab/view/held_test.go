@@ -3,7 +3,6 @@ package view
 import (
 	"net/http"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -42,10 +41,8 @@ func TestNoSlotToDropIsSaidAtOnce(t *testing.T) {
 	r.switched(t, "kill-relay", true)
 	_, err := r.switches.set(t.Context(), "drop-slot", true)
 	require.NoError(t, err)
-	began := time.Now()
 	_, err = r.switches.set(t.Context(), "drop-slot", true)
-	require.ErrorContains(t, err, local.ErrNoSlot.Error())
-	require.Less(t, time.Since(began), 10*time.Second)
+	require.ErrorContains(t, err, local.ErrNoSlot.Error()) // a wait for the slot would end with another error, or not at all
 }
 
 // A row may be found late, by a recount: its second is old, its position in the WAL is not.

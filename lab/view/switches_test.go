@@ -183,14 +183,16 @@ func TestEachSwitchIsDescribed(t *testing.T) {
 // `make dev` on that folder finds every event.
 func TestEndsWhileBroken(t *testing.T) { // not parallel: it takes the time
 	dir := t.TempDir()
+	began := time.Now()
 	r := newRig(t, dir)
+	starting := time.Since(began) // a busy machine needs longer for both
 	require.NoError(t, r.create(t.Context(), 20))
 	r.switched(t, "two-relays", true)
 	require.NoError(t, r.tour.start(2))
 	labtest.Eventually(t, "PostgreSQL to be stopped", func() bool { return r.tour.state().Step == 3 })
-	began := time.Now()
+	began = time.Now()
 	r.end()
-	require.Less(t, time.Since(began), 5*time.Second)
+	require.Less(t, time.Since(began), max(5*time.Second, starting))
 	require.Contains(t, r.tour.state().Results[0].Text, "Stopped before its end.")
 	_, err := r.switches.set(t.Context(), "bus-down", true)
 	require.ErrorContains(t, err, "make dev is ending")
