@@ -5,7 +5,6 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -28,33 +27,18 @@ import (
 	"rds-outbox-demo/lab/postgres"
 )
 
-// programs are the built lab, walrelay and outboxctl, beside each other as in bin/.
-var programs = sync.OnceValues(func() (string, error) {
-	dir, err := os.MkdirTemp("", "lab-")
-	if err != nil {
-		return "", err
-	}
-	for name, source := range map[string]string{"lab": ".", "walrelay": "../walrelay/cmd/walrelay", "outboxctl": "../outboxctl/cmd/outboxctl"} {
-		if out, err := exec.Command("go", "build", "-o", filepath.Join(dir, name), source).CombinedOutput(); err != nil {
-			return "", fmt.Errorf("building %s: %w: %s", name, err, out)
-		}
-	}
-	return dir, nil
-})
-
-func TestMain(m *testing.M) {
-	code := m.Run()
-	if dir, err := programs(); err == nil {
-		_ = os.RemoveAll(dir)
-	}
-	os.Exit(code)
+// programs returns the folder of the built lab, walrelay and outboxctl.
+func programs(t *testing.T) string {
+	t.Helper()
+	labtest.Program(t, "walrelay/cmd/walrelay")
+	labtest.Program(t, "outboxctl/cmd/outboxctl")
+	return filepath.Dir(labtest.Program(t, "lab"))
 }
 
 // lab prepares the program in a folder of its own that has node_modules and nothing else of ours.
 func lab(t *testing.T, dir string, env []string, args ...string) *exec.Cmd {
 	t.Helper()
-	bin, err := programs()
-	require.NoError(t, err)
+	bin := programs(t)
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), labtest.Patience)
 	t.Cleanup(cancel)
 	cmd := exec.CommandContext(ctx, filepath.Join(bin, "lab"), args...)
@@ -74,10 +58,7 @@ func newFolder(t *testing.T) string {
 	require.NoError(t, err)
 	if _, err := os.Stat(modules); err != nil {
 		const absent = "node_modules with PostgreSQL is absent: run `make build`"
-		if os.Getenv("CI") == "true" {
-			t.Fatal(absent)
-		}
-		t.Skip(absent)
+		labtest.Missing(t, absent)
 	}
 	dir := t.TempDir()
 	require.NoError(t, os.Symlink(modules, filepath.Join(dir, "node_modules")))

@@ -88,8 +88,7 @@ func TestTerminalOpensABrowser(t *testing.T) {
 		}
 		t.Skip("script, which makes a terminal, is absent: ", err)
 	}
-	bin, err := programs()
-	require.NoError(t, err)
+	bin := programs(t)
 	browsers := t.TempDir()
 	require.NoError(t, os.WriteFile(filepath.Join(browsers, "xdg-open"), []byte("#!/bin/sh\necho \"$1\" >> "+browsers+"/opened\n"), 0o700))
 	for name, tc := range map[string]struct {

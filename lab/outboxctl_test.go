@@ -17,8 +17,7 @@ import (
 // outboxctl runs the program in the folder of a `lab dev`, as another terminal would. exit is its exit code.
 func outboxctl(t *testing.T, dir string, args ...string) (out string, exit int) {
 	t.Helper()
-	bin, err := programs()
-	require.NoError(t, err)
+	bin := programs(t)
 	cmd := exec.CommandContext(t.Context(), filepath.Join(bin, "outboxctl"), args...)
 	cmd.Dir = dir
 	for _, entry := range os.Environ() {

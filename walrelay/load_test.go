@@ -129,7 +129,7 @@ func TestAFrozenLoaderIsReplaced(t *testing.T) {
 	r, _ := newServerRig(t, map[string]string{"wal_sender_timeout": "1s"}) // the lease is 10 s
 	r.append(t, "a", 50, 1, 20)
 	active := r.stick("a7")
-	frozen, dead := r.command(t, "walrelay")
+	frozen, dead := r.command(t, program(t))
 	r.eventually(t, "all that Kinesis takes", func() bool { return r.distinct(t) == 980 })
 	r.eventually(t, "lines about the load", func() bool {
 		return regexp.MustCompile(`"msg":"loading","hop":3,"SlotName":"relay","slot_lag_bytes":\d+,"retained_wal_bytes":\d+,"rows":980,"of_rows":1000`).MatchString(r.logged())
@@ -164,7 +164,7 @@ func TestALoadThatOutlastsTheWAL(t *testing.T) {
 			r.append(t, "a", 4, 1, 100)
 			r.append(t, "b", 1, 1, 1200)
 			active := r.stick("b0")
-			relay, dead := r.command(t, "walrelay")
+			relay, dead := r.command(t, program(t))
 			r.eventually(t, "a quarter of the rows", func() bool { return r.distinct(t) == 400 })
 			require.NotZero(t, active.Struck())
 			if loses {

@@ -95,8 +95,7 @@ func TestAPartitionedOutboxIsReadThroughItsRoot(t *testing.T) {
 	require.NoError(t, stop())
 
 	// Another slot: the load reads the root, too.
-	loads := &rig{db: r.db, kinesis: r.kinesis, aws: r.aws, url: r.url, slot: r.slot + "_second"}
-	loads.logWhenFailed(t)
+	loads := &rig{db: r.db, kinesis: r.kinesis, aws: r.aws, url: r.url, slot: r.slot + "_second", log: labtest.NewLog(t)}
 	loads.start(t)
 	loads.eventually(t, "the load", func() bool {
 		loaded := 0

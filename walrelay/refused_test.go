@@ -3,17 +3,13 @@ package walrelay_test
 import (
 	"bytes"
 	"fmt"
-	"io"
-	"net"
 	"net/url"
-	"strconv"
-	"strings"
 	"testing"
 
-	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/require"
 
 	"rds-outbox-demo/internal/pgtest"
+	"rds-outbox-demo/lab/labtest"
 	"rds-outbox-demo/walrelay"
 )
 
@@ -143,7 +139,10 @@ func TestChangeThatCannotBeDecoded(t *testing.T) {
 func TestServerTooOld(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
-	r.rewrite(t, r.version(t), "130023")
+	version := r.version(t)
+	r.proxy(t, func(_ *labtest.Proxy, _ bool, piece []byte) []byte {
+		return bytes.ReplaceAll(piece, []byte(version), []byte("130023"))
+	})
 	require.EqualError(t, <-r.run(t), "PostgreSQL 13 is not supported: walrelay needs 14 or later: upgrade the server")
 }
 
@@ -152,47 +151,4 @@ func (r *rig) version(t *testing.T) (version string) {
 	t.Helper()
 	require.NoError(t, r.db.Pool.QueryRow(t.Context(), "SHOW server_version_num").Scan(&version))
 	return version
-}
-
-// rewrite puts a proxy between relays and the server. In the server's answers it replaces one text
-// by another of the same length.
-func (r *rig) rewrite(t *testing.T, what, text string) {
-	t.Helper()
-	require.Len(t, text, len(what))
-	config, err := pgx.ParseConfig(r.db.URL)
-	require.NoError(t, err)
-	address := net.JoinHostPort(config.Host, strconv.Itoa(int(config.Port)))
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	t.Cleanup(func() { _ = listener.Close() })
-	go func() {
-		for {
-			client, err := listener.Accept()
-			if err != nil {
-				return
-			}
-			server, err := net.Dial("tcp", address)
-			if err != nil {
-				return
-			}
-			go func() {
-				_, _ = io.Copy(server, client)
-				_ = server.Close()
-			}()
-			go func() {
-				defer func() { _ = client.Close() }()
-				buffer := make([]byte, 32<<10)
-				for {
-					n, err := server.Read(buffer)
-					if err != nil {
-						return
-					}
-					if _, err := client.Write(bytes.ReplaceAll(buffer[:n], []byte(what), []byte(text))); err != nil {
-						return
-					}
-				}
-			}()
-		}
-	}()
-	r.db.URL = strings.Replace(r.db.URL, address, listener.Addr().String(), 1)
 }

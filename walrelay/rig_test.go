@@ -1,16 +1,16 @@
 package walrelay_test
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
-	"os"
+	"net"
 	"os/exec"
-	"path/filepath"
 	"reflect"
+	"strconv"
+	"strings"
 	"sync"
 	"testing"
 
@@ -43,43 +43,37 @@ type rig struct {
 	next    []*string // iterator per shard
 	read    []outbox.Record
 	ids     map[uuid.UUID]bool // of read
-	mu      sync.Mutex
-	log     bytes.Buffer
+	log     *labtest.Log       // of the relays
 }
 
 func newRig(t *testing.T) *rig {
 	t.Helper()
-	r := &rig{db: pgtest.New(t)}
+	db := pgtest.New(t)
+	var slot string
+	require.NoError(t, db.Pool.QueryRow(t.Context(), "SELECT 'relay_' || oid FROM pg_database WHERE datname = current_database()").Scan(&slot))
+	return newRigOn(t, db, slot)
+}
+
+func newRigOn(t *testing.T, db *pgtest.DB, slot string) *rig {
+	t.Helper()
 	server, config := awstest.Start(t, awslocal.Config{Streams: []awslocal.Stream{{Name: stream, Shards: 2}}})
-	r.aws, r.kinesis, r.url = server, kinesis.NewFromConfig(config), *config.BaseEndpoint
-	require.NoError(t, r.db.Pool.QueryRow(t.Context(), "SELECT 'relay_' || oid FROM pg_database WHERE datname = current_database()").Scan(&r.slot))
-	r.logWhenFailed(t)
-	return r
+	return &rig{db: db, aws: server, kinesis: kinesis.NewFromConfig(config), url: *config.BaseEndpoint, slot: slot, log: labtest.NewLog(t)}
 }
 
-func (r *rig) logWhenFailed(t *testing.T) {
-	t.Cleanup(func() {
-		if t.Failed() {
-			t.Logf("relay log:\n%s", r.logged())
-		}
-	})
-}
-
-// Write makes the rig the relays' log.
-func (r *rig) Write(p []byte) (int, error) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.log.Write(p)
-}
-
-func (r *rig) logged() string {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.log.String()
-}
+func (r *rig) logged() string { return r.log.String() }
 
 func (r *rig) config() walrelay.Config {
-	return walrelay.Config{DatabaseURL: r.db.URL, Stream: stream, Slot: r.slot, Kinesis: r.kinesis, Log: slog.New(slog.NewTextHandler(r, nil))}
+	return walrelay.Config{DatabaseURL: r.db.URL, Stream: stream, Slot: r.slot, Kinesis: r.kinesis, Log: slog.New(slog.NewTextHandler(r.log, nil))}
+}
+
+// proxy puts itself between the relays to come and the server.
+func (r *rig) proxy(t *testing.T, pass func(_ *labtest.Proxy, fromServer bool, piece []byte) []byte) *labtest.Proxy {
+	t.Helper()
+	config := r.db.Pool.Config().ConnConfig
+	address := net.JoinHostPort(config.Host, strconv.Itoa(int(config.Port)))
+	proxy := labtest.NewProxy(t, address, pass)
+	r.db.URL = strings.Replace(r.db.URL, address, proxy.Address, 1)
+	return proxy
 }
 
 // relay returns a relay that waits for every answer when it ends. With the 3 s of New a busy machine
@@ -139,33 +133,16 @@ func (r *rig) setupError(t *testing.T, ended <-chan error) (setup *walrelay.Setu
 	return setup
 }
 
-// programs is a folder with the built walrelay, and walrelay-failpoints, which FAILPOINT can kill.
-var programs = sync.OnceValues(func() (string, error) {
-	dir, err := os.MkdirTemp("", "walrelay-")
-	if err != nil {
-		return "", err
-	}
-	for name, tags := range map[string]string{"walrelay": "", "walrelay-failpoints": "failpoints"} {
-		out, err := exec.Command("go", "build", "-tags", tags, "-o", filepath.Join(dir, name), "./cmd/walrelay").CombinedOutput()
-		if err != nil {
-			return "", fmt.Errorf("building %s: %w: %s", name, err, out)
-		}
-	}
-	return dir, nil
-})
-
-func TestMain(m *testing.M) {
-	code := m.Run()
-	if dir, err := programs(); err == nil {
-		_ = os.RemoveAll(dir)
-	}
-	os.Exit(code)
+// program builds walrelay. With tag failpoints it is one that FAILPOINT can kill.
+func program(t *testing.T, tags ...string) string {
+	t.Helper()
+	return labtest.Program(t, "walrelay/cmd/walrelay", tags...)
 }
 
 // spawn runs the program; kill ends it with SIGKILL.
 func (r *rig) spawn(t *testing.T) (kill func()) {
 	t.Helper()
-	cmd, dead := r.command(t, "walrelay")
+	cmd, dead := r.command(t, program(t))
 	return func() {
 		_ = cmd.Process.Kill()
 		<-dead
@@ -175,18 +152,16 @@ func (r *rig) spawn(t *testing.T) (kill func()) {
 // spawnWithFailpoint runs the program that dies at the given hit of the point; dead is closed when it has.
 func (r *rig) spawnWithFailpoint(t *testing.T, point failpoint.Point, hit int) (dead <-chan struct{}) {
 	t.Helper()
-	_, dead = r.command(t, "walrelay-failpoints", fmt.Sprintf("FAILPOINT=%s:%d", point, hit))
+	_, dead = r.command(t, program(t, "failpoints"), fmt.Sprintf("FAILPOINT=%s:%d", point, hit))
 	return dead
 }
 
-func (r *rig) command(t *testing.T, name string, env ...string) (*exec.Cmd, <-chan struct{}) {
+func (r *rig) command(t *testing.T, program string, env ...string) (*exec.Cmd, <-chan struct{}) {
 	t.Helper()
-	dir, err := programs()
-	require.NoError(t, err)
-	cmd := exec.Command(filepath.Join(dir, name))
+	cmd := exec.Command(program)
 	cmd.Env = append(env, "DATABASE_URL="+r.db.URL, "STREAM_NAME="+stream, "SLOT_NAME="+r.slot, "AWS_REGION=us-east-1",
 		"AWS_ACCESS_KEY_ID=local", "AWS_SECRET_ACCESS_KEY=local", "AWS_ENDPOINT_URL_KINESIS="+r.url)
-	cmd.Stdout, cmd.Stderr = r, r
+	cmd.Stdout, cmd.Stderr = r.log, r.log
 	require.NoError(t, cmd.Start())
 	dead := make(chan struct{})
 	go func() {

@@ -10,17 +10,10 @@ import (
 	"syscall"
 	"testing"
 
-	"github.com/aws/aws-sdk-go-v2/service/kinesis"
-	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/stretchr/testify/require"
 
-	"rds-outbox-demo/internal/pgtest"
-	"rds-outbox-demo/lab/awslocal"
-	"rds-outbox-demo/lab/awslocal/awstest"
 	"rds-outbox-demo/lab/postgres"
 	"rds-outbox-demo/lab/postgres/postgrestest"
-	"rds-outbox-demo/migrate"
 	"rds-outbox-demo/outbox"
 	"rds-outbox-demo/walrelay"
 )
@@ -29,35 +22,17 @@ import (
 // the postmaster, SIGKILL or SIGQUIT (immediate shutdown), and starts it again at the same address.
 func newServerRig(t *testing.T, settings map[string]string) (_ *rig, crash func(syscall.Signal)) {
 	t.Helper()
-	binaries, err := postgrestest.FindBinaries("..")
-	if err != nil {
-		if os.Getenv("CI") == "true" {
-			t.Fatal(err)
-		}
-		t.Skip(err)
-	}
-	config := postgres.Config{Dir: t.TempDir(), Binaries: binaries, Settings: settings}
-	server, err := postgres.Start(t.Context(), config)
-	require.NoError(t, err)
-	t.Cleanup(func() { _ = server.Kill() })
-	database, err := pgx.ParseConfig(server.URL())
-	require.NoError(t, err)
-	config.Port = int(database.Port)
+	server, config := postgrestest.Start(t, settings)
+	r := newRigOn(t, postgrestest.Migrate(t, server), "relay")
+	config.Port = int(r.db.Pool.Config().ConnConfig.Port)
+	t.Cleanup(func() { _ = server.Kill() }) // the one that was started last
 	crash = func(how syscall.Signal) {
 		require.NoError(t, syscall.Kill(server.PID(), how))
 		<-server.Done()
+		var err error
 		server, err = postgres.Start(t.Context(), config)
 		require.NoError(t, err)
 	}
-	_, err = migrate.Up(t.Context(), database, migrate.Options{})
-	require.NoError(t, err)
-	pool, err := pgxpool.New(t.Context(), server.URL())
-	require.NoError(t, err)
-	t.Cleanup(pool.Close)
-	r := &rig{db: &pgtest.DB{URL: server.URL(), Pool: pool}, slot: "relay"}
-	aws, sdk := awstest.Start(t, awslocal.Config{Streams: []awslocal.Stream{{Name: stream, Shards: 2}}})
-	r.aws, r.kinesis, r.url = aws, kinesis.NewFromConfig(sdk), *sdk.BaseEndpoint
-	r.logWhenFailed(t)
 	return r, crash
 }
 

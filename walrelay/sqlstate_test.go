@@ -1,7 +1,6 @@
 package walrelay
 
 import (
-	"bytes"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -15,7 +14,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -59,40 +57,20 @@ func newRefuser(t *testing.T, answer *pgproto3.ErrorResponse) *refuser {
 	return r
 }
 
-// logBuffer is a log that can be read while it is written.
-type logBuffer struct {
-	mu   sync.Mutex
-	text bytes.Buffer
-}
-
-func (b *logBuffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.text.Write(p)
-}
-
-func (b *logBuffer) contains(text string) bool {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return strings.Contains(b.text.String(), text)
-}
-
 // firstWait returns how long the relay waited after its first failure.
-func (b *logBuffer) firstWait(t *testing.T) time.Duration {
+func firstWait(t *testing.T, log *labtest.Log) time.Duration {
 	t.Helper()
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	match := regexp.MustCompile(`attempts=1 since=\S+ retry_in_ms=(\d+)`).FindStringSubmatch(b.text.String())
-	require.NotNil(t, match, b.text.String())
+	match := regexp.MustCompile(`attempts=1 since=\S+ retry_in_ms=(\d+)`).FindStringSubmatch(log.String())
+	require.NotNil(t, match)
 	millis, err := strconv.Atoi(match[1])
 	require.NoError(t, err)
 	return time.Duration(millis) * time.Millisecond
 }
 
 // run runs a relay with the database. Its error arrives on the channel.
-func run(t *testing.T, databaseURL string) (*logBuffer, <-chan error) {
+func run(t *testing.T, databaseURL string) (*labtest.Log, <-chan error) {
 	t.Helper()
-	log := &logBuffer{}
+	log := labtest.NewLog(t)
 	relay, err := New(Config{
 		DatabaseURL: databaseURL, Stream: "outbox", Slot: "relay",
 		Kinesis: kinesis.New(kinesis.Options{}), // never asked
@@ -164,14 +142,14 @@ func TestSQLStates(t *testing.T) {
 				require.EqualValues(t, 1, server.connections.Load())
 			case standsBy:
 				labtest.Eventually(t, "a standby", func() bool { return server.connections.Load() > 1 })
-				require.True(t, log.contains("standby: another relay holds the slot"))
-				require.False(t, log.contains("session ended"))
+				require.True(t, strings.Contains(log.String(), "standby: another relay holds the slot"))
+				require.False(t, strings.Contains(log.String(), "session ended"))
 			case passes:
-				labtest.Eventually(t, "the third failure", func() bool { return log.contains("attempts=3 since=") })
-				require.LessOrEqual(t, log.firstWait(t), minBackoff)
+				labtest.Eventually(t, "the third failure", func() bool { return strings.Contains(log.String(), "attempts=3 since=") })
+				require.LessOrEqual(t, firstWait(t, log), minBackoff)
 			case unknown:
-				labtest.Eventually(t, "the second failure", func() bool { return log.contains("attempts=2 since=") })
-				require.GreaterOrEqual(t, log.firstWait(t), time.Second/2)
+				labtest.Eventually(t, "the second failure", func() bool { return strings.Contains(log.String(), "attempts=2 since=") })
+				require.GreaterOrEqual(t, firstWait(t, log), time.Second/2)
 			}
 		})
 	}
@@ -203,9 +181,9 @@ func TestUnreachable(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			log, _ := run(t, url)
-			labtest.Eventually(t, "the third failure", func() bool { return log.contains("attempts=3 since=") })
-			require.LessOrEqual(t, log.firstWait(t), minBackoff)
-			require.Equal(t, name == "WrongCertificate", log.contains("x509: "))
+			labtest.Eventually(t, "the third failure", func() bool { return strings.Contains(log.String(), "attempts=3 since=") })
+			require.LessOrEqual(t, firstWait(t, log), minBackoff)
+			require.Equal(t, name == "WrongCertificate", strings.Contains(log.String(), "x509: "))
 		})
 	}
 }

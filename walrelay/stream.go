@@ -72,12 +72,12 @@ func (r *Relay) streamWAL(ctx context.Context, control *pgx.Conn, conn *pgconn.P
 	r.log.Info("streaming", "hop", 3, "slot", r.slot, "stream", r.stream)
 
 	w := &wal{
-		conn:           conn,
-		pipeline:       newPipeline(),
-		decoder:        decoder{slot: r.slot, outboxID: r.outboxID, outboxes: map[uint32][]string{}},
-		slot:           r.slot,
-		drainFor:       r.drainFor,
-		lastHeard:      time.Now(),
+		conn:      conn,
+		pipeline:  newPipeline(),
+		decoder:   decoder{slot: r.slot, outboxID: r.outboxID, outboxes: map[uint32][]string{}},
+		slot:      r.slot,
+		drainFor:  r.drainFor,
+		lastHeard: time.Now(),
 	}
 	w.statusInterval, w.patience = intervals(walSenderTimeout)
 	w.watcher = r.newWatcher(control, w.pipeline, w.patience)

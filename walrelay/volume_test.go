@@ -47,7 +47,7 @@ func TestVolumeBackpressureKeepsTheConnection(t *testing.T) {
 func TestVolumeATransactionOf200000Rows(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
-	cmd, _ := r.command(t, "walrelay")
+	cmd, _ := r.command(t, program(t))
 	r.streaming(t)
 	r.fill(t, "a", 2000, 100)
 	records := r.await(t, 200_000)

@@ -2,15 +2,12 @@ package carapi_test
 
 import (
 	"context"
-	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -22,27 +19,6 @@ import (
 	"rds-outbox-demo/lab/process"
 )
 
-// killable is the program whose `part api` is this API as a process, in the build that FAILPOINT can kill.
-var killable = sync.OnceValues(func() (program string, err error) {
-	if killableDir, err = os.MkdirTemp("", "carapi-"); err != nil {
-		return "", err
-	}
-	program = filepath.Join(killableDir, "lab")
-	out, err := exec.Command("go", "build", "-tags", "failpoints,sabotage", "-o", program, "../../lab").CombinedOutput()
-	if err != nil {
-		return "", fmt.Errorf("building lab: %w: %s", err, out)
-	}
-	return program, nil
-})
-
-var killableDir string
-
-func TestMain(m *testing.M) {
-	code := m.Run()
-	_ = os.RemoveAll(killableDir)
-	os.Exit(code)
-}
-
 // SIGKILL while fifty equal requests are on their way, before or after the commit of the first: whoever tries again gets the one car.
 func TestKilledBetweenFiftyEqualRequests(t *testing.T) {
 	t.Parallel()
@@ -50,8 +26,8 @@ func TestKilledBetweenFiftyEqualRequests(t *testing.T) {
 		t.Run(string(point), func(t *testing.T) {
 			t.Parallel()
 			db := pgtest.New(t)
-			program, err := killable()
-			require.NoError(t, err)
+			// The program whose `part api` is this API as a process, in the build that FAILPOINT can kill.
+			program := labtest.Program(t, "lab", "failpoints", "sabotage")
 			listener, err := net.Listen("tcp", "127.0.0.1:0")
 			require.NoError(t, err)
 			defer listener.Close()

@@ -73,7 +73,7 @@ func TestAnIdleDatabaseIsPurgedWithinSeconds(t *testing.T) {
 	require.NoError(t, err)
 	require.NoError(t, syscall.Kill(writer, syscall.SIGSTOP))
 	t.Cleanup(func() { _ = syscall.Kill(writer, syscall.SIGCONT) }) // or it outlives the server
-	r.dropSlot(t) // walrelay makes it, after a load
+	r.dropSlot(t)                                                   // walrelay makes it, after a load
 	r.rows(t, "older", 3, 15)
 	arrived := r.relay(t)
 	labtest.Eventually(t, "the load", func() bool { return arrived()["load of older"] == 3 })

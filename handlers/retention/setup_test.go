@@ -3,7 +3,6 @@ package retention_test
 import (
 	"context"
 	"crypto/rand"
-	"os"
 	"strings"
 	"testing"
 	"time"
@@ -14,9 +13,7 @@ import (
 
 	"rds-outbox-demo/handlers/retention"
 	"rds-outbox-demo/internal/pgtest"
-	"rds-outbox-demo/lab/postgres"
 	"rds-outbox-demo/lab/postgres/postgrestest"
-	"rds-outbox-demo/migrate"
 )
 
 // rig is a database with a slot that nobody reads: tests move it.
@@ -45,24 +42,9 @@ func start(t *testing.T, url string, pool *pgxpool.Pool) *rig {
 // newServer is a rig on a server of its own, for what concerns the whole server.
 func newServer(t *testing.T, settings map[string]string) *rig {
 	t.Helper()
-	binaries, err := postgrestest.FindBinaries("../..")
-	if err != nil {
-		if os.Getenv("CI") == "true" {
-			t.Fatal(err)
-		}
-		t.Skip(err)
-	}
-	server, err := postgres.Start(t.Context(), postgres.Config{Dir: t.TempDir(), Binaries: binaries, Settings: settings})
-	require.NoError(t, err)
-	t.Cleanup(func() { _ = server.Kill() })
-	database, err := pgx.ParseConfig(server.URL())
-	require.NoError(t, err)
-	_, err = migrate.Up(t.Context(), database, migrate.Options{})
-	require.NoError(t, err)
-	pool, err := pgxpool.New(t.Context(), server.URL())
-	require.NoError(t, err)
-	t.Cleanup(pool.Close)
-	return start(t, server.URL(), pool)
+	server, _ := postgrestest.Start(t, settings)
+	db := postgrestest.Migrate(t, server)
+	return start(t, db.URL, db.Pool)
 }
 
 func (r *rig) connect(t *testing.T) *pgx.Conn {

@@ -26,7 +26,6 @@ import (
 	"rds-outbox-demo/inbox"
 	"rds-outbox-demo/internal/dbuser"
 	"rds-outbox-demo/internal/pgtest"
-	"rds-outbox-demo/lab/postgres"
 	"rds-outbox-demo/lab/postgres/postgrestest"
 	"rds-outbox-demo/migrate"
 )
@@ -40,18 +39,7 @@ type rds struct {
 
 func startRDS(t *testing.T) rds {
 	t.Helper()
-	binaries, err := postgrestest.FindBinaries("../..")
-	if err != nil {
-		if os.Getenv("CI") == "true" {
-			t.Fatal(err)
-		}
-		t.Skip(err)
-	}
-	dir := t.TempDir()
-	require.NoError(t, os.Chmod(filepath.Dir(dir), 0o755)) //nolint:gosec // as root the server runs as another user
-	server, err := postgres.Start(t.Context(), postgres.Config{Dir: dir, Binaries: binaries, Settings: map[string]string{"log_statement": "all"}})
-	require.NoError(t, err)
-	t.Cleanup(func() { require.NoError(t, server.Kill()) })
+	server, config := postgrestest.Start(t, map[string]string{"log_statement": "all"})
 	super, err := pgx.ParseConfig(server.URL())
 	require.NoError(t, err)
 	conn := connect(t, super)
@@ -74,7 +62,7 @@ func startRDS(t *testing.T) rds {
 	master.User, master.Password, master.Database = "master", "master", "app"
 	_, err = migrate.Up(t.Context(), master, migrate.Options{})
 	require.NoError(t, err)
-	return rds{master: master, log: filepath.Join(dir, "server.log")}
+	return rds{master: master, log: filepath.Join(config.Dir, "server.log")}
 }
 
 func TestOnRDS(t *testing.T) {

@@ -64,8 +64,8 @@ func TestDependencyRule(t *testing.T) {
 
 var readsEnvironment = regexp.MustCompile(`\bos\.(Getenv|LookupEnv|Environ|ExpandEnv)\(`)
 
-// testHelpers read the address of the test server from the environment.
-var testHelpers = []string{module + "internal/pgtest", module + "lab/postgres/postgrestest"}
+// testHelpers read from the environment which test server there is, and whether the test runs in CI.
+var testHelpers = []string{module + "internal/pgtest", module + "lab/labtest", module + "lab/postgres/postgrestest"}
 
 func TestOnlyMainsReadTheEnvironment(t *testing.T) {
 	t.Parallel()

@@ -28,6 +28,7 @@ import (
 	"rds-outbox-demo/internal/rdsdb"
 	"rds-outbox-demo/lab/awslocal"
 	"rds-outbox-demo/lab/awslocal/awstest"
+	"rds-outbox-demo/lab/labtest"
 	"rds-outbox-demo/migrate"
 	"rds-outbox-demo/outbox"
 	"rds-outbox-demo/walrelay"
@@ -157,9 +158,9 @@ func (p *path) showAs(t *testing.T, pool *rdsdb.Pool, name string) string {
 }
 
 func (p *path) testRelay(t *testing.T) {
-	var log logBuffer
+	log := labtest.NewLog(t)
 	relay, err := walrelay.New(walrelay.Config{
-		DatabaseURL: p.relayURL, Stream: "outbox", Slot: p.name, Kinesis: p.kinesis, Log: slog.New(slog.NewTextHandler(&log, nil)),
+		DatabaseURL: p.relayURL, Stream: "outbox", Slot: p.name, Kinesis: p.kinesis, Log: slog.New(slog.NewTextHandler(log, nil)),
 	})
 	require.NoError(t, err)
 	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
@@ -169,14 +170,14 @@ func (p *path) testRelay(t *testing.T) {
 		cancel()
 		require.NoError(t, <-done)
 	}()
-	eventually(t, &log, "the relay to stream", func() bool {
+	labtest.Eventually(t, "the relay to stream", func() bool {
 		return p.ask(t, "SELECT count(*)::text FROM pg_replication_slots WHERE slot_name = $1 AND active", p.name) == "1"
 	})
 	_, err = p.server.Exec(t.Context(), `INSERT INTO public.outbox (id, aggregate_type, aggregate_id, aggregate_version, event_type, event_data)
 		VALUES (gen_random_uuid(), 'Car', 'streamed', 1, 'CarCreated', '{"make": "Škoda 車", "price": 1e300}')`)
 	require.NoError(t, err)
 	records := map[uuid.UUID]outbox.Record{}
-	eventually(t, &log, "11 events", func() bool {
+	labtest.Eventually(t, "11 events", func() bool {
 		for _, record := range p.stream(t) {
 			records[record.Row.ID] = record
 		}
@@ -277,37 +278,11 @@ func TestTheRelayRefusesRowsThatAPolicyHides(t *testing.T) {
 
 	relay, err := walrelay.New(walrelay.Config{DatabaseURL: p.relayURL, Stream: "outbox", Slot: p.name, Kinesis: p.kinesis, Log: slog.New(slog.DiscardHandler)})
 	require.NoError(t, err)
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
-	defer cancel()
-	err = relay.Run(ctx)
+	err = relay.Run(t.Context())
 	var setup *walrelay.SetupError
 	require.ErrorAs(t, err, &setup)
 	require.Contains(t, setup.Problem, "row-level security")
 	require.Contains(t, setup.Remedy, "BYPASSRLS")
 	require.Equal(t, "0", p.count(t, "pg_replication_slots WHERE slot_name = '"+p.name+"'"), "a slot would say that the load was done")
 	require.Empty(t, p.stream(t))
-}
-
-type logBuffer struct {
-	mu   sync.Mutex
-	text strings.Builder
-}
-
-func (l *logBuffer) Write(b []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.Write(b)
-}
-
-func (l *logBuffer) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.String()
-}
-
-func eventually(t *testing.T, log fmt.Stringer, what string, condition func() bool) {
-	t.Helper()
-	for deadline := time.Now().Add(30 * time.Second); !condition(); time.Sleep(10 * time.Millisecond) {
-		require.True(t, time.Now().Before(deadline), "waited too long for %s:\n%s", what, log)
-	}
 }
