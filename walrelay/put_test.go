@@ -1,0 +1,140 @@
+package walrelay
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"slices"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/kinesis"
+	"github.com/aws/aws-sdk-go-v2/service/kinesis/types"
+	"github.com/aws/smithy-go"
+	"github.com/stretchr/testify/require"
+)
+
+func TestARefusalForGoodEndsTheSenders(t *testing.T) {
+	t.Parallel()
+	p := newPipeline()
+	p.add(&pending{key: "a", data: []byte("1")})
+	sender{refusing{}, "stream", "slot", slog.New(slog.DiscardHandler)}.run(t.Context(), p)
+	require.ErrorContains(t, p.await(t.Context(), p.empty), "ResourceNotFoundException")
+	p.close(nil)
+	require.ErrorContains(t, p.failure(), "ResourceNotFoundException", "the first reason stays")
+}
+
+type refusing struct{ Kinesis }
+
+func (refusing) PutRecords(context.Context, *kinesis.PutRecordsInput, ...func(*kinesis.Options)) (*kinesis.PutRecordsOutput, error) {
+	return nil, &types.ResourceNotFoundException{}
+}
+
+// answering is a Kinesis whose answers are a function of the call's number.
+type answering struct {
+	Kinesis
+	mu     sync.Mutex
+	calls  int
+	sent   []string // data of every record
+	answer func(call int, in *kinesis.PutRecordsInput) (*kinesis.PutRecordsOutput, error)
+}
+
+func (k *answering) PutRecords(_ context.Context, in *kinesis.PutRecordsInput, _ ...func(*kinesis.Options)) (*kinesis.PutRecordsOutput, error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.calls++
+	for _, r := range in.Records {
+		k.sent = append(k.sent, string(r.Data))
+	}
+	return k.answer(k.calls, in)
+}
+
+func acceptedAll(in *kinesis.PutRecordsInput) *kinesis.PutRecordsOutput {
+	out := &kinesis.PutRecordsOutput{}
+	for range in.Records {
+		out.Records = append(out.Records, types.PutRecordsResultEntry{SequenceNumber: aws.String("1")})
+	}
+	return out
+}
+
+// A refusal of the relay may pass, within seconds after a deployment, or later when somebody mends
+// the cause.
+func TestARefusalOfTheRelayIsWaitedFor(t *testing.T) {
+	t.Parallel()
+	for _, code := range refusals {
+		t.Run(code, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				const outage = 30 * time.Minute
+				until := time.Now().Add(outage)
+				k := &answering{answer: func(_ int, in *kinesis.PutRecordsInput) (*kinesis.PutRecordsOutput, error) {
+					if time.Now().Before(until) {
+						return nil, &smithy.GenericAPIError{Code: code}
+					}
+					return acceptedAll(in), nil
+				}}
+				p := newPipeline()
+				tx := p.begin()
+				for i := range 9 {
+					p.add(&pending{key: fmt.Sprint("k", i%3), data: []byte(fmt.Sprint(i)), transaction: tx})
+				}
+				p.commit(tx, 7)
+				ctx, cancel := context.WithCancel(t.Context())
+				done := make(chan struct{})
+				go func() {
+					defer close(done)
+					sender{k, "stream", "slot", slog.New(slog.DiscardHandler)}.run(ctx, p)
+				}()
+				time.Sleep(outage - time.Second)
+				require.NoError(t, p.failure())
+				require.Equal(t, code, p.refusal())
+				require.Zero(t, p.position())
+				k.mu.Lock()
+				require.Less(t, k.calls, senders*40, "it waits for minutes")
+				k.sent = nil
+				k.mu.Unlock()
+				require.NoError(t, p.await(t.Context(), p.empty))
+				require.Less(t, time.Since(until), maxRefusedBackoff)
+				require.Empty(t, p.refusal())
+				require.EqualValues(t, 7, p.position())
+				cancel()
+				<-done
+				for key := range 3 {
+					require.Less(t, slices.Index(k.sent, fmt.Sprint(key)), slices.Index(k.sent, fmt.Sprint(key+3)))
+					require.Less(t, slices.Index(k.sent, fmt.Sprint(key+3)), slices.Index(k.sent, fmt.Sprint(key+6)))
+				}
+			})
+		})
+	}
+}
+
+func TestWhatProvesThatARecordIsOnTheStream(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		entry types.PutRecordsResultEntry
+		want  bool
+	}{
+		"SequenceNumber":             {types.PutRecordsResultEntry{SequenceNumber: aws.String("1")}, true},
+		"SequenceNumberAndEmptyCode": {types.PutRecordsResultEntry{SequenceNumber: aws.String("1"), ErrorCode: aws.String("")}, true},
+		"SequenceNumberAndCode":      {types.PutRecordsResultEntry{SequenceNumber: aws.String("1"), ErrorCode: aws.String("InternalFailure")}, false},
+		"Code":                       {types.PutRecordsResultEntry{ErrorCode: aws.String("InternalFailure")}, false},
+		"EmptyCode":                  {types.PutRecordsResultEntry{ErrorCode: aws.String("")}, false},
+		"EmptySequenceNumber":        {types.PutRecordsResultEntry{SequenceNumber: aws.String("")}, false},
+		"Nothing":                    {types.PutRecordsResultEntry{}, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			k := &answering{answer: func(int, *kinesis.PutRecordsInput) (*kinesis.PutRecordsOutput, error) {
+				return &kinesis.PutRecordsOutput{Records: []types.PutRecordsResultEntry{test.entry}}, nil
+			}}
+			p := newPipeline()
+			p.add(&pending{key: "a", data: []byte("1")})
+			accepted, err := sender{k, "stream", "slot", slog.New(slog.DiscardHandler)}.put(t.Context(), p, p.take(1, 100))
+			require.NoError(t, err)
+			require.Equal(t, []bool{test.want}, accepted)
+		})
+	}
+}
