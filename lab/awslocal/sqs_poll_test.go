@@ -38,8 +38,14 @@ func TestLongPollEndsWithWhatEndsIt(t *testing.T) {
 				_, err := q.send("one", nil, 0)
 				return cmp.Or(err, hideAll(q, time.Hour))
 			},
-			during: func(_ *sqs, q *queue) error { q.setVisible(q.messages[0].id, 0); return nil },
-			want:   "one", took: after,
+			during: func(_ *sqs, q *queue) error {
+				q.mu.Lock()
+				id := q.messages[0].id
+				q.mu.Unlock()
+				q.setVisible(id, 0)
+				return nil
+			},
+			want: "one", took: after,
 		},
 		"MessageIsMovedFromAnotherQueue": {
 			before: func(s *sqs, _ *queue) error {
