@@ -24,6 +24,8 @@ func (t *trial) judgeWritten() {
 // judgeArrivals holds each entry on the bus against its row. What it notes in t.events, the other steps use.
 func (t *trial) judgeArrivals() {
 	reported := map[uuid.UUID]bool{} // strangers
+	type aggregate struct{ kind, id string }
+	var order order[aggregate]
 	for place := range t.Arrivals {
 		arrival := &t.Arrivals[place]
 		id, ok := eventID(arrival)
@@ -36,9 +38,11 @@ func (t *trial) judgeArrivals() {
 		case e == nil || e.rolledBack:
 			t.judgeStranger(id, arrival, reported)
 		case e.first == nil:
-			e.first, e.place = arrival, place
+			e.first = arrival
 			if e.poison {
 				t.violation(RulePoisonPublished, "%s is on the bus, but the bus should have refused it", e)
+			} else if highest, inOrder := order.next(aggregate{e.AggregateType, e.AggregateID}, e.Version); !inOrder {
+				t.violation(RuleReordered, "%s arrived at place %d, after version %d", e, place, highest)
 			}
 			if reason := Contradiction(e.Row, *arrival); reason != "" {
 				t.violation(RuleContract, "%s: %s", e, reason)
@@ -72,28 +76,18 @@ func (t *trial) judgeStranger(id uuid.UUID, arrival *awslocal.BusEvent, reported
 	reported[id] = true
 }
 
-// judgeDelivery looks for what did not arrive, and at the order of what did.
+// judgeDelivery looks for what did not arrive.
 func (t *trial) judgeDelivery() {
-	t.aggregates(func(events []event) {
-		var latest *event // to arrive of the versions so far
-		for i := range events {
-			e := &events[i]
-			switch {
-			case e.poison || e.rolledBack:
-				continue // judged already
-			case e.first == nil && e.parked:
-				t.violation(RuleLost, "%s is not on the bus: it was parked", e)
-				continue
-			case e.first == nil:
-				t.violation(RuleLost, "%s is not on the bus", e)
-				continue
-			case latest != nil && e.place < latest.place:
-				t.violation(RuleReordered, "%s arrived at place %d, before version %d at place %d", e, e.place, latest.Version, latest.place)
-				continue
-			}
-			latest = e
+	for i := range t.events {
+		e := &t.events[i]
+		switch {
+		case e.poison || e.rolledBack || e.first != nil: // judged already
+		case e.parked:
+			t.violation(RuleLost, "%s is not on the bus: it was parked", e)
+		default:
+			t.violation(RuleLost, "%s is not on the bus", e)
 		}
-	})
+	}
 }
 
 // judgeRefusals checks how far the relay got. Without a confirmed position each session sends the

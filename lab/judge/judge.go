@@ -1,9 +1,11 @@
-// Package judge holds one round of traffic against the promise: every committed event arrives on the bus, right, in order, and
-// nothing else does.
+// Package judge holds traffic against the promise: every committed event arrives on the bus, right, in order, and nothing else
+// does. It is the only code of lab that says lost, duplicate or out of order.
 //
-// In: what the clients were told, what the tables hold after everything has settled, what arrived on the bus, what is parked in
-// the failure queue. Out: a Verdict with counts and violations. It shares no code with the path: it states the contract of the bus
-// entry and of the parked record again.
+// Judge is exact and judges one round at its end. It takes what the clients were told, what the tables hold after everything has
+// settled, what arrived on the bus and what is parked in the failure queue, and returns a Verdict with counts and violations. Tally
+// counts while events pass, in bounded memory. Of the same history both say the same.
+//
+// The package shares no code with the path. It states the contract of the bus entry and of the parked record again.
 package judge
 
 import (
@@ -121,7 +123,9 @@ type Round struct {
 	Rows     []Row
 	Cars     []Car
 	Stats    []Stat
-	Arrivals []awslocal.BusEvent // in the order of the bus's journal, since the round began
+	// NotCounted says that no subscriber's totals were read: Stats is empty and says nothing.
+	NotCounted bool
+	Arrivals   []awslocal.BusEvent // in the order of the bus's journal, since the round began
 	// Moments are when a client sent something or was answered, in their order: how many Arrivals the bus certainly had by then.
 	Moments []int
 	Parked  [][]byte // bodies of the failure queue's messages, since the round began
@@ -143,7 +147,7 @@ const (
 	RulePromisedCar = "promised-car" // a car of a 2xx answer is not in the table
 	RuleUpdateLost  = "update-lost"  // a change that was answered with 2xx, or a commit that was answered, has no event
 
-	RuleReordered = "reordered" // a version arrived before a lower one
+	RuleReordered = "reordered" // a version arrived after a higher one
 
 	RuleRolledBack       = "rolled-back"       // an event of a rolled-back transaction is in the table or on the bus
 	RuleUnknown          = "unknown"           // an event on the bus was never committed
@@ -206,7 +210,6 @@ type event struct {
 	poison     bool
 	rolledBack bool
 	first      *awslocal.BusEvent // nil: not on the bus
-	place      int                // of first, among the arrivals
 	parked     bool
 }
 

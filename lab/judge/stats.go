@@ -6,7 +6,7 @@ import "encoding/json"
 // one change per event, however often and in whatever order they came. Only if nothing else is wrong: what did not arrive, or arrived and
 // should not have, is accused already.
 func (t *trial) judgeStats() {
-	if len(t.Violations) > 0 {
+	if t.NotCounted || len(t.Violations) > 0 {
 		return
 	}
 	type kind struct {

@@ -1,0 +1,44 @@
+package judge
+
+import (
+	"encoding/binary"
+	"hash/fnv"
+
+	"github.com/google/uuid"
+)
+
+// order finds what is out of order: the first arrival of a version after that of a higher version of the same aggregate.
+type order[K comparable] struct {
+	limit      int // aggregates that are remembered at least; 0: all
+	young, old map[K]int64
+}
+
+// maxOrder is how many aggregates a Tally remembers at least. An event that comes after more events of other aggregates than that
+// may be out of order unseen.
+const maxOrder = 50_000
+
+// next takes an event's first arrival. It returns the highest version of the aggregate that had arrived before, or 0, and reports
+// whether the event is in order.
+func (o *order[K]) next(aggregate K, version int64) (highest int64, inOrder bool) {
+	highest = max(o.young[aggregate], o.old[aggregate])
+	if o.limit > 0 && len(o.young) >= o.limit {
+		o.old, o.young = o.young, nil
+	}
+	if o.young == nil {
+		o.young = map[K]int64{}
+	}
+	o.young[aggregate] = max(highest, version)
+	return highest, version > highest
+}
+
+// short returns an id in eight bytes. UUIDs are random in 62 bits of their second half.
+func short(id uuid.UUID) uint64 {
+	return binary.BigEndian.Uint64(id[:8])*0x9E3779B97F4A7C15 ^ binary.BigEndian.Uint64(id[8:])
+}
+
+// hash returns the name of an aggregate in eight bytes.
+func hash(aggregateType, aggregateID string) uint64 {
+	h := fnv.New64a()
+	_, _ = h.Write([]byte(aggregateType + "\x00" + aggregateID))
+	return h.Sum64()
+}
