@@ -11,12 +11,11 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 
-	"github.com/google/uuid"
 	"golang.org/x/sync/errgroup"
 
+	"rds-outbox-demo/lab/judge"
 	"rds-outbox-demo/lab/local"
 )
 
@@ -38,11 +37,11 @@ func path(ctx context.Context, e *environment) (_ []Row, err error) {
 		return nil, err
 	}
 	defer log.Close()
-	bus := arrivals{of: map[uuid.UUID]local.Times{}}
+	var bus judge.Arrivals[local.Times]
 	s, err := local.Start(ctx, local.Config{
 		Dir: filepath.Join(e.Dir, "path"), Root: e.Root, Relay: filepath.Join(e.Root, "bin", "walrelay"), Listen: "127.0.0.1:0",
 		Slot: "bench_path", DatabaseURL: url, Settings: local.ForPeople(),
-		OnEvent: bus.add, Progress: func(string) {}, Log: slog.New(slog.NewJSONHandler(log, nil)),
+		OnEvent: func(a local.Arrival) { bus.Add(a.EventID, a.Times) }, Progress: func(string) {}, Log: slog.New(slog.NewJSONHandler(log, nil)),
 	})
 	if err != nil {
 		return nil, err
@@ -59,10 +58,11 @@ func path(ctx context.Context, e *environment) (_ []Row, err error) {
 		if err != nil {
 			return nil, err
 		}
-		beside, whole, err := bus.latencies(ctx, e.size(5000))
-		if err != nil {
+		if err := bus.Wait(ctx, e.size(5000), time.Minute); err != nil {
 			return nil, err
 		}
+		_, events := bus.Take()
+		beside, whole := latencies(events)
 		if round == 0 {
 			continue // warms up, and what is committed before the relay has its slot comes with the load, which knows no commits
 		}
@@ -107,34 +107,10 @@ func createCars(ctx context.Context, url string, cars int) (rate float64, err er
 	return float64(cars) / time.Since(started).Seconds(), err
 }
 
-// arrivals collects the events of a round.
-type arrivals struct {
-	mu sync.Mutex
-	of map[uuid.UUID]local.Times // the first of each event
-}
-
-func (a *arrivals) add(arrival local.Arrival) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if _, known := a.of[arrival.EventID]; !known {
-		a.of[arrival.EventID] = arrival.Times
-	}
-}
-
-// latencies waits for the events of a round, and takes them: milliseconds from commit to bus, beside the wait for a poll and with it, of
-// those that say when they were committed.
-func (a *arrivals) latencies(ctx context.Context, events int) (beside, whole Values, err error) {
-	for deadline := time.Now().Add(time.Minute); a.count() < events; time.Sleep(time.Millisecond) {
-		if ctx.Err() != nil {
-			return nil, nil, ctx.Err()
-		}
-		if time.Now().After(deadline) {
-			return nil, nil, fmt.Errorf("%d of %d events reached the bus within a minute", a.count(), events)
-		}
-	}
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	for _, times := range a.of {
+// latencies returns the milliseconds from commit to bus, beside the wait for a poll and with it, of the events that say when they were
+// committed.
+func latencies(events []local.Times) (beside, whole Values) {
+	for _, times := range events {
 		if times.Commit.IsZero() {
 			continue
 		}
@@ -143,14 +119,7 @@ func (a *arrivals) latencies(ctx context.Context, events int) (beside, whole Val
 		whole = append(whole, milliseconds(took))
 		beside = append(beside, milliseconds(took-wait))
 	}
-	clear(a.of)
-	return beside, whole, nil
-}
-
-func (a *arrivals) count() int {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	return len(a.of)
+	return beside, whole
 }
 
 // percentile is the smallest value that is not below p percent of them.

@@ -8,114 +8,88 @@ import (
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
-	"github.com/aws/aws-sdk-go-v2/service/eventbridge/types"
 	"github.com/jackc/pgx/v5"
 
 	"rds-outbox-demo/lab/awslocal"
 	"rds-outbox-demo/lab/judge"
+	"rds-outbox-demo/lab/local"
 )
 
 // maxProblems bounds the report; the counts go on.
 const maxProblems = 20
 
-// check compares what arrived with every row of outbox and with what the API had answered.
-func check(ctx context.Context, databaseURL string, w written, a *arrivals) (report, error) {
+// check has what arrived judged against every row of the database and every answer of the API.
+func check(ctx context.Context, databaseURL string, requests []judge.Request, arrivals *judge.Arrivals[local.Arrival]) (report, error) {
+	all, firsts := arrivals.Take()
+	// The subscriber may be behind the bus: nothing waits for it.
+	round := judge.Round{Requests: requests, NotCounted: true}
+	for _, a := range all {
+		round.Arrivals = append(round.Arrivals, onBus(a))
+	}
 	conn, err := pgx.Connect(ctx, databaseURL)
 	if err != nil {
 		return report{}, fmt.Errorf("connecting to count the events: %w", err)
 	}
 	defer conn.Close(ctx)
-	r := report{Cars: w.cars, Updates: w.updates}
-	a.mu.Lock()
-	defer a.mu.Unlock()
-
-	// In version order of each aggregate: first arrivals must come in that order, too.
-	rows, err := conn.Query(ctx, `SELECT id, aggregate_type, aggregate_id, aggregate_version, event_type, event_data, traceparent, created_at
-		FROM outbox ORDER BY aggregate_type, aggregate_id, aggregate_version`)
-	if err != nil {
+	if round.Rows, err = query[judge.Row](ctx, conn, `SELECT id, aggregate_type, aggregate_id, aggregate_version AS version, event_type, event_data AS data,
+		traceparent, created_at FROM outbox`); err != nil {
 		return report{}, fmt.Errorf("reading outbox: %w", err)
 	}
-	var hops [len(hopNames)][]time.Duration
-	var aggregate string
-	var version int64
-	place := -1
-	known := 0
-	var e judge.Row
-	_, err = pgx.ForEachRow(rows, []any{&e.ID, &e.AggregateType, &e.AggregateID, &e.Version, &e.EventType, &e.Data, &e.Traceparent, &e.CreatedAt}, func() error {
-		r.Events++
-		if e.AggregateID != aggregate {
-			aggregate, version, place = e.AggregateID, 0, -1
-		}
-		if version++; e.Version != version {
-			r.problem("%s: version %d follows %d in the table", e.AggregateID, e.Version, version-1)
-		}
-		got := a.byID[e.ID]
-		if got == nil {
-			r.Lost++
-			r.problem("event %s (%s version %d) is not on the bus", e.ID, e.AggregateID, e.Version)
-			return nil
-		}
-		known++
-		r.Duplicates += got.copies - 1
-		if got.differs {
-			r.Wrong++
-			r.problem("event %s: a duplicate differs from the first", e.ID)
-		}
-		if got.place < place {
-			r.OutOfOrder++
-			r.problem("event %s (%s version %d) arrived before version %d", e.ID, e.AggregateID, e.Version, version-1)
-		}
-		place = got.place
-		if reason := w.contradiction(e, got.first.Entry); reason != "" {
-			r.Wrong++
-			r.problem("event %s: %s", e.ID, reason)
-		}
-		if t := got.first.Times; !t.Commit.IsZero() {
-			for i, at := range []time.Time{t.Read, t.Stream, t.Consumer, t.Bus} {
-				hops[i] = append(hops[i], at.Sub(t.Commit))
-			}
-		}
-		return nil
-	})
-	if err != nil {
-		return report{}, fmt.Errorf("reading outbox: %w", err)
+	if round.Cars, err = query[judge.Car](ctx, conn, "SELECT id, make, model, year, color, version, created_at FROM cars"); err != nil {
+		return report{}, fmt.Errorf("reading cars: %w", err)
 	}
-	if unknown := len(a.byID) - known; unknown > 0 {
-		r.Wrong += unknown
-		r.problem("%d events on the bus were never committed", unknown)
+	v := judge.Judge(round)
+	r := report{Events: v.Events, Lost: v.Lost, Duplicates: v.Duplicates, OutOfOrder: v.Reordered, Wrong: v.Wrong, Hops: hops(firsts)}
+	for _, request := range requests {
+		if request.Op == judge.Create {
+			r.Cars++
+		} else {
+			r.Updates++
+		}
 	}
-	if r.Events != w.cars+w.updates {
+	for _, violation := range v.Violations {
+		r.problem("%s", violation.Text)
+	}
+	if r.Events > len(requests) { // nobody else writes, and each request may have one event
 		r.Wrong++
-		r.problem("the API answered %d times with success, outbox has %d rows", w.cars+w.updates, r.Events)
+		r.problem("the API answered %d times with success, outbox has %d rows", len(requests), r.Events)
 	}
-	for i, name := range hopNames {
-		r.Hops = append(r.Hops, hop{Hop: name, P50: percentile(hops[i], 50), P99: percentile(hops[i], 99)})
-	}
-	r.Pass = r.Lost == 0 && r.OutOfOrder == 0 && r.Wrong == 0 && len(r.Problems) == 0
+	r.Pass = r.Lost == 0 && r.OutOfOrder == 0 && r.Wrong == 0
 	return r, nil
 }
 
-// contradiction says how an entry differs from what its row calls for and the API has answered, or nothing.
-func (w written) contradiction(row judge.Row, entry types.PutEventsRequestEntry) string {
-	if reason := judge.Contradiction(row, onBus(entry)); reason != "" {
-		return reason
+func query[T any](ctx context.Context, conn *pgx.Conn, sql string) ([]T, error) {
+	rows, err := conn.Query(ctx, sql)
+	if err != nil {
+		return nil, err
 	}
-	answers := w.changed[row.AggregateID]
-	if row.EventType == "CarCreated" {
-		answers = []json.RawMessage{w.created[row.AggregateID]}
-	}
-	if !slices.ContainsFunc(answers, func(car json.RawMessage) bool { return judge.Describes(row.Data, car) }) {
-		return fmt.Sprintf("eventData %s is no car that the API answered with: %s", row.Data, answers)
-	}
-	return ""
+	return pgx.CollectRows(rows, pgx.RowToStructByName[T])
 }
 
-// onBus is what a bus shows of an accepted entry.
-func onBus(e types.PutEventsRequestEntry) awslocal.BusEvent {
+// onBus returns what a bus shows of an accepted entry.
+func onBus(a local.Arrival) awslocal.BusEvent {
+	e := a.Entry
 	return awslocal.BusEvent{
-		Source: aws.ToString(e.Source), DetailType: aws.ToString(e.DetailType), Time: aws.ToTime(e.Time), Resources: e.Resources,
-		TraceHeader: aws.ToString(e.TraceHeader), Detail: json.RawMessage(aws.ToString(e.Detail)),
+		Accepted: a.Times.Bus, Source: aws.ToString(e.Source), DetailType: aws.ToString(e.DetailType), Time: aws.ToTime(e.Time),
+		Resources: e.Resources, TraceHeader: aws.ToString(e.TraceHeader), Detail: json.RawMessage(aws.ToString(e.Detail)),
 	}
+}
+
+// hops returns how long after the commit the events had passed each hop. The events of an initial load, whose commits are unknown,
+// are left out.
+func hops(firsts []local.Arrival) (all []hop) {
+	var took [len(hopNames)][]time.Duration
+	for _, a := range firsts {
+		if t := a.Times; !t.Commit.IsZero() {
+			for i, at := range []time.Time{t.Read, t.Stream, t.Consumer, t.Bus} {
+				took[i] = append(took[i], at.Sub(t.Commit))
+			}
+		}
+	}
+	for i, name := range hopNames {
+		all = append(all, hop{Hop: name, P50: percentile(took[i], 50), P99: percentile(took[i], 99)})
+	}
+	return all
 }
 
 func percentile(all []time.Duration, p int) float64 {

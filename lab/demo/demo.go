@@ -1,7 +1,5 @@
 // Package demo is `make demo`: it sends cars through a throw-away path, waits until their events are on the bus, and judges every
-// one of them against the table: there, right, in order, once.
-//
-// Its check shares no code with the path: package judge states the contract of the bus entry again.
+// one of them against the tables and the API's answers, by package judge.
 package demo
 
 import (
@@ -12,18 +10,20 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
-	"sync"
 	"time"
 
-	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 
 	"rds-outbox-demo/lab/judge"
 	"rds-outbox-demo/lab/local"
 )
 
-// patience is how long nothing may arrive before the missing events count as lost.
-const patience = 30 * time.Second
+const (
+	// patience is how long nothing may arrive before the missing events count as lost.
+	patience = 30 * time.Second
+	// quiet is five polls of the stream: what comes twice comes late.
+	quiet = time.Second
+)
 
 // Config of a run.
 type Config struct {
@@ -60,13 +60,13 @@ func Run(ctx context.Context, c Config) (err error) {
 		return err
 	}
 	defer logFile.Close()
-	arrivals := &arrivals{byID: map[uuid.UUID]*arrived{}}
+	var arrivals judge.Arrivals[local.Arrival]
 	c.Path.Dir = dir
 	c.Path.Log = slog.New(slog.NewMultiHandler(
 		slog.NewJSONHandler(logFile, nil),
 		slog.NewTextHandler(c.Progress, &slog.HandlerOptions{Level: slog.LevelWarn}),
 	))
-	c.Path.OnEvent = arrivals.add
+	c.Path.OnEvent = func(a local.Arrival) { arrivals.Add(a.EventID, a) }
 	c.Path.Progress = func(what string) { fmt.Fprintf(c.Progress, "starting %s\n", what) }
 
 	p, err := local.Start(ctx, c.Path)
@@ -75,17 +75,16 @@ func Run(ctx context.Context, c Config) (err error) {
 	}
 	defer func() { err = errors.Join(err, p.Close()) }()
 	start := time.Now()
-	written, err := write(ctx, p.APIURL, c.Cars)
+	requests, err := write(ctx, s.APIURL, c.Cars)
 	if err != nil {
 		return err
 	}
 	fmt.Fprintf(c.Progress, "%d cars created and %d changed in %s, waiting for their events\n",
-		written.cars, written.updates, time.Since(start).Round(time.Millisecond))
-	if err := arrivals.wait(ctx, written.cars+written.updates, p.Failed()); err != nil {
+		c.Cars, len(requests)-c.Cars, time.Since(start).Round(time.Millisecond))
+	if err := wait(ctx, &arrivals, len(requests), s.Failed()); err != nil {
 		return err
 	}
-	arrivals.settle() // what comes twice comes late
-	report, err := check(ctx, p.DatabaseURL, written, arrivals)
+	report, err := check(ctx, s.DatabaseURL, requests, &arrivals)
 	if err != nil {
 		return err
 	}
@@ -98,7 +97,30 @@ func Run(ctx context.Context, c Config) (err error) {
 	return nil
 }
 
-// scratchDatabase makes a database on the user's server and points the path to it.
+// wait returns when the events have arrived and nothing has come after them for a while, or nothing has come for as long as patience.
+// What is missing then, the judge says.
+func wait(ctx context.Context, arrivals *judge.Arrivals[local.Arrival], events int, failed <-chan error) error {
+	ctx, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
+	go func() {
+		select {
+		case <-ctx.Done():
+		case err := <-failed:
+			stop(err)
+		}
+	}()
+	if arrivals.Wait(ctx, events, patience) == nil {
+		arrivals.Settle(ctx, quiet)
+	}
+	switch cause := context.Cause(ctx); {
+	case errors.Is(cause, context.Canceled):
+		return errors.New("demo: interrupted")
+	default:
+		return cause
+	}
+}
+
+// scratchDatabase makes a database on the user's server and points the stack to it.
 func (c *Config) scratchDatabase(ctx context.Context) (drop func() error, err error) {
 	config, err := pgx.ParseConfig(c.Path.DatabaseURL)
 	if err != nil {
@@ -135,76 +157,4 @@ func execOn(ctx context.Context, server *pgx.ConnConfig, sql string) error {
 	defer conn.Close(ctx)
 	_, err = conn.Exec(ctx, sql)
 	return err
-}
-
-// arrivals collects what the bus accepted, in order.
-type arrivals struct {
-	mu     sync.Mutex
-	byID   map[uuid.UUID]*arrived
-	count  int
-	latest time.Time
-}
-
-type arrived struct {
-	place   int // 0 for the first event that ever arrived
-	copies  int
-	differs bool // a duplicate is not identical to the first
-	first   local.Arrival
-}
-
-func (a *arrivals) add(arrival local.Arrival) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	a.latest = time.Now()
-	id := arrival.EventID
-	seen := a.byID[id]
-	if seen == nil {
-		seen = &arrived{place: a.count, first: arrival}
-		a.byID[id] = seen
-	}
-	seen.copies++
-	seen.differs = seen.differs || judge.EntryText(onBus(seen.first.Entry)) != judge.EntryText(onBus(arrival.Entry))
-	a.count++
-}
-
-// settle returns when nothing has arrived for a second: five polls of the stream.
-func (a *arrivals) settle() {
-	for {
-		a.mu.Lock()
-		quiet := time.Since(a.latest)
-		a.mu.Unlock()
-		if quiet > time.Second {
-			return
-		}
-		time.Sleep(time.Second - quiet)
-	}
-}
-
-// wait returns when as many different events have arrived as were written, or nothing has come for a while: what is missing
-// then, the judge says.
-func (a *arrivals) wait(ctx context.Context, want int, failed <-chan error) error {
-	started := time.Now()
-	tick := time.NewTicker(10 * time.Millisecond)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return errors.New("demo: interrupted")
-		case err := <-failed:
-			return err
-		case <-tick.C:
-		}
-		a.mu.Lock()
-		have, latest := len(a.byID), a.latest
-		a.mu.Unlock()
-		if have >= want {
-			return nil
-		}
-		if latest.Before(started) {
-			latest = started
-		}
-		if time.Since(latest) > patience {
-			return nil
-		}
-	}
 }

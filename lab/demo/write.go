@@ -8,9 +8,10 @@ import (
 	"io"
 	"net/http"
 	"net/url"
-	"sync"
 
 	"golang.org/x/sync/errgroup"
+
+	"rds-outbox-demo/lab/judge"
 )
 
 const (
@@ -21,77 +22,62 @@ const (
 	changesPerCar = 5
 )
 
-// written is what the API said it had done.
-type written struct {
-	cars, updates int
-	created       map[string]json.RawMessage   // car id -> the car of the 201
-	changed       map[string][]json.RawMessage // car id -> the cars of the 200s, in any order
-}
-
 // traceparent goes along with every third car.
 const traceparent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 
-// write creates cars over HTTP and changes some of them.
-func write(ctx context.Context, apiURL string, cars int) (written, error) {
-	w := written{created: make(map[string]json.RawMessage, cars), changed: map[string][]json.RawMessage{}}
-	ids := make([]string, cars)
-	var mu sync.Mutex
+// write creates cars over HTTP and changes some of them. It returns the requests as the judge knows them. All were answered with
+// success.
+func write(ctx context.Context, apiURL string, cars int) ([]judge.Request, error) {
 	client := &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: clients}}
 	defer client.CloseIdleConnections()
+	changed := max(1, cars/changedShare)
+	requests := make([]judge.Request, cars+changed*changesPerCar)
 
 	group, groupCtx := errgroup.WithContext(ctx)
 	group.SetLimit(clients)
 	for i := range cars {
-		group.Go(func() error {
-			body := fmt.Sprintf(`{"make":"Maker %d","model":"Modèle <%d> & \"co\"","year":%d,"color":"Blue"}`, i%7, i, 1990+i%30)
-			var answer struct{ Car json.RawMessage }
-			if err := call(groupCtx, client, http.MethodPost, apiURL+"/cars", body, i%3 == 0, http.StatusCreated, &answer); err != nil {
+		group.Go(func() (err error) {
+			color := fmt.Sprintf("Color %d", i)
+			body := fmt.Sprintf(`{"make":"Maker %d","model":"Modèle <%d> & \"co\"","year":%d,"color":%q}`, i%7, i, 1990+i%30, color)
+			requests[i] = judge.Request{Op: judge.Create, Token: color, Answer: judge.Done}
+			requests[i].Car, err = call(groupCtx, client, http.MethodPost, apiURL+"/cars", body, i%3 == 0, http.StatusCreated)
+			if err != nil {
 				return err
 			}
 			var car struct{ ID string }
-			if err := json.Unmarshal(answer.Car, &car); err != nil {
+			if err := json.Unmarshal(requests[i].Car, &car); err != nil {
 				return fmt.Errorf("reading the answer to POST /cars: %w", err)
 			}
-			ids[i] = car.ID
-			mu.Lock()
-			defer mu.Unlock()
-			w.created[car.ID] = answer.Car
+			requests[i].CarID = car.ID
 			return nil
 		})
 	}
 	if err := group.Wait(); err != nil {
-		return written{}, err
+		return nil, err
 	}
 
-	changed := max(1, cars/changedShare)
 	group, groupCtx = errgroup.WithContext(ctx)
 	group.SetLimit(clients)
-	for _, id := range ids[:changed] {
+	for i, created := range requests[:changed] {
 		for n := range changesPerCar {
-			group.Go(func() error {
-				body := fmt.Sprintf(`{"color":"Color %d"}`, n)
-				var answer struct{ Car json.RawMessage }
-				if err := call(groupCtx, client, http.MethodPatch, apiURL+"/cars/"+id, body, false, http.StatusOK, &answer); err != nil {
-					return err
-				}
-				mu.Lock()
-				defer mu.Unlock()
-				w.changed[id] = append(w.changed[id], answer.Car)
-				return nil
+			group.Go(func() (err error) {
+				color := fmt.Sprintf("Color %d, change %d", i, n)
+				change := judge.Request{Op: judge.Update, CarID: created.CarID, Token: color, Answer: judge.Done}
+				body := fmt.Sprintf(`{"color":%q}`, color)
+				change.Car, err = call(groupCtx, client, http.MethodPatch, apiURL+"/cars/"+created.CarID, body, false, http.StatusOK)
+				requests[cars+i*changesPerCar+n] = change
+				return err
 			})
 		}
 	}
-	if err := group.Wait(); err != nil {
-		return written{}, err
-	}
-	w.cars, w.updates = cars, changed*changesPerCar
-	return w, nil
+	return requests, group.Wait()
 }
 
-func call(ctx context.Context, client *http.Client, method, target, body string, traced bool, want int, answer any) error {
+// call returns the car of the answer.
+func call(ctx context.Context, client *http.Client, method, target, body string, traced bool, want int) (car json.RawMessage, err error) {
 	request, err := http.NewRequestWithContext(ctx, method, target, bytes.NewBufferString(body))
 	if err != nil {
-		return err
+		return nil, err
 	}
 	request.Header.Set("Content-Type", "application/json")
 	if traced {
@@ -99,17 +85,21 @@ func call(ctx context.Context, client *http.Client, method, target, body string,
 	}
 	response, err := client.Do(request)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer response.Body.Close()
 	content, err := io.ReadAll(io.LimitReader(response.Body, 1<<20))
 	if err != nil {
-		return fmt.Errorf("%s %s: %w", method, target, err)
+		return nil, fmt.Errorf("%s %s: %w", method, target, err)
 	}
 	if response.StatusCode != want {
-		return fmt.Errorf("%s %s answered %d, not %d: %s", method, target, response.StatusCode, want, content)
+		return nil, fmt.Errorf("%s %s answered %d, not %d: %s", method, target, response.StatusCode, want, content)
 	}
-	return json.Unmarshal(content, answer)
+	var answer struct{ Car json.RawMessage }
+	if err := json.Unmarshal(content, &answer); err != nil {
+		return nil, fmt.Errorf("reading the answer to %s %s: %w", method, target, err)
+	}
+	return answer.Car, nil
 }
 
 // withDatabase returns the URL with another database name.
