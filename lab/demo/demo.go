@@ -75,16 +75,16 @@ func Run(ctx context.Context, c Config) (err error) {
 	}
 	defer func() { err = errors.Join(err, p.Close()) }()
 	start := time.Now()
-	requests, err := write(ctx, s.APIURL, c.Cars)
+	requests, err := write(ctx, p.APIURL, c.Cars)
 	if err != nil {
 		return err
 	}
 	fmt.Fprintf(c.Progress, "%d cars created and %d changed in %s, waiting for their events\n",
 		c.Cars, len(requests)-c.Cars, time.Since(start).Round(time.Millisecond))
-	if err := wait(ctx, &arrivals, len(requests), s.Failed()); err != nil {
+	if err := wait(ctx, &arrivals, len(requests), p.Failed()); err != nil {
 		return err
 	}
-	report, err := check(ctx, s.DatabaseURL, requests, &arrivals)
+	report, err := check(ctx, p.DatabaseURL, requests, &arrivals)
 	if err != nil {
 		return err
 	}

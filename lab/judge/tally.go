@@ -199,12 +199,12 @@ func (t *Tally) Complete() int64 {
 	return t.complete
 }
 
-// Knows reports whether an event counts and is on the bus or parked, or does not count at all.
-func (t *Tally) Knows(id uuid.UUID, createdAt time.Time) bool {
+// HasArrived reports whether an event counts, and is on the bus or parked.
+func (t *Tally) HasArrived(id uuid.UUID, createdAt time.Time) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if createdAt.Before(t.since) {
-		return true
+		return false
 	}
 	s := t.seconds[createdAt.Unix()]
 	if s == nil {

@@ -36,12 +36,13 @@ func TestServicesOfTheUsersOwn(t *testing.T) {
 	for _, d := range r.switches.definitions() {
 		require.Equal(t, d.Name != "stop-postgres" && d.Name != "kill-relay" && d.Name != "two-relays" && d.Name != "drop-slot", d.Disabled != "", d.Name)
 	}
-	r.stack.Relay.Stop(t.Context())
+	r.path.Relay.Stop(t.Context())
 	require.NoError(t, r.create(t.Context(), 3))
 	r.requireTotals(t, totals{Cars: 23, Committed: 23, OnBus: 20, OnTheWay: 3})
-	require.NoError(t, r.stack.Relay.Start())
+	require.NoError(t, r.path.Relay.Start())
 	r.requireTotals(t, totals{Cars: 23, Committed: 23, OnBus: 23})
 	r.end()
 	r = newRig(t, dir, config)
-	r.requireTotals(t, totals{Cars: 23, Committed: 23, OnBus: 23})
+	require.NoError(t, r.create(t.Context(), 2))
+	r.requireTotals(t, totals{Cars: 2, Committed: 2, OnBus: 2})
 }

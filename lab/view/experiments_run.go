@@ -273,11 +273,11 @@ func poisonAndNoQueue(r *run) (string, error) {
 // post creates a car and returns its id; patch changes it. Both are requests to the API like anybody's.
 func (r *run) post() (id string, err error) {
 	var created struct{ Car struct{ ID string } }
-	err = request(r.ctx, http.DefaultClient, http.MethodPost, r.switches.stack.APIURL+"/cars",
+	err = request(r.ctx, http.DefaultClient, http.MethodPost, r.switches.path.APIURL+"/cars",
 		`{"make":"Toyota","model":"Corolla","year":2024,"color":"Coat 0"}`, &created)
 	return created.Car.ID, err
 }
 
 func (r *run) patch(id string, n int) error {
-	return request(r.ctx, http.DefaultClient, http.MethodPatch, r.switches.stack.APIURL+"/cars/"+id, fmt.Sprintf(`{"color":"Coat %d"}`, n+1), nil)
+	return request(r.ctx, http.DefaultClient, http.MethodPatch, r.switches.path.APIURL+"/cars/"+id, fmt.Sprintf(`{"color":"Coat %d"}`, n+1), nil)
 }

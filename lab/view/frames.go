@@ -18,8 +18,9 @@ const (
 
 // frames makes the frames of /live, each once for all readers. A reader who has not taken the one before gets the newest one instead of
 // both: nothing is ever queued.
-type frames struct {
-	state  func() (state any, changed uint64) // changed: the same number means that nothing has happened
+type frames[T any] struct {
+	state  func() T
+	same   func(one, other T) bool // there is no need to send other after one
 	series func() any
 
 	mu      sync.Mutex
@@ -35,14 +36,14 @@ type reader struct {
 	skipped       int
 }
 
-func newFrames(state func() (any, uint64), series func() any) *frames {
-	return &frames{state: state, series: series, readers: map[*reader]bool{}, came: make(chan struct{}, 1)}
+func newFrames[T any](state func() T, same func(one, other T) bool, series func() any) *frames[T] {
+	return &frames[T]{state: state, same: same, series: series, readers: map[*reader]bool{}, came: make(chan struct{}, 1)}
 }
 
 // run makes frames while somebody reads them.
-func (f *frames) run(ctx context.Context) {
+func (f *frames[T]) run(ctx context.Context) {
 	var sent, plotted time.Time
-	last := uint64(0)
+	var last T
 	for ctx.Err() == nil {
 		reading, joined := f.who()
 		if !reading {
@@ -57,10 +58,10 @@ func (f *frames) run(ctx context.Context) {
 			sent, plotted = time.Time{}, time.Time{} // they have nothing yet
 		}
 		now := time.Now()
-		state, changed := f.state()
-		if changed != last || now.Sub(sent) >= idleGap-frameGap/2 {
+		state := f.state()
+		if !f.same(last, state) || now.Sub(sent) >= idleGap-frameGap/2 {
 			f.offer(encode("state", state), nil)
-			last, sent = changed, now
+			last, sent = state, now
 		}
 		if now.Sub(plotted) >= time.Second-frameGap/2 {
 			f.offer(nil, encode("series", f.series()))
@@ -83,14 +84,14 @@ func encode(event string, data any) []byte {
 	return append(append([]byte("event: "+event+"\ndata: "), content...), '\n', '\n')
 }
 
-func (f *frames) who() (reading, joined bool) {
+func (f *frames[T]) who() (reading, joined bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	joined, f.joined = f.joined, false
 	return len(f.readers) > 0, joined
 }
 
-func (f *frames) offer(state, series []byte) {
+func (f *frames[T]) offer(state, series []byte) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for r := range f.readers {
@@ -110,7 +111,7 @@ func (f *frames) offer(state, series []byte) {
 	}
 }
 
-func (f *frames) join() *reader {
+func (f *frames[T]) join() *reader {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if len(f.readers) >= maxReaders {
@@ -125,14 +126,14 @@ func (f *frames) join() *reader {
 	return r
 }
 
-func (f *frames) leave(r *reader) {
+func (f *frames[T]) leave(r *reader) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	delete(f.readers, r)
 }
 
 // take returns what is to be written, once there is something.
-func (f *frames) take(ctx context.Context, r *reader) (state, series []byte) {
+func (f *frames[T]) take(ctx context.Context, r *reader) (state, series []byte) {
 	select {
 	case <-ctx.Done():
 		return nil, nil
@@ -146,7 +147,7 @@ func (f *frames) take(ctx context.Context, r *reader) (state, series []byte) {
 }
 
 // ServeHTTP is GET /live.
-func (f *frames) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+func (f *frames[T]) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	reader := f.join()
 	if reader == nil {
 		answerError(w, http.StatusServiceUnavailable, "too many pages are open")

@@ -20,15 +20,15 @@ import (
 )
 
 // stream serves frames of a state that changes with each look when busy says so.
-func stream(t *testing.T, busy *atomic.Bool, padding string) (*frames, string) {
+func stream(t *testing.T, busy *atomic.Bool, padding string) (*frames[map[string]any], string) {
 	t.Helper()
 	var changed atomic.Uint64
-	f := newFrames(func() (any, uint64) {
+	f := newFrames(func() map[string]any {
 		if busy.Load() {
 			changed.Add(1)
 		}
-		return map[string]any{"n": changed.Load(), "padding": padding}, changed.Load()
-	}, func() any { return map[string]any{"series": "<b>"} })
+		return map[string]any{"n": changed.Load(), "padding": padding}
+	}, func(one, other map[string]any) bool { return one["n"] == other["n"] }, func() any { return map[string]any{"series": "<b>"} })
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
 	go func() { defer close(done); f.run(ctx) }()
@@ -107,12 +107,12 @@ func watch(t *testing.T, busy bool, pages int, pause, d time.Duration) (all []*b
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		changed := uint64(0)
-		f := newFrames(func() (any, uint64) {
+		f := newFrames(func() uint64 {
 			if busy {
 				changed++
 			}
-			return changed, changed
-		}, func() any { return "<b>" })
+			return changed
+		}, func(one, other uint64) bool { return one == other }, func() any { return "<b>" })
 		ctx, cancel := context.WithCancel(t.Context())
 		go f.run(ctx)
 		for range pages {
@@ -213,7 +213,7 @@ func TestTooManyPagesAreRefused(t *testing.T) {
 func TestNobodyReadingCostsNoFrames(t *testing.T) {
 	t.Parallel()
 	var looks atomic.Int64
-	f := newFrames(func() (any, uint64) { looks.Add(1); return nil, 0 }, func() any { return nil })
+	f := newFrames(func() int { looks.Add(1); return 0 }, func(one, other int) bool { return one == other }, func() any { return nil })
 	ctx, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)
 	defer cancel()
 	f.run(ctx)
@@ -228,4 +228,14 @@ func TestFramesHoldAnyText(t *testing.T) {
 	require.Equal(t, 3, strings.Count(frame, "\n"))
 	require.NotContains(t, frame, "<")
 	require.NotContains(t, frame, "&")
+}
+
+// A frame is worth sending when it shows something new, and not because time has passed.
+func TestFramesDifferByWhatTheyShow(t *testing.T) {
+	t.Parallel()
+	one := frame{At: "1", Slot: &slotState{Name: "a"}, Events: []eventState{{Ms: map[string]float64{"bus": 1}}}}
+	same := frame{At: "2", Slot: &slotState{Name: "a"}, Events: []eventState{{Ms: map[string]float64{"bus": 1}}}}
+	require.True(t, one.same(same))
+	same.Events[0].Ms["bus"] = 2
+	require.False(t, one.same(same))
 }

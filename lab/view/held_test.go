@@ -7,7 +7,6 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"rds-outbox-demo/lab/labtest"
 	"rds-outbox-demo/lab/local"
 )
 
@@ -31,7 +30,7 @@ func TestNobodyInterferesWithAnExperiment(t *testing.T) {
 func TestTourSaysThatTheRelayWasStopped(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, t.TempDir())
-	r.stack.Relay.Stop(t.Context())
+	r.path.Relay.Stop(t.Context())
 	require.ErrorContains(t, r.tour.start(1), "make relay-start")
 }
 
@@ -44,29 +43,4 @@ func TestNoSlotToDropIsSaidAtOnce(t *testing.T) {
 	require.NoError(t, err)
 	_, err = r.switches.set(t.Context(), "drop-slot", true)
 	require.ErrorContains(t, err, local.ErrNoSlot.Error()) // a wait for the slot would end with another error, or not at all
-}
-
-// A row may be found late, by a recount: its second is old, its position in the WAL is not.
-func TestRowThatIsFoundLateIsNotLost(t *testing.T) {
-	t.Parallel()
-	r := newRig(t, t.TempDir())
-	require.NoError(t, r.create(t.Context(), 3))
-	labtest.Eventually(t, "seconds behind which nothing is on the way", func() bool {
-		r.live.mu.Lock()
-		defer r.live.mu.Unlock()
-		return r.live.ledger.passed > 0
-	})
-	r.stack.Relay.Stop(t.Context())
-	insert(t, r.connect(t), "'2001-01-01T00:00:00Z'")
-	labtest.Eventually(t, "the row of 2001 to be counted", func() bool {
-		r.live.mu.Lock()
-		r.live.tables.recounted, r.live.tables.recountTook = time.Unix(1, 0), 0
-		r.live.mu.Unlock()
-		n := r.totals()
-		require.Zero(t, n.Lost)
-		return n.Committed == 4
-	})
-	require.Equal(t, int64(1), r.totals().OnTheWay)
-	require.NoError(t, r.stack.Relay.Start())
-	r.requireTotals(t, totals{Cars: 3, Counted: 3, Committed: 4, OnBus: 4})
 }

@@ -29,7 +29,7 @@ func TestTotalsOfRealTraffic(t *testing.T) {
 	r.requireTotals(t, totals{Cars: 31, Counted: 31, Committed: 38, OnBus: 38})
 
 	f := r.frame()
-	require.Equal(t, f.Totals, r.live.totals())
+	require.Equal(t, f.Totals, r.totals())
 	require.Empty(t, f.Problem)
 	require.Equal(t, []int64{37, 38, 38, 38, 38, 38}, []int64{
 		f.Stations[0].Total, f.Stations[1].Total, f.Stations[2].Total, f.Stations[3].Total, f.Stations[4].Total, f.Stations[5].Total,
@@ -82,7 +82,7 @@ func TestPlotsOfRealTraffic(t *testing.T) {
 		return n
 	}
 	labtest.Eventually(t, "every event in the plots, and the end of the second: before it has no percentiles", func() bool {
-		p = r.live.plots().(plots)
+		p = r.plots().(plots)
 		return len(p.Seconds) > 0 && p.Seconds[len(p.Seconds)-1] >= over && sum(p.Committed) == 30 && sum(p.Published) == 30
 	})
 	require.NotEmpty(t, p.Seconds)
@@ -106,7 +106,7 @@ func TestStoppedRelayHoldsEventsBack(t *testing.T) {
 	r := newRig(t, t.TempDir())
 	require.NoError(t, r.create(t.Context(), 5))
 	r.requireTotals(t, totals{Cars: 5, Counted: 5, Committed: 5, OnBus: 5})
-	r.stack.Relay.Stop(t.Context()) // a killed one may have left what it had not confirmed, which comes twice
+	r.path.Relay.Stop(t.Context()) // a killed one may have left what it had not confirmed, which comes twice
 	require.NoError(t, r.create(t.Context(), 200))
 	held := totals{Cars: 205, Counted: 5, Committed: 205, OnBus: 5, OnTheWay: 200}
 	r.requireTotals(t, held)
@@ -123,7 +123,7 @@ func TestStoppedRelayHoldsEventsBack(t *testing.T) {
 	require.Zero(t, f.Events[0].Copies)
 	require.Empty(t, f.Events[0].Ms)
 
-	require.NoError(t, r.stack.Relay.Start())
+	require.NoError(t, r.path.Relay.Start())
 	r.requireTotals(t, totals{Cars: 205, Counted: 205, Committed: 205, OnBus: 205})
 	f = r.frame()
 	require.Equal(t, 1, f.Stations[2].Restarts)
@@ -132,31 +132,25 @@ func TestStoppedRelayHoldsEventsBack(t *testing.T) {
 	require.Greater(t, f.Events[0].Ms["bus"], 1000.0)
 }
 
-// A slot that somebody moved forward has lost what lies between: nothing holds it any more, and the view says so. It takes it back when a
+// A slot that somebody moved forward has lost what lies between. Nothing holds it any more, and the view says so. It takes it back when a
 // load of the table brings it after all.
 func TestWhatNothingHoldsIsLost(t *testing.T) {
 	t.Parallel()
-	dir := t.TempDir()
-	r := newRig(t, dir)
+	r := newRig(t, t.TempDir())
 	require.NoError(t, r.create(t.Context(), 5))
 	r.requireTotals(t, totals{Cars: 5, Counted: 5, Committed: 5, OnBus: 5})
-	r.stack.Relay.Kill(t.Context())
+	r.path.Relay.Kill(t.Context())
 	require.NoError(t, r.create(t.Context(), 7))
 	conn := r.connect(t)
 	labtest.Eventually(t, "the slot to be free", func() bool {
-		_, err := conn.Exec(t.Context(), "SELECT pg_replication_slot_advance($1, pg_current_wal_lsn())", r.stack.Slot())
+		_, err := conn.Exec(t.Context(), "SELECT pg_replication_slot_advance($1, pg_current_wal_lsn())", r.path.Slot())
 		return err == nil
 	})
-	require.NoError(t, r.stack.Relay.Start())
+	require.NoError(t, r.path.Relay.Start())
 	require.NoError(t, r.create(t.Context(), 3))
-	lost := totals{Cars: 15, Counted: 8, Committed: 15, OnBus: 8, Lost: 7}
-	r.requireTotals(t, lost)
-	require.NoError(t, conn.Close(t.Context()))
-	r.end()
+	r.requireTotals(t, totals{Cars: 15, Counted: 8, Committed: 15, OnBus: 8, Lost: 7})
 
-	r = newRig(t, dir)
-	r.requireTotals(t, lost)
-	require.NoError(t, r.stack.DropSlot(t.Context()))
+	require.NoError(t, r.path.DropSlot(t.Context()))
 	labtest.Eventually(t, "the load", func() bool { return r.totals().Duplicates == 8 })
 	r.requireTotals(t, totals{Cars: 15, Counted: 15, Committed: 15, OnBus: 15, Duplicates: 8, Suppressed: 8})
 }
@@ -164,7 +158,7 @@ func TestWhatNothingHoldsIsLost(t *testing.T) {
 func TestEverythingTwice(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, t.TempDir())
-	fault := r.stack.AWS.Faults().Add(awslocal.Fault{Service: "events", Operation: "PutEvents", Kind: awslocal.ResetAfter, Count: 1})
+	fault := r.path.AWS.Faults().Add(awslocal.Fault{Service: "events", Operation: "PutEvents", Kind: awslocal.ResetAfter, Count: 1})
 	id := r.post(t)
 	r.requireTotals(t, totals{Cars: 1, Counted: 1, Committed: 1, OnBus: 1, Duplicates: 1, Suppressed: 1})
 	require.Equal(t, 1, fault.Struck())
@@ -190,10 +184,10 @@ func TestLoadKeepsItsPace(t *testing.T) {
 	require.Equal(t, 40, int(r.load.rate.Load()))
 	labtest.Eventually(t, "a few seconds of load", func() bool { return r.frame().Stations[0].Total > 120 })
 	require.LessOrEqual(t, float64(r.frame().Stations[0].Total), 40*time.Since(began).Seconds()+40) // a busy machine sends less
-	require.NoError(t, r.stack.StopDatabase(t.Context()))
+	require.NoError(t, r.path.StopDatabase(t.Context()))
 	before := r.load.failed.Load()
 	labtest.Eventually(t, "requests that fail: it does not wait for better times", func() bool { return r.load.failed.Load() > before+20 })
-	require.NoError(t, r.stack.StartDatabase(t.Context()))
+	require.NoError(t, r.path.StartDatabase(t.Context()))
 	require.Equal(t, http.StatusOK, r.command(t, http.MethodPost, "/load", `{"rate":0}`).status)
 	labtest.Eventually(t, "all to arrive", func() bool { n := r.totals(); return n.OnTheWay == 0 && n.Counted == n.Cars && n.Committed > 100 })
 	require.Zero(t, r.totals().Lost)
@@ -246,8 +240,8 @@ func TestRecordsOfAnEvent(t *testing.T) {
 
 func TestWatchingIsBounded(t *testing.T) {
 	t.Parallel()
-	l := newLive()
-	o := l.observer()
+	w := NewWatch()
+	o := w.Observer()
 	for range maxRecent + 500 {
 		e := someEvent(t, 20<<10)
 		o.Responded(local.Request{At: time.Now(), Method: "POST", Path: "/cars", Location: "/cars/" + e.Row.AggregateID, ETag: `"1"`, Status: 201, Body: make([]byte, 200)})
@@ -255,12 +249,12 @@ func TestWatchingIsBounded(t *testing.T) {
 		require.NoError(t, err)
 		o.Stored(awslocal.StreamRecord{Shard: "s", Index: 1, Arrival: time.Now(), Data: data})
 	}
-	require.LessOrEqual(t, len(l.recent.order), maxRecent)
-	require.LessOrEqual(t, l.recent.bytes, maxRecentBytes)
-	require.Len(t, l.recent.byID, len(l.recent.order))
-	require.LessOrEqual(t, len(l.recent.byChange), 2*maxRecent)
-	require.LessOrEqual(t, len(l.recent.requests), maxRecent)
-	require.LessOrEqual(t, len(l.recent.requestsByName), maxRecent)
+	require.LessOrEqual(t, len(w.recent.order), maxRecent)
+	require.LessOrEqual(t, w.recent.bytes, maxRecentBytes)
+	require.Len(t, w.recent.byID, len(w.recent.order))
+	require.LessOrEqual(t, len(w.recent.byChange), 2*maxRecent)
+	require.LessOrEqual(t, len(w.recent.requests), maxRecent)
+	require.LessOrEqual(t, len(w.recent.requestsByName), maxRecent)
 	sh := &shard{}
 	for i := range uint64(3 * maxMarks) {
 		sh.mark(i, time.Unix(int64(i), 0))
@@ -276,14 +270,14 @@ func TestWatchingIsBounded(t *testing.T) {
 	require.Equal(t, []int{0, 99}, []int{tries[0], tries[maxTries-1]})
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	require.Equal(t, l.totals(), l.fresh(ctx), "without a poll it does not wait for good")
+	require.Zero(t, (&poller{watch: w}).next(ctx), "without a poll it does not wait for good")
 }
 
 // What the stream holds, while the bus takes nothing, is on the way for as long as that lasts.
 func TestBusDownIsNotLost(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, t.TempDir())
-	down := r.stack.AWS.Faults().Add(awslocal.Fault{Service: "events", Operation: "PutEvents", Kind: awslocal.CallError, Status: 503})
+	down := r.path.AWS.Faults().Add(awslocal.Fault{Service: "events", Operation: "PutEvents", Kind: awslocal.CallError, Status: 503})
 	require.NoError(t, r.create(t.Context(), 30))
 	held := totals{Cars: 30, Committed: 30, OnTheWay: 30}
 	r.requireTotals(t, held)

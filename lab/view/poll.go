@@ -4,7 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"math"
+	"slices"
+	"sync"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -16,32 +19,56 @@ import (
 const (
 	pollGap  = 200 * time.Millisecond // between two polls at least
 	pollIdle = time.Second            // and at most, if they are cheap
-	// restTimes is how much longer than a poll the pause behind it is: it takes 5 % of one connection at most. A recount reads whole tables.
+	// restTimes is how much longer the pause after a poll is than the poll, so that it takes 5 % of one connection at most.
 	restTimes        = 20
-	recountRestTimes = 100
-	recountGap       = 15 * time.Second
 	statementTimeout = 2 * time.Second
-	baselineTimeout  = 2 * time.Minute
-	// maxOpen is how long an open transaction can hold back which seconds are final. What commits later is found by a recount.
+	// maxOpen is how long an open transaction can hold back which seconds are complete. An event that is committed later is not counted.
 	maxOpen = 600 // seconds
 )
 
-// tables is what the polls have found in the database. Guarded by live.mu.
-type tables struct {
+// poller asks the database and the queues. It feeds the watch's tally with what was committed, and keeps the rest for the page.
+type poller struct {
+	path  *local.Path
+	log   *slog.Logger
+	watch *Watch
+
+	mu   sync.Mutex
+	last found
+
+	// Of the goroutine that polls.
+	carsBefore   int64 // rows of table cars at the start
+	uncounted    int64 // of them: carstats has not counted them yet
+	completeCars int64 // created in complete seconds
+	asked        time.Time
+	started      int64 // when the server was, as it says
+	marker       *marker
+	queuesAsked  time.Time
+}
+
+// found is what the polls have found.
+type found struct {
 	begun, ended  int // polls
 	answers       bool
 	problem       string
-	cars, counted int64
-	carsBefore    int64 // those of the seconds before ledger.final
+	cars, counted int64 // since the view's start
 	slot          *slotState
-	open          int // transactions
-	asked         time.Time
+	open          int     // transactions
 	rate          float64 // of commits, between the last two polls
-	started       int64
-	restarts      int
-	marker        *marker
-	recounted     time.Time
-	recountTook   time.Duration
+	restarts      int     // of the server
+	depths        local.Depths
+}
+
+// found returns what the polls have found so far.
+func (p *poller) found() found {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.last
+}
+
+func (p *poller) note(change func(*found)) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	change(&p.last)
 }
 
 // slotState is the relay's slot as /live has it.
@@ -56,61 +83,79 @@ type slotState struct {
 	WALStatus     string `json:"walStatus"`
 }
 
-// marker is a point in time that travels down the path behind everything that was committed before it. Once it is through, what was
-// committed before and has not arrived is lost: nothing holds it any more.
+// marker is a point in time that travels down the path after everything that was committed before it. Once it is through, nothing
+// holds an event any more that was committed before and has not arrived. Such an event is lost.
 type marker struct {
-	final int64             // seconds before it have all their rows
-	lsn   string            // behind the commits of all of them
-	ends  map[string]uint64 // once the slot has confirmed lsn: the shards' ends, behind all of their records
+	complete int64             // seconds before it have all their rows
+	lsn      string            // after the commits of all of them
+	ends     map[string]uint64 // once the slot has confirmed lsn: the shards' ends, after all of their records
 }
 
-// poll asks the database until ctx ends. One statement at a time on one connection: it holds nothing back.
-func (l *live) poll(ctx context.Context) {
+// begin asks the database when it is, and counts from then on.
+func (p *poller) begin(ctx context.Context) error {
+	conn, err := connect(ctx, p.path.DatabaseURL)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = conn.Close(context.WithoutCancel(ctx)) }()
+	// Polls are to be short, and to read little. The count of cars is neither.
+	if _, err := conn.Exec(ctx, "SET statement_timeout = '2min'; SET enable_seqscan = on"); err != nil {
+		return err
+	}
+	var since time.Time
+	var counted int64
+	if err := conn.QueryRow(ctx, "SELECT now(), (SELECT count(*) FROM cars), "+countedCars).Scan(&since, &p.carsBefore, &counted); err != nil {
+		return err
+	}
+	p.uncounted = max(0, p.carsBefore-counted)
+	p.watch.tally.Begin(since)
+	return nil
+}
+
+const countedCars = "(SELECT coalesce(sum(cars), 0)::bigint FROM car_stats)"
+
+// run polls until ctx ends. One statement at a time on one connection: it holds nothing back.
+func (p *poller) run(ctx context.Context) {
 	var conn *pgx.Conn
 	defer func() {
 		if conn != nil {
 			_ = conn.Close(context.WithoutCancel(ctx))
 		}
 	}()
-	queues := time.Time{}
 	for ctx.Err() == nil {
-		l.mu.Lock()
-		l.tables.begun++
-		l.mu.Unlock()
-		var took time.Duration
+		p.note(func(f *found) { f.begun++ })
+		var took time.Duration // of a poll that was answered
 		var err error
 		if conn == nil {
-			conn, err = connect(ctx, l.stack.DatabaseURL)
+			conn, err = connect(ctx, p.path.DatabaseURL)
 		}
 		if err == nil {
-			took, err = l.ask(ctx, conn)
+			began := time.Now()
+			if err = p.ask(ctx, conn); err == nil {
+				took = time.Since(began)
+			}
 		}
 		if err != nil && conn != nil && ctx.Err() == nil {
 			_ = conn.Close(ctx)
 			conn = nil
 		}
-		if time.Since(queues) > pollIdle*9/10 {
-			queues = time.Now()
-			l.askQueues(ctx)
+		p.askQueues(ctx)
+		if err != nil {
+			p.asked = time.Time{}
 		}
-		l.note(func(time.Time) {
-			l.tables.ended = l.tables.begun
-			l.tables.answers = err == nil
-			l.tables.problem = ""
+		p.note(func(f *found) {
+			f.ended, f.answers, f.problem = f.begun, err == nil, ""
 			if err != nil {
-				l.tables.slot, l.tables.rate, l.tables.asked = nil, 0, time.Time{}
-				l.tables.problem = "The database does not answer: " + err.Error()
+				f.slot, f.rate = nil, 0
+				f.problem = "The database does not answer: " + err.Error()
 			}
 		})
-		if err := l.save(); err != nil {
-			l.log.Warn("live view", "error", err.Error())
-		}
-		l.rest(ctx, took)
+		p.rest(ctx, took)
 	}
 }
 
 // rest waits for something to be committed, and for as long as what a poll costs allows.
-func (l *live) rest(ctx context.Context, took time.Duration) {
+func (p *poller) rest(ctx context.Context, took time.Duration) {
 	select {
 	case <-ctx.Done():
 		return
@@ -118,8 +163,24 @@ func (l *live) rest(ctx context.Context, took time.Duration) {
 	}
 	select {
 	case <-ctx.Done():
-	case <-l.wake:
+	case <-p.watch.wake:
 	case <-time.After(pollIdle - pollGap):
+	}
+}
+
+// next returns what was found after a poll that has begun after the call, or, when the database does not answer in time, what there is.
+func (p *poller) next(ctx context.Context) found {
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+	defer cancel()
+	for want := p.found().begun + 1; ; {
+		p.watch.pollSoon()
+		if f := p.found(); f.ended >= want || ctx.Err() != nil {
+			return f
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(10 * time.Millisecond):
+		}
 	}
 }
 
@@ -154,11 +215,11 @@ WHERE datname = current_database() AND pid <> pg_backend_pid() AND backend_type 
 const selectRows = `
 SELECT floor(extract(epoch FROM created_at))::bigint, count(*),
     count(*) FILTER (WHERE aggregate_type = 'Car' AND event_type = 'CarCreated') - count(*) FILTER (WHERE aggregate_type = 'Car' AND event_type = 'CarDeleted')
-FROM outbox WHERE created_at >= to_timestamp($1) GROUP BY 1`
+FROM outbox WHERE created_at >= $1 GROUP BY 1`
 
 const selectNewest = `
 SELECT id, aggregate_type, aggregate_id, aggregate_version, event_type, event_data, traceparent, created_at
-FROM outbox WHERE created_at >= to_timestamp($1) ORDER BY created_at DESC LIMIT 40`
+FROM outbox WHERE created_at >= $1 ORDER BY created_at DESC LIMIT 40`
 
 const selectSlot = `
 SELECT s.slot_name IS NOT NULL, coalesce(s.active, false), coalesce(s.confirmed_flush_lsn::text, ''), pg_current_wal_lsn()::text,
@@ -167,32 +228,25 @@ SELECT s.slot_name IS NOT NULL, coalesce(s.active, false), coalesce(s.confirmed_
     coalesce(s.wal_status, ''), coalesce(s.confirmed_flush_lsn >= $2::text::pg_lsn, false)
 FROM (SELECT) AS one LEFT JOIN pg_replication_slots AS s ON s.slot_name = $1`
 
-// ask is one poll. took leaves out what reads whole tables, which has a rest of its own.
-func (l *live) ask(ctx context.Context, conn *pgx.Conn) (took time.Duration, err error) {
-	if err := l.askBaseline(ctx, conn); err != nil {
-		return 0, err
-	}
-	began := time.Now()
+// ask is one poll.
+func (p *poller) ask(ctx context.Context, conn *pgx.Conn) error {
 	ctx, cancel := context.WithTimeout(ctx, 2*statementTimeout)
 	defer cancel()
-	l.mu.Lock()
-	from, marked := l.ledger.final, l.tables.marker
-	l.mu.Unlock()
-	lsn := "0/0"
-	if marked != nil {
-		lsn = marked.lsn
+	tally := p.watch.tally
+	from, lsn := tally.Uncounted(), "0/0"
+	if p.marker != nil {
+		lsn = p.marker.lsn
 	}
-
 	var horizon, started, counted int64
 	var open int
 	var insertLSN string
-	slot := &slotState{Name: l.stack.Slot()}
+	slot := &slotState{Name: p.path.Slot()}
 	confirmed := false
 	rows, cars := map[int64]int64{}, map[int64]int64{}
 	var newest []dbgen.Outbox
 	batch := &pgx.Batch{}
 	batch.Queue(selectHorizon).QueryRow(func(row pgx.Row) error { return row.Scan(&horizon, &open, &started, &insertLSN) })
-	batch.Queue(selectRows, float64(from)).Query(func(found pgx.Rows) error {
+	batch.Queue(selectRows, from).Query(func(found pgx.Rows) error {
 		var at, n, more int64
 		_, err := pgx.ForEachRow(found, []any{&at, &n, &more}, func() error {
 			rows[at], cars[at] = n, more
@@ -200,125 +254,80 @@ func (l *live) ask(ctx context.Context, conn *pgx.Conn) (took time.Duration, err
 		})
 		return err
 	})
-	batch.Queue(selectNewest, float64(from)).Query(func(found pgx.Rows) (err error) {
+	batch.Queue(selectNewest, from).Query(func(found pgx.Rows) (err error) {
 		newest, err = pgx.CollectRows(found, pgx.RowToStructByPos[dbgen.Outbox])
 		return err
 	})
 	batch.Queue(selectSlot, slot.Name, lsn).QueryRow(func(row pgx.Row) error {
 		return row.Scan(&slot.Exists, &slot.Active, &slot.ConfirmedLSN, &slot.CurrentLSN, &slot.LagBytes, &slot.RetainedBytes, &slot.WALStatus, &confirmed)
 	})
-	batch.Queue("SELECT coalesce(sum(cars), 0)::bigint FROM car_stats").QueryRow(func(row pgx.Row) error { return row.Scan(&counted) })
+	batch.Queue("SELECT " + countedCars).QueryRow(func(row pgx.Row) error { return row.Scan(&counted) })
 	if err := conn.SendBatch(ctx, batch).Close(); err != nil {
-		return 0, err
-	}
-	took = time.Since(began)
-	l.note(func(now time.Time) {
-		t := &l.tables
-		before, _, _, _ := l.ledger.sums()
-		final := max(horizon, now.Unix()-maxOpen, from)
-		l.ledger.counted(rows, final)
-		after, _, _, _ := l.ledger.sums()
-		if since := now.Sub(t.asked); !t.asked.IsZero() && since > 0 {
-			t.rate = math.Round(float64(max(0, after-before))*10/since.Seconds()) / 10
-		}
-		t.asked = now
-		l.series.commits(rows, now)
-		t.cars = t.carsBefore
-		for at, n := range cars {
-			t.cars += n
-			if at < final {
-				t.carsBefore += n
-			}
-		}
-		t.counted, t.slot, t.open = counted, slot, open
-		if t.started != 0 && started != t.started {
-			t.restarts++
-		}
-		t.started = started
-		for i := len(newest) - 1; i >= 0; i-- {
-			if row := newest[i]; !l.ledger.knows(short(row.ID), row.CreatedAt.Unix()) {
-				l.recent.keep(row, time.Time{})
-			}
-		}
-		l.follow(confirmed, insertLSN)
-	})
-	return took, l.recount(ctx, conn)
-}
-
-// follow moves the marker on, and sets a new one when it is through.
-func (l *live) follow(confirmed bool, insertLSN string) {
-	t := &l.tables
-	m := t.marker
-	switch {
-	case m == nil:
-		t.marker = &marker{final: l.ledger.final, lsn: insertLSN}
-		return
-	case m.ends == nil && confirmed:
-		m.ends = map[string]uint64{}
-		for id, sh := range l.shards {
-			m.ends[id] = sh.end
-		}
-	}
-	if m.ends == nil || l.stack.CanBreak(local.Kinesis) != nil {
-		return // where a stream of the user's own ends nobody can tell: nothing is called lost then
-	}
-	for id, end := range m.ends {
-		if l.shards[id].done < end {
-			return
-		}
-	}
-	l.ledger.passed = max(l.ledger.passed, m.final)
-	t.marker = nil
-}
-
-// recount counts whole tables from time to time: rows that were purged, and rows that were written with a created_at of the past or by a
-// transaction that was open for longer than maxOpen.
-func (l *live) recount(ctx context.Context, conn *pgx.Conn) error {
-	l.mu.Lock()
-	final, due := l.ledger.final, time.Since(l.tables.recounted) > max(recountGap, recountRestTimes*l.tables.recountTook)
-	l.mu.Unlock()
-	if !due {
-		return nil
-	}
-	began := time.Now()
-	rows, cars, err := countRows(ctx, conn, final)
-	took := time.Since(began)
-	l.note(func(now time.Time) {
-		l.tables.recounted, l.tables.recountTook = now, took
-		if err != nil {
-			l.tables.recountTook = 10 * time.Second // too large to be counted often
-			return
-		}
-		l.tables.carsBefore = cars
-		switch believed := l.ledger.below(); {
-		case rows < believed: // purged
-			l.ledger.settled -= believed - rows
-		case rows > believed:
-			l.ledger.restart()
-		}
-	})
-	if ctx.Err() == nil && conn.IsClosed() {
 		return err
 	}
+
+	now := time.Now()
+	before := tally.Counts().Committed
+	tally.Committed(rows, max(horizon, now.Unix()-maxOpen))
+	p.watch.series.commits(rows, now)
+	slices.Reverse(newest)
+	p.watch.recent.committed(newest)
+	p.follow(confirmed, insertLSN)
+
+	created := p.completeCars // since the start
+	for at, n := range cars {
+		created += n
+		if at < tally.Complete() {
+			p.completeCars += n
+		}
+	}
+	// carstats may be behind by cars of an earlier run, which do not count here. They are at most as many as it was ever behind.
+	behind := p.carsBefore + created - counted
+	p.uncounted = max(0, min(p.uncounted, behind))
+	rate := 0.0
+	if since := now.Sub(p.asked); !p.asked.IsZero() && since > 0 {
+		rate = math.Round(float64(max(0, tally.Counts().Committed-before))*10/since.Seconds()) / 10
+	}
+	restarted := p.started != 0 && started != p.started
+	p.asked, p.started = now, started
+	p.note(func(f *found) {
+		f.cars, f.counted, f.slot, f.open, f.rate = created, created-(behind-p.uncounted), slot, open, rate
+		if restarted {
+			f.restarts++
+		}
+	})
 	return nil
 }
 
-// countRows counts the rows of outbox before a second, and the cars but for those of the seconds from it on. One statement is one snapshot.
-func countRows(ctx context.Context, conn *pgx.Conn, final int64) (rows, cars int64, err error) {
-	err = conn.QueryRow(ctx, `
-		SELECT (SELECT count(*) FROM outbox WHERE created_at < to_timestamp($1)),
-			(SELECT count(*) FROM cars) - (
-				SELECT count(*) FILTER (WHERE event_type = 'CarCreated') - count(*) FILTER (WHERE event_type = 'CarDeleted')
-				FROM outbox WHERE aggregate_type = 'Car' AND created_at >= to_timestamp($1))`, float64(final)).Scan(&rows, &cars)
-	return rows, cars, err
+// follow moves the marker on, and sets a new one when it is through.
+func (p *poller) follow(confirmed bool, insertLSN string) {
+	m, shards := p.marker, p.watch.shards
+	switch {
+	case m == nil:
+		p.marker = &marker{complete: p.watch.tally.Complete(), lsn: insertLSN}
+		return
+	case m.ends == nil && confirmed:
+		m.ends = shards.ends()
+	}
+	// Nobody can tell where an external stream ends, so nothing on it is called lost.
+	if m.ends == nil || p.path.CanBreak(local.Kinesis) != nil || !shards.readTo(m.ends) {
+		return
+	}
+	p.watch.tally.Passed(m.complete)
+	p.marker = nil
 }
 
-func (l *live) askQueues(ctx context.Context) {
+// askQueues asks once a second, and whenever something was parked.
+func (p *poller) askQueues(ctx context.Context) {
+	if !p.watch.parks.Swap(false) && time.Since(p.queuesAsked) <= pollIdle*9/10 {
+		return
+	}
+	p.queuesAsked = time.Now()
 	ctx, cancel := context.WithTimeout(ctx, statementTimeout)
 	defer cancel()
-	depths, err := l.stack.Depths(ctx)
+	depths, err := p.path.Depths(ctx)
 	if err != nil {
 		return // a queue that is away is what the page shows of it: the last known depth
 	}
-	l.note(func(time.Time) { l.depths = depths })
+	p.note(func(f *found) { f.depths = depths })
 }

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"encoding/json"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/google/uuid"
@@ -23,6 +24,10 @@ const (
 
 // recent has the events that were seen last, with what was seen of them at each hop.
 type recent struct {
+	mu sync.Mutex
+	// hasArrived reports whether an event that is not remembered was on the bus before.
+	hasArrived func(id uuid.UUID, createdAt time.Time) bool
+
 	order    []*event // oldest first
 	bytes    int
 	byID     map[uuid.UUID]*event
@@ -95,8 +100,8 @@ type parking struct {
 	reason, code, message string
 }
 
-func newRecent() recent {
-	return recent{byID: map[uuid.UUID]*event{}, byChange: map[string]*event{}, requestsByName: map[string]*local.Request{}}
+func newRecent(hasArrived func(uuid.UUID, time.Time) bool) *recent {
+	return &recent{hasArrived: hasArrived, byID: map[uuid.UUID]*event{}, byChange: map[string]*event{}, requestsByName: map[string]*local.Request{}}
 }
 
 // keep returns the event, which is new if it is not there.
@@ -159,6 +164,8 @@ func changeNames(row dbgen.Outbox) []string {
 
 // requested notes a request that has changed a car.
 func (r *recent) requested(q *local.Request) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	id := ""
 	if parts := strings.Split(cmp.Or(q.Location, q.Path), "/"); len(parts) > 2 { // "", "cars", the id
 		id = parts[2]

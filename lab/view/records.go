@@ -45,14 +45,20 @@ func (r *hopRecord) at(when time.Time) { r.when = when }
 
 // event returns an event's records; nil when there is none of this id. The row and the subscriber's note are asked of the database: only
 // what is in no table has to be remembered.
-func (l *live) event(ctx context.Context, id uuid.UUID) (*eventRecords, error) {
-	row, noted, dbErr := l.askEvent(ctx, id)
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	seen := l.recent.byID[id]
-	if row == nil && seen == nil {
-		return nil, dbErr // nil: there is none
-	}
+func (v *View) event(ctx context.Context, id uuid.UUID) (all *eventRecords, err error) {
+	row, noted, dbErr := v.askEvent(ctx, id)
+	v.watch.recent.look(id, func(seen *event) {
+		if row == nil && seen == nil {
+			err = dbErr // nil: there is none
+			return
+		}
+		all = recordsOf(id, seen, row, noted, dbErr)
+	})
+	return all, err
+}
+
+// recordsOf puts together what was seen of an event, unless that is nil, and what the database has of it.
+func recordsOf(id uuid.UUID, seen *event, row *dbgen.Outbox, noted time.Time, dbErr error) *eventRecords {
 	e := event{}
 	why := fmt.Sprintf("Seen by an earlier run, or too long ago: the latest %d events are remembered.", maxRecent)
 	if seen != nil {
@@ -76,13 +82,13 @@ func (l *live) event(ctx context.Context, id uuid.UUID) (*eventRecords, error) {
 		after := millis(r.when.Sub(first))
 		r.At, r.AfterMs = r.when.UTC().Format("2006-01-02T15:04:05.000000Z"), &after
 	}
-	return all, nil
+	return all
 }
 
-func (l *live) askEvent(ctx context.Context, id uuid.UUID) (row *dbgen.Outbox, noted time.Time, err error) {
+func (v *View) askEvent(ctx context.Context, id uuid.UUID) (row *dbgen.Outbox, noted time.Time, err error) {
 	ctx, cancel := context.WithTimeout(ctx, statementTimeout)
 	defer cancel()
-	conn, err := connect(ctx, l.stack.DatabaseURL)
+	conn, err := connect(ctx, v.path.DatabaseURL)
 	if err != nil {
 		return nil, noted, fmt.Errorf("the database does not answer: %w", err)
 	}

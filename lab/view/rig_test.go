@@ -88,7 +88,7 @@ func newRig(t *testing.T, dir string, theirs ...local.AWS) *rig {
 // send sends a request to the API and returns the car's id.
 func (r *rig) send(t *testing.T, method, path, body string) string {
 	t.Helper()
-	request, err := http.NewRequestWithContext(t.Context(), method, r.stack.APIURL+path, strings.NewReader(body))
+	request, err := http.NewRequestWithContext(t.Context(), method, r.path.APIURL+path, strings.NewReader(body))
 	require.NoError(t, err)
 	response, err := http.DefaultClient.Do(request)
 	require.NoError(t, err)
@@ -106,16 +106,13 @@ func (r *rig) post(t *testing.T) string {
 
 func (r *rig) connect(t *testing.T) *pgx.Conn {
 	t.Helper()
-	conn, err := pgx.Connect(t.Context(), r.stack.DatabaseURL)
+	conn, err := pgx.Connect(t.Context(), r.path.DatabaseURL)
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = conn.Close(context.Background()) })
 	return conn
 }
 
-func (r *rig) frame() (f frame) {
-	r.live.fill(&f)
-	return f
-}
+func (r *rig) frame() frame { return r.state() }
 
 // requireTotals waits until the totals are these, and stay so behind another poll. Of suppressed duplicates there may be more: on a machine
 // that is busy SQS takes a slow subscriber for a dead one.

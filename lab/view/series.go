@@ -1,58 +1,29 @@
 package view
 
 import (
-	"math"
 	"slices"
+	"sync"
 	"time"
+
+	"github.com/google/uuid"
+
+	"rds-outbox-demo/lab/local"
 )
-
-const (
-	meterSlot  = 100 * time.Millisecond
-	meterSlots = 20
-)
-
-// meter is a rate over the last two seconds, and a sum.
-type meter struct {
-	slots [meterSlots]int64
-	slot  int64 // number of the newest
-	total int64
-}
-
-func (m *meter) turn(now time.Time) {
-	slot := now.UnixNano() / int64(meterSlot)
-	for i := max(m.slot+1, slot-meterSlots+1); i <= slot; i++ {
-		m.slots[i%meterSlots] = 0
-	}
-	m.slot = max(m.slot, slot)
-}
-
-func (m *meter) add(now time.Time, n int) {
-	m.turn(now)
-	m.slots[m.slot%meterSlots] += int64(n)
-	m.total += int64(n)
-}
-
-// rate is per second, with one decimal.
-func (m *meter) rate(now time.Time) float64 {
-	return math.Round(float64(m.recent(now))*10/(meterSlots*meterSlot.Seconds())) / 10
-}
-
-func (m *meter) recent(now time.Time) (sum int64) {
-	m.turn(now)
-	for _, n := range m.slots {
-		sum += n
-	}
-	return sum
-}
 
 const (
 	maxPoints  = 300
 	maxSamples = 4096 // latencies of one second
 )
 
-// series is what the plots show: one point for each of the last seconds.
+// series is what the plots show. It has one point for each of the last seconds.
 type series struct {
-	points map[int64]*point
+	mu       sync.Mutex
+	points   map[int64]*point
+	commitOf map[uuid.UUID]time.Time // of the events in invocations under way
+}
+
+func newSeries() *series {
+	return &series{points: map[int64]*point{}, commitOf: map[uuid.UUID]time.Time{}}
 }
 
 type point struct {
@@ -71,9 +42,6 @@ type plots struct {
 }
 
 func (s *series) at(second int64) *point {
-	if s.points == nil {
-		s.points = map[int64]*point{}
-	}
 	p := s.points[second]
 	if p == nil {
 		if len(s.points) > 2*maxPoints { // nobody has asked for the plots
@@ -91,6 +59,8 @@ func (s *series) at(second int64) *point {
 
 // commits notes the rows of each second, as they were counted last.
 func (s *series) commits(rows map[int64]int64, now time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	for at, n := range rows {
 		if at > now.Unix()-maxPoints && at <= now.Unix() {
 			s.at(at).committed = n
@@ -98,17 +68,42 @@ func (s *series) commits(rows map[int64]int64, now time.Time) {
 	}
 }
 
-// publish notes an entry on the bus; latency is that of one which came for the first time.
-func (s *series) publish(now time.Time, latency time.Duration) {
+func (s *series) invoked(b local.Batch) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, r := range b.Records {
+		if r.Event != nil && !r.Event.Commit.Time.IsZero() {
+			s.commitOf[r.Event.Row.ID] = r.Event.Commit.Time
+		}
+	}
+}
+
+func (s *series) returned(b local.Batch) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, r := range b.Records {
+		if r.Event != nil {
+			delete(s.commitOf, r.Event.Row.ID)
+		}
+	}
+}
+
+// publish notes an entry on the bus. The latency of an event's first one counts, if its commit is known.
+func (s *series) publish(now time.Time, id uuid.UUID, first bool, accepted time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	p := s.at(now.Unix())
 	p.published++
-	if latency > 0 && p.p50 == nil && len(p.samples) < maxSamples {
-		p.samples = append(p.samples, math.Round(float64(latency.Microseconds())/10)/100)
+	if commit, ok := s.commitOf[id]; ok && first && p.p50 == nil && len(p.samples) < maxSamples {
+		latency := max(accepted.Sub(commit), time.Microsecond) // two clocks
+		p.samples = append(p.samples, millis(latency))
 	}
 }
 
 // plots closes the seconds that are over.
 func (s *series) plots(began, now time.Time) plots {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	first := max(began.Unix(), now.Unix()-maxPoints)
 	for at, p := range s.points {
 		switch {

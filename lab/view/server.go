@@ -63,7 +63,7 @@ func (v *View) routes() (http.Handler, error) {
 		_, _ = w.Write(content)
 	})
 	mux.HandleFunc("GET /meta", func(w http.ResponseWriter, _ *http.Request) {
-		answer(w, http.StatusOK, meta{v.stack.APIURL, maxLoad, hops, v.switches.definitions(), experiments})
+		answer(w, http.StatusOK, meta{v.path.APIURL, maxLoad, hops, v.switches.definitions(), experiments})
 	})
 	mux.Handle("GET /live", v.frames)
 	mux.HandleFunc("GET /events/{id}", v.getEvent)
@@ -141,7 +141,7 @@ func (v *View) postCar(w http.ResponseWriter, r *http.Request) {
 		refuse(w, err)
 		return
 	}
-	request, err := http.NewRequestWithContext(r.Context(), http.MethodPost, v.stack.APIURL+"/cars", bytes.NewReader(body))
+	request, err := http.NewRequestWithContext(r.Context(), http.MethodPost, v.path.APIURL+"/cars", bytes.NewReader(body))
 	if err != nil {
 		refuse(w, err)
 		return
@@ -221,7 +221,7 @@ func (v *View) getEvent(w http.ResponseWriter, r *http.Request) {
 		answerError(w, http.StatusNotFound, "an event's id is a UUID")
 		return
 	}
-	found, err := v.live.event(r.Context(), id)
+	found, err := v.event(r.Context(), id)
 	switch {
 	case err != nil:
 		answerError(w, http.StatusServiceUnavailable, err.Error())

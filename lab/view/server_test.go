@@ -132,7 +132,7 @@ func TestServer(t *testing.T) {
 			}
 		}
 		require.Zero(t, v.load.rate.Load())
-		require.Empty(t, v.stack.AWS.Faults().List())
+		require.Empty(t, v.path.AWS.Faults().List())
 		front := v.ask(t, "GET", "/", "").body
 		require.Contains(t, front, `<meta name="view-token" content="`+v.token+`">`)
 		require.NotContains(t, front, "{{")
@@ -205,7 +205,7 @@ func TestServer(t *testing.T) {
 		got := v.ask(t, "GET", "/meta", "")
 		var meta meta
 		require.NoError(t, json.Unmarshal([]byte(got.body), &meta))
-		require.Equal(t, v.stack.APIURL, meta.APIURL)
+		require.Equal(t, v.path.APIURL, meta.APIURL)
 		require.Equal(t, 500, meta.MaxLoad)
 		require.Len(t, meta.Hops, 6)
 		require.Len(t, meta.Switches, 10)
@@ -238,7 +238,7 @@ func TestHostileTextIsEscaped(t *testing.T) {
 	require.Equal(t, http.StatusCreated, got.status)
 	var f frame
 	labtest.Eventually(t, "the event on the page", func() bool {
-		v.live.fill(&f)
+		f = v.state()
 		return len(f.Events) == 1 && f.Events[0].Hop == 6
 	})
 	require.Contains(t, f.Events[0].Title, hostile)

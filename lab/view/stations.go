@@ -3,8 +3,9 @@ package view
 import (
 	"context"
 	"fmt"
-	"slices"
-	"strings"
+	"math"
+	"reflect"
+	"strconv"
 	"time"
 )
 
@@ -53,120 +54,127 @@ type frame struct {
 	Events             []eventState  `json:"events"`
 }
 
-// state is a frame, and a number that is another one when something has happened.
-func (v *View) state() (state any, changed uint64) {
-	f := frame{Switches: v.switches.list(), Load: int(v.load.rate.Load()), LoadFailed: int(v.load.failed.Load()), Tour: v.tour.state()}
-	changed = v.live.fill(&f)
-	for i := range f.Stations {
-		f.Stations[i].Faults = v.switches.faultsAt(f.Stations[i].Hop)
-	}
-	// What is switched and toured is no observation, but worth a frame, too.
-	for _, s := range f.Switches {
-		changed += uint64(s.Struck)
-		if s.On {
-			changed += 1 << 32
-		}
-		if s.Busy {
-			changed += 1 << 40
-		}
-	}
-	return f, changed + uint64(f.Load)<<48 + uint64(f.Tour.Running*16+f.Tour.Step)<<24 + uint64(len(f.Tour.Said))
+// totals are counts since the view's start, but for Parked.
+type totals struct {
+	Cars       int64 `json:"cars"`    // created, less deleted
+	Counted    int64 `json:"counted"` // by carstats, which is to be the same
+	Committed  int64 `json:"committed"`
+	OnBus      int64 `json:"onBus"` // of the committed
+	OnTheWay   int64 `json:"onTheWay"`
+	Lost       int64 `json:"lost"`       // committed, not on the bus, not parked, and nothing before the bus holds it any more
+	Duplicates int64 `json:"duplicates"` // entries on the bus beyond the first of their event
+	Suppressed int64 `json:"suppressed"` // deliveries that the subscriber did not count again
+	Parked     int64 `json:"parked"`     // records in the failure queue
+	OutOfOrder int64 `json:"outOfOrder"`
 }
 
-func (l *live) fill(f *frame) (changed uint64) {
+// station is one of the six stations of the path as /live has it.
+type station struct {
+	Hop      int      `json:"hop"`
+	Rate     float64  `json:"rate"`     // a second, over the last two: requests, commits, records, entries
+	InFlight int      `json:"inFlight"` // begun, and not answered
+	Backlog  int      `json:"backlog"`  // waiting in front of the next station
+	OldestMs int64    `json:"oldestMs"` // age of what has waited longest
+	Restarts int      `json:"restarts"`
+	Total    int64    `json:"total"`
+	Note     string   `json:"note"`
+	Faults   []string `json:"faults"` // names of the switches that are on here
+}
+
+// same reports whether two frames differ in nothing but when they were made.
+func (f frame) same(other frame) bool {
+	f.At = other.At
+	return reflect.DeepEqual(f, other)
+}
+
+// state makes a frame. It reads the tally last, which an event passes before the consumer returns. An event that moves on meanwhile
+// may be missing in front of a station for one frame. It never waits in front of one that it has passed.
+func (v *View) state() frame {
 	now := time.Now()
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	f.At = stamp(now)
-	f.Totals = l.sums()
-	f.Stations = l.stations(now, f.Totals)
-	f.Slot = l.tables.slot
-	f.Shards = []shardState{}
-	for id, sh := range l.shards {
-		s := shardState{ID: id, Sequence: sh.sequence, Iterator: "TRIM_HORIZON, nothing read yet", Waiting: sh.end - min(sh.end, sh.done)}
-		if sh.sequence != "" {
-			s.Iterator = "AFTER_SEQUENCE_NUMBER " + sh.sequence
-		}
-		if oldest := sh.oldest(); !oldest.IsZero() {
-			s.BehindMs = max(0, now.Sub(oldest).Milliseconds())
-		}
-		f.Shards = append(f.Shards, s)
+	flow := v.watch.traffic.flow(now)
+	stream := v.watch.shards.backlog(now)
+	db := v.poller.found()
+	n := v.sum(db, flow)
+	f := frame{
+		At: stamp(now), Totals: n, Slot: db.slot, Shards: stream.shards, Events: v.watch.recent.newestFirst(), Problem: db.problem,
+		FailureQueue: db.depths.Failures, SubscriberFailures: db.depths.SubscriberFailures, SubscriberQueue: db.depths.Subscriber,
+		Switches: v.switches.list(), Load: int(v.load.rate.Load()), LoadFailed: int(v.load.failed.Load()), Tour: v.tour.state(),
+		Stations: []station{
+			onHTTP(now, flow), inTransaction(db, n), v.inWAL(now, flow, stream, n), onStream(now, flow, stream), inConsumer(now, flow), onBus(flow, db),
+		},
 	}
-	slices.SortFunc(f.Shards, func(a, b shardState) int { return strings.Compare(a.ID, b.ID) })
-	f.FailureQueue, f.SubscriberFailures, f.SubscriberQueue = l.depths.Failures, l.depths.SubscriberFailures, l.depths.Subscriber
-	f.Problem = l.problem()
-	f.Events = l.newestFirst()
-	return l.changed
+	if v.path.DatabaseStopped() {
+		f.Problem = "PostgreSQL is stopped: what it would tell is as of its end."
+	}
+	for i := range f.Stations {
+		f.Stations[i].Hop = i + 1
+		f.Stations[i].Faults = v.switches.faultsAt(i + 1)
+	}
+	return f
 }
 
-func (l *live) problem() string {
-	switch {
-	case l.stack != nil && l.stack.DatabaseStopped():
-		return "PostgreSQL is stopped: what it would tell is as of its end."
-	case l.tables.problem != "":
-		return l.tables.problem
-	case !l.ledger.begun:
-		return "Counting what earlier runs have left."
-	default:
-		return ""
+func (v *View) sum(db found, f flow) totals {
+	c := v.watch.tally.Counts()
+	return totals{
+		Cars: db.cars, Counted: db.counted, Committed: c.Committed, OnBus: c.OnBus, OnTheWay: c.OnTheWay, Lost: c.Lost,
+		Duplicates: c.Duplicates, Suppressed: f.suppressed, Parked: int64(db.depths.Failures), OutOfOrder: c.OutOfOrder,
 	}
 }
 
-func (l *live) stations(now time.Time, n totals) []station {
-	all := make([]station, len(hops))
-	for i := range all {
-		all[i] = station{Hop: i + 1, Faults: []string{}}
+func onHTTP(now time.Time, f flow) station {
+	return station{
+		Rate: f.answered.rate, Total: f.answered.total, InFlight: f.requests, OldestMs: age(now, f.oldestRequest),
+		Note: noted(f.refused.recent, "answered with 5xx"),
 	}
-	http, tx, wal, stream, consumer, bus := &all[0], &all[1], &all[2], &all[3], &all[4], &all[5]
+}
 
-	http.Rate, http.Total, http.InFlight = l.answered.rate(now), l.answered.total, len(l.requests)
-	http.OldestMs = age(now, l.requests)
-	http.Note = noted(l.refused.recent(now), "answered with 5xx")
+func inTransaction(db found, n totals) station {
+	s := station{Rate: db.rate, Total: n.Committed, InFlight: db.open, Restarts: db.restarts}
+	if !db.answers {
+		s.InFlight, s.Note = 0, "does not answer"
+	}
+	return s
+}
 
-	tx.Rate, tx.Total, tx.InFlight, tx.Restarts = l.tables.rate, n.Committed, l.tables.open, l.tables.restarts
-	if !l.tables.answers {
-		tx.InFlight = 0
-		tx.Note = "does not answer"
+// inWAL shows what was committed, has not arrived, and is not on the stream. The relay tells nobody what it has under way.
+func (v *View) inWAL(now time.Time, f flow, b backlog, n totals) station {
+	s := station{
+		Rate: f.records.rate, Total: f.records.total, Backlog: max(0, int(n.OnTheWay)-b.waiting),
+		Restarts: max(0, v.path.Relay.Starts()-1) + max(0, v.path.SecondRelay.Starts()-1),
 	}
-
-	// The relay tells nobody what it has under way. Between the table and the stream is what was committed, has not arrived, and is not
-	// on the stream.
-	stream.Rate, stream.Total = l.stored.rate(now), l.stored.total
-	waiting, oldest := 0, time.Time{}
-	for _, sh := range l.shards {
-		waiting += int(sh.end - min(sh.end, sh.done))
-		if at := sh.oldest(); !at.IsZero() && (oldest.IsZero() || at.Before(oldest)) {
-			oldest = at
-		}
-	}
-	stream.Backlog = max(0, waiting-l.inBatches)
-	if stream.Backlog > 0 {
-		stream.OldestMs = max(0, now.Sub(oldest).Milliseconds())
-	}
-	wal.Rate, wal.Total, wal.Backlog = stream.Rate, stream.Total, max(0, int(n.OnTheWay)-waiting)
-	if at, ok := l.ledger.oldest(); ok && wal.Backlog > 0 {
+	if at, ok := v.watch.tally.OldestMissing(); ok && s.Backlog > 0 {
 		since := time.Unix(at, 0)
-		if waiting > 0 && l.newest.After(since) { // the WAL is in order: what is not on the stream is younger than what is
-			since = l.newest
+		if b.waiting > 0 && b.newest.After(since) { // the WAL is in order: what is not on the stream is younger than what is
+			since = b.newest
 		}
-		wal.OldestMs = max(0, now.Sub(since).Milliseconds())
+		s.OldestMs = age(now, since)
 	}
-	if l.stack != nil {
-		wal.Restarts = max(0, l.stack.Relay.Starts()-1) + max(0, l.stack.SecondRelay.Starts()-1)
-		if !l.stack.Relay.Running() && !l.stack.SecondRelay.Running() {
-			wal.Note = "no relay runs"
-		}
+	if !v.path.Relay.Running() && !v.path.SecondRelay.Running() {
+		s.Note = "no relay runs"
 	}
+	return s
+}
 
-	consumer.Rate, consumer.Total, consumer.InFlight = l.consumed.rate(now), l.consumed.total, l.inBatches
-	for _, b := range l.batches {
-		consumer.OldestMs = max(consumer.OldestMs, now.Sub(b.At).Milliseconds())
+func onStream(now time.Time, f flow, b backlog) station {
+	s := station{Rate: f.records.rate, Total: f.records.total, Backlog: max(0, b.waiting-f.inBatches)}
+	if s.Backlog > 0 {
+		s.OldestMs = age(now, b.oldest)
 	}
-	consumer.Note = noted(l.again.recent(now), "delivered again")
+	return s
+}
 
-	bus.Rate, bus.Total, bus.InFlight, bus.Backlog = l.published.rate(now), n.OnBus+n.Duplicates, l.putting, l.depths.Subscriber
-	bus.Note = noted(l.failures.recent(now), "refused")
-	return all
+func inConsumer(now time.Time, f flow) station {
+	return station{
+		Rate: f.consumed.rate, Total: f.consumed.total, InFlight: f.inBatches, OldestMs: age(now, f.oldestBatch),
+		Note: noted(f.again.recent, "delivered again"),
+	}
+}
+
+func onBus(f flow, db found) station {
+	return station{
+		Rate: f.published.rate, Total: f.published.total, InFlight: f.putting, Backlog: db.depths.Subscriber,
+		Note: noted(f.failures.recent, "refused"),
+	}
 }
 
 // noted says what has gone wrong in the last two seconds.
@@ -177,21 +185,31 @@ func noted(n int64, what string) string {
 	return fmt.Sprintf("%d %s in 2 s", n, what)
 }
 
-func age(now time.Time, began map[int64]time.Time) (ms int64) {
-	for _, at := range began {
-		ms = max(ms, now.Sub(at).Milliseconds())
+// age returns milliseconds; 0 for no time.
+func age(now, since time.Time) int64 {
+	if since.IsZero() {
+		return 0
 	}
-	return ms
+	return max(0, now.Sub(since).Milliseconds())
 }
 
-func (l *live) plots() any {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.series.plots(l.began, time.Now())
+func stamp(t time.Time) string {
+	if t.IsZero() {
+		return ""
+	}
+	return t.UTC().Format("2006-01-02T15:04:05.000Z")
 }
+
+func millis(d time.Duration) float64 { return math.Round(float64(d.Microseconds())/10) / 100 }
+
+func itoa(n int64) string { return strconv.FormatInt(n, 10) }
+
+func (v *View) plots() any { return v.watch.series.plots(v.watch.began, time.Now()) }
 
 // What the tour sees and does: observed.
 
-func (v *View) totals() totals                          { return v.live.fresh(context.Background()) }
+func (v *View) totals() totals {
+	return v.sum(v.poller.next(context.Background()), v.watch.traffic.flow(time.Now()))
+}
 func (v *View) setRate(n int)                           { v.load.set(n) }
 func (v *View) create(ctx context.Context, n int) error { return v.load.create(ctx, n) }

@@ -52,9 +52,9 @@ const switchTimeout = 60 * time.Second
 // switches break the path and mend it, by the faults that tests and `make chaos` use. Whether one is on is never remembered, but looked
 // at: what somebody else has mended meanwhile (make relay-start) does not show as broken.
 type switches struct {
-	stack *local.Path
-	log   *slog.Logger
-	all   []*toggle
+	path *local.Path
+	log  *slog.Logger
+	all  []*toggle
 
 	ctx  context.Context // ends with close
 	end  context.CancelFunc
@@ -75,7 +75,7 @@ type toggle struct {
 }
 
 func newSwitches(s *local.Path, log *slog.Logger) *switches {
-	all := &switches{stack: s, log: log, turn: make(chan struct{}, 1)}
+	all := &switches{path: s, log: log, turn: make(chan struct{}, 1)}
 	all.ctx, all.end = context.WithCancel(context.Background())
 	for _, d := range definitions {
 		all.all = append(all.all, &toggle{switchDefinition: d, fault: faults[d.Name]()})
@@ -88,7 +88,7 @@ func (s *switches) definitions() []switchDefinition {
 	var all []switchDefinition
 	for _, t := range s.all {
 		d := t.switchDefinition
-		if err := t.can(s.stack); err != nil {
+		if err := t.can(s.path); err != nil {
 			d.Disabled = err.Error()
 		}
 		all = append(all, d)
@@ -108,7 +108,7 @@ func (s *switches) list() []switchState {
 }
 
 func (s *switches) state(t *toggle) switchState {
-	on, struck := t.on(s.stack)
+	on, struck := t.on(s.path)
 	if struck < 0 {
 		struck = t.struck
 	}
@@ -119,7 +119,7 @@ func (s *switches) state(t *toggle) switchState {
 func (s *switches) faultsAt(hop int) []string {
 	names := []string{}
 	for _, t := range s.all {
-		if on, _ := t.on(s.stack); on && t.Hop == hop {
+		if on, _ := t.on(s.path); on && t.Hop == hop {
 			names = append(names, t.Name)
 		}
 	}
@@ -166,11 +166,11 @@ func (s *switches) apply(ctx context.Context, name string, on bool) (switchState
 	if t.Kind == kindOnce && !on {
 		return switchState{}, conflict(fmt.Sprintf("%s strikes once: there is nothing to switch off", name))
 	}
-	if err := t.can(s.stack); err != nil {
+	if err := t.can(s.path); err != nil {
 		return switchState{}, conflict(err.Error())
 	}
 	err := s.busily(ctx, t, func(ctx context.Context) error {
-		if is, _ := t.on(s.stack); is == on && t.Kind == kindToggle {
+		if is, _ := t.on(s.path); is == on && t.Kind == kindToggle {
 			return nil
 		}
 		return s.change(ctx, t, on)
@@ -206,9 +206,9 @@ func (s *switches) busily(ctx context.Context, t *toggle, work func(context.Cont
 
 func (s *switches) change(ctx context.Context, t *toggle, on bool) (err error) {
 	if on {
-		err = t.strike(ctx, s.stack)
+		err = t.strike(ctx, s.path)
 	} else {
-		err = t.mend(ctx, s.stack)
+		err = t.mend(ctx, s.path)
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -232,7 +232,7 @@ func (s *switches) change(ctx context.Context, t *toggle, on bool) (err error) {
 func (s *switches) poison(ctx context.Context, key string) error {
 	t := s.all[slices.IndexFunc(s.all, func(t *toggle) bool { return t.Name == "poison" })]
 	return s.busily(ctx, t, func(ctx context.Context) error {
-		if err := s.stack.PutPoison(ctx, key); err != nil {
+		if err := s.path.PutPoison(ctx, key); err != nil {
 			return err
 		}
 		s.mu.Lock()
@@ -249,7 +249,7 @@ func (s *switches) allOff(ctx context.Context) error {
 		"throttle-kinesis", "fail-entries", "bus-down", "queue-down", "duplicate", "stop-postgres", "kill-relay", "two-relays",
 	} {
 		i := slices.IndexFunc(s.all, func(t *toggle) bool { return t.Name == name })
-		if on, _ := s.all[i].on(s.stack); on {
+		if on, _ := s.all[i].on(s.path); on {
 			_, err := s.apply(ctx, name, false)
 			all = errors.Join(all, err)
 		}

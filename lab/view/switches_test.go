@@ -1,6 +1,7 @@
 package view
 
 import (
+	"encoding/json"
 	"log/slog"
 	"slices"
 	"strings"
@@ -9,6 +10,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"rds-outbox-demo/lab/awslocal"
 	"rds-outbox-demo/lab/labtest"
 	"rds-outbox-demo/lab/local"
 )
@@ -55,7 +57,7 @@ func TestEachSwitchBreaksAndMends(t *testing.T) {
 			require.Contains(t, r.switches.faultsAt(d.Hop), tc.name)
 			struck := r.switchNamed(tc.name).Struck
 			require.True(t, r.switched(t, tc.name, true).On, "on twice is on")
-			require.LessOrEqual(t, len(r.stack.AWS.Faults().List()), 2)
+			require.LessOrEqual(t, len(r.path.AWS.Faults().List()), 2)
 			tc.trigger(t)
 			labtest.Eventually(t, "a strike", func() bool { struck = r.switchNamed(tc.name).Struck; return struck > 0 })
 			if tc.broken != nil {
@@ -91,26 +93,26 @@ func TestSwitchesShowWhatIs(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, t.TempDir())
 	r.switched(t, "kill-relay", true)
-	require.NoError(t, r.stack.Relay.Start()) // make relay-start
+	require.NoError(t, r.path.Relay.Start()) // make relay-start
 	require.False(t, r.switchNamed("kill-relay").On)
 
-	r.stack.Relay.Stop(t.Context()) // make relay-stop
+	r.path.Relay.Stop(t.Context()) // make relay-stop
 	require.False(t, r.switchNamed("kill-relay").On)
 	var c conflict
 	_, err := r.switches.set(t.Context(), "kill-relay", true)
 	require.ErrorAs(t, err, &c)
 	require.ErrorContains(t, err, "the relay is down already")
 	require.Equal(t, err.Error(), r.switchNamed("kill-relay").Error)
-	require.NoError(t, r.stack.Relay.Start())
+	require.NoError(t, r.path.Relay.Start())
 
 	r.switched(t, "bus-down", true)
-	for _, fault := range r.stack.AWS.Faults().List() {
+	for _, fault := range r.path.AWS.Faults().List() {
 		fault.Off()
 	}
 	require.False(t, r.switchNamed("bus-down").On)
 	require.Empty(t, r.switches.faultsAt(6))
 	require.True(t, r.switched(t, "bus-down", true).On)
-	require.Len(t, r.stack.AWS.Faults().List(), 1)
+	require.Len(t, r.path.AWS.Faults().List(), 1)
 
 	r.switched(t, "stop-postgres", true)
 	for _, name := range []string{"drop-slot", "two-relays"} {
@@ -134,9 +136,9 @@ func TestSwitchesShowWhatIs(t *testing.T) {
 	require.Equal(t, []string{"kill-relay", "two-relays"}, r.switches.faultsAt(3))
 
 	// Whichever of the two was killed: one that is sent away does not count as killed any more.
-	require.NoError(t, r.stack.Relay.Start())
-	require.NoError(t, r.stack.SecondRelay.Start())
-	r.stack.SecondRelay.Kill(t.Context())
+	require.NoError(t, r.path.Relay.Start())
+	require.NoError(t, r.path.SecondRelay.Start())
+	r.path.SecondRelay.Kill(t.Context())
 	require.Equal(t, []string{"kill-relay", "two-relays"}, r.switches.faultsAt(3))
 	r.switched(t, "two-relays", false)
 	require.Empty(t, r.switches.faultsAt(3))
@@ -200,5 +202,17 @@ func TestEndsWhileBroken(t *testing.T) { // not parallel: it takes the time
 
 	r = newRig(t, dir)
 	r.requireWhole(t)
-	require.Equal(t, int64(41), r.totals().Cars)
+	var rows int
+	require.NoError(t, r.connect(t).QueryRow(t.Context(), "SELECT count(*) FROM outbox").Scan(&rows))
+	require.Equal(t, 41, rows)
+	labtest.Eventually(t, "every event on the bus", func() bool {
+		ids := map[string]bool{}
+		_, err := r.path.ReadBus(func(e awslocal.BusEvent) error {
+			var detail struct{ EventID string }
+			err := json.Unmarshal(e.Detail, &detail)
+			ids[detail.EventID] = true
+			return err
+		})
+		return err == nil && len(ids) == rows
+	})
 }

@@ -75,7 +75,7 @@ func (t *tour) start(n int) error {
 	if t.switches.ctx.Err() != nil {
 		return conflict("make dev is ending")
 	}
-	if relay := t.switches.stack.Relay; !relay.Running() && !relay.Killed() {
+	if relay := t.switches.path.Relay; !relay.Running() && !relay.Killed() {
 		return conflict("the relay was stopped by `make relay-stop`: start it first (make relay-start)")
 	}
 	t.mu.Lock()

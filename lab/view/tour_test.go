@@ -53,7 +53,7 @@ func (r *rig) requireWhole(t *testing.T) {
 		require.False(t, s.On || s.Busy, "%+v", s)
 		require.Empty(t, s.Error, s.Name)
 	}
-	require.Empty(t, r.stack.AWS.Faults().List())
+	require.Empty(t, r.path.AWS.Faults().List())
 	// A connection of the API's that PostgreSQL's end has broken may cost a request yet.
 	labtest.Eventually(t, "a car to be created", func() bool { return r.create(t.Context(), 1) == nil })
 	labtest.Eventually(t, "all that was committed to arrive", func() bool {
@@ -61,7 +61,7 @@ func (r *rig) requireWhole(t *testing.T) {
 		return n.OnTheWay == 0 && n.OnBus == n.Committed && n.Counted == n.Cars && n.Lost == 0 && n.OutOfOrder == 0
 	})
 	select {
-	case err := <-r.stack.Failed():
+	case err := <-r.path.Failed():
 		require.NoError(t, err, "the path has ended")
 	default:
 	}

@@ -30,24 +30,16 @@ type Config struct {
 	Log    *slog.Logger
 }
 
-// Watch sees what passes the path from its start on, before there is a page to show it.
-type Watch struct{ live *live }
-
-// NewWatch is for local.Config.Observe, and then for Start.
-func NewWatch() *Watch { return &Watch{newLive()} }
-
-// Observer is what the path calls.
-func (w *Watch) Observer() *local.Observer { return w.live.observer() }
-
 // View is a running view.
 type View struct {
-	stack    *local.Path
+	path     *local.Path
 	log      *slog.Logger
-	live     *live
+	watch    *Watch
+	poller   *poller
 	switches *switches
 	tour     *tour
 	load     *load
-	frames   *frames
+	frames   *frames[frame]
 	token    string
 	url      string
 
@@ -62,12 +54,20 @@ func Start(ctx context.Context, c Config) (*View, error) {
 	if err != nil {
 		return nil, fmt.Errorf("listening for the live view: %w", err)
 	}
-	v := &View{stack: c.Path, log: c.Log, live: c.Watch.live, token: rand.Text(), url: "http://" + listener.Addr().String()}
-	v.live.attach(c.Path, c.Log)
+	v := &View{path: c.Path, log: c.Log, watch: c.Watch, token: rand.Text(), url: "http://" + listener.Addr().String()}
+	v.poller = &poller{path: c.Path, log: c.Log, watch: c.Watch}
+	if err := v.poller.begin(ctx); err != nil {
+		return nil, errors.Join(fmt.Errorf("beginning to count the events: %w", err), listener.Close())
+	}
+	positions, err := c.Path.Positions()
+	if err != nil {
+		c.Log.Warn("live view: the shards' positions are those since the start", "error", err.Error())
+	}
+	v.watch.shards.found(positions, v.watch.began)
 	v.switches = newSwitches(c.Path, c.Log)
 	v.load = newLoad(c.Path.APIURL)
 	v.tour = newTour(v.switches, v)
-	v.frames = newFrames(v.state, v.live.plots)
+	v.frames = newFrames(v.state, frame.same, v.plots)
 	handler, err := v.routes()
 	if err != nil {
 		return nil, errors.Join(err, listener.Close())
@@ -79,7 +79,7 @@ func Start(ctx context.Context, c Config) (*View, error) {
 	}
 	running, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	v.cancel = cancel
-	v.running.Go(func() { v.live.poll(running) })
+	v.running.Go(func() { v.poller.run(running) })
 	v.running.Go(func() { v.load.run(running) })
 	v.running.Go(func() { v.frames.run(running) })
 	v.running.Go(func() { _ = v.server.Serve(listener) })
@@ -110,5 +110,5 @@ func (v *View) Close() error {
 	v.cancel()
 	err := v.server.Close()
 	v.running.Wait()
-	return errors.Join(err, v.live.close())
+	return err
 }

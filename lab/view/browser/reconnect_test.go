@@ -35,7 +35,7 @@ func TestReconnects(t *testing.T) {
 	tb.click("#car-form button")
 	tb.row("By Form")
 	tb.balanced(second)
-	require.Equal(t, 3, tb.promise().cars)
+	require.Equal(t, 2, tb.promise().cars)
 
 	// Ctrl-C, and the page says so, too.
 	second.stop(t)
