@@ -1,12 +1,9 @@
 package local
 
 import (
-	"path/filepath"
 	"testing"
 
 	"github.com/stretchr/testify/require"
-
-	"rds-outbox-demo/lab/process"
 )
 
 func TestOperatorEnv(t *testing.T) {
@@ -15,22 +12,18 @@ func TestOperatorEnv(t *testing.T) {
 		Region: "us-east-1", AccessKeyID: "local", SecretKey: "local", Stream: "s", Bus: "b", FailureQueueURL: "http://127.0.0.1:4/q", LogGroup: "/aws/events/b",
 		Local: "http://127.0.0.1:4", KinesisURL: "http://127.0.0.1:4", EventBridgeURL: "http://127.0.0.1:4", SQSURL: "http://127.0.0.1:4", LogsURL: "http://127.0.0.1:4",
 	}
-	relay := &Relay{Supervisor: process.NewSupervisor(process.SupervisorConfig{Log: filepath.Join("data", "walrelay.log")})}
-	dir, err := filepath.Abs("data")
-	require.NoError(t, err)
 	require.Equal(t, []string{
 		"DATABASE_URL=postgres://x", "SLOT_NAME=outbox_relay", "AWS_REGION=us-east-1", "AWS_ACCESS_KEY_ID=local", "AWS_SECRET_ACCESS_KEY=local",
 		"STREAM_NAME=s", "EVENT_BUS_NAME=b", "FAILURE_QUEUE_URL=http://127.0.0.1:4/q", "BUS_LOG_GROUP=/aws/events/b",
 		"AWS_ENDPOINT_URL=http://127.0.0.1:4", "AWS_ENDPOINT_URL_KINESIS=http://127.0.0.1:4", "AWS_ENDPOINT_URL_EVENTBRIDGE=http://127.0.0.1:4",
 		"AWS_ENDPOINT_URL_SQS=http://127.0.0.1:4", "AWS_ENDPOINT_URL_CLOUDWATCH_LOGS=http://127.0.0.1:4",
-		"METRICS_LOGS=" + dir + "/dev.log:" + dir + "/walrelay.log",
-	}, (&Path{DatabaseURL: "postgres://x", Relay: relay, slot: "outbox_relay", Services: local}).OperatorEnv())
+	}, (&Path{DatabaseURL: "postgres://x", slot: "outbox_relay", Services: local}).OperatorEnv())
 
 	own := Services{
 		Region: "eu-west-1", AccessKeyID: "AKIA", SecretKey: "secret", SessionToken: "token", Stream: "s", Bus: "b", FailureQueueURL: "https://sqs/q",
 		KinesisURL: "https://kinesis", EventBridgeURL: "https://events", SQSURL: "https://sqs",
 	}
-	env := (&Path{Relay: relay, slot: "mine", Services: own}).OperatorEnv()
+	env := (&Path{slot: "mine", Services: own}).OperatorEnv()
 	require.Contains(t, env, "AWS_SESSION_TOKEN=token")
 	require.Contains(t, env, "AWS_ENDPOINT_URL_EVENTBRIDGE=https://events")
 	require.Contains(t, env, "AWS_ENDPOINT_URL=http://127.0.0.1:9", "what nobody named is nowhere")
