@@ -75,7 +75,7 @@ func run(ctx context.Context, args []string) error {
 	case command == "bench" && len(rest) == 0:
 		return runBench(ctx)
 	case command == "part" && len(rest) == 1:
-		return local.RunMember(ctx, rest[0])
+		return local.RunMember(ctx, rest[0], os.Getenv(local.MemberEnv))
 	case command == "psql" && len(rest) == 0:
 		return runPsql(ctx)
 	case command == "relay" && len(rest) == 1:

@@ -81,20 +81,21 @@ const (
 )
 
 const (
-	// memberEnv has a member's configuration as JSON.
-	memberEnv = "LAB_PART"
+	// MemberEnv names the variable that has the configuration of a member that is a process of its own.
+	MemberEnv = "LAB_PART"
 	// inherited is the descriptor of the listening socket that package process hands over.
 	inherited = 4
 	// memberRestart is about what a supervisor or Lambda needs.
 	memberRestart = 200 * time.Millisecond
 )
 
-// RunMember runs one member, as a process of its own, until ctx ends: api, aws, consumer or carstats. It logs on standard error.
-func RunMember(ctx context.Context, name string) error {
+// RunMember runs one member, as a process of its own, until ctx ends. The member is api, aws, consumer or carstats. Its configuration is
+// JSON, from MemberEnv. It logs on standard error.
+func RunMember(ctx context.Context, name, configuration string) error {
 	log := slog.New(slog.NewJSONHandler(os.Stderr, nil))
 	read := func(config any) error {
-		if err := json.Unmarshal([]byte(os.Getenv(memberEnv)), config); err != nil {
-			return fmt.Errorf("reading %s: %w", memberEnv, err)
+		if err := json.Unmarshal([]byte(configuration), config); err != nil {
+			return fmt.Errorf("reading %s: %w", MemberEnv, err)
 		}
 		return nil
 	}
@@ -164,7 +165,7 @@ func (p *Path) start(name string, listener net.Listener, config any, run func(co
 	}
 	s := process.NewSupervisor(process.SupervisorConfig{
 		Config: process.Config{
-			Program: p.config.Program, Args: []string{"part", name}, Env: slices.Concat(p.config.Env, []string{memberEnv + "=" + string(told)}), Listener: socket,
+			Program: p.config.Program, Args: []string{"part", name}, Env: slices.Concat(p.config.Env, []string{MemberEnv + "=" + string(told)}), Listener: socket,
 		},
 		Name: name, Log: filepath.Join(p.config.Dir, name+".log"), RestartDelay: memberRestart, Patience: time.Second,
 		Ended: func(err error) { p.config.Log.Info("a process ended", "process", name, "error", err) },
