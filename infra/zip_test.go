@@ -1,7 +1,6 @@
 package infra_test
 
 import (
-	"bytes"
 	"context"
 	"encoding/base64"
 	"encoding/json"
@@ -25,6 +24,7 @@ import (
 	"rds-outbox-demo/internal/pgtest"
 	"rds-outbox-demo/lab/awslocal"
 	"rds-outbox-demo/lab/awslocal/awstest"
+	"rds-outbox-demo/lab/lambdarun"
 )
 
 const timeout = 30 * time.Second
@@ -101,11 +101,11 @@ func recorded(t *testing.T, file string) (event events.APIGatewayProxyRequest) {
 	return event
 }
 
-func send(t *testing.T, f *function, event events.APIGatewayProxyRequest) (response events.APIGatewayProxyResponse) {
+func send(t *testing.T, f *lambdarun.Function, event events.APIGatewayProxyRequest) (response events.APIGatewayProxyResponse) {
 	t.Helper()
-	a := f.invoke(t, event, timeout)
-	require.False(t, a.failed, "%s", a.body)
-	require.NoError(t, json.Unmarshal(a.body, &response))
+	a := invoke(t, f, event, timeout)
+	require.False(t, a.Failed, "%s", a.Body)
+	require.NoError(t, json.Unmarshal(a.Body, &response))
 	return response
 }
 
@@ -137,9 +137,9 @@ func TestCdcConsumerZip(t *testing.T) {
 	}
 	control := []byte(`{"control":{},"metadata":{"record-type":"control","operation":"create-table","schema-name":"public","table-name":"outbox"}}`)
 
-	a := f.invoke(t, batch(control, insert, []byte("not JSON")), timeout)
-	require.False(t, a.failed, "%s", a.body)
-	require.JSONEq(t, `{"batchItemFailures":null}`, string(a.body), "published, skipped or parked: all of it")
+	a := invoke(t, f, batch(control, insert, []byte("not JSON")), timeout)
+	require.False(t, a.Failed, "%s", a.Body)
+	require.JSONEq(t, `{"batchItemFailures":null}`, string(a.Body), "published, skipped or parked: all of it")
 	event := <-published
 	require.Equal(t, "outbox.car", event.Source)
 	require.Equal(t, "CarCreated", event.DetailType)
@@ -150,9 +150,9 @@ func TestCdcConsumerZip(t *testing.T) {
 
 	// The bus is down until the time is nearly over: Lambda shall deliver again from the first record that failed.
 	server.Faults().Add(awslocal.Fault{Service: "events", Operation: "PutEvents", Kind: awslocal.CallError, Code: "InternalException", Status: 500})
-	a = f.invoke(t, batch(control, insert), 3*time.Second)
-	require.False(t, a.failed, "%s", a.body)
-	require.JSONEq(t, `{"batchItemFailures":[{"itemIdentifier":"101"}]}`, string(a.body))
+	a = invoke(t, f, batch(control, insert), 3*time.Second)
+	require.False(t, a.Failed, "%s", a.Body)
+	require.JSONEq(t, `{"batchItemFailures":[{"itemIdentifier":"101"}]}`, string(a.Body))
 }
 
 func TestRetentionZip(t *testing.T) {
@@ -179,17 +179,17 @@ func TestRetentionZip(t *testing.T) {
 	}
 	variables["SLOT_NAME"] = slot
 	endpoint := map[string]string{"AWS_ENDPOINT_URL_SECRETS_MANAGER": *cloud.BaseEndpoint}
-	schedule := []byte(`{"source":"aws.events","detail-type":"Scheduled Event","detail":{}}`)
+	schedule := json.RawMessage(`{"source":"aws.events","detail-type":"Scheduled Event","detail":{}}`)
 
-	off := start(t, s, "retention", variables, endpoint).invoke(t, schedule, timeout)
-	require.False(t, off.failed, "%s", off.body)
-	require.JSONEq(t, `{"enabled":false,"keys":3,"deleted":0,"oldestKept":null,"left":false}`, string(off.body))
+	off := invoke(t, start(t, s, "retention", variables, endpoint), schedule, timeout)
+	require.False(t, off.Failed, "%s", off.Body)
+	require.JSONEq(t, `{"enabled":false,"keys":3,"deleted":0,"oldestKept":null,"left":false}`, string(off.Body))
 
 	variables["RETENTION_ENABLED"] = "true"
 	f := start(t, s, "retention", variables, endpoint)
-	refused := f.invoke(t, schedule, 2*timeout)
-	require.True(t, refused.failed, "%s", refused.body)
-	require.Contains(t, string(refused.body), "replication slot "+slot+" does not exist")
+	refused := invoke(t, f, schedule, 2*timeout)
+	require.True(t, refused.Failed, "%s", refused.Body)
+	require.Contains(t, string(refused.Body), "replication slot "+slot+" does not exist")
 	require.Equal(t, 3, rows())
 
 	_, err = db.Pool.Exec(t.Context(), "SELECT pg_create_logical_replication_slot($1, 'pgoutput')", slot)
@@ -202,11 +202,11 @@ func TestRetentionZip(t *testing.T) {
 			_, _ = db.Pool.Exec(reader, "SELECT pg_replication_slot_advance($1, pg_current_wal_flush_lsn())", slot)
 		}
 	}()
-	done := f.invoke(t, schedule, 2*timeout)
+	done := invoke(t, f, schedule, 2*timeout)
 	stop()
 	<-read
-	require.False(t, done.failed, "%s", done.body)
-	require.Contains(t, string(done.body), `{"enabled":true,"keys":0,"deleted":3,`)
+	require.False(t, done.Failed, "%s", done.Body)
+	require.Contains(t, string(done.Body), `{"enabled":true,"keys":0,"deleted":3,`)
 	require.Zero(t, rows())
 }
 
@@ -220,11 +220,11 @@ func TestCarStatsZip(t *testing.T) {
 	event, err := os.ReadFile("../inbox/testdata/envelope.json")
 	require.NoError(t, err)
 	good := strings.Replace(string(event), `"make"`, `"year": 1905, "make"`, 1)
-	a := f.invoke(t, events.SQSEvent{Records: []events.SQSMessage{
+	a := invoke(t, f, events.SQSEvent{Records: []events.SQSMessage{
 		{MessageId: "1", Body: good}, {MessageId: "2", Body: "poison"}, {MessageId: "3", Body: good},
 	}}, timeout)
-	require.False(t, a.failed, "%s", a.body)
-	require.JSONEq(t, `{"batchItemFailures":[{"itemIdentifier":"2"}]}`, string(a.body))
+	require.False(t, a.Failed, "%s", a.Body)
+	require.JSONEq(t, `{"batchItemFailures":[{"itemIdentifier":"2"}]}`, string(a.Body))
 	var counted string
 	require.NoError(t, db.Pool.QueryRow(t.Context(), "SELECT make || year || ' ' || cars || ' ' || changes FROM car_stats").Scan(&counted))
 	require.Equal(t, "Škoda1905 1 1", counted)
@@ -259,7 +259,7 @@ func TestMigrateZip(t *testing.T) {
 		sent <- body
 	}))
 	t.Cleanup(bucket.Close)
-	request := func(kind, physical string) []byte {
+	request := func(kind, physical string) map[string]any {
 		event := map[string]any{
 			"RequestType": kind, "RequestId": "request-" + kind, "ResponseURL": bucket.URL + "/?Signature=x", "StackId": "arn:aws:cloudformation:us-east-1:000000000000:stack/s/1",
 			"ResourceType": "Custom::DatabaseMigration", "LogicalResourceId": "DatabaseMigration",
@@ -268,13 +268,11 @@ func TestMigrateZip(t *testing.T) {
 		if physical != "" {
 			event["PhysicalResourceId"] = physical
 		}
-		data, err := json.Marshal(event)
-		require.NoError(t, err)
-		return bytes.TrimSpace(data)
+		return event
 	}
 	ask := func(kind, physical string) response {
-		a := f.invoke(t, request(kind, physical), timeout)
-		require.False(t, a.failed, "%s", a.body)
+		a := invoke(t, f, request(kind, physical), timeout)
+		require.False(t, a.Failed, "%s", a.Body)
 		answered := <-sent
 		require.Equal(t, "request-"+kind, answered.RequestId)
 		return answered

@@ -12,9 +12,11 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/stretchr/testify/require"
+	"golang.org/x/sync/errgroup"
 
 	"rds-outbox-demo/internal/dbuser"
 	"rds-outbox-demo/lab/labtest"
+	"rds-outbox-demo/lab/lambdarun"
 )
 
 func TestCommands(t *testing.T) {
@@ -147,13 +149,19 @@ func TestSecretsAreReadInTurn(t *testing.T) {
 	tx, err := holder.Begin(t.Context())
 	require.NoError(t, err)
 	require.NoError(t, dbuser.Lock(t.Context(), tx))
-	p.send(t, json.RawMessage(`{"command":"up"}`), time.Minute)
+	var up lambdarun.Answer
+	var waiting errgroup.Group
+	waiting.Go(func() (err error) {
+		up, err = p.function.Invoke(t.Context(), []byte(`{"command":"up"}`), time.Minute)
+		return err
+	})
 	labtest.Eventually(t, "a migration that waits for the lock", func() bool {
 		return s.ask(t, "SELECT count(*)::text FROM pg_stat_activity WHERE datname = current_database() AND wait_event = 'advisory'") == "1"
 	})
 	s.secrets.set("arn:api", fmt.Sprintf(`{"username":%q,"password":"rotated-meanwhile"}`, s.api))
 	require.NoError(t, tx.Commit(t.Context()))
-	require.False(t, p.receive(t, time.Minute).failed)
+	require.NoError(t, waiting.Wait())
+	require.False(t, up.Failed, "%s", up.Body)
 	_, err = s.login(t, s.api, "rotated-meanwhile")
 	require.NoError(t, err)
 }

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"crypto/rand"
 	"encoding/json"
@@ -21,6 +20,8 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"rds-outbox-demo/internal/pgtest"
+	"rds-outbox-demo/lab/labtest"
+	"rds-outbox-demo/lab/lambdarun"
 	"rds-outbox-demo/lab/postgres"
 	"rds-outbox-demo/lab/postgres/postgrestest"
 	migrations "rds-outbox-demo/sql/migrations"
@@ -209,14 +210,8 @@ func (s *secretStore) set(arn, value string) {
 
 // program is the whole Lambda program behind the Lambda runtime API.
 type program struct {
-	invocations chan invocation
-	answers     chan answer
-	output      func() string // all it wrote, once it has ended
-}
-
-type invocation struct {
-	event   any
-	timeout time.Duration
+	function *lambdarun.Function
+	log      *labtest.Log
 }
 
 type answer struct {
@@ -227,75 +222,37 @@ type answer struct {
 // start runs the program with an environment of nothing but env.
 func start(t *testing.T, env map[string]string) *program {
 	t.Helper()
-	p := &program{invocations: make(chan invocation), answers: make(chan answer)}
-	mux := http.NewServeMux()
-	mux.HandleFunc("GET /2018-06-01/runtime/invocation/next", func(w http.ResponseWriter, r *http.Request) {
-		select {
-		case i := <-p.invocations:
-			w.Header().Set("Lambda-Runtime-Aws-Request-Id", "request-1")
-			w.Header().Set("Lambda-Runtime-Deadline-Ms", fmt.Sprint(time.Now().Add(i.timeout).UnixMilli()))
-			_ = json.NewEncoder(w).Encode(i.event)
-		case <-r.Context().Done():
-		}
-	})
-	mux.HandleFunc("POST /2018-06-01/runtime/invocation/request-1/{result}", func(w http.ResponseWriter, r *http.Request) {
-		body, _ := io.ReadAll(r.Body)
-		w.WriteHeader(http.StatusAccepted)
-		select {
-		case p.answers <- answer{r.PathValue("result") == "error", string(body)}:
-		case <-r.Context().Done(): // the test failed before
-		}
-	})
-	runtime := httptest.NewServer(mux)
-	t.Cleanup(runtime.Close)
-
 	self, err := os.Executable()
 	require.NoError(t, err)
 	command := exec.CommandContext(t.Context(), self)
-	command.Env = []string{runEnv + "=1", "AWS_LAMBDA_RUNTIME_API=" + strings.TrimPrefix(runtime.URL, "http://"), "GORACE=atexit_sleep_ms=0"}
+	command.Env = []string{runEnv + "=1", "GORACE=atexit_sleep_ms=0"}
 	for name, value := range env {
 		command.Env = append(command.Env, name+"="+value)
 	}
-	var output bytes.Buffer
-	command.Stdout, command.Stderr = &output, &output
-	require.NoError(t, command.Start())
-	p.output = sync.OnceValue(func() string {
-		_ = command.Process.Kill()
-		_ = command.Wait()
-		return output.String()
-	})
-	t.Cleanup(func() {
-		if written := p.output(); t.Failed() {
-			t.Log(written)
-		}
-	})
-	return p
+	log := labtest.NewLog(t)
+	command.Stdout, command.Stderr = log, log
+	function, err := lambdarun.Start(command)
+	require.NoError(t, err)
+	t.Cleanup(function.Close)
+	return &program{function, log}
+}
+
+// output ends the program and returns everything that it wrote.
+func (p *program) output() string {
+	p.function.Close()
+	return p.log.String()
 }
 
 // invoke sends one event, which the function has timeout for, and returns what it answered.
 func (p *program) invoke(t *testing.T, event any, timeout time.Duration) answer {
 	t.Helper()
-	p.send(t, event, timeout)
-	return p.receive(t, timeout)
-}
-
-func (p *program) send(t *testing.T, event any, timeout time.Duration) {
-	t.Helper()
-	select {
-	case p.invocations <- invocation{event, timeout}:
-	case <-time.After(timeout):
-		t.Fatal("the program does not ask for invocations")
-	}
-}
-
-func (p *program) receive(t *testing.T, timeout time.Duration) (a answer) {
-	t.Helper()
-	select {
-	case a = <-p.answers:
-	case <-time.After(timeout):
-		t.Fatal("no answer before the function's timeout")
-	}
-	return a
+	data, err := json.Marshal(event)
+	require.NoError(t, err)
+	ctx, cancel := context.WithTimeout(t.Context(), timeout+labtest.Patience)
+	defer cancel()
+	a, err := p.function.Invoke(ctx, data, timeout)
+	require.NoError(t, err)
+	return answer{a.Failed, string(a.Body)}
 }
 
 // command invokes by hand.

@@ -6,7 +6,6 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
-	"io"
 	"log/slog"
 	"maps"
 	"net/http"
@@ -25,6 +24,7 @@ import (
 	"rds-outbox-demo/handlers/carapi"
 	"rds-outbox-demo/internal/pgtest"
 	"rds-outbox-demo/lab/labtest"
+	"rds-outbox-demo/lab/lambdarun"
 )
 
 // runEnv makes the test's binary the program itself: the test of the process below starts it so.
@@ -158,54 +158,24 @@ func TestProcess(t *testing.T) {
 	}))
 	t.Cleanup(secrets.Close)
 
-	invocations := make(chan events.APIGatewayProxyRequest)
-	answers := make(chan []byte)
-	mux := http.NewServeMux()
-	mux.HandleFunc("GET /2018-06-01/runtime/invocation/next", func(w http.ResponseWriter, r *http.Request) {
-		select {
-		case event := <-invocations:
-			w.Header().Set("Lambda-Runtime-Aws-Request-Id", "request-1")
-			w.Header().Set("Lambda-Runtime-Deadline-Ms", fmt.Sprint(time.Now().Add(time.Minute).UnixMilli()))
-			_ = json.NewEncoder(w).Encode(event)
-		case <-r.Context().Done():
-		}
-	})
-	mux.HandleFunc("POST /2018-06-01/runtime/invocation/request-1/{result}", func(w http.ResponseWriter, r *http.Request) {
-		body, _ := io.ReadAll(r.Body)
-		w.WriteHeader(http.StatusAccepted)
-		answers <- body
-	})
-	runtime := httptest.NewServer(mux)
-	t.Cleanup(runtime.Close)
-
-	command, output := program(t, map[string]string{
-		"AWS_LAMBDA_RUNTIME_API": strings.TrimPrefix(runtime.URL, "http://"), "AWS_ENDPOINT_URL_SECRETS_MANAGER": secrets.URL,
-		"AWS_REGION": "eu-west-1", "AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_SESSION_TOKEN": "session",
+	command, _ := program(t, map[string]string{
+		"AWS_ENDPOINT_URL_SECRETS_MANAGER": secrets.URL,
+		"AWS_REGION":                       "eu-west-1", "AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_SESSION_TOKEN": "session",
 		"DB_HOST": url.Host, "DB_PORT": fmt.Sprint(url.Port), "DB_NAME": url.Database, "DB_USER": url.User,
 		"DB_SECRET_ARN": "arn:aws:secretsmanager:eu-west-1:000000000000:secret:db", "DB_SSL": "false", "IDEMPOTENCY_HOURS": "3",
 	})
-	require.NoError(t, command.Start())
-	t.Cleanup(func() {
-		_ = command.Process.Kill()
-		_ = command.Wait()
-		if t.Failed() {
-			t.Logf("%s", output)
-		}
-	})
-	deadline := time.After(labtest.Patience)
-	select {
-	case invocations <- withKey(sample(t, "post-cars.json", "")):
-	case <-deadline:
-		t.Fatal("the program does not ask for invocations")
-	}
-	select {
-	case answer := <-answers:
-		var response events.APIGatewayProxyResponse
-		require.NoError(t, json.Unmarshal(answer, &response), "%s", answer)
-		require.Equal(t, 201, response.StatusCode, "%s", answer)
-	case <-deadline:
-		t.Fatal("no answer")
-	}
+	function, err := lambdarun.Start(command)
+	require.NoError(t, err)
+	t.Cleanup(function.Close)
+	event, err := json.Marshal(withKey(sample(t, "post-cars.json", "")))
+	require.NoError(t, err)
+	ctx, cancel := context.WithTimeout(t.Context(), labtest.Patience)
+	defer cancel()
+	answer, err := function.Invoke(ctx, event, time.Minute)
+	require.NoError(t, err)
+	var response events.APIGatewayProxyResponse
+	require.NoError(t, json.Unmarshal(answer.Body, &response), "%s", answer.Body)
+	require.Equal(t, 201, response.StatusCode, "%s", answer.Body)
 	var sessions int
 	require.NoError(t, db.Pool.QueryRow(t.Context(),
 		"SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'carapi'").Scan(&sessions))
@@ -288,7 +258,7 @@ func TestKeysBelongToWhomTheAuthorizerHasFound(t *testing.T) {
 }
 
 // program is this test's binary as the Lambda function, with an environment of nothing but env.
-func program(t testing.TB, env map[string]string) (*exec.Cmd, *bytes.Buffer) {
+func program(t testing.TB, env map[string]string) (*exec.Cmd, *labtest.Log) {
 	t.Helper()
 	self, err := os.Executable()
 	require.NoError(t, err)
@@ -297,7 +267,7 @@ func program(t testing.TB, env map[string]string) (*exec.Cmd, *bytes.Buffer) {
 	for name, value := range env {
 		command.Env = append(command.Env, name+"="+value)
 	}
-	var output bytes.Buffer
-	command.Stdout, command.Stderr = &output, &output
-	return command, &output
+	output := labtest.NewLog(t)
+	command.Stdout, command.Stderr = output, output
+	return command, output
 }
