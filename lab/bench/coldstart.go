@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -15,10 +14,11 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/jackc/pgx/v5"
+
+	"rds-outbox-demo/lab/lambdarun"
 )
 
 // coldStart measures what the first request to a new environment waits for, beside a Lambda function that does nothing.
@@ -137,7 +137,8 @@ func (e *environment) functions(ctx context.Context, dir string) (ours, empty *f
 	return &function{
 		program: filepath.Join(dir, "createCar"), event: event, secrets: cloud, database: net.JoinHostPort(config.Host, strconv.Itoa(int(config.Port))),
 		env: []string{
-			"AWS_REGION=us-east-1", "AWS_ACCESS_KEY_ID=local", "AWS_SECRET_ACCESS_KEY=local", "AWS_SESSION_TOKEN=local", "DB_NAME=" + config.Database,
+			"AWS_ENDPOINT_URL_SECRETS_MANAGER=" + cloud.url, "AWS_REGION=us-east-1", "AWS_ACCESS_KEY_ID=local", "AWS_SECRET_ACCESS_KEY=local",
+			"AWS_SESSION_TOKEN=local", "DB_NAME=" + config.Database,
 			"DB_USER=" + config.User, "DB_SECRET_ARN=" + secretName, "DB_SSL=false", "IDEMPOTENCY_HOURS=24",
 		},
 	}, &function{program: filepath.Join(dir, "empty"), event: []byte("{}")}, nil
@@ -180,87 +181,35 @@ func (s start) since(t time.Time) float64 { return milliseconds(t.Sub(s.exec)) }
 func (f *function) start(ctx context.Context, database string, inFront *front) (s start, err error) {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
-	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", "127.0.0.1:0")
-	if err != nil {
-		return s, fmt.Errorf("listening: %w", err)
-	}
-	answered := make(chan error, 1)
-	var mu sync.Mutex // guards s
-	note := func(t *time.Time) (first bool) {
-		mu.Lock()
-		defer mu.Unlock()
-		if first = t.IsZero(); first {
-			*t = time.Now()
-		}
-		return first
-	}
-	mux := http.NewServeMux()
-	mux.HandleFunc("GET /2018-06-01/runtime/invocation/next", func(w http.ResponseWriter, r *http.Request) {
-		if !note(&s.asked) {
-			<-r.Context().Done() // there is only one
-			return
-		}
-		w.Header().Set("Content-Type", "application/json")
-		w.Header().Set("Lambda-Runtime-Aws-Request-Id", "1")
-		w.Header().Set("Lambda-Runtime-Deadline-Ms", strconv.FormatInt(time.Now().Add(time.Minute).UnixMilli(), 10))
-		_, _ = w.Write(f.event)
-	})
-	mux.HandleFunc("POST /2018-06-01/runtime/invocation/1/{result}", func(w http.ResponseWriter, r *http.Request) {
-		note(&s.answered)
-		body, err := io.ReadAll(r.Body)
-		if f.secrets != nil && !strings.Contains(string(body), `"statusCode":20`) || r.PathValue("result") != "response" {
-			err = fmt.Errorf("the function answered %s", body)
-		}
-		w.WriteHeader(http.StatusAccepted)
-		answered <- err
-	})
-	if f.secrets != nil {
-		mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
-			f.secrets.aws.ServeHTTP(w, r)
-			note(&s.secret)
-		})
-	}
-	server := &http.Server{Handler: mux, ReadHeaderTimeout: time.Minute}
-	go func() { _ = server.Serve(listener) }()
-	defer server.Close()
-
 	command := exec.CommandContext(ctx, f.program)
-	address := listener.Addr().String()
-	command.Env = append([]string{"AWS_LAMBDA_RUNTIME_API=" + address, "AWS_ENDPOINT_URL_SECRETS_MANAGER=http://" + address}, f.env...)
+	command.Env = slices.Clone(f.env)
 	if host, port, err := net.SplitHostPort(database); err == nil {
 		command.Env = append(command.Env, "DB_HOST="+host, "DB_PORT="+port)
 	}
 	var output strings.Builder
 	command.Stdout, command.Stderr = &output, &output
-	s.exec = time.Now()
-	if err := command.Start(); err != nil {
-		return s, fmt.Errorf("starting %s: %w", f.program, err)
+	running, err := lambdarun.Start(command)
+	if err != nil {
+		return s, err
 	}
-	ended := make(chan struct{})
-	go func() {
-		_ = command.Wait()
-		close(ended)
-	}()
 	defer func() {
-		cancel()
-		<-ended
+		running.Close()
 		if err != nil {
 			err = fmt.Errorf("%w: %s", err, &output)
 		}
 	}()
-	select {
-	case err = <-answered:
-	case <-ended:
-		err = errors.New("the function ended")
-	case <-ctx.Done():
-		err = ctx.Err()
-	}
+	answer, err := running.Invoke(ctx, f.event, time.Minute)
 	if err != nil {
 		return s, err
 	}
-	mu.Lock()
-	defer mu.Unlock()
-	s.anonymous, err = anonymousMemory(command.Process.Pid)
+	if answer.Failed || f.secrets != nil && !strings.Contains(string(answer.Body), `"statusCode":20`) {
+		return s, fmt.Errorf("the function answered %s", answer.Body)
+	}
+	s.exec, s.asked, s.answered = running.Started, answer.Asked, answer.Answered
+	s.anonymous, err = anonymousMemory(running.PID())
+	if f.secrets != nil {
+		s.secret = time.Unix(0, f.secrets.told.Load())
+	}
 	if inFront != nil {
 		s.connected, s.ready = inFront.times()
 	}

@@ -4,8 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"net/http"
-	"strings"
 	"testing"
 	"time"
 
@@ -16,6 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"rds-outbox-demo/lab/awslocal"
+	"rds-outbox-demo/lab/lambdarun"
 	"rds-outbox-demo/lab/local"
 	"rds-outbox-demo/outbox"
 )
@@ -126,53 +125,26 @@ func TestLatenciesLeaveOutTheWaitForAPoll(t *testing.T) {
 	}
 }
 
-func TestInvocationsAreBatchesUntilThereWereEnough(t *testing.T) {
+func TestMarshalledBatchesAreEventsOfKinesis(t *testing.T) {
 	t.Parallel()
-	i, err := newInvocations(150)
+	batches, err := marshalBatches()
 	require.NoError(t, err)
-	defer i.server.Close()
-	next := func() (id string, batch events.KinesisEvent) {
-		response := get(t, "http://"+i.address+"/2018-06-01/runtime/invocation/next")
-		defer response.Body.Close()
-		require.NoError(t, json.NewDecoder(response.Body).Decode(&batch))
-		return response.Header.Get("Lambda-Runtime-Aws-Request-Id"), batch
-	}
-	_, batch := next()
-	require.Len(t, batch.Records, batchSize)
-	id, batch := next()
-	require.Len(t, batch.Records, batchSize)
-	require.Equal(t, "1", id)
-	ctx, cancel := context.WithCancel(t.Context())
-	go ask(ctx, "http://"+i.address+"/2018-06-01/runtime/invocation/next")
-	require.NoError(t, <-i.done)
-	cancel()
-
-	failed, err := newInvocations(150)
-	require.NoError(t, err)
-	defer failed.server.Close()
-	answer(t, "http://"+failed.address+"/2018-06-01/runtime/invocation/0/response", `{"batchItemFailures":[{"itemIdentifier":"7"}]}`)
-	require.ErrorContains(t, <-failed.done, "failures [{7}]")
-}
-
-func get(t *testing.T, url string) *http.Response {
-	t.Helper()
-	response, err := http.Get(url)
-	require.NoError(t, err)
-	return response
-}
-
-// ask asks for work that there is not.
-func ask(ctx context.Context, url string) {
-	request, _ := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
-	if response, err := http.DefaultClient.Do(request); err == nil {
-		_ = response.Body.Close()
+	require.Len(t, batches, 10_000/batchSize)
+	for _, data := range batches {
+		var batch events.KinesisEvent
+		require.NoError(t, json.Unmarshal(data, &batch))
+		require.Len(t, batch.Records, batchSize)
 	}
 }
 
-func answer(t *testing.T, url, body string) {
-	t.Helper()
-	response, err := http.Post(url, "application/json", strings.NewReader(body))
-	require.NoError(t, err)
-	require.Equal(t, http.StatusAccepted, response.StatusCode)
-	require.NoError(t, response.Body.Close())
+func TestFailedBatchEndsTheMeasurement(t *testing.T) {
+	t.Parallel()
+	require.NoError(t, publishedAll(lambdarun.Answer{Body: []byte(`{"batchItemFailures":null}`)}))
+	for _, answer := range []lambdarun.Answer{
+		{Body: []byte(`{"batchItemFailures":[{"itemIdentifier":"7"}]}`)},
+		{Body: []byte(`{}`), Failed: true},
+		{Body: []byte(`none`)},
+	} {
+		require.ErrorContains(t, publishedAll(answer), string(answer.Body))
+	}
 }

@@ -1,13 +1,9 @@
 package bench
 
 import (
-	"cmp"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"net"
-	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -18,6 +14,8 @@ import (
 	"time"
 
 	"github.com/aws/aws-lambda-go/events"
+
+	"rds-outbox-demo/lab/lambdarun"
 )
 
 // growth sends 10^5, 10^6 and 5*10^6 events through the programs of relay and consumer, each with nothing behind it, to see that neither
@@ -102,13 +100,10 @@ func (e *environment) buildConsumer(ctx context.Context) (program string, err er
 
 // runConsumer invokes the Lambda's program as Lambda does, with one batch of 100 after another: events/s, and MB at most.
 func (e *environment) runConsumer(ctx context.Context, program string, bus *bus, events int) (rate, memory float64, err error) {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	invocations, err := newInvocations(events)
+	batches, err := marshalBatches()
 	if err != nil {
 		return 0, 0, err
 	}
-	defer invocations.server.Close()
 	log, err := os.Create(filepath.Join(e.Dir, "consumer.log"))
 	if err != nil {
 		return 0, 0, err
@@ -117,83 +112,51 @@ func (e *environment) runConsumer(ctx context.Context, program string, bus *bus,
 	command := exec.CommandContext(ctx, program)
 	command.Stdout, command.Stderr = log, log
 	command.Env = []string{
-		"AWS_LAMBDA_RUNTIME_API=" + invocations.address, "AWS_LAMBDA_FUNCTION_NAME=bench", "AWS_REGION=us-east-1", "AWS_ACCESS_KEY_ID=local",
+		"AWS_LAMBDA_FUNCTION_NAME=bench", "AWS_REGION=us-east-1", "AWS_ACCESS_KEY_ID=local",
 		"AWS_SECRET_ACCESS_KEY=local", "AWS_ENDPOINT_URL=" + bus.url, "EVENT_BUS_NAME=bench", "FAILURE_QUEUE_URL=" + bus.url + "/failures",
 	}
-	if err := command.Start(); err != nil {
-		return 0, 0, fmt.Errorf("starting the consumer: %w", err)
-	}
-	ended := make(chan error, 1)
-	go func() { ended <- command.Wait() }()
-	select {
-	case err = <-invocations.done:
-		memory = peakMemory(command.Process.Pid)
-		cancel()
-		<-ended
-	case err = <-ended:
-		err = cmp.Or(err, errors.New("exit code 0"))
-	case <-ctx.Done():
-		return 0, 0, ctx.Err()
-	}
+	function, err := lambdarun.Start(command)
 	if err != nil {
-		return 0, 0, fmt.Errorf("the consumer ended, its log is %s: %w", log.Name(), err)
+		return 0, 0, err
 	}
-	return float64(events) / time.Since(invocations.first).Seconds(), memory, nil
+	defer function.Close()
+	var first time.Time // when the function asked for work
+	for n := 0; n*batchSize < events; n++ {
+		answer, err := function.Invoke(ctx, batches[n%len(batches)], time.Minute)
+		if err == nil {
+			err = publishedAll(answer)
+		}
+		if err != nil {
+			return 0, 0, fmt.Errorf("invoking the consumer, whose log is %s: %w", log.Name(), err)
+		}
+		if n == 0 {
+			first = answer.Asked
+		}
+	}
+	return float64(events) / time.Since(first).Seconds(), peakMemory(function.PID()), nil
 }
 
-// invocations are the Runtime API of one function, with batches until there were enough events.
-type invocations struct {
-	address string
-	server  *http.Server
-	first   time.Time // when the function asked for work
-	done    chan error
-}
-
-// newInvocations repeats batches of 10,000 aggregates: the consumer keeps nothing that could tell.
-func newInvocations(total int) (*invocations, error) {
+// marshalBatches returns events of 10,000 aggregates as batches. The consumer may get them again and
+// again, because it keeps nothing by which it could know them.
+func marshalBatches() (batches [][]byte, err error) {
 	const aggregates = 10_000
-	all := batchOf(aggregates, aggregates).Records
-	var payloads [][]byte
-	for batch := range slices.Chunk(all, batchSize) {
-		payload, err := json.Marshal(events.KinesisEvent{Records: batch})
+	for batch := range slices.Chunk(batchOf(aggregates, aggregates).Records, batchSize) {
+		data, err := json.Marshal(events.KinesisEvent{Records: batch})
 		if err != nil {
 			return nil, err
 		}
-		payloads = append(payloads, payload)
+		batches = append(batches, data)
 	}
-	listener, err := (&net.ListenConfig{}).Listen(context.Background(), "tcp", "127.0.0.1:0")
-	if err != nil {
-		return nil, fmt.Errorf("listening: %w", err)
+	return batches, nil
+}
+
+// publishedAll returns an error unless the consumer has published the whole batch.
+func publishedAll(answer lambdarun.Answer) error {
+	var failures events.KinesisEventResponse
+	if err := json.Unmarshal(answer.Body, &failures); err != nil || answer.Failed || len(failures.BatchItemFailures) > 0 {
+		return fmt.Errorf("the consumer has not published the batch: %s", answer.Body)
 	}
-	i := &invocations{address: listener.Addr().String(), done: make(chan error, 1)}
-	n := 0 // of invocations: one at a time, so it needs no lock
-	mux := http.NewServeMux()
-	mux.HandleFunc("GET /2018-06-01/runtime/invocation/next", func(w http.ResponseWriter, r *http.Request) {
-		if n == 0 {
-			i.first = time.Now()
-		}
-		if n*batchSize >= total {
-			i.done <- nil
-			<-r.Context().Done()
-			return
-		}
-		w.Header().Set("Content-Type", "application/json")
-		w.Header().Set("Lambda-Runtime-Aws-Request-Id", strconv.Itoa(n))
-		w.Header().Set("Lambda-Runtime-Deadline-Ms", strconv.FormatInt(time.Now().Add(time.Minute).UnixMilli(), 10))
-		_, _ = w.Write(payloads[n%len(payloads)])
-		n++
-	})
-	mux.HandleFunc("POST /2018-06-01/runtime/invocation/{id}/{result}", func(w http.ResponseWriter, r *http.Request) {
-		var answer events.KinesisEventResponse
-		err := json.NewDecoder(r.Body).Decode(&answer)
-		if err != nil || r.PathValue("result") != "response" || len(answer.BatchItemFailures) > 0 {
-			i.done <- fmt.Errorf("invocation %s brought a %s with failures %v (%w)", r.PathValue("id"), r.PathValue("result"), answer.BatchItemFailures, err)
-		}
-		w.WriteHeader(http.StatusAccepted)
-	})
-	i.server = &http.Server{Handler: mux, ReadHeaderTimeout: time.Minute}
-	go func() { _ = i.server.Serve(listener) }()
-	return i, nil
+	return nil
 }
 
 // peakMemory is the most resident memory that a running process had, in MB; 0 where only its end tells. What getrusage tells of a child

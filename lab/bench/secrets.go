@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"sync/atomic"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -24,6 +25,7 @@ type secrets struct {
 	aws    *awslocal.Server
 	server *http.Server
 	url    string
+	told   atomic.Int64 // when it answered last, in Unix nanoseconds
 }
 
 func (e *environment) newSecrets(database string) (*secrets, error) {
@@ -47,10 +49,11 @@ func (e *environment) newSecrets(database string) (*secrets, error) {
 	if err != nil {
 		return nil, fmt.Errorf("listening: %w", errors.Join(err, local.Close()))
 	}
-	s := &secrets{
-		aws: local, url: "http://" + listener.Addr().String(),
-		server: &http.Server{Handler: local, ReadHeaderTimeout: time.Minute},
-	}
+	s := &secrets{aws: local, url: "http://" + listener.Addr().String()}
+	s.server = &http.Server{ReadHeaderTimeout: time.Minute, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		local.ServeHTTP(w, r)
+		s.told.Store(time.Now().UnixNano())
+	})}
 	go func() { _ = s.server.Serve(listener) }()
 	return s, nil
 }
