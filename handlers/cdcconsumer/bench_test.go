@@ -123,3 +123,24 @@ func BenchmarkLogBatch(b *testing.B) {
 func perRecord(b *testing.B, records int) {
 	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*records), "ns/record")
 }
+
+func BenchmarkHandle(b *testing.B) {
+	records := make([][]byte, 1000)
+	for i := range records {
+		records[i] = car(fmt.Sprintf("a%04d", i), 1)
+	}
+	for name, roundTrip := range map[string]time.Duration{"Immediate": 0, "TenMilliseconds": 10 * time.Millisecond} {
+		b.Run(name, func(b *testing.B) {
+			bundle := newBundle(b, Config{})
+			bundle.put = func(_ context.Context, _ int, entries []wireEntry) (answer, error) {
+				time.Sleep(roundTrip)
+				return acceptAll(entries), nil
+			}
+			for b.Loop() {
+				bundle.calls = nil
+				require.Equal(b, -1, bundle.handle(b, time.Minute, batch(records...)))
+			}
+			b.ReportMetric(float64(1000*b.N)/b.Elapsed().Seconds(), "records/s")
+		})
+	}
+}
