@@ -23,7 +23,6 @@ type call struct {
 	service   string // kinesis, events, sqs, secretsmanager, logs, lambda
 	operation string // as in X-Amz-Target
 	body      []byte
-	host      string // that the client used, with port
 	faults    *Faults
 	done      <-chan struct{} // the server closes
 }
@@ -80,7 +79,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	defer s.requests.Done()
 
 	w.Header().Set("X-Amzn-RequestId", uuid.NewString())
-	c := &call{ctx: r.Context(), host: r.Host, faults: s.faults, done: s.done}
+	c := &call{ctx: r.Context(), faults: s.faults, done: s.done}
 	c.service, c.operation = splitTarget(r.Header.Get("X-Amz-Target"))
 	rest := restOperation(r)
 	if rest != "" {

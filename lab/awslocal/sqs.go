@@ -55,7 +55,6 @@ func (s *sqs) close() error {
 
 func (s *sqs) operations() map[string]operation {
 	return map[string]operation{
-		"GetQueueUrl":        handle(s.getQueueURL),
 		"GetQueueAttributes": handle(s.getQueueAttributes),
 		"SendMessage":        handle(s.sendMessage),
 		"ReceiveMessage":     handle(s.receiveMessage),
@@ -94,16 +93,6 @@ func within(value *int, name, reason string, low, high, def int) (int, error) {
 		return 0, invalidParameter(*value, name, fmt.Sprintf(reason, low, high))
 	}
 	return *value, nil
-}
-
-type getQueueURLInput struct{ QueueName string }
-
-func (s *sqs) getQueueURL(c *call, in *getQueueURLInput) (any, error) {
-	q, err := s.find(in.QueueName)
-	if err != nil {
-		return nil, err
-	}
-	return map[string]string{"QueueUrl": QueueURL("http://"+c.host, q.name)}, nil
 }
 
 type getQueueAttributesInput struct {
