@@ -93,6 +93,10 @@ func (r *Relay) streamWAL(ctx context.Context, control *pgx.Conn, conn *pgconn.P
 	}()
 
 	err := w.read(ctx)
+	if err != nil && conn.IsClosed() {
+		// The driver closes a connection that has failed, and may still be writing to it.
+		return err
+	}
 	if err != nil && sabotage.On(sabotage.NoDrainOnError) {
 		return err
 	}
