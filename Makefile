@@ -103,7 +103,8 @@ rehearse: node_modules/.dev build ## Rehearse deploy, migrate, an event, redeplo
 .PHONY: test
 test: node_modules/.dev build ## Run every test on a throw-away server, or on TEST_DATABASE_URL.
 	@test -n "$(RACE)" || { echo "test: no C compiler, so without -race"; test "$$CI" != true; }
-	$(TEST_DATABASE) go test $(RACE) -shuffle=on -timeout 10m ./...
+	@# Most of a test is waiting, so more of them run at once than there are cores.
+	$(TEST_DATABASE) go test $(RACE) -shuffle=on -parallel 4 -timeout 15m ./...
 ifneq ($(RACE),)
 	@# Tests with hundreds of thousands of rows are not built with the race detector.
 	$(TEST_DATABASE) go test -run '^TestVolume' ./walrelay

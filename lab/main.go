@@ -193,18 +193,27 @@ func withLocal(ctx context.Context, command []string) error {
 
 // withThrowAway runs a command with TEST_DATABASE_URL set to a new server, which is removed
 // afterwards with its data. It also sets TEST_POSTGRES to the binaries, for tests that start a
-// server of their own.
+// server of their own. The command's temporary files are in memory where that is possible, but not
+// those of go build, which are larger.
 func withThrowAway(ctx context.Context, version string, command []string) (err error) {
 	binaries, err := postgres.FindVersion(".", version)
 	if err != nil {
 		return err
 	}
-	dir, err := os.MkdirTemp("", "outbox-postgres-")
+	dir, err := os.MkdirTemp(memoryFolder(), "outbox-postgres-")
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-	return withServer(ctx, postgres.Config{Dir: dir, Binaries: binaries}, command, "TEST_DATABASE_URL", "TEST_POSTGRES="+binaries)
+	more := []string{"TEST_POSTGRES=" + binaries}
+	if memoryFolder() != "" {
+		files := filepath.Join(dir, "tmp")
+		if err := errors.Join(os.Mkdir(files, 0o755), os.Chmod(dir, 0o755)); err != nil { //nolint:gosec // as root a test's server runs as another user
+			return err
+		}
+		more = append(more, "TMPDIR="+files, "GOTMPDIR="+os.TempDir())
+	}
+	return withServer(ctx, postgres.Config{Dir: filepath.Join(dir, "postgres"), Binaries: binaries}, command, "TEST_DATABASE_URL", more...)
 }
 
 func withServer(ctx context.Context, config postgres.Config, command []string, variable string, more ...string) (err error) {

@@ -19,9 +19,11 @@ var settings = map[string]string{
 	"max_replication_slots":   "200",
 	"shared_buffers":          "64MB",
 	"max_wal_size":            "256MB",
-	"timezone":                "UTC",
-	"log_timezone":            "UTC",
-	"logging_collector":       "off", // the log is our standard error: its folder stays bounded
+	// Shared memory outside the data folder would stay for ever when the server is killed.
+	"dynamic_shared_memory_type": "mmap",
+	"timezone":                   "UTC",
+	"log_timezone":               "UTC",
+	"logging_collector":          "off", // the log is our standard error: its folder stays bounded
 }
 
 func arguments(cfg Config, port int) []string {
