@@ -85,7 +85,8 @@ type parkedAt struct {
 const logDays = 14
 
 // Where returns how far the event came. It reads at most maxRecords records of the stream, or with 0 all from the event's beginning on. It
-// needs all of s but Bus and Consumer. It changes nothing, but for some seconds it hides the messages of the failure queues from others.
+// needs all of s but Bus and Consumer. It changes nothing, but it hides the messages of the failure queues from others while it
+// reads them, and for up to ten minutes if it is killed meanwhile.
 //
 // It looks hop by hop, in the event's order, so that it cannot slip past between two looks.
 func Where(ctx context.Context, s *Setup, id uuid.UUID, maxRecords int) (*WhereReport, error) {

@@ -52,7 +52,6 @@ type event struct {
 	read      time.Time
 	position  string // in the WAL
 	operation string
-	replay    string
 
 	request    *local.Request
 	stored     []awslocal.StreamRecord // as the stream took it; at most two

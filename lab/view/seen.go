@@ -34,9 +34,6 @@ func (r *recent) eventOf(record outbox.Record) *event {
 	if e.read.IsZero() {
 		e.read, e.operation = record.Timestamp, record.Operation
 	}
-	if record.Replay != "" {
-		e.replay = record.Replay
-	}
 	if !e.walKnown && !record.Commit.Time.IsZero() {
 		e.walKnown, e.committed, e.position, e.xid = true, record.Commit.Time, record.Commit.StreamPosition, record.Commit.TransactionID
 	}
