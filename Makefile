@@ -104,7 +104,7 @@ rehearse: node_modules/.dev build ## Rehearse deploy, migrate, an event, redeplo
 test: node_modules/.dev build ## Run every test on a throw-away server, or on TEST_DATABASE_URL.
 	@test -n "$(RACE)" || { echo "test: no C compiler, so without -race"; test "$$CI" != true; }
 	@# Most of a test is waiting, so more of them run at once than there are cores.
-	$(TEST_DATABASE) go test $(RACE) -shuffle=on -parallel 4 -timeout 15m ./...
+	$(TEST_DATABASE) go test $(RACE) -shuffle=on -p 3 -parallel 4 -timeout 15m ./...
 ifneq ($(RACE),)
 	@# Tests with hundreds of thousands of rows are not built with the race detector.
 	$(TEST_DATABASE) go test -run '^TestVolume' ./walrelay
@@ -136,8 +136,8 @@ yours: node_modules/.dev build $(SQLC) ## Follow docs/make-it-yours.md on a copy
 	go test -tags yours -count=1 -timeout 10m -run '^TestMakeItYours$$' ./docs
 
 .PHONY: view-test screenshots
-view-test: node_modules/.dev ## Drive the live view in a real Chromium: RUN= (all), CHROMIUM= (the one on PATH).
-	go test -tags browser -count=1 -timeout 10m $(if $(RUN),-run '$(RUN)') ./lab/view/browser
+view-test: node_modules/.dev build ## Drive the live view in a real Chromium: RUN= (all), CHROMIUM= (the one on PATH).
+	$(TEST_DATABASE) go test -tags browser -count=1 -timeout 10m $(if $(RUN),-run '$(RUN)') ./lab/view/browser
 screenshots: node_modules/.dev ## Take the pictures of README.md and docs/failure-lab.md anew.
 	go test -tags browser -count=1 -timeout 10m -v -run '^TestView$$/^(Tour|Pictures)$$' ./lab/view/browser -pictures '$(CURDIR)/docs'
 
