@@ -13,7 +13,6 @@ import (
 	"strings"
 
 	"github.com/google/uuid"
-	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"rds-outbox-demo/dbgen"
@@ -49,31 +48,14 @@ func (e *InvalidEventError) Error() string {
 	return fmt.Sprintf("outbox event: %s %s", e.Field, e.Reason)
 }
 
-// Append writes the event through db, which must be the transaction that makes the change: with the change or not at all. It
-// returns an *InvalidEventError for an event that could not travel the path.
+// Append writes the event through db, which must be the transaction that makes the change, or the Batch that carries it. It returns an
+// *InvalidEventError for an event that could not travel the path. Through a Batch, what only the database can refuse is an error of
+// Send.
 func Append(ctx context.Context, db dbgen.DBTX, e Event) error {
 	if err := e.validate(); err != nil {
 		return err
 	}
 	return writeError(dbgen.New(db).OutboxInsert(ctx, e.params()))
-}
-
-// Queue adds the event to a batch that carries the change, too: one round trip, and, because the server runs a batch as one
-// implicit transaction, one commit. Not for a batch with a BEGIN or COMMIT of its own. It returns an *InvalidEventError for
-// an event that could not travel the path; what only the database finds out, the batch's Close returns.
-func Queue(batch *pgx.Batch, e Event) error {
-	if err := e.validate(); err != nil {
-		return err
-	}
-	p := e.params()
-	// The id as bytes: a uuid.UUID tells pgx to ask it for database/sql's text first, 18 allocations later.
-	queued := batch.Queue(dbgen.OutboxInsert,
-		[16]byte(p.ID), p.AggregateType, p.AggregateID, p.AggregateVersion, p.EventType, p.EventData, p.Traceparent)
-	queued.Fn = func(results pgx.BatchResults) error {
-		_, err := results.Exec()
-		return writeError(err)
-	}
-	return nil
 }
 
 func (e Event) params() dbgen.OutboxInsertParams {

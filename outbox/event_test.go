@@ -89,14 +89,14 @@ func TestRefusedBeforeTheDatabaseSeesIt(t *testing.T) {
 			// A nil DBTX: reaching for the database would panic.
 			require.ErrorAs(t, outbox.Append(t.Context(), nil, e), &invalid)
 			require.Equal(t, tc.field, invalid.Field)
-			var batch pgx.Batch
-			require.ErrorAs(t, outbox.Queue(&batch, e), &invalid)
-			require.Zero(t, batch.Len())
+			var batch outbox.Batch
+			require.ErrorAs(t, outbox.Append(t.Context(), &batch, e), &invalid)
+			require.NoError(t, batch.Send(t.Context(), nil), "it must be empty: sending would panic")
 		})
 	}
 }
 
-func TestBothDoorsWriteTheWholeRow(t *testing.T) {
+func TestAppendWritesTheWholeRow(t *testing.T) {
 	t.Parallel()
 	db := pgtest.New(t)
 	changes := map[string]func(*outbox.Event){
@@ -117,24 +117,24 @@ func TestBothDoorsWriteTheWholeRow(t *testing.T) {
 		"Traceparent":      func(e *outbox.Event) { e.Traceparent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01" },
 		"SQLInEveryString": func(e *outbox.Event) { e.AggregateID = "'); DROP TABLE outbox; --" },
 	}
-	doors := map[string]func(*testing.T, outbox.Event){
-		"Append": func(t *testing.T, e outbox.Event) {
+	ways := map[string]func(*testing.T, outbox.Event){
+		"Tx": func(t *testing.T, e outbox.Event) {
 			require.NoError(t, pgx.BeginFunc(t.Context(), db.Pool, func(tx pgx.Tx) error {
 				return outbox.Append(t.Context(), tx, e)
 			}))
 		},
-		"Queue": func(t *testing.T, e outbox.Event) {
-			var batch pgx.Batch
-			require.NoError(t, outbox.Queue(&batch, e))
-			require.NoError(t, db.Pool.SendBatch(t.Context(), &batch).Close())
+		"Batch": func(t *testing.T, e outbox.Event) {
+			var batch outbox.Batch
+			require.NoError(t, outbox.Append(t.Context(), &batch, e))
+			require.NoError(t, batch.Send(t.Context(), db.Pool))
 		},
 	}
-	for door, write := range doors {
+	for way, write := range ways {
 		for name, change := range changes {
-			t.Run(door+name, func(t *testing.T) {
+			t.Run(way+name, func(t *testing.T) {
 				t.Parallel()
 				e := event(change)
-				e.AggregateType = door + e.AggregateType[min(len(door), len(e.AggregateType)-1):] // the doors share the table
+				e.AggregateType = way + e.AggregateType[min(len(way), len(e.AggregateType)-1):] // the ways share the table
 				write(t, e)
 
 				rows, err := db.Pool.Query(t.Context(), "SELECT * FROM outbox WHERE id = $1", e.ID)
@@ -175,10 +175,11 @@ func TestOnlyTheDatabaseFindsOut(t *testing.T) {
 			require.Equal(t, "event_data", invalid.Field)
 			require.Contains(t, invalid.Reason, tc.reason)
 
-			var batch pgx.Batch
-			batch.Queue("CREATE TABLE made_with_" + strings.ToLower(name) + " ()")
-			require.NoError(t, outbox.Queue(&batch, e))
-			require.ErrorAs(t, db.Pool.SendBatch(t.Context(), &batch).Close(), &invalid)
+			var batch outbox.Batch
+			_, err = batch.Exec(t.Context(), "CREATE TABLE made_with_"+strings.ToLower(name)+" ()")
+			require.NoError(t, err)
+			require.NoError(t, outbox.Append(t.Context(), &batch, e))
+			require.ErrorAs(t, batch.Send(t.Context(), db.Pool), &invalid)
 			require.Contains(t, invalid.Reason, tc.reason)
 
 			var made *string
@@ -223,6 +224,6 @@ func TestWhatIsAcceptedTravels(t *testing.T) {
 		var stored string
 		require.NoError(rt, db.Pool.QueryRow(t.Context(), "SELECT event_data::text FROM outbox WHERE id = $1", e.ID).Scan(&stored))
 		e.Data = json.RawMessage(stored)
-		require.NoError(rt, outbox.Queue(&pgx.Batch{}, e), "stored as %s", stored)
+		require.NoError(rt, outbox.Append(t.Context(), &outbox.Batch{}, e), "stored as %s", stored)
 	})
 }

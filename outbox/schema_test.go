@@ -12,7 +12,7 @@ import (
 
 // A caller's session is its own. Whatever its search_path finds first, an event goes into the table
 // that is published.
-func TestBothDoorsWriteIntoThePublishedTable(t *testing.T) {
+func TestAppendWritesIntoThePublishedTable(t *testing.T) {
 	t.Parallel()
 	db := pgtest.New(t)
 	conn, err := db.Pool.Acquire(t.Context())
@@ -26,9 +26,9 @@ func TestBothDoorsWriteIntoThePublishedTable(t *testing.T) {
 	}
 	first, second := event(nil), event(nil)
 	require.NoError(t, pgx.BeginFunc(t.Context(), conn, func(tx pgx.Tx) error { return outbox.Append(t.Context(), tx, first) }))
-	var batch pgx.Batch
-	require.NoError(t, outbox.Queue(&batch, second))
-	require.NoError(t, conn.SendBatch(t.Context(), &batch).Close())
+	var batch outbox.Batch
+	require.NoError(t, outbox.Append(t.Context(), &batch, second))
+	require.NoError(t, batch.Send(t.Context(), conn))
 	for table, want := range map[string]int{"public.outbox": 2, "other.outbox": 0, "pg_temp.outbox": 0} {
 		var rows int
 		require.NoError(t, conn.QueryRow(t.Context(), "SELECT count(*) FROM "+table).Scan(&rows))

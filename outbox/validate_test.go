@@ -9,7 +9,6 @@ import (
 	"testing"
 
 	"github.com/google/uuid"
-	"github.com/jackc/pgx/v5"
 )
 
 // FuzzValidateTokens compares with the tokens of json.Decoder.
@@ -57,8 +56,8 @@ func tokensTravel(data []byte) bool {
 	}
 }
 
-// BenchmarkQueue is what an event costs its writer before the database sees it.
-func BenchmarkQueue(b *testing.B) {
+// BenchmarkAppend is what an event costs its writer before the database sees it.
+func BenchmarkAppend(b *testing.B) {
 	event := Event{
 		ID: uuid.Must(uuid.NewV7()), AggregateType: "Car", AggregateID: uuid.NewString(), AggregateVersion: 1, Type: "CarCreated",
 		Data: json.RawMessage(`{"carId":"019b7ce5-0d4e-7d38-9c2b-6f1c5a0b7e11","make":"Toyota","model":"Camry","year":2023,"color":"Blue",` +
@@ -67,7 +66,7 @@ func BenchmarkQueue(b *testing.B) {
 	}
 	b.ReportAllocs()
 	for b.Loop() {
-		if err := Queue(&pgx.Batch{}, event); err != nil {
+		if err := Append(b.Context(), &Batch{}, event); err != nil {
 			b.Fatal(err)
 		}
 	}

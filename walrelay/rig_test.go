@@ -179,15 +179,15 @@ func (r *rig) command(t *testing.T, program string, env ...string) (*exec.Cmd, <
 func (r *rig) append(t *testing.T, prefix string, aggregates, fromVersion, toVersion int) {
 	t.Helper()
 	require.NoError(t, pgx.BeginFunc(t.Context(), r.db.Pool, func(tx pgx.Tx) error {
-		var batch pgx.Batch
+		var batch outbox.Batch
 		for version := fromVersion; version <= toVersion; version++ {
 			for a := range aggregates {
-				if err := outbox.Queue(&batch, event(fmt.Sprintf("%s%d", prefix, a), version)); err != nil {
+				if err := outbox.Append(t.Context(), &batch, event(fmt.Sprintf("%s%d", prefix, a), version)); err != nil {
 					return err
 				}
 			}
 		}
-		return tx.SendBatch(t.Context(), &batch).Close()
+		return batch.Send(t.Context(), tx)
 	}))
 }
 

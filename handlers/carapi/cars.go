@@ -45,16 +45,23 @@ func (a *api) createCar(r *http.Request) (answer, error) {
 	if err != nil {
 		return answer{}, err
 	}
-	create := func(_ pgx.Tx, batch *pgx.Batch) (answer, error) {
-		// In the order of dbgen.CarInsertParams. The id as bytes, which pgx encodes without a detour through text.
-		batch.Queue(dbgen.CarInsert, [16]byte(car.ID), car.Make, car.Model, car.Year, car.Color, car.CreatedAt)
+	create := func(db dbgen.DBTX, batch *outbox.Batch) (answer, error) {
+		queries := dbgen.New(batch)
+		if sabotage.On(sabotage.EventAfterCommit) {
+			queries = dbgen.New(db) // outside of the batch it is a commit of its own
+		}
+		if err := queries.CarInsert(r.Context(), dbgen.CarInsertParams{
+			ID: car.ID, Make: car.Make, Model: car.Model, Year: car.Year, Color: car.Color, CreatedAt: car.CreatedAt,
+		}); err != nil {
+			return answer{}, err
+		}
 		return answer{
 			status:   http.StatusCreated,
 			location: "/cars/" + car.ID.String(),
 			etag:     etag(car.Version),
 			body:     carAnswer{Message: "Car created successfully", Car: carOf(car)},
 			eventID:  event.ID,
-		}, outbox.Queue(batch, event)
+		}, outbox.Append(r.Context(), batch, event)
 	}
 
 	var ans answer
@@ -71,24 +78,18 @@ func (a *api) createCar(r *http.Request) (answer, error) {
 
 // atOnce makes a change that reads nothing: its batch is the transaction.
 func (a *api) atOnce(ctx context.Context, do change) (answer, error) {
-	batch := &pgx.Batch{}
-	ans, err := do(nil, batch)
-	if err != nil {
-		return answer{}, err
-	}
 	conn, err := a.pool.Acquire(ctx)
 	if err != nil {
 		return answer{}, fmt.Errorf("connecting to the database: %w", err)
 	}
 	defer conn.Release()
-	if sabotage.On(sabotage.EventAfterCommit) {
-		if _, err := conn.Exec(ctx, batch.QueuedQueries[0].SQL, batch.QueuedQueries[0].Arguments...); err != nil {
-			return answer{}, err
-		}
-		batch.QueuedQueries = batch.QueuedQueries[1:]
+	batch := &outbox.Batch{}
+	ans, err := do(conn, batch)
+	if err != nil {
+		return answer{}, err
 	}
 	failpoint.Hit(failpoint.APIBeforeCommit)
-	if err := conn.SendBatch(ctx, batch).Close(); err != nil {
+	if err := batch.Send(ctx, conn); err != nil {
 		return answer{}, err
 	}
 	failpoint.Hit(failpoint.APIAfterCommit)
@@ -117,7 +118,7 @@ func (a *api) updateCar(r *http.Request) (answer, error) {
 	if err != nil {
 		return answer{}, err
 	}
-	ans, err := a.once(r.Context(), key, func(tx pgx.Tx, batch *pgx.Batch) (answer, error) {
+	ans, err := a.once(r.Context(), key, func(tx dbgen.DBTX, batch *outbox.Batch) (answer, error) {
 		car, err := lockCar(r.Context(), tx, id, ifMatch)
 		if err != nil {
 			return answer{}, err
@@ -139,7 +140,7 @@ func (a *api) updateCar(r *http.Request) (answer, error) {
 		}
 		return answer{
 			status: http.StatusOK, etag: etag(car.Version), body: carAnswer{Car: carOf(car)}, eventID: event.ID,
-		}, outbox.Queue(batch, event)
+		}, outbox.Append(r.Context(), batch, event)
 	})
 	if err != nil {
 		return answer{}, fmt.Errorf("updating a car: %w", err)
@@ -165,7 +166,7 @@ func (a *api) deleteCar(r *http.Request) (answer, error) {
 	if err != nil {
 		return answer{}, err
 	}
-	ans, err := a.once(r.Context(), key, func(tx pgx.Tx, batch *pgx.Batch) (answer, error) {
+	ans, err := a.once(r.Context(), key, func(tx dbgen.DBTX, batch *outbox.Batch) (answer, error) {
 		car, err := lockCar(r.Context(), tx, id, ifMatch)
 		if err != nil {
 			return answer{}, err
@@ -178,8 +179,10 @@ func (a *api) deleteCar(r *http.Request) (answer, error) {
 		if err != nil {
 			return answer{}, err
 		}
-		batch.Queue(dbgen.CarDelete, id)
-		return answer{status: http.StatusNoContent, eventID: event.ID}, outbox.Queue(batch, event)
+		if err := dbgen.New(batch).CarDelete(r.Context(), id); err != nil {
+			return answer{}, err
+		}
+		return answer{status: http.StatusNoContent, eventID: event.ID}, outbox.Append(r.Context(), batch, event)
 	})
 	if err != nil {
 		return answer{}, fmt.Errorf("deleting a car: %w", err)
@@ -189,7 +192,7 @@ func (a *api) deleteCar(r *http.Request) (answer, error) {
 
 // lockCar returns the car under its row lock, errNotFound, or errChanged. The lock comes before everything that depends on the row:
 // two PATCHes that merged what they had read without it would undo each other's fields, and an If-Match would prove nothing.
-func lockCar(ctx context.Context, tx pgx.Tx, id uuid.UUID, ifMatch precondition) (dbgen.Car, error) {
+func lockCar(ctx context.Context, tx dbgen.DBTX, id uuid.UUID, ifMatch precondition) (dbgen.Car, error) {
 	car, err := dbgen.New(tx).CarLock(ctx, id)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return dbgen.Car{}, errNotFound // also with an If-Match: it cannot be what keeps the car from being there

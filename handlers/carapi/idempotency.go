@@ -19,6 +19,7 @@ import (
 	"rds-outbox-demo/dbgen"
 	"rds-outbox-demo/internal/failpoint"
 	"rds-outbox-demo/internal/sabotage"
+	"rds-outbox-demo/outbox"
 )
 
 const maxKeyBytes = 255
@@ -51,9 +52,9 @@ func (a *api) keyOf(r *http.Request, body []byte) (*requestKey, error) {
 	return &requestKey{route: r.Pattern, callerHash: caller[:], key: key, requestHash: request.Sum(nil), keep: a.keepKeys}, nil
 }
 
-// change makes one change of a car: it reads and locks through tx, and adds what it writes last to batch. Its answer counts once
+// change makes one change of a car. It reads and locks through db, and adds what it writes last to batch. Its answer counts once
 // the transaction has committed.
-type change func(tx pgx.Tx, batch *pgx.Batch) (answer, error)
+type change func(db dbgen.DBTX, batch *outbox.Batch) (answer, error)
 
 // once makes a change in a transaction. With a key (nil: none) the transaction stores the answer, too, and a request whose key is
 // stored gets that answer instead of a second change.
@@ -86,16 +87,16 @@ func transact(ctx context.Context, conn *pgxpool.Conn, key *requestKey, do chang
 				return err
 			}
 		}
-		batch := &pgx.Batch{}
+		batch := &outbox.Batch{}
 		if ans, err = do(tx, batch); err != nil {
 			return err
 		}
 		if key != nil {
-			if err := key.store(batch, ans); err != nil {
+			if err := key.store(ctx, batch, ans); err != nil {
 				return err
 			}
 		}
-		if err := tx.SendBatch(ctx, batch).Close(); err != nil {
+		if err := batch.Send(ctx, tx); err != nil {
 			return err
 		}
 		failpoint.Hit(failpoint.APIInTransaction)
@@ -150,13 +151,13 @@ func (k *requestKey) lockNumber() int64 {
 
 // store adds the answer to the statements of its change. Only a change that was made has one: what was refused may be sent again with
 // the same key.
-func (k *requestKey) store(batch *pgx.Batch, ans answer) error {
+func (k *requestKey) store(ctx context.Context, batch *outbox.Batch, ans answer) error {
 	body, err := encode(ans.body)
 	if err != nil {
 		return fmt.Errorf("encoding an answer: %w", err)
 	}
-	// In the order of dbgen.IdempotencyInsertParams.
-	batch.Queue(dbgen.IdempotencyInsert, k.route, k.callerHash, k.key, k.requestHash, ans.status, ans.location, ans.etag, string(body),
-		k.keep.Seconds())
-	return nil
+	return dbgen.New(batch).IdempotencyInsert(ctx, dbgen.IdempotencyInsertParams{
+		Route: k.route, CallerHash: k.callerHash, Key: k.key, RequestHash: k.requestHash,
+		Status: int32(ans.status), Location: ans.location, Etag: ans.etag, Body: string(body), KeepSeconds: k.keep.Seconds(),
+	})
 }

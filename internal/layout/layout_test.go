@@ -81,6 +81,29 @@ func TestOnlyMainsReadTheEnvironment(t *testing.T) {
 	}
 }
 
+// queues has the files that queue statements with arguments by their place, which no compiler compares with their parameters.
+var queues = map[string]string{
+	"outbox/batch.go":  "gets them from dbgen's methods",
+	"lab/view/poll.go": "reads only",
+}
+
+// Every write goes through dbgen's methods, also those that leave together. With make and model swapped it does not compile.
+func TestWritesAreTyped(t *testing.T) {
+	t.Parallel()
+	byPlace := regexp.MustCompile(`\.Queue\(`)
+	found := map[string]string{}
+	for _, p := range list(t) {
+		for _, file := range p.GoFiles {
+			source, err := os.ReadFile(filepath.Join(p.Dir, file))
+			require.NoError(t, err)
+			if name := strings.TrimPrefix(p.ImportPath, module) + "/" + file; byPlace.Match(source) {
+				found[name] = queues[name]
+			}
+		}
+	}
+	require.Equal(t, queues, found, "use dbgen's methods with an outbox.Batch")
+}
+
 func onPath(own string) bool {
 	return hasAny(own, "handlers/", "walrelay", "migrate", "outbox", "dbgen")
 }

@@ -16,7 +16,7 @@ var innerLoops = []struct {
 	allocs         float64
 }{
 	{"handlers/carapi", "BenchmarkReadCar", 34},
-	{"outbox", "BenchmarkQueue", 11},
+	{"outbox", "BenchmarkAppend", 11},
 	{"outbox", "BenchmarkAppendJSON", 1},
 	{"walrelay", "BenchmarkDecodeInsert", 7},
 	{"walrelay", "BenchmarkPutBody", 2},
@@ -57,5 +57,5 @@ func allocations(ctx context.Context, e *environment) (rows []Row, err error) {
 	return rows, nil
 }
 
-// benchmarkLine is a line such as "BenchmarkQueue-2   200   1858 ns/op   391 B/op   10 allocs/op".
+// benchmarkLine is a line such as "BenchmarkAppend-2   200   1858 ns/op   391 B/op   10 allocs/op".
 var benchmarkLine = regexp.MustCompile(`(?m)^(Benchmark\S+?)(?:-\d+)?\s.*\s(\d+) allocs/op`)

@@ -27,6 +27,7 @@ import (
 	"rds-outbox-demo/internal/rdsdb"
 	"rds-outbox-demo/lab/postgres"
 	"rds-outbox-demo/lab/process"
+	"rds-outbox-demo/outbox"
 )
 
 // The TypeScript original, unchanged, with 1 connection on 2 shared cores and PostgreSQL 15: medians of runs made before this project.
@@ -156,11 +157,21 @@ func create(ctx context.Context, handler http.Handler) error {
 // insert is what a request writes.
 func insert(ctx context.Context, conn *pgx.Conn) error {
 	car, event := uuid.Must(uuid.NewV7()), uuid.Must(uuid.NewV7())
-	batch := &pgx.Batch{}
-	batch.Queue(dbgen.CarInsert, [16]byte(car), createValues["make"], createValues["model"], 2023, createValues["color"], time.Now())
-	batch.Queue(dbgen.OutboxInsert, [16]byte(event), createValues["type"], car.String(), 1, createValues["event"],
-		[]byte(createValues["data"]), createValues["traceparent"])
-	return conn.SendBatch(ctx, batch).Close()
+	color, traceparent := createValues["color"], createValues["traceparent"]
+	var batch outbox.Batch
+	queries := dbgen.New(&batch)
+	if err := queries.CarInsert(ctx, dbgen.CarInsertParams{
+		ID: car, Make: createValues["make"], Model: createValues["model"], Year: 2023, Color: &color, CreatedAt: time.Now(),
+	}); err != nil {
+		return err
+	}
+	if err := queries.OutboxInsert(ctx, dbgen.OutboxInsertParams{
+		ID: event, AggregateType: createValues["type"], AggregateID: car.String(), AggregateVersion: 1,
+		EventType: createValues["event"], EventData: []byte(createValues["data"]), Traceparent: &traceparent,
+	}); err != nil {
+		return err
+	}
+	return batch.Send(ctx, conn)
 }
 
 // response is an http.ResponseWriter that keeps the status only.

@@ -91,8 +91,8 @@ func TestReadsBenchmarkLines(t *testing.T) {
 	t.Parallel()
 	match := benchmarkLine.FindStringSubmatch("pkg: x\nBenchmarkPublish/Aggregates=1000-2   200   4569746 ns/op   4570 ns/record   2110264 B/op   21429 allocs/op\nok")
 	require.Equal(t, []string{"BenchmarkPublish/Aggregates=1000", "21429"}, match[1:])
-	match = benchmarkLine.FindStringSubmatch("BenchmarkQueue  \t200\t1858 ns/op\t391 B/op\t10 allocs/op")
-	require.Equal(t, []string{"BenchmarkQueue", "10"}, match[1:], "one core")
+	match = benchmarkLine.FindStringSubmatch("BenchmarkAppend  \t200\t1858 ns/op\t391 B/op\t10 allocs/op")
+	require.Equal(t, []string{"BenchmarkAppend", "10"}, match[1:], "one core")
 }
 
 // sample has a row of each kind.

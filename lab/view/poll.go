@@ -244,9 +244,9 @@ func (p *poller) ask(ctx context.Context, conn *pgx.Conn) error {
 	confirmed := false
 	rows, cars := map[int64]int64{}, map[int64]int64{}
 	var newest []dbgen.Outbox
-	batch := &pgx.Batch{}
-	batch.Queue(selectHorizon).QueryRow(func(row pgx.Row) error { return row.Scan(&horizon, &open, &started, &insertLSN) })
-	batch.Queue(selectRows, from).Query(func(found pgx.Rows) error {
+	reads := &pgx.Batch{}
+	reads.Queue(selectHorizon).QueryRow(func(row pgx.Row) error { return row.Scan(&horizon, &open, &started, &insertLSN) })
+	reads.Queue(selectRows, from).Query(func(found pgx.Rows) error {
 		var at, n, more int64
 		_, err := pgx.ForEachRow(found, []any{&at, &n, &more}, func() error {
 			rows[at], cars[at] = n, more
@@ -254,15 +254,15 @@ func (p *poller) ask(ctx context.Context, conn *pgx.Conn) error {
 		})
 		return err
 	})
-	batch.Queue(selectNewest, from).Query(func(found pgx.Rows) (err error) {
+	reads.Queue(selectNewest, from).Query(func(found pgx.Rows) (err error) {
 		newest, err = pgx.CollectRows(found, pgx.RowToStructByPos[dbgen.Outbox])
 		return err
 	})
-	batch.Queue(selectSlot, slot.Name, lsn).QueryRow(func(row pgx.Row) error {
+	reads.Queue(selectSlot, slot.Name, lsn).QueryRow(func(row pgx.Row) error {
 		return row.Scan(&slot.Exists, &slot.Active, &slot.ConfirmedLSN, &slot.CurrentLSN, &slot.LagBytes, &slot.RetainedBytes, &slot.WALStatus, &confirmed)
 	})
-	batch.Queue("SELECT " + countedCars).QueryRow(func(row pgx.Row) error { return row.Scan(&counted) })
-	if err := conn.SendBatch(ctx, batch).Close(); err != nil {
+	reads.Queue("SELECT " + countedCars).QueryRow(func(row pgx.Row) error { return row.Scan(&counted) })
+	if err := conn.SendBatch(ctx, reads).Close(); err != nil {
 		return err
 	}
 
