@@ -383,6 +383,58 @@ func (q *Queries) SlotHealth(ctx context.Context, slot string) (SlotHealthRow, e
 	return i, err
 }
 
+const SlotList = `-- name: SlotList :many
+SELECT
+    slot_name::text AS name,
+    plugin::text AS plugin,
+    coalesce(active, false)::boolean AS active,
+    coalesce(wal_status, '')::text AS wal_status,
+    coalesce(
+        wal_status IN ('reserved', 'extended', 'unreserved') AND to_jsonb(slots) ->> 'invalidation_reason' IS NULL,
+        false
+    )::boolean AS usable
+FROM pg_catalog.pg_replication_slots AS slots
+WHERE database = current_database()
+    AND NOT temporary
+ORDER BY slot_name
+`
+
+type SlotListRow struct {
+	Name      string
+	Plugin    string
+	Active    bool
+	WalStatus string
+	Usable    bool
+}
+
+// The logical slots of this database. A slot is usable while all of the WAL that it has not confirmed is there, so reading goes on
+// where it ended.
+func (q *Queries) SlotList(ctx context.Context) ([]SlotListRow, error) {
+	rows, err := q.db.Query(ctx, SlotList)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []SlotListRow
+	for rows.Next() {
+		var i SlotListRow
+		if err := rows.Scan(
+			&i.Name,
+			&i.Plugin,
+			&i.Active,
+			&i.WalStatus,
+			&i.Usable,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
 const TransactionOldest = `-- name: TransactionOldest :one
 SELECT
     pid::integer AS pid,

@@ -78,6 +78,21 @@ read_outputs() {
         die "stack $stack ($status) has no output ${missing[*]}: deploy it again, make $target STAGE=$stage REGION=$region"
 }
 
+# call_migrate PAYLOAD prints the answer of the main stack's migrate function. read_outputs must have read MigrateFunctionName.
+call_migrate() {
+    local folder failed
+    folder=$(mktemp -d)
+    printf '%s' "$1" >"$folder/event"
+    # fileb: version 2 of the CLI would take a plain payload for base64. No read timeout: a migration may take 15 minutes, and a second
+    # call would only wait for the first one's lock.
+    failed=$(ask lambda invoke --function-name "$(output MigrateFunctionName)" --payload "fileb://$folder/event" --cli-read-timeout 0 \
+        --query FunctionError "$folder/answer") || { rm -rf "$folder"; exit 1; }
+    answer=$(cat "$folder/answer")
+    rm -rf "$folder"
+    [[ $failed == None ]] || die "$answer"
+    printf '%s\n' "$answer"
+}
+
 output() { awk -F '\t' -v name="$1" '$1 == name { print $2 }' <<<"$outputs"; }
 
 # stack_failure STACK prints the first thing that failed in the stack's last change. What was cancelled because of it is no cause.

@@ -12,7 +12,7 @@ var deployed = world{
 	"sts get-caller-identity": out("123456789012\tarn:aws:iam::123456789012:user/me\tAIDA"),
 	mainStatus:                out("UPDATE_COMPLETE"),
 	mainOutput: out("ApiEndpoint\thttps://api.example.com/dev\nDatabaseSecurityGroupId\tsg-db\nDmsDatabaseSecretArn\tarn:secret\n" +
-		"KinesisStreamArn\tarn:stream\nAlarmTopicArn\tarn:topic\nVpcId\tvpc-1\nEventBusLogGroupName\t/aws/events/demo"),
+		"KinesisStreamArn\tarn:stream\nAlarmTopicArn\tarn:topic\nVpcId\tvpc-1\nEventBusLogGroupName\t/aws/events/demo\nMigrateFunctionName\tthe-function"),
 	"ec2 describe-subnets":            out("us-east-1b\tsubnet-b\nus-east-1a\tsubnet-a2\nus-east-1a\tsubnet-a1"),
 	"ec2 describe-route-tables":       out("None\nsubnet-a1\nsubnet-b"),
 	"iam get-role":                    out("there"),
@@ -21,7 +21,9 @@ var deployed = world{
 	dmsStatus:                         out("CREATE_COMPLETE"),
 	dmsOutput: out("ReplicationTaskArn\tarn:task\nReplicationInstanceArn\tarn:instance\n" +
 		"SourceEndpointArn\tarn:source\nTargetEndpointArn\tarn:target"),
-	taskState: out("running\t2026-01-01\tNone\tNone"),
+	taskState:     out("running\t2026-01-01\tNone\tNone"),
+	taskSince:     out("2026-01-01T00:00:00+00:00"),
+	invokeMigrate: {{Out: "None\n", Err: `{"slots":[{"name":"abc","plugin":"test_decoding","active":false,"walStatus":"reserved","usable":true}]}`}},
 	"describe-replication-tasks ReplicationTasks[0].ReplicationTaskStats.[FullLoadProgressPercent,TablesLoaded,TablesErrored]": out("100\t1\t0"),
 	"dms test-connection":      out("testing"),
 	"dms describe-connections": {{Out: "testing\tNone\n"}, {Out: "successful\tNone\n"}},
@@ -269,6 +271,22 @@ func TestDeployDMSRefuses(t *testing.T) {
 			"dev us-east-1", []string{"connection to the database failed: password authentication failed for user. The stack is deployed, the task was not started"}, "start-replication-task"},
 		"TaskFails": {failing.with(world{log: out("2026-01-01 [SOURCE_CAPTURE ]E: permission denied for table outbox (postgres_endpoint.c:1)")}),
 			"dev us-east-1", []string{"task rds-outbox-demo-dev-replication-task is failed: ", "Stream Component Fatal error.", "permission denied for table outbox", "when the cause is gone, run this again: it resumes"}, ""},
+		// A line of a slot that was repaired long ago is not among those since the start, and would decide nothing.
+		"TaskFailsAndAnOldLineNamesTheSlot": {failing.with(world{
+			taskSince:                           out("1767225600.5"),
+			log:                                 out(`]E: ERROR: replication slot "abc" does not exist`),
+			log + " --start-time 1767225600500": out("]E: not authorized to perform: kinesis:PutRecords"),
+		}), "dev us-east-1", []string{"not authorized to perform: kinesis:PutRecords. its slot keeps the wal"}, "reload-target"},
+		"SlotThereWhateverTheLogSays": {failing.with(world{log: out(`]E: ERROR: replication slot "abc" does not exist`)}),
+			"dev us-east-1", []string{"Its slot keeps the WAL"}, "reload-target"},
+		"SlotsCannotBeAsked": {deployed.with(world{
+			taskState:     out("failed\t2026-01-01\tStop Reason FATAL_ERROR\tNone"),
+			invokeMigrate: {{Out: "Unhandled\n", Err: `{"errorMessage":"connecting to database outbox"}`}}}),
+			"dev us-east-1", []string{"connecting to database outbox", "could not be asked whether the slot of rds-outbox-demo-dev-replication-task is there"}, "start-replication-task"},
+		"OnlyWalrelaysSlotIsThere": {deployed.with(world{
+			taskState: out("failed\t2026-01-01\tStop Reason FATAL_ERROR\tNone"), log: out(""),
+			invokeMigrate: {{Out: "None\n", Err: `{"slots":[{"name":"outbox_relay","plugin":"pgoutput","active":true,"walStatus":"reserved","usable":true}]}`}}}),
+			"dev us-east-1", []string{"the database has no replication slot from which DMS could go on", "reload-target"}, "start-replication-task"},
 		"TaskFailsWithoutLog": {failing.with(world{log: fails("An error occurred (ResourceNotFoundException)")}),
 			"dev us-east-1", []string{"is failed: ", "Stop Reason FATAL_ERROR"}, ""},
 		"TaskFailsAMomentLater": {deployed.with(world{
@@ -277,9 +295,10 @@ func TestDeployDMSRefuses(t *testing.T) {
 				{Out: "failed\t2026-01-01\tStop Reason FATAL_ERROR\tNone\n"}}}),
 			"dev us-east-1", []string{"is failed: Stop Reason FATAL_ERROR ]E: no such table"}, ""},
 		"SlotLost": {deployed.with(world{
-			taskState: out("failed\t2026-01-01\tStop Reason FATAL_ERROR\tNone"),
-			log:       out(`]E: ERROR: can no longer get changes from replication slot "abc" This slot has been invalidated`)}),
-			"dev us-east-1", []string{"because its replication slot is lost", "aws dms start-replication-task --start-replication-task-type reload-target --region us-east-1 --replication-task-arn arn:task"}, "start-replication-task"},
+			taskState:     out("failed\t2026-01-01\tStop Reason FATAL_ERROR\tNone"),
+			log:           out(`]E: ERROR: can no longer get changes from replication slot "abc" This slot has been invalidated`),
+			invokeMigrate: {{Out: "None\n", Err: `{"slots":[{"name":"abc","plugin":"test_decoding","active":false,"walStatus":"lost","usable":false}]}`}}}),
+			"dev us-east-1", []string{"can no longer get changes", "the database has no replication slot from which DMS could go on", "aws dms start-replication-task --start-replication-task-type reload-target --region us-east-1 --replication-task-arn arn:task"}, "start-replication-task"},
 		"TaskBusy": {deployed.with(world{taskState: out("modifying\t2026-01-01\tNone\tNone")}),
 			"dev us-east-1", []string{"task rds-outbox-demo-dev-replication-task is modifying: run this again when that is over"}, "start-replication-task"},
 		"TaskNeverRuns": {deployed.with(world{taskState: out("starting\t2026-01-01\tNone\tNone")}),

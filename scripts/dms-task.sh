@@ -15,26 +15,39 @@ read_task() {
     IFS=$'\t' read -r task_status started stop_reason failure <<<"$answer"
 }
 
-# read_log keeps the last errors of the task's log, if there are any: the API itself says no more than FATAL_ERROR.
+# read_log keeps the last errors that the task logged since it was last started, if there are any. The API itself says no more than
+# FATAL_ERROR. Without the time an error that was repaired long ago would pass for today's.
 read_log() {
-    task_log=$(cli logs filter-log-events --log-group-name "$log_group" --log-stream-names "dms-task-$main_stack" \
+    local since
+    since=$(ask dms describe-replication-tasks --filters "Name=replication-task-arn,Values=$task" --without-settings --query \
+        'ReplicationTasks[0].ReplicationTaskStats.StartDate')
+    # Version 1 of the CLI prints seconds since 1970, version 2 an ISO date. The log wants milliseconds.
+    since=$(node -p 'const at = process.argv[1]; Math.floor(isNaN(at) ? Date.parse(at) : at * 1000)' "$since")
+    task_log=''
+    [[ $since =~ ^[0-9]+$ ]] || return 0 # never started
+    task_log=$(cli logs filter-log-events --log-group-name "$log_group" --log-stream-names "dms-task-$main_stack" --start-time "$since" \
         --filter-pattern '"]E:"' --query 'events[].[message]' 2>/dev/null | tail -n 20) || task_log=''
 }
 
-# slot_lost knows PostgreSQL's sentences about a slot that is gone or was invalidated.
+# slot_lost reports whether DMS has nothing to go on from. The database is asked, because what the task says of its slot may be from
+# before a repair, and a slot can be gone without a word in the log. walrelay's slot is one of pgoutput.
 slot_lost() {
-    grep -Eqi 'replication slot .*does not exist|WAL segment .*removed|can no longer (get changes from|access) replication slot|slot .*invalidated' \
-        <<<"$task_log $failure"
+    local answer
+    answer=$(
+        read_outputs "$main_stack" MigrateFunctionName
+        call_migrate '{"command":"slots"}'
+    ) || die "the database could not be asked whether the slot of $task_name is there, so the task was not touched"
+    ! tr '{' '\n' <<<"$answer" | grep -v '"plugin":"pgoutput"' | grep -q '"usable":true'
 }
 
-# task_failed ends the script with the task's own words, and with the repair if the slot is gone.
+# task_failed ends the script with the task's own words, and with the repair if there is no slot.
 task_failed() {
     local reason
     read_log
     reason=$(printf '%s\n' "$failure" "$stop_reason" "$(tail -n 1 <<<"$task_log")" | grep -vx 'None\|' | paste -sd ' ' -) || reason='no reason given'
     if slot_lost; then
-        die "task $task_name is $task_status because its replication slot is lost ($reason).
-The WAL it had not read is gone; the rows in outbox are not. To send every row of outbox again (duplicates keep their event ids) and go on with a new slot:
+        die "task $task_name is $task_status ($reason), and the database has no replication slot from which DMS could go on.
+The WAL it had not read is gone; the rows in outbox are not. When the cause is gone, send every row of outbox again (duplicates keep their event ids) and go on with a new slot:
   aws dms start-replication-task --start-replication-task-type reload-target --region $region --replication-task-arn $task"
     fi
     die "task $task_name is $task_status: $reason. Its slot keeps the WAL. When the cause is gone, run this again: it resumes.
@@ -78,9 +91,8 @@ start_task() {
     starting) wait_for_task running && return 0 ;;
     *) die "task $task_name is $task_status: run this again when that is over" ;;
     esac
-    if [[ $task_status == failed ]]; then
-        read_log
-        slot_lost && task_failed # resuming would fail, or go on from a new slot as if nothing were missing
+    if [[ $task_status == failed ]] && slot_lost; then
+        task_failed # resuming would fail, or go on from a new slot as if nothing were missing
     fi
     # The only valid first call; it cannot skip a row then, because it loads the table.
     [[ $started != None ]] || how=start-replication

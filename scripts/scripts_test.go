@@ -225,17 +225,17 @@ func TestMigrate(t *testing.T) {
 	t.Parallel()
 	// The stub writes Err where the function's answer goes.
 	healthy := deployed.with(world{
-		mainOutput:      out("MigrateFunctionName\tthe-function"),
-		"lambda invoke": {{Out: "None\n", Err: `{"version":3}`}},
+		mainOutput:    out("MigrateFunctionName\tthe-function"),
+		invokeMigrate: {{Out: "None\n", Err: `{"version":3}`}},
 	})
-	for _, args := range []string{"up", "status", "rotate api", "rotate dms", "rotate retention", "rotate carstats"} {
+	for _, args := range []string{"up", "status", "slots", "rotate api", "rotate dms", "rotate retention", "rotate carstats"} {
 		r := run(t, healthy, nil, "migrate.sh", append([]string{"dev", "us-east-1"}, strings.Fields(args)...)...)
 		require.Zero(t, r.Exit, r.Err)
 		require.Equal(t, "{\"version\":3}\n", r.Out)
 		require.Equal(t, 1, r.called("invoke --function-name the-function"))
 		require.Equal(t, args == "rotate dms", strings.Contains(r.Err, "stop it and let it resume"), "a running task keeps its session")
 	}
-	r := run(t, healthy.with(world{"lambda invoke": {{Out: "Unhandled\n", Err: `{"errorMessage":"locked"}`}}}), nil, "migrate.sh", "dev", "us-east-1", "up")
+	r := run(t, healthy.with(world{invokeMigrate: {{Out: "Unhandled\n", Err: `{"errorMessage":"locked"}`}}}), nil, "migrate.sh", "dev", "us-east-1", "up")
 	require.Equal(t, `migrate: {"errorMessage":"locked"}`, r.errorLine(t))
 
 	for _, args := range []string{"", "down-to 0", "rotate", "rotate master", "up now"} {

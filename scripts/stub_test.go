@@ -185,10 +185,12 @@ func (w world) with(changes world) world {
 }
 
 const (
-	mainStatus = "describe-stacks rds-outbox-demo-dev Stacks[0].StackStatus"
-	mainOutput = "describe-stacks rds-outbox-demo-dev Stacks[0].Outputs[].[OutputKey,OutputValue]"
-	dmsStatus  = "describe-stacks rds-outbox-demo-dev-dms Stacks[0].StackStatus"
-	dmsOutput  = "describe-stacks rds-outbox-demo-dev-dms Stacks[0].Outputs[].[OutputKey,OutputValue]"
-	taskState  = "describe-replication-tasks ReplicationTasks[0].[Status,ReplicationTaskStats.FreshStartDate,StopReason,LastFailureMessage]"
-	noStack    = "An error occurred (ValidationError) when calling the DescribeStacks operation: Stack with id x does not exist"
+	mainStatus    = "describe-stacks rds-outbox-demo-dev Stacks[0].StackStatus"
+	mainOutput    = "describe-stacks rds-outbox-demo-dev Stacks[0].Outputs[].[OutputKey,OutputValue]"
+	dmsStatus     = "describe-stacks rds-outbox-demo-dev-dms Stacks[0].StackStatus"
+	dmsOutput     = "describe-stacks rds-outbox-demo-dev-dms Stacks[0].Outputs[].[OutputKey,OutputValue]"
+	taskState     = "describe-replication-tasks ReplicationTasks[0].[Status,ReplicationTaskStats.FreshStartDate,StopReason,LastFailureMessage]"
+	taskSince     = "describe-replication-tasks ReplicationTasks[0].ReplicationTaskStats.StartDate"
+	invokeMigrate = "lambda invoke the-function"
+	noStack       = "An error occurred (ValidationError) when calling the DescribeStacks operation: Stack with id x does not exist"
 )

@@ -1,8 +1,8 @@
 // Command lambda is package migrate as an AWS Lambda function. It brings the database to the newest version and then makes the login
 // users of the components, with the passwords that their secrets hold (package dbuser).
 //
-// In: requests of CloudFormation for Custom::DatabaseMigration; or, by hand, {"command":"up"}, {"command":"status"} or
-// {"command":"rotate","user":"api"}. Environment: DB_HOST, DB_PORT, DB_NAME, DB_USER, DB_SECRET_ARN and DB_SSL (package rdsdb) of the
+// In: requests of CloudFormation for Custom::DatabaseMigration; or, by hand, {"command":"up"}, {"command":"status"},
+// {"command":"slots"} or {"command":"rotate","user":"api"}. Environment: DB_HOST, DB_PORT, DB_NAME, DB_USER, DB_SECRET_ARN and DB_SSL (package rdsdb) of the
 // master user; API_SECRET_ARN, DMS_SECRET_ARN, RETENTION_SECRET_ARN and CARSTATS_SECRET_ARN, secrets with {"username","password"} of the
 // users to make.
 // Out: an answer to CloudFormation, which waits for one up to an hour; or JSON. JSON log lines on standard output.
@@ -69,6 +69,8 @@ func (f *function) handle(ctx context.Context, event json.RawMessage) (any, erro
 		answer, err = within(ctx, f.up)
 	case "status":
 		answer, err = within(ctx, f.status)
+	case "slots":
+		answer, err = within(ctx, f.slots)
 	case "rotate":
 		answer, err = within(ctx, func(ctx context.Context) (rotateAnswer, error) { return f.rotate(ctx, request.User) })
 	default:
@@ -81,7 +83,7 @@ func (f *function) handle(ctx context.Context, event json.RawMessage) (any, erro
 	return answer, nil
 }
 
-const usage = `send {"command":"up"}, {"command":"status"} or {"command":"rotate","user":"api"}, where user may also be dms, retention or carstats`
+const usage = `send {"command":"up"}, {"command":"status"}, {"command":"slots"} or {"command":"rotate","user":"api"}, where user may also be dms, retention or carstats`
 
 // log is the one line of an invocation.
 func (f *function) log(ctx context.Context, message string, request slog.Attr, answer any, err error) {

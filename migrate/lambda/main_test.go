@@ -66,6 +66,20 @@ func TestCommands(t *testing.T) {
 	require.NotContains(t, p.output(), "first-api-password")
 }
 
+// Scripts outside of the network learn here whether a relay can go on from its slot.
+func TestSlots(t *testing.T) {
+	t.Parallel()
+	s := newStage(t)
+	p := start(t, s.env)
+	require.JSONEq(t, `{"slots":[]}`, p.command(t, `{"command":"slots"}`).body)
+
+	name := s.super.Database + "_dms"
+	s.exec(t, fmt.Sprintf("SELECT pg_create_logical_replication_slot('%s', 'test_decoding')", name))
+	t.Cleanup(func() { s.exec(t, fmt.Sprintf("SELECT pg_drop_replication_slot('%s')", name)) })
+	require.JSONEq(t, fmt.Sprintf(`{"slots":[{"name":%q,"plugin":"test_decoding","active":false,"walStatus":"reserved","usable":true}]}`, name),
+		p.command(t, `{"command":"slots"}`).body)
+}
+
 func TestCommandsUnknown(t *testing.T) {
 	t.Parallel()
 	p := start(t, nil)

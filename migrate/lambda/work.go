@@ -12,6 +12,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/secretsmanager"
 	"github.com/jackc/pgx/v5"
 
+	"rds-outbox-demo/dbgen"
 	"rds-outbox-demo/internal/dbuser"
 	"rds-outbox-demo/internal/pgsession"
 	"rds-outbox-demo/internal/rdsdb"
@@ -211,6 +212,40 @@ func (f *function) status(ctx context.Context) (statusAnswer, error) {
 			status.AppliedAt = &at
 		}
 		answer.Files = append(answer.Files, status)
+	}
+	return answer, nil
+}
+
+type slotsAnswer struct {
+	Slots []slot `json:"slots"`
+}
+
+type slot struct {
+	Name      string `json:"name"`
+	Plugin    string `json:"plugin"` // pgoutput is walrelay's, another one is DMS's
+	Active    bool   `json:"active"`
+	WALStatus string `json:"walStatus"`
+	Usable    bool   `json:"usable"` // reading goes on where it ended
+}
+
+// slots is for the scripts outside of the network. They must not take the relay's last words for the state of its slot.
+func (f *function) slots(ctx context.Context) (slotsAnswer, error) {
+	j, err := f.prepare(ctx)
+	if err != nil {
+		return slotsAnswer{}, err
+	}
+	conn, err := pgx.ConnectConfig(ctx, j.owner)
+	if err != nil {
+		return slotsAnswer{}, fmt.Errorf("connecting to database %s: %w", j.owner.Database, err)
+	}
+	defer func() { _ = conn.Close(context.WithoutCancel(ctx)) }()
+	rows, err := dbgen.New(conn).SlotList(ctx)
+	if err != nil {
+		return slotsAnswer{}, fmt.Errorf("reading the replication slots: %w", err)
+	}
+	answer := slotsAnswer{Slots: []slot{}}
+	for _, row := range rows {
+		answer.Slots = append(answer.Slots, slot{row.Name, row.Plugin, row.Active, row.WalStatus, row.Usable})
 	}
 	return answer, nil
 }

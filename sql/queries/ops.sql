@@ -112,6 +112,23 @@ SELECT
 FROM pg_catalog.pg_replication_slots AS slots
 WHERE slot_name = @slot::name;
 
+-- name: SlotList :many
+-- The logical slots of this database. A slot is usable while all of the WAL that it has not confirmed is there, so reading goes on
+-- where it ended.
+SELECT
+    slot_name::text AS name,
+    plugin::text AS plugin,
+    coalesce(active, false)::boolean AS active,
+    coalesce(wal_status, '')::text AS wal_status,
+    coalesce(
+        wal_status IN ('reserved', 'extended', 'unreserved') AND to_jsonb(slots) ->> 'invalidation_reason' IS NULL,
+        false
+    )::boolean AS usable
+FROM pg_catalog.pg_replication_slots AS slots
+WHERE database = current_database()
+    AND NOT temporary
+ORDER BY slot_name;
+
 -- name: TransactionOldest :one
 -- The oldest transaction that has written something and is still open, prepared ones too (pid 0): no slot of the
 -- server can let go of the WAL from its start on. pgx.ErrNoRows when there is none.
