@@ -1,5 +1,5 @@
 // Package contracts_test keeps the contracts with the subscribers: a JSON Schema per event type and version, of the whole event as
-// EventBridge delivers it. The stack registers the very files (infra/contracts.yml). They are checked here and nowhere at run time.
+// EventBridge delivers it. The stack registers the very files (contractSchemas in infra/values.js). They are checked here and nowhere at run time.
 //
 // In: the files, and events of the Go types that the handlers send, through outbox's record and the consumer onto the bus. Out: what
 // an event has and its contract does not say, or the other way round, and what a change of a released contract breaks.

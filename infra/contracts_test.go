@@ -10,6 +10,23 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
+// CloudFormation refuses a template with a type that the region lacks (scripts/regions.txt).
+func TestWithoutARegistry(t *testing.T) {
+	t.Parallel()
+	require.Empty(t, withParameters(t).of("AWS::EventSchemas::Registry"))
+	require.Empty(t, withParameters(t).of("AWS::EventSchemas::Schema"))
+}
+
+func TestZones(t *testing.T) {
+	t.Parallel()
+	subnets := func(s *stack) []any {
+		return []any{s.Resources["SubnetA"].get(t, "AvailabilityZone"), s.Resources["SubnetB"].get(t, "AvailabilityZone")}
+	}
+	require.Equal(t, []any{"us-east-1b", "us-east-1d"}, subnets(withParameters(t)))
+	at := func(i float64) any { return map[string]any{"Fn::Select": []any{i, map[string]any{"Fn::GetAZs": ""}}} }
+	require.Equal(t, []any{at(0), at(1)}, subnets(packaged(t, "dev")))
+}
+
 // The registry shows the very files that the events are checked against.
 func TestEveryContractIsRegistered(t *testing.T) {
 	files, err := filepath.Glob("../contracts/*.json")

@@ -23,9 +23,23 @@ module.exports.alarmSubscriptions = async ({ resolveVariable }) => {
   return address ? [{ Protocol: 'email', Endpoint: address }] : [];
 };
 
+// zoneA and zoneB are where the subnets are: the two of parameter zones, or the region's first two. Not every zone has every class of
+// database or of DMS instance.
+const zone = (index) => async ({ resolveVariable }) => {
+  const zones = String(await resolveVariable('param:zones')).split(',').map((name) => name.trim()).filter(Boolean);
+  if (zones.length === 0) return { 'Fn::Select': [index, { 'Fn::GetAZs': '' }] };
+  if (zones.length === 2 && zones[0] !== zones[1]) return zones[index];
+  const error = new Error(`zones "${zones}": name two different ones, such as us-east-1a,us-east-1c`);
+  error.stack = error.message;
+  throw error;
+};
+module.exports.zoneA = zone(0);
+module.exports.zoneB = zone(1);
+
 // contractSchemas registers each file of contracts/ as it is. A name is source@detail-type, as schemas that EventBridge discovers
-// have it.
-module.exports.contractSchemas = () => {
+// have it. Without contractRegistry there is none, because CloudFormation refuses a template with a type that the region lacks.
+module.exports.contractSchemas = async ({ resolveVariable }) => {
+  if (String(await resolveVariable('param:contractRegistry')) === 'false') return {};
   const folder = path.join(__dirname, '..', 'contracts');
   const schema = (file) => {
     const Content = readFileSync(path.join(folder, file), 'utf8');
@@ -39,7 +53,16 @@ module.exports.contractSchemas = () => {
     };
     return [`Contract${path.basename(file, '.json').replace(/[^A-Za-z0-9]/g, '')}`, { Type: 'AWS::EventSchemas::Schema', Properties }];
   };
-  return Object.fromEntries(readdirSync(folder).filter((file) => file.endsWith('.json')).sort().map(schema));
+  const EventContracts = {
+    // Not kept with stage prod: it holds copies of contracts/, and is made again with the stack.
+    Type: 'AWS::EventSchemas::Registry',
+    Properties: {
+      RegistryName: await resolveVariable('self:custom.stack'),
+      Description: `The events on ${await resolveVariable('self:custom.stack')}-outbox. Their source is contracts/ in the repository.`,
+    },
+  };
+  const schemas = readdirSync(folder).filter((file) => file.endsWith('.json')).sort().map(schema);
+  return { EventContracts, ...Object.fromEntries(schemas) };
 };
 
 // stage refuses one that serverless.yml does not describe. Without it osls lists every parameter that it misses.

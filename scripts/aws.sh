@@ -50,6 +50,9 @@ explain() {
     printf '%s\n' "$message"
 }
 
+# lacks THING reports whether the region lacks it, by scripts/regions.txt.
+lacks() { awk -v region="$region" -v thing="$1" '$1 == region { for (i = 2; i <= NF; i++) if ($i == thing) found = 1 } END { exit !found }' scripts/regions.txt; }
+
 # stack_status STACK prints its status, or "absent".
 stack_status() {
     local answer

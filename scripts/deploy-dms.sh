@@ -141,6 +141,7 @@ test_connection() {
     die "connection to the $1 is still $status after 5 minutes. The stack is deployed, the task was not started; run this again"
 }
 
+if lacks dms; then die "region $region has no AWS DMS (AWS::DMS::ReplicationTask): the relay is walrelay there, make walrelay STAGE=$stage REGION=$region"; fi
 if $stop; then
     use_task
     stop_task

@@ -5,6 +5,8 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 # shellcheck source=scripts/aws.sh
 . scripts/aws.sh
+# shellcheck source=scripts/preflight.sh
+. scripts/preflight.sh
 
 (($# == 2)) || die "usage: scripts/deploy.sh <stage> <region>"
 [[ -x node_modules/.bin/osls ]] || die "osls is not installed: run npm ci"
@@ -12,7 +14,21 @@ stage_and_region "$@"
 if [[ -n ${AWS_ENDPOINT_URL:-} ]]; then
     say "AWS_ENDPOINT_URL is set: this deploys to $AWS_ENDPOINT_URL, not to AWS"
 fi
-node_modules/.bin/osls deploy --stage "$stage" --region "$region"
-read_outputs "$main_stack" ApiEndpoint
+preflight
+parameters=()
+if lacks schemas; then parameters+=(--param 'contractRegistry=false'); fi
+node_modules/.bin/osls deploy --stage "$stage" --region "$region" ${parameters[@]+"${parameters[@]}"} || {
+    # osls has printed what CloudFormation said of the stack. What it refused before there was anything to do, a name that is taken for
+    # one, stands elsewhere.
+    why=$(cli cloudformation describe-events --stack-name "$main_stack" --filters FailedEvents=true --query \
+        "OperationEvents[?EventType=='VALIDATION_ERROR'].[LogicalResourceId,ValidationStatusReason]" 2>/dev/null) || why=''
+    die "stack $main_stack was not deployed, see above${why:+. CloudFormation refused beforehand:
+$why}"
+}
+read_outputs "$main_stack" ApiEndpoint DatabaseInstanceIdentifier DatabaseProtected
+# Only now. A first deployment that fails has to be able to delete the database that it made, and a protected one stays and bills.
+if [[ $(output DatabaseProtected) == true ]]; then
+    ask rds modify-db-instance --db-instance-identifier "$(output DatabaseInstanceIdentifier)" --deletion-protection --apply-immediately >/dev/null
+fi
 say "deployed: $(output ApiEndpoint)
 Events wait in the database until something relays them: make dms STAGE=$stage REGION=$region"

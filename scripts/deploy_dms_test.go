@@ -219,11 +219,12 @@ func TestDeployDMSRefuses(t *testing.T) {
 		want  []string // parts of standard error
 		never string   // a call that must not happen
 	}{
-		"NoArguments":  {world{}, "", []string{"give a stage and a region", "usage: "}, "aws"},
-		"OddStage":     {world{}, "Dev us-east-1", []string{"stage 'Dev': use up to 15 lower-case letters and digits"}, "aws"},
-		"OddRegion":    {world{}, "dev virginia", []string{"region 'virginia': not the name of an AWS region"}, "aws"},
-		"OddOption":    {world{}, "dev us-east-1 --start", []string{"no such option: --start"}, "aws"},
-		"OddParameter": {world{}, "dev us-east-1 Network=private", []string{"no such option: Network=private"}, "aws"},
+		"NoArguments":      {world{}, "", []string{"give a stage and a region", "usage: "}, "aws"},
+		"OddStage":         {world{}, "Dev us-east-1", []string{"stage 'Dev': use up to 15 lower-case letters and digits"}, "aws"},
+		"OddRegion":        {world{}, "dev virginia", []string{"region 'virginia': not the name of an AWS region"}, "aws"},
+		"OddOption":        {world{}, "dev us-east-1 --start", []string{"no such option: --start"}, "aws"},
+		"OddParameter":     {world{}, "dev us-east-1 Network=private", []string{"no such option: Network=private"}, "aws"},
+		"RegionWithoutDMS": {deployed, "dev eu-south-2", []string{"region eu-south-2 has no AWS DMS (AWS::DMS::ReplicationTask): the relay is walrelay there"}, "cloudformation"},
 		"NoCredentials": {deployed.with(world{"sts get-caller-identity": fails("Unable to locate credentials. You can configure credentials by running \"aws configure\".")}),
 			"dev us-east-1", []string{"no AWS credentials: set AWS_PROFILE, or run aws configure"}, "cloudformation"},
 		"NoSuchProfile": {deployed.with(world{"sts get-caller-identity": fails("The config profile (x) could not be found")}),

@@ -180,16 +180,71 @@ func TestRemove(t *testing.T) {
 
 func TestDeploy(t *testing.T) {
 	t.Parallel()
-	healthy := deployed.with(world{"osls deploy": out("deployed")})
+	const reserved = "osls print functions.createCar.reservedConcurrency"
+	healthy := deployed.with(world{
+		"osls deploy":                     out("deployed"),
+		reserved:                          out("null"),
+		"freetier get-account-plan-state": out("PAID"),
+		mainOutput:                        out("ApiEndpoint\thttps://api.example.com/dev\nDatabaseInstanceIdentifier\tthe-database\nDatabaseProtected\tfalse"),
+	})
 	r := run(t, healthy, nil, "deploy.sh", "dev", "us-east-1")
 	require.Zero(t, r.Exit, r.Err)
 	require.Equal(t, 1, r.called("osls deploy --stage dev --region us-east-1"))
 	require.Contains(t, r.Err, "deployed: https://api.example.com/dev")
 	require.Contains(t, r.Err, "make dms STAGE=dev REGION=us-east-1")
 
-	r = run(t, healthy.with(world{"osls deploy": {{Err: "Error: migration failed\n", Exit: 1}}}), nil, "deploy.sh", "dev", "us-east-1")
+	require.Zero(t, r.called("rds modify-db-instance"))
+
+	r = run(t, healthy.with(world{
+		"osls deploy":     {{Err: "Error: validation failed\n", Exit: 1}},
+		"describe-events": out("CreateCarLogGroup\tResource of type 'AWS::Logs::LogGroup' with identifier '/aws/lambda/x' already exists."),
+	}), nil, "deploy.sh", "dev", "us-east-1")
 	require.Equal(t, 1, r.Exit)
 	require.NotContains(t, r.Err, "deployed:")
+	require.Contains(t, r.Err, "CloudFormation refused beforehand:\nCreateCarLogGroup\tResource of type 'AWS::Logs::LogGroup' with identifier")
+
+	// The database is protected after the first success, and again each time.
+	prod := world{}
+	for words, answers := range healthy {
+		prod[strings.ReplaceAll(words, "demo-dev", "demo-prod")] = answers
+	}
+	const prodOutput = "describe-stacks rds-outbox-demo-prod Stacks[0].Outputs[].[OutputKey,OutputValue]"
+	prod = prod.with(world{
+		reserved: out("50"), "lambda get-account-settings": out("1000"), "rds modify-db-instance": out(""),
+		prodOutput: out("ApiEndpoint\thttps://api.example.com/prod\nDatabaseInstanceIdentifier\tthe-database\nDatabaseProtected\ttrue"),
+	})
+	r = run(t, prod, nil, "deploy.sh", "prod", "us-east-1")
+	require.Zero(t, r.Exit, r.Err)
+	require.Equal(t, []string{"deploy", "modify-db-instance"}, order(r, "deploy", "modify-db-instance"))
+	require.Equal(t, 1, r.called("modify-db-instance the-database --deletion-protection"))
+
+	// What would fail after half an hour is asked first.
+	const prodStatus = "describe-stacks rds-outbox-demo-prod Stacks[0].StackStatus"
+	for name, test := range map[string]struct {
+		world  world
+		region string
+		want   string
+	}{
+		"NewAccount":   {prod.with(world{"lambda get-account-settings": out("10")}), "us-east-1", "may run 10 Lambda environments in us-east-1, and apiConcurrency reserves 50 of the 150"},
+		"FreePlan":     {prod.with(world{"freetier get-account-plan-state": out("FREE")}), "us-east-1", "this account is on the Free plan"},
+		"NoRoots":      {prod, "ap-southeast-5", "rds-ca-bundle.pem has no certificate for databases there"},
+		"Leftover":     {prod.with(world{prodStatus: fails(noStack), "rds describe-db-instances": out("rds-outbox-demo-prod-database-abc")}), "us-east-1", "its database is there and bills: rds-outbox-demo-prod-database-abc"},
+		"FailedBefore": {prod.with(world{prodStatus: out("ROLLBACK_FAILED"), "describe-stack-events": out("Database\tDELETE_FAILED\tprotected")}), "us-east-1", "is ROLLBACK_FAILED (Database: protected): remove what is left of it first, make remove STAGE=prod"},
+	} {
+		r = run(t, test.world, nil, "deploy.sh", "prod", test.region)
+		require.Equal(t, 1, r.Exit, name)
+		require.Contains(t, r.Err, test.want, name)
+		require.Zero(t, r.called("osls deploy"), name)
+	}
+	// A question that these credentials may not ask stays open, and is named.
+	r = run(t, prod.with(world{"lambda get-account-settings": fails("An error occurred (AccessDeniedException) when calling the GetAccountSettings operation")}), nil, "deploy.sh", "prod", "us-east-1")
+	require.Zero(t, r.Exit, r.Err)
+	require.Contains(t, r.Err, "not checked beforehand: aws lambda get-account-settings: An error occurred (AccessDeniedException)")
+	// Where a type is missing the template has to do without it.
+	r = run(t, prod, nil, "deploy.sh", "prod", "ap-south-2")
+	require.Zero(t, r.Exit, r.Err)
+	require.Equal(t, 1, r.called("osls deploy --param contractRegistry=false"))
+	require.Contains(t, r.Err, "region ap-south-2 has no AWS DMS: the relay is walrelay there, make walrelay STAGE=prod REGION=ap-south-2")
 
 	r = run(t, healthy.with(world{"sts get-caller-identity": fails("Unable to locate credentials.")}), nil, "deploy.sh", "dev", "us-east-1")
 	require.Equal(t, "deploy: no AWS credentials: set AWS_PROFILE, or run aws configure", r.errorLine(t))

@@ -137,6 +137,9 @@ func run(t *testing.T, w world, env []string, script string, args ...string) res
 		require.NoError(t, err)
 		require.NoError(t, os.WriteFile(filepath.Join(root, "scripts", name), content, 0o755))
 	}
+	regions, err := os.ReadFile("regions.txt")
+	require.NoError(t, err)
+	require.NoError(t, os.WriteFile(filepath.Join(root, "scripts/regions.txt"), regions, 0o600))
 	nothing, err := exec.LookPath("true")
 	require.NoError(t, err)
 	require.NoError(t, os.Symlink(nothing, filepath.Join(stubs, "sleep")))

@@ -1,0 +1,64 @@
+# shellcheck shell=bash
+# Sourced by deploy.sh, after aws.sh: asks first what would otherwise fail after half an hour, when a database is already there and bills.
+
+# shellcheck disable=SC2154 # aws.sh sets stage, region and main_stack
+
+# try is a question that may stay open: these credentials may not ask it, or the CLI is too old to. It then says so and fails.
+try() {
+    local errors
+    { errors=$(cli "$@" 2>&1 >&3 3>&-); } 3>&1 && return
+    say "not checked beforehand: $(explain "$1 $2" "$errors")"
+    return 1
+}
+
+# setting PATH prints a value of the compiled serverless.yml, or null.
+setting() { node_modules/.bin/osls print --stage "$stage" --region "$region" --path "$1" --format text; }
+
+check_region() {
+    if lacks roots; then
+        die "region $region: internal/rdsdb/rds-ca-bundle.pem has no certificate for databases there, so no function could connect. Take another region, or add the region's certificates from https://truststore.pki.rds.amazonaws.com and take the word roots out of scripts/regions.txt"
+    fi
+    if lacks archive; then die "region $region has no EventBridge archives (AWS::Events::Archive): take another region"; fi
+    if lacks dms; then say "region $region has no AWS DMS: the relay is walrelay there, make walrelay STAGE=$stage REGION=$region"; fi
+}
+
+# check_leftover finds what a first deployment that failed has left. The name of a database is random, so the next try would make a second
+# one beside it.
+check_leftover() {
+    local status found
+    status=$(stack_status "$main_stack")
+    case $status in
+    absent) ;;
+    ROLLBACK_FAILED | DELETE_FAILED | ROLLBACK_COMPLETE | CREATE_FAILED)
+        die "stack $main_stack is $status ($(stack_failure "$main_stack")): remove what is left of it first, make remove STAGE=$stage REGION=$region. See docs/deploy.md#when-the-first-deployment-failed" ;;
+    *) return 0 ;;
+    esac
+    found=$(try rds describe-db-instances --query "DBInstances[?starts_with(DBInstanceIdentifier, '$main_stack-')].[DBInstanceIdentifier]") || return 0
+    [[ -n $found && $found != None ]] || return 0
+    die "there is no stack $main_stack, but its database is there and bills: $(paste -sd ' ' - <<<"$found"). Keep its data or delete it first. See docs/deploy.md#when-the-first-deployment-failed"
+}
+
+# check_concurrency knows Lambda's rule: what functions reserve must leave 100 to all others. New accounts may have 10 in all.
+check_concurrency() {
+    local reserved limit
+    reserved=$(setting functions.createCar.reservedConcurrency) || die "osls cannot read serverless.yml, see above"
+    [[ $reserved =~ ^[0-9]+$ ]] || return 0
+    limit=$(try lambda get-account-settings --query AccountLimit.ConcurrentExecutions) || return 0
+    ((limit >= reserved + 100)) || die "this account may run $limit Lambda environments in $region, and apiConcurrency reserves $reserved of the $((reserved + 100)) that it needs: ask for a higher quota of concurrent executions (Service Quotas, Lambda), or lower apiConcurrency in serverless.yml. Nothing was deployed"
+}
+
+# check_plan knows that an account on the Free plan is refused what RDS needs for prod (FreeTierRestrictionError).
+check_plan() {
+    local plan
+    plan=$(try freetier get-account-plan-state --query accountPlanType) || return 0
+    [[ $plan == FREE ]] || return 0
+    [[ $stage != prod ]] || die "this account is on the Free plan, which has neither the database class nor the backups of stage prod: upgrade the account's plan first. Nothing was deployed"
+    say "this account is on the Free plan: RDS may refuse databaseBackupDays or databaseClass of stage $stage (FreeTierRestrictionError)"
+}
+
+preflight() {
+    check_region
+    check_leftover
+    check_concurrency
+    check_plan
+}
