@@ -32,6 +32,7 @@ var alarms = map[string]struct {
 	"CarStatsLagAlarm":         {"AWS/SQS ApproximateAgeOfOldestMessage", []string{"QueueName"}},
 	"CarStatsFailuresAlarm":    {"AWS/SQS ApproximateNumberOfMessagesVisible", []string{"QueueName"}},
 	"CommitToBusAlarm":         {emf.Namespace + " commit_to_bus_seconds", []string{"FunctionName"}},
+	"MisplacedAlarm":           {emf.Namespace + " misplaced", []string{"FunctionName"}},
 	"EventBusLogAlarm":         {"AWS/Events FailedInvocations", []string{"EventBusName", "RuleName"}},
 	"ConsumerSilentAlarm":      {}, // of two metrics
 }

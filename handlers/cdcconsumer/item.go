@@ -58,6 +58,12 @@ type aggregate struct{ kind, id string }
 
 func (it *item) aggregate() aggregate { return aggregate{it.row.AggregateType, it.row.AggregateID} }
 
+// misplaced reports whether the relay chose another partition key than the event's aggregate. Events of the aggregate may then be on
+// several shards, and nothing keeps their order.
+func (it *item) misplaced() bool {
+	return it.row.AggregateID != "" && it.record.Kinesis.PartitionKey != it.row.AggregateID
+}
+
 func (it *item) poison(reason Reason, code, message string) {
 	it.state, it.reason, it.code, it.message = statePoison, reason, code, message
 }

@@ -15,7 +15,7 @@ import (
 
 // logBatch writes the one line per batch, which is its metrics, too. The counts published, parked, skipped and failed add up to records.
 func (c *Consumer) logBatch(ctx context.Context, items []*item, took time.Duration) {
-	var published, parked, skipped, failed, retried int
+	var published, parked, skipped, failed, retried, misplaced int
 	var toBus []time.Duration
 	var traces []string
 	kinds, known := map[outbox.Skip]int{}, map[string]bool{}
@@ -37,12 +37,16 @@ func (c *Consumer) logBatch(ctx context.Context, items []*item, took time.Durati
 			failed++
 		}
 		retried += max(0, it.sent-1)
+		if it.misplaced() {
+			misplaced++
+		}
 		if id := traceID(it); id != "" && !known[id] {
 			known[id], traces = true, append(traces, id)
 		}
 	}
 	first, last := items[0].record, items[len(items)-1].record
-	metrics := []emf.Metric{{Name: "published", Unit: emf.Count}, {Name: "retried", Unit: emf.Count}, {Name: "parked", Unit: emf.Count}}
+	metrics := []emf.Metric{{Name: "published", Unit: emf.Count}, {Name: "retried", Unit: emf.Count}, {Name: "parked", Unit: emf.Count},
+		{Name: "misplaced", Unit: emf.Count}}
 	attributes := []slog.Attr{
 		slog.Int("hop", 5),
 		slog.String("FunctionName", c.config.FunctionName),
@@ -55,6 +59,7 @@ func (c *Consumer) logBatch(ctx context.Context, items []*item, took time.Durati
 		slog.Int("parked", parked),
 		slog.Int("skipped", skipped),
 		slog.Int("failed", failed),
+		slog.Int("misplaced", misplaced),
 		slog.Int64("duration_ms", took.Milliseconds()),
 	}
 	for kind, n := range kinds {

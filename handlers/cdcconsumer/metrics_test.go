@@ -46,6 +46,18 @@ func metricsOf(t *testing.T, line map[string]any) map[string]any {
 	return metrics
 }
 
+// What the relay's configuration says of the partition key is believed nowhere.
+func TestMisplaced(t *testing.T) {
+	inBubble(t, Config{}, func(t *testing.T, b *bundle) {
+		event := batch(car("a", 1), car("b", 1), car("b", 2), control)
+		for i, key := range []string{"a", "b", "a", "x"} {
+			event.Records[i].Kinesis.PartitionKey = key
+		}
+		require.Equal(t, -1, b.handle(t, time.Minute, event))
+		require.InDelta(t, 1.0, metricsOf(t, b.batchLine(t))["misplaced"], 0)
+	})
+}
+
 func TestMetrics(t *testing.T) {
 	t.Parallel()
 	t.Run("OfAWholeBatch", func(t *testing.T) {
@@ -63,7 +75,7 @@ func TestMetrics(t *testing.T) {
 				committed(t, "c", 1, -time.Hour, "00-0000000000000000000000000000000f-00f067aa0ba902b7-00"),
 				[]byte("poison"), control, car("d", 1))))
 			line := b.batchLine(t)
-			require.Equal(t, []string{"commit_to_bus_seconds", "parked", "published", "retried"}, slices.Sorted(maps.Keys(metricsOf(t, line))))
+			require.Equal(t, []string{"commit_to_bus_seconds", "misplaced", "parked", "published", "retried"}, slices.Sorted(maps.Keys(metricsOf(t, line))))
 			seconds := line["commit_to_bus_seconds"].([]any)
 			require.Len(t, seconds, 3, "d was not committed that we know of")
 			require.InDelta(t, 0.0, seconds[0], 0, "by two clocks it took less than nothing")
@@ -73,6 +85,7 @@ func TestMetrics(t *testing.T) {
 			require.InDelta(t, 4.0, line["published"], 0)
 			require.InDelta(t, 1.0, line["retried"], 0)
 			require.InDelta(t, 1.0, line["parked"], 0)
+			require.InDelta(t, 4.0, line["misplaced"], 0, "their keys are key-0 to key-5")
 			require.Regexp(t, `"msg":"parked".*"event_id":"","trace_id":""`, b.log.String())
 		})
 	})
@@ -102,7 +115,7 @@ func TestMetrics(t *testing.T) {
 		inBubble(t, Config{}, func(t *testing.T, b *bundle) {
 			require.Equal(t, -1, b.handle(t, time.Minute, batch(control)))
 			line := b.batchLine(t)
-			require.Equal(t, []string{"parked", "published", "retried"}, slices.Sorted(maps.Keys(metricsOf(t, line))))
+			require.Equal(t, []string{"misplaced", "parked", "published", "retried"}, slices.Sorted(maps.Keys(metricsOf(t, line))))
 			require.NotContains(t, line, "trace_ids")
 		})
 	})
