@@ -35,7 +35,7 @@ func (s *Setup) connect(ctx context.Context) (*pgx.Conn, error) {
 	var err error
 	if s.Database != nil {
 		config, err = rdsdb.ConnConfig(ctx, *s.Database, secretsmanager.NewFromConfig(s.AWS), pgsession.Limits{})
-	} else if config, err = pgx.ParseConfig(s.DatabaseURL); err != nil {
+	} else if config, err = pgsession.ParseConfig(s.DatabaseURL); err != nil {
 		err = fmt.Errorf("DATABASE_URL: %w", err)
 	}
 	if err != nil {

@@ -87,7 +87,7 @@ func New(c Config) (*Relay, error) {
 	if c.DatabaseURL == "" {
 		return nil, errors.New("walrelay: DatabaseURL is empty")
 	}
-	database, err := pgx.ParseConfig(c.DatabaseURL)
+	database, err := pgsession.ParseConfig(c.DatabaseURL)
 	if err != nil {
 		return nil, fmt.Errorf("walrelay: DatabaseURL: %w", err)
 	}

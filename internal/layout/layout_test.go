@@ -104,6 +104,28 @@ func TestWritesAreTyped(t *testing.T) {
 	require.Equal(t, queues, found, "use dbgen's methods with an outbox.Batch")
 }
 
+// pgx's error repeats a malformed connection string, with the password. pgsession.ParseConfig does not.
+func TestConnectionStringsAreParsedInOnePlace(t *testing.T) {
+	t.Parallel()
+	parses := regexp.MustCompile(`\b(pgx|pgxpool|pgconn)\.ParseConfig\(`)
+	var found []string
+	for _, p := range list(t) {
+		own := strings.TrimPrefix(p.ImportPath, module)
+		if slices.Contains(testHelpers, p.ImportPath) || hasAny(own, "lab") {
+			continue // theirs are of servers that they started, or were parsed before
+		}
+		for _, file := range p.GoFiles {
+			source, err := os.ReadFile(filepath.Join(p.Dir, file))
+			require.NoError(t, err)
+			if parses.Match(source) {
+				found = append(found, own+"/"+file)
+			}
+		}
+	}
+	// rdsdb's string is a constant.
+	require.Equal(t, []string{"internal/pgsession/parse.go", "internal/rdsdb/config.go"}, found)
+}
+
 func onPath(own string) bool {
 	return hasAny(own, "handlers/", "walrelay", "migrate", "outbox", "dbgen")
 }

@@ -14,6 +14,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"rds-outbox-demo/internal/pgsession"
 	"rds-outbox-demo/lab/judge"
 	"rds-outbox-demo/lab/local"
 )
@@ -122,7 +123,7 @@ func wait(ctx context.Context, arrivals *judge.Arrivals[local.Arrival], events i
 
 // scratchDatabase makes a database on the user's server and points the stack to it.
 func (c *Config) scratchDatabase(ctx context.Context) (drop func() error, err error) {
-	config, err := pgx.ParseConfig(c.Path.DatabaseURL)
+	config, err := pgsession.ParseConfig(c.Path.DatabaseURL)
 	if err != nil {
 		return nil, fmt.Errorf("DATABASE_URL: %w", err)
 	}

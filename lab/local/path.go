@@ -20,6 +20,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"rds-outbox-demo/handlers/cdcconsumer"
+	"rds-outbox-demo/internal/pgsession"
 	"rds-outbox-demo/lab/awslocal"
 	"rds-outbox-demo/lab/process"
 	"rds-outbox-demo/migrate"
@@ -141,7 +142,7 @@ func (p *Path) listen(address string) (net.Listener, error) {
 
 func (p *Path) migrate(ctx context.Context) (relayURL string, err error) {
 	p.config.Progress("migrations")
-	database, err := pgx.ParseConfig(p.DatabaseURL)
+	database, err := pgsession.ParseConfig(p.DatabaseURL)
 	if err != nil {
 		return "", fmt.Errorf("DATABASE_URL: %w", err)
 	}

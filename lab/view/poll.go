@@ -2,7 +2,6 @@ package view
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"math"
@@ -13,6 +12,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"rds-outbox-demo/dbgen"
+	"rds-outbox-demo/internal/pgsession"
 	"rds-outbox-demo/lab/local"
 )
 
@@ -185,9 +185,9 @@ func (p *poller) next(ctx context.Context) found {
 }
 
 func connect(ctx context.Context, databaseURL string) (*pgx.Conn, error) {
-	config, err := pgx.ParseConfig(databaseURL)
+	config, err := pgsession.ParseConfig(databaseURL)
 	if err != nil {
-		return nil, errors.New("the database's URL is not valid") // the error would repeat it, with the password
+		return nil, err
 	}
 	config.ConnectTimeout = statementTimeout
 	config.RuntimeParams["application_name"] = "live-view"

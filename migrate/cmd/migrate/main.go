@@ -20,6 +20,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"rds-outbox-demo/internal/pgsession"
 	"rds-outbox-demo/migrate"
 )
 
@@ -47,7 +48,7 @@ func run(ctx context.Context, args []string, databaseURL string, out, errs io.Wr
 		_, _ = fmt.Fprintf(errs, "migrate: DATABASE_URL is not set\n%s", usage)
 		return 2
 	}
-	conn, err := pgx.ParseConfig(databaseURL)
+	conn, err := pgsession.ParseConfig(databaseURL)
 	if err != nil {
 		_, _ = fmt.Fprintf(errs, "migrate: DATABASE_URL: %v\n", err)
 		return 2

@@ -1,0 +1,111 @@
+package pgsession
+
+import (
+	"errors"
+	"fmt"
+	"net/url"
+	"regexp"
+	"strings"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// ParseConfig reads a connection string, a URL or key=value pairs, as pgx does. Its errors name what is wrong and never repeat a part of
+// the string. pgx hides only what it takes for the password, and in a malformed string that is something else: in `password = x` or in a
+// URL whose password has an unencoded @, the error would show the password.
+func ParseConfig(connString string) (*pgx.ConnConfig, error) {
+	config, err := pgx.ParseConfig(connString)
+	if err == nil {
+		return config, nil
+	}
+	wrong := pairFault
+	if strings.HasPrefix(connString, "postgres://") || strings.HasPrefix(connString, "postgresql://") {
+		wrong = urlFault
+	}
+	return nil, fmt.Errorf("not a connection string (%s). It is not repeated, because it may hold a password. It looks like "+
+		"postgres://user:password@host:5432/database, where @ : / ? # %% and spaces in the password are percent-encoded", wrong(connString))
+}
+
+// known are the names of settings, such as host or sslmode, that an error may repeat. Another word in the place of a name may be a part
+// of the password.
+var known = regexp.MustCompile(`^(host|hostaddr|port|user|password|passfile|dbname|database|sslmode|sslrootcert|sslcert|sslkey|sslpassword|` +
+	`sslnegotiation|sslsni|connect_timeout|application_name|target_session_attrs|service|servicefile|options|krbsrvname|krbspn|` +
+	`channel_binding|require_auth|min_protocol_version|max_protocol_version|default_query_exec_mode|statement_cache_capacity|` +
+	`description_cache_capacity|pool_[a-z_]+|search_path|timezone|client_encoding)$`)
+
+func urlFault(connString string) string {
+	u, err := url.Parse(connString)
+	if err != nil {
+		var escape url.EscapeError
+		text := err.Error()
+		switch {
+		case errors.As(err, &escape):
+			return "a % is not followed by two hexadecimal digits"
+		case strings.Contains(text, "userinfo"):
+			return "the user name or the password has a character that must be percent-encoded"
+		case strings.Contains(text, "port"):
+			return "the port is not a number, or the password has a character that must be percent-encoded"
+		}
+		return "the URL is malformed"
+	}
+	query := u.Query()
+	for name := range query {
+		rest := *u
+		values := u.Query()
+		values.Del(name)
+		rest.RawQuery = values.Encode()
+		if _, err := pgx.ParseConfig(rest.String()); err == nil {
+			return nameFault(name)
+		}
+	}
+	return "host, port or one of the settings behind the ? is wrong"
+}
+
+func nameFault(name string) string {
+	if known.MatchString(name) {
+		return "the value of " + name + " is wrong"
+	}
+	return "it has a setting that is wrong"
+}
+
+// pairFault walks over key=value pairs as libpq does.
+func pairFault(connString string) string {
+	rest, last := connString, "the beginning"
+	for {
+		rest = strings.TrimLeft(rest, " \n\t\r")
+		at := len(connString) - len(rest) + 1
+		if rest == "" {
+			return "the value of " + last + ", or of one before it, is wrong"
+		}
+		name, value, found := strings.Cut(rest, "=")
+		if name = strings.TrimRight(name, " \n\t\r"); !found || !known.MatchString(name) {
+			return fmt.Sprintf("no name of a setting with = at character %d, after %s", at, last)
+		}
+		last = name
+		value = strings.TrimLeft(value, " \n\t\r")
+		end := strings.IndexAny(value, " \n\t\r")
+		if strings.HasPrefix(value, "'") {
+			end = closing(value)
+			if end < 0 {
+				return "the quote of the value of " + name + " is not closed"
+			}
+		}
+		if end < 0 {
+			end = len(value)
+		}
+		rest = value[end:]
+	}
+}
+
+// closing returns the place after the quote that closes the one at the beginning of s, or -1.
+func closing(s string) int {
+	for i := 1; i < len(s); i++ {
+		switch s[i] {
+		case '\\':
+			i++
+		case '\'':
+			return i + 1
+		}
+	}
+	return -1
+}
