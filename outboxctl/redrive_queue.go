@@ -33,10 +33,11 @@ type holding struct {
 	urls   []string
 	held   map[string]*message // by id: a message may come twice
 	full   bool                // there are more than it takes
+	peek   func(queueURL string, fn func(id, body string, sent time.Time)) error
 }
 
 func newHolding(s *Setup) *holding {
-	h := &holding{client: sqs.NewFromConfig(s.AWS), urls: []string{s.FailureQueue}, held: map[string]*message{}}
+	h := &holding{client: sqs.NewFromConfig(s.AWS), urls: []string{s.FailureQueue}, held: map[string]*message{}, peek: s.Peek}
 	if s.DiscardQueue != "" && s.DiscardQueue != s.FailureQueue {
 		h.urls = append(h.urls, s.DiscardQueue)
 	}
@@ -98,8 +99,21 @@ func (h *holding) takeFrom(ctx context.Context, url string, all map[string]*mess
 	return nil
 }
 
-// look takes all messages and gives them back. whole is false when there are others that it did not see.
+// look returns all messages, and leaves them to others. whole is false when there are others that it
+// did not see.
 func (h *holding) look(ctx context.Context) (messages []*message, whole bool, err error) {
+	if h.peek != nil {
+		for _, url := range h.urls {
+			err = errors.Join(err, h.peek(url, func(id, body string, sent time.Time) {
+				if h.full = len(h.held) >= maxMessages; !h.full {
+					m := &message{id: id, queue: url, sent: sent.UTC()}
+					m.decode(body)
+					h.held[id] = m
+				}
+			}))
+		}
+		return h.messages(), !h.full, err
+	}
 	others := 0
 	if err = h.take(ctx); err == nil {
 		others, err = h.elsewhere(ctx)

@@ -26,6 +26,10 @@ type Setup struct {
 	DiscardQueue  string        // URL of the queue of Lambda's on-failure messages; optional
 	Consumer      string        // name of function cdcConsumer; optional, only doctor asks for it
 	RetentionDays int           // how many days rows stay in table outbox
+	// Peek calls fn for every message of the queue with this URL, without receiving it. SQS has no
+	// such call. Only a program that runs a local stand-in for SQS can set it. If it is nil, looking
+	// at a queue receives its messages, which hides them from others for that time.
+	Peek func(queueURL string, fn func(id, body string, sent time.Time)) error
 }
 
 // connect opens one session. Its statements have no time limit, because one may read the whole

@@ -81,12 +81,15 @@ type parkedAt struct {
 	At           time.Time `json:"at"`
 }
 
+// MaxRecords is how many records of the stream a search reads if nobody says another number.
+const MaxRecords = 200_000
+
 // logDays is how long the bus's log keeps its entries (infra/bus.yml).
 const logDays = 14
 
 // Where returns how far the event came. It reads at most maxRecords records of the stream, or with 0 all from the event's beginning on. It
-// needs all of s but Bus and Consumer. It changes nothing, but it hides the messages of the failure queues from others while it
-// reads them, and for up to ten minutes if it is killed meanwhile.
+// needs all of s but Bus, Consumer and Peek. It changes nothing. Without Peek it hides the messages of the failure queues from others
+// while it reads them, and for up to ten minutes if it is killed meanwhile.
 //
 // It looks hop by hop, in the event's order, so that it cannot slip past between two looks.
 func Where(ctx context.Context, s *Setup, id uuid.UUID, maxRecords int) (*WhereReport, error) {

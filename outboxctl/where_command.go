@@ -25,7 +25,7 @@ type traceReport struct {
 }
 
 func runWhere(ctx context.Context, p *program, flags *flag.FlagSet, args []string) error {
-	maxRecords := flags.Int("max-records", 200_000, "read at most this many records of the stream; 0 reads to its end")
+	maxRecords := flags.Int("max-records", MaxRecords, "read at most this many records of the stream; 0 reads to its end")
 	rest, err := parse(flags, args)
 	if err != nil {
 		return err

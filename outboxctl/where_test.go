@@ -208,6 +208,16 @@ $`, got.out)
 			require.Contains(t, got.out, "in a failure queue: refused MalformedDetail Detail is malformed. (shardId-000000000000 1)")
 			require.Contains(t, got.lastLine(), "where: last hop ⑤: parked, not on the bus: outboxctl redrive show "+e.ID.String())
 		}
+		received := r.where(t, e)
+		out, err := sqs.NewFromConfig(r.config).ReceiveMessage(t.Context(), &sqs.ReceiveMessageInput{QueueUrl: &r.setup.FailureQueue, MaxNumberOfMessages: 10})
+		require.NoError(t, err)
+		require.Len(t, out.Messages, 2)
+		require.True(t, r.where(t, e).Unseen, "another operator holds them")
+		r.setup.Peek = r.aws.ReadQueue
+		require.Equal(t, received, r.where(t, e), "a program that can see into the queue sees them all the same")
+		r.setup.FailureQueue += "-of-nobody"
+		_, err = Where(t.Context(), r.setup, e.ID, 0)
+		require.ErrorContains(t, err, "-of-nobody")
 	})
 
 	t.Run("GivenUpByLambda", func(t *testing.T) {

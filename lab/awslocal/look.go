@@ -54,26 +54,24 @@ func JournalIsWhole(dir string) bool {
 	return errors.Is(err, fs.ErrNotExist)
 }
 
-// ReadQueue calls fn for the body of every message in a queue, without receiving any of them: their visibility and their receive counts stay
-// as they are. fn's error ends it and is returned.
-func (s *Server) ReadQueue(name string, fn func(body string) error) error {
-	q := s.sqs.queues[name]
-	if q == nil {
-		return fmt.Errorf("awslocal: there is no queue %q", name)
+// ReadQueue calls fn for every message in the queue with this URL, without receiving any of them. Their
+// visibility and their receive counts stay as they are.
+func (s *Server) ReadQueue(queueURL string, fn func(id, body string, sent time.Time)) error {
+	q, err := s.sqs.find(queueURL)
+	if err != nil {
+		return fmt.Errorf("awslocal: reading %s: %w", queueURL, err)
 	}
-	bodies, err := q.bodies()
-	for _, body := range bodies {
-		if err == nil {
-			err = fn(body)
-		}
+	all, err := q.all()
+	for _, m := range all {
+		fn(m.ID, m.Body, time.UnixMilli(m.Sent))
 	}
 	return err
 }
 
-func (q *queue) bodies() ([]string, error) {
+func (q *queue) all() ([]*sentMessage, error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	var all []string
+	var all []*sentMessage
 	for _, m := range q.messages {
 		if q.byID[m.id] == nil {
 			continue
@@ -82,7 +80,7 @@ func (q *queue) bodies() ([]string, error) {
 		if err != nil {
 			return nil, err
 		}
-		all = append(all, sent.Body)
+		all = append(all, sent)
 	}
 	return all, nil
 }

@@ -1,9 +1,10 @@
 package awslocal_test
 
 import (
-	"errors"
+	"strconv"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/kinesis"
@@ -77,18 +78,21 @@ func TestReadQueueReceivesNothing(t *testing.T) {
 	require.NoError(t, err)
 	_, err = client.DeleteMessage(t.Context(), &sqs.DeleteMessageInput{QueueUrl: url, ReceiptHandle: out.Messages[0].ReceiptHandle})
 	require.NoError(t, err)
+	sentAt := map[string]string{} // by id
 	for range 2 {
 		var bodies []string
-		require.NoError(t, server.ReadQueue("queue", func(body string) error { bodies = append(bodies, body); return nil }))
+		require.NoError(t, server.ReadQueue(*url, func(id, body string, sent time.Time) {
+			bodies = append(bodies, body)
+			sentAt[id] = strconv.FormatInt(sent.UnixMilli(), 10)
+		}))
 		require.Equal(t, []string{"two", "three"}, bodies)
 	}
-	enough := errors.New("enough")
-	require.ErrorIs(t, server.ReadQueue("queue", func(string) error { return enough }), enough)
-	require.ErrorContains(t, server.ReadQueue("other", nil), `"other"`)
+	require.ErrorContains(t, server.ReadQueue(*url+"-other", nil), "-other")
 	out, err = client.ReceiveMessage(t.Context(), &sqs.ReceiveMessageInput{
-		QueueUrl: url, MaxNumberOfMessages: 10, MessageSystemAttributeNames: []sqstypes.MessageSystemAttributeName{"ApproximateReceiveCount"},
+		QueueUrl: url, MaxNumberOfMessages: 10, MessageSystemAttributeNames: []sqstypes.MessageSystemAttributeName{"ApproximateReceiveCount", "SentTimestamp"},
 	})
 	require.NoError(t, err)
 	require.Len(t, out.Messages, 2)
+	require.Equal(t, sentAt[*out.Messages[0].MessageId], out.Messages[0].Attributes["SentTimestamp"])
 	require.Equal(t, "1", out.Messages[0].Attributes["ApproximateReceiveCount"])
 }

@@ -3,6 +3,9 @@ package local
 import (
 	"testing"
 
+	"github.com/aws/aws-sdk-go-v2/service/cloudwatchlogs"
+	"github.com/aws/aws-sdk-go-v2/service/kinesis"
+	"github.com/aws/aws-sdk-go-v2/service/sqs"
 	"github.com/stretchr/testify/require"
 )
 
@@ -30,4 +33,14 @@ func TestOperatorEnv(t *testing.T) {
 	for _, entry := range env {
 		require.NotContains(t, entry, "BUS_LOG_GROUP", "only its owner knows it")
 	}
+	_, err := (&Path{slot: "mine", Services: own}).Operator()
+	require.ErrorContains(t, err, "BUS_LOG_GROUP")
+
+	own.LogGroup = "/aws/events/b"
+	setup, err := (&Path{slot: "mine", Services: own}).Operator()
+	require.NoError(t, err)
+	require.Nil(t, setup.Peek, "only its owner can see into a queue")
+	require.Equal(t, "https://kinesis", *kinesis.NewFromConfig(setup.AWS).Options().BaseEndpoint)
+	require.Equal(t, "https://sqs", *sqs.NewFromConfig(setup.AWS).Options().BaseEndpoint)
+	require.Equal(t, nobody, *cloudwatchlogs.NewFromConfig(setup.AWS).Options().BaseEndpoint, "not AWS")
 }

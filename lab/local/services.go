@@ -126,7 +126,7 @@ func (s Services) env() []string {
 		{"DISCARD_QUEUE_URL", s.DiscardQueueURL},
 		{"CONSUMER_FUNCTION", s.Consumer},
 		// What is not named here is not reached: the SDK would go to AWS with these credentials.
-		{"AWS_ENDPOINT_URL", cmp.Or(s.Local, "http://127.0.0.1:9")}, // 9: nobody listens
+		{"AWS_ENDPOINT_URL", cmp.Or(s.Local, nobody)},
 		{"AWS_ENDPOINT_URL_KINESIS", s.KinesisURL},
 		{"AWS_ENDPOINT_URL_EVENTBRIDGE", s.EventBridgeURL},
 		{"AWS_ENDPOINT_URL_SQS", s.SQSURL},

@@ -11,7 +11,6 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
 	sqstypes "github.com/aws/aws-sdk-go-v2/service/sqs/types"
 
-	"rds-outbox-demo/handlers/cdcconsumer"
 	"rds-outbox-demo/lab/awslocal"
 )
 
@@ -30,20 +29,6 @@ func (p *Path) ReadBus(fn func(awslocal.BusEvent) error) (whole bool, err error)
 		return whole, nil
 	}
 	return whole, err
-}
-
-// ReadParked calls fn for every record in the local failure queue, without receiving it.
-func (p *Path) ReadParked(fn func(cdcconsumer.ParkedRecord) error) error {
-	if !p.isLocal(SQS) {
-		return nil
-	}
-	return p.AWS.ReadQueue(localQueue, func(body string) error {
-		var parked cdcconsumer.ParkedRecord
-		if isRecord := json.Unmarshal([]byte(body), &parked) == nil; isRecord { // not somebody else's message
-			return fn(parked)
-		}
-		return nil
-	})
 }
 
 // Position is where a shard ends, and how far the consumer is, both as the number of a record within the shard.
