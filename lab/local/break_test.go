@@ -220,8 +220,7 @@ func TestCloseSwitchesFaultsOff(t *testing.T) { // not parallel: it takes the ti
 
 // A path that is broken in every way ends as quickly as a whole one, and the next one begins whole.
 func TestClosesWhileEverythingIsBroken(t *testing.T) { // not parallel: it takes the time
-	relay, err := relayProgram()
-	require.NoError(t, err)
+	relay := labtest.Program(t, "walrelay/cmd/walrelay")
 	began := time.Now()
 	r := newRig(t)
 	starting := time.Since(began) // a busy machine needs longer for both
@@ -237,7 +236,7 @@ func TestClosesWhileEverythingIsBroken(t *testing.T) { // not parallel: it takes
 	}
 	labtest.Eventually(t, "the faults to strike", func() bool { return throttled.Struck() > 0 && down.Struck() > 0 })
 	require.NoError(t, r.StartSecondRelay(t.Context()))
-	_, err = r.KillRelay(t.Context())
+	_, err := r.KillRelay(t.Context())
 	require.NoError(t, err)
 	require.NoError(t, r.StopDatabase(t.Context()))
 	dir := r.Dir()

@@ -7,7 +7,6 @@ import (
 	"log/slog"
 	"net/http"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -19,27 +18,6 @@ import (
 	"rds-outbox-demo/lab/labtest"
 	"rds-outbox-demo/lab/postgres"
 )
-
-// relayProgram is the built walrelay.
-var relayProgram = sync.OnceValues(func() (string, error) {
-	dir, err := os.MkdirTemp("", "local-")
-	if err != nil {
-		return "", err
-	}
-	path := filepath.Join(dir, "walrelay")
-	if out, err := exec.Command("go", "build", "-o", path, "../../walrelay/cmd/walrelay").CombinedOutput(); err != nil {
-		return "", fmt.Errorf("%w: %s", err, out)
-	}
-	return path, nil
-})
-
-func TestMain(m *testing.M) {
-	code := m.Run()
-	if path, err := relayProgram(); err == nil {
-		_ = os.RemoveAll(filepath.Dir(path))
-	}
-	os.Exit(code)
-}
 
 // rig is a whole path and what arrived at its end.
 type rig struct {
@@ -55,17 +33,13 @@ type rig struct {
 func newRig(t *testing.T) *rig {
 	t.Helper()
 	if _, err := postgres.FindBinaries("../.."); err != nil {
-		if os.Getenv("CI") == "true" {
-			t.Fatal(err)
-		}
-		t.Skip(err)
+		labtest.Missing(t, err)
 	}
-	relay, err := relayProgram()
-	require.NoError(t, err)
 	dir := t.TempDir()
 	r := &rig{broken: filepath.Join(dir, "broken")}
 	script := filepath.Join(dir, "relay")
-	require.NoError(t, os.WriteFile(script, []byte("#!/bin/sh\ntest -e "+r.broken+" && exit 1\nexec "+relay+"\n"), 0o700))
+	require.NoError(t, os.WriteFile(script, []byte("#!/bin/sh\ntest -e "+r.broken+" && exit 1\nexec "+labtest.Program(t, "walrelay/cmd/walrelay")+"\n"), 0o700))
+	var err error
 	r.Path, err = Start(t.Context(), Config{
 		Dir: filepath.Join(dir, "data"), Root: "../..", Relay: script, Listen: "127.0.0.1:0", Settings: ForPeople(), Progress: func(string) {},
 		Log: slog.New(slog.NewMultiHandler(slog.NewTextHandler(r, nil), slog.NewJSONHandler(&r.json, nil))),
