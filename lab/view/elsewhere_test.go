@@ -1,6 +1,7 @@
 package view
 
 import (
+	"net/http"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -29,10 +30,13 @@ func TestServicesOfTheUsersOwn(t *testing.T) {
 	f := r.frame()
 	require.Equal(t, 6, f.Events[0].Hop)
 	require.Contains(t, f.Events[0].Ms, "bus")
-	_, byHop := r.records(t, f.Events[0].ID)
-	require.Contains(t, byHop[4], "[shard shardId-000000000000]")
-	require.Contains(t, byHop[6], "their-bus")
-	require.Contains(t, byHop[7], "The subscriber has not got it.")
+	all, _ := r.seen(t, f.Events[0].ID)
+	require.NotNil(t, all.Record)
+	require.Equal(t, "their-bus", all.Entry.EventBusName)
+	require.Nil(t, all.Subscriber)
+	got := r.ask(t, http.MethodGet, "/events/"+f.Events[0].ID.String()+"/where", "")
+	require.Equal(t, http.StatusNotFound, got.status)
+	require.Contains(t, got.body, "BUS_LOG_GROUP", "only its owner knows where their bus writes")
 	for _, d := range r.switches.definitions() {
 		require.Equal(t, d.Name != "stop-postgres" && d.Name != "kill-relay" && d.Name != "two-relays" && d.Name != "drop-slot", d.Disabled != "", d.Name)
 	}

@@ -319,7 +319,7 @@ func (p *poller) follow(confirmed bool, insertLSN string) {
 
 // askQueues asks once a second, and whenever something was parked.
 func (p *poller) askQueues(ctx context.Context) {
-	if !p.watch.parks.Swap(false) && time.Since(p.queuesAsked) <= pollIdle*9/10 {
+	if !p.watch.parkedSince() && time.Since(p.queuesAsked) <= pollIdle*9/10 {
 		return
 	}
 	p.queuesAsked = time.Now()

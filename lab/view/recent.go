@@ -2,7 +2,7 @@ package view
 
 import (
 	"cmp"
-	"encoding/json"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -10,19 +10,18 @@ import (
 	"github.com/google/uuid"
 
 	"rds-outbox-demo/dbgen"
-	"rds-outbox-demo/lab/awslocal"
 	"rds-outbox-demo/lab/local"
+	"rds-outbox-demo/outbox"
 )
 
 // Bounds of what is remembered of single events.
 const (
 	maxRecent      = 2000
 	maxRecentBytes = 32 << 20
-	maxTries       = 20 // of each kind, of one event: the first, and the last ones
 	shown          = 40 // in a frame
 )
 
-// recent has the events that were seen last, with what was seen of them at each hop.
+// recent has the events that were seen last.
 type recent struct {
 	mu sync.Mutex
 	// hasArrived reports whether an event that is not remembered was on the bus before.
@@ -42,88 +41,68 @@ type change struct {
 	request *local.Request
 }
 
-// event is one event and what was seen of it.
-type event struct {
-	row       dbgen.Outbox
-	xid       uint32
-	title     string
-	committed time.Time // by the WAL, or, until that is known, the beginning of its transaction
-	walKnown  bool
-	read      time.Time
-	position  string // in the WAL
-	operation string
-
-	request    *local.Request
-	stored     []awslocal.StreamRecord // as the stream took it; at most two
-	storedSum  int
-	batches    []try
-	puts       []put
-	accepted   awslocal.BusEvent // the first on the bus
-	deliveries []delivery
-	copies     int // on the bus
-	tried      int // PutEvents
-	invoked    int
-	delivered  int // invocations of the subscriber
-	parked     *parking
-	lastCode   string
-
-	bytes int
-}
-
-// try is an invocation of the consumer with the event.
-type try struct {
-	batch local.Batch // without records
-	place int
-	of    int
-	state string // "" until it has returned
-}
-
-type put struct {
-	at            time.Time
-	busID         string
-	code, message string
-}
-
-type delivery struct {
-	at           time.Time
-	took         time.Duration
-	messageID    string
-	receiveCount string
-	batch        int
-	failed       bool
-	why          string
-}
-
-type parking struct {
-	at                    time.Time
-	reason, code, message string
-}
-
 func newRecent(hasArrived func(uuid.UUID, time.Time) bool) *recent {
 	return &recent{hasArrived: hasArrived, byID: map[uuid.UUID]*event{}, byChange: map[string]*event{}, requestsByName: map[string]*local.Request{}}
 }
 
+// of calls fn with an event, if it is remembered. fn may not keep the event.
+func (r *recent) of(id uuid.UUID, fn func(*event)) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if e := r.byID[id]; e != nil {
+		r.change(e, fn)
+	}
+}
+
+// ofRecord calls fn with the event of a record on the stream. It does nothing if the event arrived long ago and is not remembered.
+func (r *recent) ofRecord(record outbox.Record, fn func(*event)) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	row := record.Row
+	if r.byID[row.ID] == nil && record.Replay == "" && r.hasArrived(row.ID, row.CreatedAt) {
+		return
+	}
+	r.change(r.keep(row), func(e *event) {
+		e.readFromWAL(record)
+		fn(e)
+	})
+}
+
+// committed takes rows of outbox, oldest first.
+func (r *recent) committed(rows []dbgen.Outbox) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, row := range rows {
+		if !r.hasArrived(row.ID, row.CreatedAt) {
+			r.keep(row)
+		}
+	}
+}
+
 // keep returns the event, which is new if it is not there.
-func (r *recent) keep(row dbgen.Outbox, committed time.Time) *event {
+func (r *recent) keep(row dbgen.Outbox) *event {
 	if e := r.byID[row.ID]; e != nil {
 		return e
 	}
-	e := &event{row: row, title: title(row), committed: committed, bytes: len(row.EventData) + 1000}
-	if e.committed.IsZero() {
-		e.committed = row.CreatedAt
-	}
+	e := newEvent(row)
 	r.byID[row.ID] = e
 	r.order = append(r.order, e)
-	r.bytes += e.bytes
 	for _, name := range changeNames(row) {
 		r.byChange[name] = e
 		if request := r.requestsByName[name]; request != nil && e.request == nil {
-			r.grow(e, len(request.Body)+len(request.Answer))
 			e.request = request
 		}
 	}
+	r.bytes += e.size()
 	r.trim()
 	return e
+}
+
+func (r *recent) change(e *event, fn func(*event)) {
+	before := e.size()
+	fn(e)
+	r.bytes += e.size() - before
+	r.trim()
 }
 
 func (r *recent) trim() {
@@ -135,20 +114,12 @@ func (r *recent) trim() {
 }
 
 func (r *recent) forget(e *event) {
-	r.bytes -= e.bytes
+	r.bytes -= e.size()
 	delete(r.byID, e.row.ID)
 	for _, name := range changeNames(e.row) {
 		if r.byChange[name] == e {
 			delete(r.byChange, name)
 		}
-	}
-}
-
-func (r *recent) grow(e *event, bytes int) {
-	if r.byID[e.row.ID] == e {
-		e.bytes += bytes
-		r.bytes += bytes
-		r.trim()
 	}
 }
 
@@ -175,8 +146,7 @@ func (r *recent) requested(q *local.Request) {
 	}
 	for _, name := range names {
 		if e := r.byChange[name]; e != nil {
-			r.grow(e, len(q.Body)+len(q.Answer))
-			e.request = q
+			r.change(e, func(e *event) { e.request = q })
 			return
 		}
 	}
@@ -193,97 +163,15 @@ func (r *recent) requested(q *local.Request) {
 	}
 }
 
-// title is what a reader knows the event's subject by.
-func title(row dbgen.Outbox) string {
-	var data struct{ Make, Model, Name, Title string }
-	_ = json.Unmarshal(row.EventData, &data) // of members of other types nothing is taken
-	for _, candidate := range []string{strings.TrimSpace(data.Make + " " + data.Model), data.Name, data.Title} {
-		if candidate != "" {
-			return candidate
-		}
+// newestFirst sorts the events that were seen last by their commits.
+func (r *recent) newestFirst() []eventState {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	chosen := slices.Clone(r.order[max(0, len(r.order)-shown-shown/2):])
+	slices.SortStableFunc(chosen, func(a, b *event) int { return b.committed.Compare(a.committed) })
+	all := []eventState{}
+	for _, e := range chosen[:min(shown, len(chosen))] {
+		all = append(all, e.state())
 	}
-	return row.AggregateID
-}
-
-// appendTry keeps the first and the last ones.
-func appendTry[T any](tries []T, one T) []T {
-	if len(tries) < maxTries {
-		return append(tries, one)
-	}
-	copy(tries[1:], tries[2:])
-	tries[maxTries-1] = one
-	return tries
-}
-
-// hop is how far the event has come.
-func (e *event) hop() int {
-	switch {
-	case e.copies > 0:
-		return 6
-	case e.invoked > 0:
-		return 5
-	case e.storedSum > 0:
-		return 4
-	default:
-		return 2
-	}
-}
-
-// eventState is an event as /live has it.
-type eventState struct {
-	ID          uuid.UUID          `json:"id"`
-	Type        string             `json:"type"`
-	AggregateID string             `json:"aggregateId"`
-	Version     int64              `json:"version"`
-	Title       string             `json:"title"`
-	CommittedAt string             `json:"committedAt"`
-	Hop         int                `json:"hop"`
-	Ms          map[string]float64 `json:"ms"`     // since the commit; what is not known (yet) is absent
-	Copies      int                `json:"copies"` // on the bus
-	Tries       int                `json:"tries"`  // to put it there
-	Parked      bool               `json:"parked,omitempty"`
-	Error       string             `json:"error,omitempty"` // why the latest try failed, of one that is not there
-}
-
-func (e *event) state() eventState {
-	s := eventState{
-		ID: e.row.ID, Type: e.row.EventType, AggregateID: e.row.AggregateID, Version: e.row.AggregateVersion, Title: e.title,
-		CommittedAt: stamp(e.committed), Hop: e.hop(), Ms: map[string]float64{}, Copies: e.copies, Tries: max(e.tried, e.invoked),
-		Parked: e.parked != nil && e.copies == 0,
-	}
-	if e.copies == 0 {
-		s.Error = e.lastCode
-	}
-	if !e.walKnown && e.copies == 0 || e.operation == "load" {
-		return s
-	}
-	times := map[string]time.Time{"read": e.read, "bus": e.accepted.Accepted}
-	if len(e.stored) > 0 {
-		times["stream"] = e.stored[0].Arrival
-		if times["stream"].Before(e.read) {
-			times["stream"] = e.read // cut to milliseconds
-		}
-	}
-	if len(e.batches) > 0 {
-		times["consumer"] = e.batches[0].batch.At
-	}
-	if d := e.counted(); d != nil {
-		times["subscriber"] = d.at.Add(d.took)
-	}
-	for name, at := range times {
-		if !at.IsZero() {
-			s.Ms[name] = millis(at.Sub(e.committed))
-		}
-	}
-	return s
-}
-
-// counted is the first delivery that did not fail; nil until there is one.
-func (e *event) counted() *delivery {
-	for i := range e.deliveries {
-		if !e.deliveries[i].failed {
-			return &e.deliveries[i]
-		}
-	}
-	return nil
+	return all
 }

@@ -3,367 +3,203 @@ package view
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"slices"
-	"strconv"
+	"net/http"
 	"strings"
 	"time"
 	"unicode/utf8"
 
 	"github.com/google/uuid"
-	"github.com/jackc/pgx/v5"
 
-	"rds-outbox-demo/dbgen"
+	"rds-outbox-demo/outboxctl"
 )
 
-// eventRecords is what GET /events/{id} answers: what each hop has of the event, side by side.
-type eventRecords struct {
-	ID      uuid.UUID   `json:"id"`
-	Copies  int         `json:"copies"`
-	Tries   int         `json:"tries"`
-	Records []hopRecord `json:"records"`
+// seen is what GET /events/{id} answers: what only those know who saw the event pass, and its subscriber. What is null was not seen.
+// The event's story is outboxctl.Where's, which GET /events/{id}/where answers.
+type seen struct {
+	Why        string          `json:"why,omitempty"` // nothing was seen
+	Copies     int             `json:"copies"`        // on the bus
+	Tries      int             `json:"tries"`         // to put it there
+	Parked     bool            `json:"parked"`
+	ReadAt     string          `json:"readAt,omitempty"` // by the relay
+	EventData  json.RawMessage `json:"eventData"`
+	Request    *seenRequest    `json:"request"`
+	Record     any             `json:"record"` // the first on the stream
+	Consumer   *seenConsumer   `json:"consumer"`
+	Entry      *seenEntry      `json:"entry"` // the first on the bus
+	Subscriber *seenSubscriber `json:"subscriber"`
 }
 
-// hopRecord is one hop's. One that is not known has body null and a fact why.
-type hopRecord struct {
-	Hop     int         `json:"hop"` // 7 is the subscriber
-	Title   string      `json:"title"`
-	At      string      `json:"at,omitempty"`
-	AfterMs *float64    `json:"afterMs,omitempty"` // since the first record whose time is known
-	Facts   [][2]string `json:"facts"`
-	Body    any         `json:"body"`
-
-	when time.Time
+type seenRequest struct {
+	At      string `json:"at"`
+	Method  string `json:"method"`
+	Path    string `json:"path"`
+	Status  int    `json:"status"`
+	Took    string `json:"took"`
+	TraceID string `json:"traceId,omitempty"`
+	Request any    `json:"request"` // body
+	Answer  any    `json:"answer"`  // body
 }
 
-func (r *hopRecord) fact(name, format string, args ...any) {
-	r.Facts = append(r.Facts, [2]string{name, fmt.Sprintf(format, args...)})
+type seenConsumer struct {
+	Delivered   int              `json:"delivered"` // times
+	Put         int              `json:"put"`       // times
+	Invocations []seenInvocation `json:"invocations"`
+	PutEvents   []seenPut        `json:"putEvents"`
 }
 
-func (r *hopRecord) at(when time.Time) { r.when = when }
-
-// event returns an event's records; nil when there is none of this id. The row and the subscriber's note are asked of the database: only
-// what is in no table has to be remembered.
-func (v *View) event(ctx context.Context, id uuid.UUID) (all *eventRecords, err error) {
-	row, noted, dbErr := v.askEvent(ctx, id)
-	v.watch.recent.look(id, func(seen *event) {
-		if row == nil && seen == nil {
-			err = dbErr // nil: there is none
-			return
-		}
-		all = recordsOf(id, seen, row, noted, dbErr)
-	})
-	return all, err
+type seenInvocation struct {
+	Invocation string `json:"invocation"`
+	At         string `json:"at"`
+	Place      int    `json:"place"`
+	Of         int    `json:"of"` // records
+	Took       string `json:"took,omitempty"`
+	Result     string `json:"result"`
 }
 
-// recordsOf puts together what was seen of an event, unless that is nil, and what the database has of it.
-func recordsOf(id uuid.UUID, seen *event, row *dbgen.Outbox, noted time.Time, dbErr error) *eventRecords {
-	e := event{}
-	why := fmt.Sprintf("Seen by an earlier run, or too long ago: the latest %d events are remembered.", maxRecent)
-	if seen != nil {
-		e, why = *seen, ""
+type seenPut struct {
+	At     string `json:"at"`
+	Result string `json:"result"`
+}
+
+type seenEntry struct {
+	AcceptedAt   string   `json:"acceptedAt"`
+	EventBusName string   `json:"EventBusName"`
+	Source       string   `json:"Source"`
+	DetailType   string   `json:"DetailType"`
+	Time         string   `json:"Time"`
+	Resources    []string `json:"Resources,omitempty"`
+	TraceHeader  string   `json:"TraceHeader,omitempty"`
+	Detail       any      `json:"Detail"`
+}
+
+type seenSubscriber struct {
+	Subscriber string         `json:"subscriber"`
+	CountedAt  string         `json:"countedAt,omitempty"`
+	Delivered  int            `json:"delivered"` // times
+	Deliveries []seenDelivery `json:"deliveries"`
+}
+
+type seenDelivery struct {
+	At           string `json:"at"`
+	MessageID    string `json:"messageId"`
+	ReceiveCount string `json:"receiveCount"`
+	Batch        int    `json:"batch"` // messages
+	Answer       string `json:"answer"`
+}
+
+// getEvent is GET /events/{id}.
+func (v *View) getEvent(w http.ResponseWriter, r *http.Request) {
+	id, err := uuid.Parse(r.PathValue("id"))
+	if err != nil {
+		answerError(w, http.StatusNotFound, "an event's id is a UUID")
+		return
 	}
-	if row == nil {
-		row = &e.row
-	}
-	all := &eventRecords{ID: id, Copies: e.copies, Tries: max(e.tried, e.invoked), Records: []hopRecord{
-		e.httpRecord(why), rowRecord(*row, dbErr), e.walRecord(why), e.streamRecord(why), e.consumerRecord(why), e.busRecord(why), e.subscriberRecord(why, noted, dbErr),
-	}}
-	first := time.Time{}
-	for i := range all.Records {
-		r := &all.Records[i]
-		if r.when.IsZero() {
-			continue
-		}
-		if first.IsZero() {
-			first = r.when
-		}
-		after := millis(r.when.Sub(first))
-		r.At, r.AfterMs = r.when.UTC().Format("2006-01-02T15:04:05.000000Z"), &after
-	}
-	return all
+	noted := v.countedAt(r.Context(), id)
+	all := seen{Why: fmt.Sprintf("Seen by an earlier run, or too long ago: the latest %d events are remembered.", maxRecent)}
+	all.Subscriber = (&event{}).seenSubscriber(noted)
+	v.watch.recent.of(id, func(e *event) { all = e.seen(noted) })
+	answer(w, http.StatusOK, all)
 }
 
-func (v *View) askEvent(ctx context.Context, id uuid.UUID) (row *dbgen.Outbox, noted time.Time, err error) {
+// getWhere is GET /events/{id}/where. It answers what `outboxctl where --json` prints.
+func (v *View) getWhere(w http.ResponseWriter, r *http.Request) {
+	id, err := uuid.Parse(r.PathValue("id"))
+	if err != nil {
+		answerError(w, http.StatusNotFound, "an event's id is a UUID")
+		return
+	}
+	setup, err := v.path.Operator()
+	if err != nil {
+		answerError(w, http.StatusNotFound, err.Error())
+		return
+	}
+	report, err := outboxctl.Where(r.Context(), setup, id, outboxctl.MaxRecords)
+	if err != nil {
+		answerError(w, http.StatusServiceUnavailable, err.Error())
+		return
+	}
+	answer(w, http.StatusOK, report)
+}
+
+// countedAt is when the subscriber noted the event; zero if it did not, or if the database does not answer.
+func (v *View) countedAt(ctx context.Context, id uuid.UUID) (noted time.Time) {
 	ctx, cancel := context.WithTimeout(ctx, statementTimeout)
 	defer cancel()
 	conn, err := connect(ctx, v.path.DatabaseURL)
 	if err != nil {
-		return nil, noted, fmt.Errorf("the database does not answer: %w", err)
+		return noted
 	}
 	defer func() { _ = conn.Close(context.WithoutCancel(ctx)) }()
-	found, err := conn.Query(ctx, `SELECT id, aggregate_type, aggregate_id, aggregate_version, event_type, event_data, traceparent, created_at FROM outbox WHERE id = $1`, id)
-	if err == nil {
-		var one dbgen.Outbox
-		one, err = pgx.CollectExactlyOneRow(found, pgx.RowToStructByPos[dbgen.Outbox])
-		row = &one
-	}
-	if errors.Is(err, pgx.ErrNoRows) {
-		row, err = nil, nil
-	}
-	if err == nil {
-		err = conn.QueryRow(ctx, "SELECT processed_at FROM inbox WHERE subscriber = 'carstats' AND event_id = $1", id).Scan(&noted)
-		if errors.Is(err, pgx.ErrNoRows) {
-			err = nil
-		}
-	}
-	if err != nil {
-		return nil, noted, fmt.Errorf("asking the database: %w", err)
-	}
-	return row, noted, nil
+	_ = conn.QueryRow(ctx, "SELECT processed_at FROM inbox WHERE subscriber = 'carstats' AND event_id = $1", id).Scan(&noted)
+	return noted
 }
 
-func unknown(r *hopRecord, why string) hopRecord {
-	r.Body = nil
-	r.fact("why", "%s", why)
-	return *r
+// seen tells what was seen of the event. noted is when its subscriber noted it.
+func (e *event) seen(noted time.Time) seen {
+	all := seen{
+		Copies: e.copies, Tries: e.tries(), Parked: e.parked, ReadAt: exact(e.read), EventData: e.row.EventData, Record: asJSON(e.data),
+		Consumer: e.seenConsumer(), Subscriber: e.seenSubscriber(noted),
+	}
+	if q := e.request; q != nil {
+		all.Request = &seenRequest{exact(q.At), q.Method, q.Path, q.Status, rounded(q.Took), q.TraceID, asJSON(q.Body), asJSON(q.Answer)}
+	}
+	if b := e.accepted; e.copies > 0 {
+		all.Entry = &seenEntry{exact(b.Accepted), b.Bus, b.Source, b.DetailType, exact(b.Time), b.Resources, b.TraceHeader, asJSON(b.Detail)}
+	}
+	return all
 }
 
-func (e *event) httpRecord(why string) hopRecord {
-	r := hopRecord{Hop: 1, Title: "HTTP request"}
-	q := e.request
-	if q == nil {
-		if why == "" {
-			why = "No request to the API of this run has written it: it was written beside the API, or before."
-		}
-		return unknown(&r, why)
+func (e *event) seenConsumer() *seenConsumer {
+	if e.invoked == 0 {
+		return nil
 	}
-	r.at(q.At)
-	r.fact("method", "%s", q.Method)
-	r.fact("path", "%s", q.Path)
-	r.fact("status", "%d", q.Status)
-	r.fact("took", "%s", q.Took.Round(time.Microsecond))
-	if q.TraceID != "" {
-		r.fact("trace id", "%s", q.TraceID)
-	}
-	r.Body = struct {
-		Request any `json:"request"`
-		Answer  any `json:"answer"`
-	}{asJSON(q.Body), asJSON(q.Answer)}
-	return r
-}
-
-func rowRecord(row dbgen.Outbox, dbErr error) hopRecord {
-	r := hopRecord{Hop: 2, Title: "Row of outbox"}
-	r.at(row.CreatedAt)
-	r.fact("event", "%s", row.EventType)
-	r.fact("aggregate", "%s %s", row.AggregateType, row.AggregateID)
-	r.fact("version", "%d", row.AggregateVersion)
-	if dbErr != nil {
-		r.fact("from", "the record on the stream: the database does not answer")
-	}
-	r.Body = struct {
-		ID               uuid.UUID       `json:"id"`
-		AggregateType    string          `json:"aggregate_type"`
-		AggregateID      string          `json:"aggregate_id"`
-		AggregateVersion int64           `json:"aggregate_version"`
-		EventType        string          `json:"event_type"`
-		EventData        json.RawMessage `json:"event_data"`
-		Traceparent      *string         `json:"traceparent"`
-		CreatedAt        time.Time       `json:"created_at"`
-	}{row.ID, row.AggregateType, row.AggregateID, row.AggregateVersion, row.EventType, row.EventData, row.Traceparent, row.CreatedAt.UTC()}
-	return r
-}
-
-func (e *event) walRecord(why string) hopRecord {
-	r := hopRecord{Hop: 3, Title: "Position in the WAL"}
-	switch {
-	case e.read.IsZero() && why == "":
-		return unknown(&r, "The relay has not put it on the stream yet: it waits in the WAL.")
-	case e.read.IsZero():
-		return unknown(&r, why)
-	}
-	r.at(e.read)
-	r.fact("read", "%s", e.read.UTC().Format(time.RFC3339Nano))
-	if !e.walKnown {
-		r.fact("why", "It came with a load of the table, which has no position in the WAL.")
-		return r
-	}
-	// The relay writes the position as <LSN>.<place>.<LSN of the commit's end>.
-	lsns := strings.Split(e.position, ".")
-	body := struct {
-		CommitLSN     string    `json:"commitLsn"`
-		Position      string    `json:"position"`
-		TransactionID uint32    `json:"transactionId"`
-		CommittedAt   time.Time `json:"committedAt"`
-	}{lsns[len(lsns)-1], e.position, e.xid, e.committed.UTC()}
-	r.fact("commit LSN", "%s", body.CommitLSN)
-	r.fact("transaction", "%d", e.xid)
-	r.fact("committed", "%s", e.committed.UTC().Format(time.RFC3339Nano))
-	r.Body = body
-	return r
-}
-
-func (e *event) streamRecord(why string) hopRecord {
-	r := hopRecord{Hop: 4, Title: "Record on the stream"}
-	if len(e.stored) == 0 {
-		if why == "" {
-			why = "It is not on the stream yet."
-		}
-		return unknown(&r, why)
-	}
-	first := e.stored[0]
-	r.at(first.Arrival)
-	if first.Arrival.Before(e.read) {
-		r.at(e.read) // Kinesis cuts to milliseconds
-	}
-	r.fact("shard", "%s", first.Shard)
-	r.fact("sequence number", "%s", first.SequenceNumber)
-	r.fact("partition key", "%s", first.PartitionKey)
-	if e.storedSum > 1 {
-		r.fact("repeated", "%d times on the stream; again as %s", e.storedSum, e.stored[len(e.stored)-1].SequenceNumber)
-	}
-	r.Body = asJSON(first.Data)
-	return r
-}
-
-func (e *event) consumerRecord(why string) hopRecord {
-	r := hopRecord{Hop: 5, Title: "Consumer's batch"}
-	if len(e.batches) == 0 {
-		if why == "" {
-			why = "The consumer has not got it yet."
-		}
-		return unknown(&r, why)
-	}
-	type invocation struct {
-		Invocation string `json:"invocation"`
-		At         string `json:"at"`
-		Place      int    `json:"place"`
-		Of         int    `json:"of"`
-		Took       string `json:"took,omitempty"`
-		Result     string `json:"result"`
-	}
-	body := struct {
-		Shard       string       `json:"shard"`
-		Invocations []invocation `json:"invocations"`
-		PutEvents   []any        `json:"putEvents"`
-	}{Shard: e.batches[0].batch.Shard, PutEvents: []any{}}
+	c := &seenConsumer{Delivered: e.invoked, Put: e.tried, PutEvents: []seenPut{}}
 	for _, t := range e.batches {
-		one := invocation{t.batch.Invocation, stamp(t.batch.At), t.place, t.of, "", t.state}
-		if t.state == "" {
-			one.Result = "under way"
-		} else {
-			one.Took = t.batch.Took.Round(time.Microsecond).String()
+		one := seenInvocation{t.batch.Invocation, exact(t.batch.At), t.place, t.of, "", "under way"}
+		if t.state != "" {
+			one.Took, one.Result = rounded(t.batch.Took), t.state
 		}
-		body.Invocations = append(body.Invocations, one)
+		c.Invocations = append(c.Invocations, one)
 	}
 	for _, p := range e.puts {
 		result := "accepted"
 		if p.busID == "" {
 			result = strings.TrimSpace(p.code + " " + p.message)
 		}
-		body.PutEvents = append(body.PutEvents, struct {
-			At     string `json:"at"`
-			Result string `json:"result"`
-		}{stamp(p.at), result})
+		c.PutEvents = append(c.PutEvents, seenPut{exact(p.at), result})
 	}
-	last := e.batches[len(e.batches)-1]
-	r.at(e.batches[0].batch.At)
-	r.fact("invocation", "%s", e.batches[0].batch.Invocation)
-	r.fact("batch", "record %d of %d", e.batches[0].place, e.batches[0].of)
-	r.fact("delivered", "%s", times(e.invoked))
-	r.fact("put", "%s", times(e.tried))
-	if last.state != "" {
-		r.fact("result", "%s", last.state)
-	}
-	r.Body = body
-	return r
+	return c
 }
 
-func (e *event) busRecord(why string) hopRecord {
-	r := hopRecord{Hop: 6, Title: "EventBridge entry"}
-	if e.parked != nil && e.copies == 0 {
-		r.at(e.parked.at)
-		return unknown(&r, fmt.Sprintf("It was parked in the failure queue: %s %s %s", e.parked.reason, e.parked.code, e.parked.message))
+func (e *event) seenSubscriber(noted time.Time) *seenSubscriber {
+	if noted.IsZero() && e.delivered == 0 {
+		return nil
 	}
-	if e.copies == 0 {
-		if why == "" {
-			why = "It is not on the bus yet."
-		}
-		if e.lastCode != "" {
-			r.fact("refused", "%s, the last time with %s", times(e.tried), e.lastCode)
-		}
-		return unknown(&r, why)
-	}
-	b := e.accepted
-	r.at(b.Accepted)
-	r.fact("event id of the bus", "%s", b.ID)
-	r.fact("copies", "%s on the bus", times(e.copies))
-	r.fact("put", "%s", times(e.tried))
-	refusals := slices.DeleteFunc(slices.Clone(e.puts), func(p put) bool { return p.busID != "" })
-	if len(refusals) > 0 { // of those that are remembered
-		r.fact("not accepted, or no answer", "%s, first with %s", times(len(refusals)), refusals[0].code)
-	}
-	r.Body = struct {
-		EventBusName string   `json:"EventBusName"`
-		Source       string   `json:"Source"`
-		DetailType   string   `json:"DetailType"`
-		Time         string   `json:"Time"`
-		Resources    []string `json:"Resources,omitempty"`
-		TraceHeader  string   `json:"TraceHeader,omitempty"`
-		Detail       any      `json:"Detail"`
-	}{b.Bus, b.Source, b.DetailType, b.Time.UTC().Format(time.RFC3339Nano), b.Resources, b.TraceHeader, asJSON(b.Detail)}
-	return r
-}
-
-func (e *event) subscriberRecord(why string, noted time.Time, dbErr error) hopRecord {
-	r := hopRecord{Hop: 7, Title: "Subscriber's answer"}
-	if noted.IsZero() && len(e.deliveries) == 0 {
-		switch {
-		case dbErr != nil && why == "":
-			why = "The database, which knows, does not answer."
-		case why == "" || dbErr == nil:
-			why = "The subscriber has not got it."
-		}
-		return unknown(&r, why)
-	}
-	type answered struct {
-		At           string `json:"at"`
-		MessageID    string `json:"messageId"`
-		ReceiveCount string `json:"receiveCount"`
-		Batch        int    `json:"batch"`
-		Answer       string `json:"answer"`
-	}
-	body := struct {
-		Subscriber string     `json:"subscriber"`
-		CountedAt  string     `json:"countedAt,omitempty"`
-		Deliveries []answered `json:"deliveries"`
-	}{Subscriber: "carstats", Deliveries: []answered{}}
-	suppressed := 0
+	s := &seenSubscriber{Subscriber: "carstats", CountedAt: exact(noted), Delivered: max(e.delivered, 1), Deliveries: []seenDelivery{}}
 	for i := range e.deliveries {
 		d := &e.deliveries[i]
-		one := answered{stamp(d.at.Add(d.took)), d.messageID, d.receiveCount, d.batch, "counted"}
+		result := "counted"
 		switch {
 		case d.failed:
-			one.Answer = strings.TrimSpace("failed: comes again " + d.why)
+			result = strings.TrimSpace("failed: comes again " + d.why)
 		case d != e.counted() || !noted.IsZero() && noted.Before(d.at): // noted before this delivery: an earlier run counted it
-			one.Answer = "suppressed: counted already"
-			suppressed++
+			result = "suppressed: counted already"
 		}
-		body.Deliveries = append(body.Deliveries, one)
+		s.Deliveries = append(s.Deliveries, seenDelivery{exact(d.at.Add(d.took)), d.messageID, d.receiveCount, d.batch, result})
 	}
-	r.fact("delivered", "%s", times(max(e.delivered, 1)))
-	if !noted.IsZero() {
-		r.at(noted)
-		body.CountedAt = noted.UTC().Format(time.RFC3339Nano)
-		r.fact("counted", "once, %s", body.CountedAt)
-	} else if d := e.counted(); d != nil {
-		r.at(d.at.Add(d.took))
-	}
-	if suppressed > 0 {
-		r.fact("suppressed", "%s", times(suppressed))
-	}
-	r.Body = body
-	return r
+	return s
 }
 
-func times(n int) string {
-	if n == 1 {
-		return "once"
+// exact is a time in microseconds; "" for no time.
+func exact(t time.Time) string {
+	if t.IsZero() {
+		return ""
 	}
-	return strconv.Itoa(n) + " times"
+	return t.UTC().Format("2006-01-02T15:04:05.000000Z")
 }
+
+func rounded(d time.Duration) string { return d.Round(time.Microsecond).String() }
 
 // asJSON is the content as JSON if it is that, else as text.
 func asJSON(content []byte) any {

@@ -3,13 +3,9 @@ package view
 import (
 	"context"
 	"encoding/json"
-	"fmt"
 	"io"
 	"log/slog"
 	"net/http"
-	"os"
-	"os/exec"
-	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -24,28 +20,8 @@ import (
 	"rds-outbox-demo/lab/local"
 	"rds-outbox-demo/lab/postgres"
 	"rds-outbox-demo/outbox"
+	"rds-outbox-demo/outboxctl"
 )
-
-// relayProgram is the built walrelay.
-var relayProgram = sync.OnceValues(func() (string, error) {
-	dir, err := os.MkdirTemp("", "view-")
-	if err != nil {
-		return "", err
-	}
-	path := filepath.Join(dir, "walrelay")
-	if out, err := exec.Command("go", "build", "-o", path, "../../walrelay/cmd/walrelay").CombinedOutput(); err != nil {
-		return "", fmt.Errorf("%w: %s", err, out)
-	}
-	return path, nil
-})
-
-func TestMain(m *testing.M) {
-	code := m.Run()
-	if path, err := relayProgram(); err == nil {
-		_ = os.RemoveAll(filepath.Dir(path))
-	}
-	os.Exit(code)
-}
 
 // rig is a path with its view, on a data folder that may have been another's before.
 type rig struct {
@@ -56,17 +32,12 @@ type rig struct {
 func newRig(t *testing.T, dir string, theirs ...local.AWS) *rig {
 	t.Helper()
 	if _, err := postgres.FindBinaries("../.."); err != nil {
-		if os.Getenv("CI") == "true" {
-			t.Fatal(err)
-		}
-		t.Skip(err)
+		labtest.Missing(t, err)
 	}
-	relay, err := relayProgram()
-	require.NoError(t, err)
 	log := slog.New(slog.NewTextHandler(io.Discard, nil))
 	watch := NewWatch()
 	config := local.Config{
-		Dir: dir, Root: "../..", Relay: relay, Listen: "127.0.0.1:0", Settings: local.ForPeople(), Progress: func(string) {}, OnEvent: func(local.Arrival) {}, Log: log, Observe: watch.Observer(),
+		Dir: dir, Root: "../..", Relay: labtest.Program(t, "walrelay/cmd/walrelay"), Listen: "127.0.0.1:0", Settings: local.ForPeople(), Progress: func(string) {}, OnEvent: func(local.Arrival) {}, Log: log, Observe: watch.Observer(),
 	}
 	if len(theirs) > 0 {
 		config.AWS = theirs[0]
@@ -135,24 +106,22 @@ func (r *rig) requireTotals(t *testing.T, want totals) {
 	require.Equal(t, want, look())
 }
 
-// records asks for an event as the page does.
-func (r *rig) records(t *testing.T, id uuid.UUID) (all eventRecords, byHop [8]string) {
+// seen asks for what was seen of an event, as the page does. text is the answer.
+func (r *rig) seen(t *testing.T, id uuid.UUID) (all seen, text string) {
 	t.Helper()
 	got := r.ask(t, http.MethodGet, "/events/"+id.String(), "")
 	require.Equal(t, http.StatusOK, got.status, got.body)
 	require.NoError(t, json.Unmarshal([]byte(got.body), &all))
-	require.Len(t, all.Records, 7)
-	for i, record := range all.Records {
-		require.Equal(t, i+1, record.Hop)
-		require.NotEmpty(t, record.Title)
-		content, err := json.Marshal(record.Body)
-		require.NoError(t, err)
-		byHop[i+1] = fmt.Sprint(record.Facts) + " " + string(content)
-		if record.Body == nil {
-			require.Contains(t, byHop[i+1], "[why ", "what is not known says why")
-		}
-	}
-	return all, byHop
+	return all, got.body
+}
+
+// where asks for an event's story, as the page does. text is the answer.
+func (r *rig) where(t *testing.T, id uuid.UUID) (all outboxctl.WhereReport, text string) {
+	t.Helper()
+	got := r.ask(t, http.MethodGet, "/events/"+id.String()+"/where", "")
+	require.Equal(t, http.StatusOK, got.status, got.body)
+	require.NoError(t, json.Unmarshal([]byte(got.body), &all))
+	return all, got.body
 }
 
 // insert writes an event beside the API.

@@ -11,8 +11,6 @@ import (
 	"net/http"
 	"path"
 	"strconv"
-
-	"github.com/google/uuid"
 )
 
 //go:embed page
@@ -67,6 +65,7 @@ func (v *View) routes() (http.Handler, error) {
 	})
 	mux.Handle("GET /live", v.frames)
 	mux.HandleFunc("GET /events/{id}", v.getEvent)
+	mux.HandleFunc("GET /events/{id}/where", v.getWhere)
 	mux.HandleFunc("POST /cars", v.postCar)
 	mux.HandleFunc("POST /switches/{name}", v.postSwitch)
 	mux.HandleFunc("POST /load", v.postLoad)
@@ -213,21 +212,4 @@ func (v *View) postTour(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	answer(w, http.StatusOK, v.tour.state())
-}
-
-func (v *View) getEvent(w http.ResponseWriter, r *http.Request) {
-	id, err := uuid.Parse(r.PathValue("id"))
-	if err != nil {
-		answerError(w, http.StatusNotFound, "an event's id is a UUID")
-		return
-	}
-	found, err := v.event(r.Context(), id)
-	switch {
-	case err != nil:
-		answerError(w, http.StatusServiceUnavailable, err.Error())
-	case found == nil:
-		answerError(w, http.StatusNotFound, "no such event")
-	default:
-		answer(w, http.StatusOK, found)
-	}
 }

@@ -87,7 +87,7 @@ func TestServer(t *testing.T) {
 			"OtherPortPage":   {"Sec-Fetch-Site", "same-site"},
 		} {
 			for _, target := range []struct{ method, path string }{
-				{"GET", "/"}, {"GET", "/page/view.css"}, {"GET", "/meta"}, {"GET", "/live"}, {"GET", "/events/" + uuid.NewString()}, {"POST", "/cars"},
+				{"GET", "/"}, {"GET", "/page/view.css"}, {"GET", "/meta"}, {"GET", "/live"}, {"GET", "/events/" + uuid.NewString()}, {"GET", "/events/" + uuid.NewString() + "/where"}, {"POST", "/cars"},
 				{"POST", "/switches/kill-relay"}, {"POST", "/load"}, {"POST", "/tour/1"}, {"DELETE", "/tour"}, {"OPTIONS", "/cars"}, {"HEAD", "/"},
 			} {
 				got := v.ask(t, target.method, target.path, `{"on":true,"rate":500}`, append(header, "X-View-Token", v.token)...)
@@ -162,7 +162,7 @@ func TestServer(t *testing.T) {
 			{"POST", "/tour/9", ``, 404, "no such experiment"},
 			{"POST", "/tour/x", ``, 404, "no such experiment"},
 			{"GET", "/events/x", ``, 404, "UUID"},
-			{"GET", "/events/" + uuid.NewString(), ``, 404, "no such event"},
+			{"GET", "/events/x/where", ``, 404, "UUID"},
 		} {
 			got := v.command(t, tc.method, tc.path, tc.body)
 			require.Equal(t, tc.status, got.status, "%s %s %s", tc.method, tc.path, tc.body)
@@ -179,7 +179,7 @@ func TestServer(t *testing.T) {
 	})
 	t.Run("EveryAnswerIsGuarded", func(t *testing.T) {
 		t.Parallel()
-		for _, path := range []string{"/", "/page/view.css", "/meta", "/nothing", "/events/x"} {
+		for _, path := range []string{"/", "/page/view.css", "/meta", "/nothing", "/events/x", "/events/x/where"} {
 			header := v.ask(t, "GET", path, "").header
 			require.Equal(t, policy, header.Get("Content-Security-Policy"), path)
 			require.Equal(t, "nosniff", header.Get("X-Content-Type-Options"), path)
@@ -242,10 +242,14 @@ func TestHostileTextIsEscaped(t *testing.T) {
 		return len(f.Events) == 1 && f.Events[0].Hop == 6
 	})
 	require.Contains(t, f.Events[0].Title, hostile)
-	records := v.ask(t, "GET", "/events/"+f.Events[0].ID.String(), "")
-	require.Equal(t, "application/json", records.header.Get("Content-Type"))
-	live := string(encode("state", f))
-	for _, text := range []string{records.body, live} {
+	texts := []string{string(encode("state", f))}
+	for _, path := range []string{"", "/where"} {
+		got := v.ask(t, "GET", "/events/"+f.Events[0].ID.String()+path, "")
+		require.Equal(t, http.StatusOK, got.status, got.body)
+		require.Equal(t, "application/json", got.header.Get("Content-Type"))
+		texts = append(texts, got.body)
+	}
+	for _, text := range texts {
 		require.NotContains(t, text, "<")
 		require.NotContains(t, text, "&")
 		require.NotContains(t, text, "\u2028")

@@ -1,6 +1,7 @@
 package view
 
 import (
+	"net/http"
 	"slices"
 	"strings"
 	"testing"
@@ -25,9 +26,9 @@ func TestParkedIsNotLost(t *testing.T) {
 	time.Sleep(2 * time.Second)
 	r.requireTotals(t, parked)
 	require.NotZero(t, refused.Struck())
-	_, byHop := r.records(t, id)
-	require.Contains(t, byHop[6], "parked in the failure queue: refused MalformedDetail")
-	require.Contains(t, byHop[1], "[why ")
+	all, _ := r.seen(t, id)
+	require.True(t, all.Parked)
+	require.Nil(t, all.Request, "it was written beside the API")
 	for _, e := range r.frame().Events {
 		require.Equal(t, e.ID == id, e.Parked)
 	}
@@ -50,17 +51,16 @@ func TestRefusedEntriesShow(t *testing.T) {
 	require.Equal(t, 5, f.Events[0].Hop)
 	require.Equal(t, 1, f.Stations[4].InFlight)
 	require.EqualValues(t, 1, r.totals().OnTheWay)
-	_, byHop := r.records(t, f.Events[0].ID)
-	require.Contains(t, byHop[5], "under way")
-	require.Contains(t, byHop[6], "It is not on the bus yet")
+	all, _ := r.seen(t, f.Events[0].ID)
+	require.Equal(t, "under way", all.Consumer.Invocations[0].Result)
+	require.Nil(t, all.Entry)
 	fault.Off()
 	r.requireTotals(t, totals{Cars: 1, Counted: 1, Committed: 1, OnBus: 1})
 	tries := r.frame().Events[0].Tries
 	require.Greater(t, tries, 1)
-	all, byHop := r.records(t, f.Events[0].ID)
+	all, _ = r.seen(t, f.Events[0].ID)
 	require.Equal(t, tries, all.Tries)
-	require.Contains(t, byHop[6], "first with InternalFailure")
-	require.Contains(t, byHop[5], "InternalFailure")
+	require.Contains(t, all.Consumer.PutEvents[0].Result, "InternalFailure")
 	require.Empty(t, r.frame().Events[0].Error)
 }
 
@@ -79,9 +79,11 @@ func TestStoppedDatabase(t *testing.T) {
 	require.Contains(t, f.Stations[0].Note, "answered with 5xx")
 	require.Equal(t, "does not answer", f.Stations[1].Note)
 	require.Zero(t, f.Stations[1].Rate)
-	_, byHop := r.records(t, f.Events[0].ID)
-	require.Contains(t, byHop[2], id, "from the stream's record")
-	require.Contains(t, byHop[2], "the database does not answer")
+	all, _ := r.seen(t, f.Events[0].ID)
+	require.Contains(t, string(all.EventData), id, "what was seen stays")
+	got := r.ask(t, http.MethodGet, "/events/"+f.Events[0].ID.String()+"/where", "")
+	require.Equal(t, http.StatusServiceUnavailable, got.status)
+	require.Contains(t, got.body, "connecting to the database")
 
 	require.NoError(t, r.path.StartDatabase(t.Context()))
 	labtest.Eventually(t, "the view to come back", func() bool { return r.frame().Slot != nil && r.frame().Problem == "" })
@@ -118,13 +120,16 @@ func TestCountsBeginWithTheView(t *testing.T) {
 		return len(events) == 40 && !slices.ContainsFunc(events, func(e eventState) bool { return e.Copies == 0 })
 	})
 	r.requireTotals(t, totals{})
-	_, byHop := r.records(t, boat)
-	require.Contains(t, byHop[2], "Argo")
-	require.Contains(t, byHop[4], "Seen by an earlier run")
-	_, byHop = r.records(t, car)
-	require.Contains(t, byHop[1], "[why ")
-	require.Contains(t, byHop[6], "CarCreated")
-	labtest.Eventually(t, "the subscriber's note", func() bool { _, byHop = r.records(t, car); return strings.Contains(byHop[7], "counted") })
+	all, _ := r.seen(t, boat)
+	require.Contains(t, all.Why, "Seen by an earlier run")
+	story, _ := r.where(t, boat)
+	require.Equal(t, "on the bus", story.Says, "outboxctl needs nobody who saw it")
+	labtest.Eventually(t, "the subscriber's note", func() bool {
+		all, _ = r.seen(t, car)
+		return all.Subscriber != nil && all.Subscriber.CountedAt != ""
+	})
+	require.Nil(t, all.Request)
+	require.Equal(t, "CarCreated", all.Entry.DetailType)
 	require.NoError(t, r.create(t.Context(), 3))
 	r.requireTotals(t, totals{Cars: 3, Counted: 3, Committed: 3, OnBus: 3})
 }
@@ -141,7 +146,7 @@ func TestRowOfThePastIsNotLost(t *testing.T) {
 	r.requireTotals(t, totals{Cars: 4, Counted: 3, Committed: 4, OnBus: 3, OnTheWay: 1})
 	require.NoError(t, r.path.Relay.Start())
 	r.requireTotals(t, totals{Cars: 4, Counted: 4, Committed: 4, OnBus: 4})
-	all, _ := r.records(t, old)
+	all, _ := r.seen(t, old)
 	require.Equal(t, 1, all.Copies)
 }
 

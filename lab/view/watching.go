@@ -52,6 +52,9 @@ func (w *Watch) pollSoon() {
 	}
 }
 
+// parkedSince reports whether the failure queue took something after the call before.
+func (w *Watch) parkedSince() bool { return w.parks.Swap(false) }
+
 func (w *Watch) responded(r local.Request) {
 	w.traffic.responded(time.Now(), r)
 	if r.Status >= 300 {
@@ -71,25 +74,42 @@ func (w *Watch) stored(r awslocal.StreamRecord) {
 		return
 	}
 	w.shards.stored(r, record.Commit.Time)
-	w.recent.stored(record, r)
+	w.recent.ofRecord(record, func(e *event) { e.onStream(r.Arrival, r.Data) })
 }
 
 func (w *Watch) invoked(b local.Batch) {
 	w.traffic.invoked(b)
 	w.series.invoked(b)
-	w.traffic.redelivered(time.Now(), w.recent.invoked(b))
+	again := 0
+	for place, record := range b.Records {
+		if record.Event == nil {
+			continue
+		}
+		w.recent.ofRecord(*record.Event, func(e *event) {
+			if e.invoke(b, place) {
+				again++
+			}
+		})
+	}
+	w.traffic.redelivered(time.Now(), again)
 }
 
 func (w *Watch) returned(b local.Batch) {
 	w.traffic.returned(time.Now(), b)
 	w.series.returned(b)
 	w.shards.returned(b)
-	w.recent.returned(b)
+	for place, record := range b.Records {
+		if record.Event != nil {
+			w.recent.of(record.Event.Row.ID, func(e *event) { e.returned(b, place) })
+		}
+	}
 }
 
 func (w *Watch) put(p local.Put) {
 	w.traffic.put(time.Now(), p)
-	w.recent.put(p)
+	for _, entry := range p.Entries {
+		w.recent.of(entry.EventID, func(e *event) { e.put(p.At, entry) })
+	}
 }
 
 // accepted comes before the answer, and for an entry whose answer is lost, too.
@@ -100,7 +120,7 @@ func (w *Watch) accepted(b awslocal.BusEvent) {
 	if id == uuid.Nil {
 		return // not an event of ours
 	}
-	w.recent.accepted(id, b)
+	w.recent.of(id, func(e *event) { e.accept(b) })
 	w.series.publish(now, id, first, b.Accepted)
 }
 
@@ -112,15 +132,13 @@ func (w *Watch) parked(p cdcconsumer.ParkedRecord) {
 		return
 	}
 	w.tally.Parked(record.Row.ID, record.Row.CreatedAt)
-	w.recent.parked(record.Row.ID, parking{time.Now(), string(p.Reason), p.ErrorCode, p.ErrorMessage})
+	w.recent.of(record.Row.ID, func(e *event) { e.park() })
 }
 
 func (w *Watch) delivered(d local.Delivery) {
-	ids := make([]uuid.UUID, len(d.Messages))
-	for i, message := range d.Messages {
-		if e, err := inbox.ParseEvent([]byte(message.Body)); err == nil {
-			ids[i] = e.ID
+	for _, message := range d.Messages {
+		if parsed, err := inbox.ParseEvent([]byte(message.Body)); err == nil {
+			w.recent.of(parsed.ID, func(e *event) { e.deliver(d, message) })
 		}
 	}
-	w.recent.delivered(d, ids)
 }

@@ -53,8 +53,53 @@ func createsACar(t *testing.T, d *dev) {
 			tb.wait(fmt.Sprintf("%q in record %d", part, hop), fmt.Sprintf(`document.querySelector('#event [data-hop="%d"]').textContent.includes(%q)`, hop, part))
 		}
 	}
+	says := tb.showsWhere(d, id)
+	require.Equal(t, "on the bus", says)
 	tb.balanced(d)
 	require.Greater(t, tb.promise().cars, before.cars)
+}
+
+// What is open while the event waits is asked for again when it arrives.
+func tellsWhereAnEventWaits(t *testing.T, d *dev) {
+	tb := show(t, d, desk)
+	const kills = `[data-switch="kill-relay"]`
+	tb.click(kills)
+	tb.wait("the relay to be killed", `document.querySelector('`+kills+`').getAttribute('aria-checked') === 'true'`)
+	d.post(t, `{"make":"Held","model":"In The WAL","year":2023}`)
+	id := tb.row("Held In The WAL")
+	tb.click(`tr[data-event="` + id + `"] td`)
+	tb.wait("its records", shows(id))
+	require.Contains(t, tb.showsWhere(d, id), "committed, not seen on the stream")
+	tb.wait("the slot that keeps it", `document.querySelector('#event [data-hop="3"]').textContent.includes('confirmedLsn')`)
+	tb.click(kills)
+	tb.wait("the end of its story", `document.querySelector('#event-note').textContent.includes('⑥ on the bus')`)
+	tb.balanced(d)
+}
+
+// showsWhere checks that the open event shows every value of the hops that `outboxctl where --json` prints. It returns what the command says.
+func (tb *tab) showsWhere(d *dev, id string) (says string) {
+	tb.t.Helper()
+	response, err := http.Get(d.view + "/events/" + id + "/where")
+	require.NoError(tb.t, err)
+	defer response.Body.Close()
+	var story struct {
+		Row, Commit         map[string]any
+		Stream, Parked, Bus []map[string]any
+		LastHop, Says       string
+	}
+	decoder := json.NewDecoder(response.Body)
+	decoder.UseNumber() // as they are written
+	require.NoError(tb.t, decoder.Decode(&story))
+	for hop, parts := range map[int][]map[string]any{2: {story.Row}, 3: {story.Commit}, 4: story.Stream, 5: story.Parked, 6: story.Bus} {
+		for _, part := range parts {
+			for name, value := range part {
+				tb.wait(fmt.Sprintf("%s %v in record %d", name, value, hop), fmt.Sprintf(
+					`document.querySelector('#event [data-hop="%d"]').textContent.includes(%q)`, hop, name+fmt.Sprint(value)))
+			}
+		}
+	}
+	tb.wait("what the command says", fmt.Sprintf(`document.querySelector('#event-note').textContent.includes(%q)`, story.LastHop+" "+story.Says))
+	return story.Says
 }
 
 func showsTheAPIsOwnMessages(t *testing.T, d *dev) {

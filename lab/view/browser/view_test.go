@@ -27,6 +27,7 @@ func TestView(t *testing.T) {
 	}{
 		{"LeadsANewcomer", leadsANewcomer},
 		{"CreatesACarAndShowsItsRecords", createsACar},
+		{"TellsWhereAnEventWaits", tellsWhereAnEventWaits},
 		{"ShowsTheAPIsOwnMessages", showsTheAPIsOwnMessages},
 		{"InterpretsNoTextAsHTML", interpretsNoText},
 		{"RefusesForeignPages", refusesForeignPages},

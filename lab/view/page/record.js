@@ -1,4 +1,5 @@
-// One event: its records of all hops side by side, with times and what was done again. It is asked for anew until its way has ended.
+// One event, hop by hop: what `outboxctl where` says of it (GET /events/{id}/where), and what only those know who saw it pass (GET
+// /events/{id}). The second is asked for anew until the event's way has ended; the first when it is opened, and when it has ended.
 
 import { byId, clock, duration, make, plural, signs, write } from './write.js';
 import { getJSON } from './live.js';
@@ -10,19 +11,15 @@ const list = byId('records');
 const again = 2000; // ms between questions
 const questions = 150;
 
-let open = '';
-let asked = 0; // the number of the last question: later answers to earlier ones are not shown
-let timer = 0;
-let left = 0;
-let shown = ''; // what the event's row said when it was asked last
+let opened = null; // the event that is open: its id, what was answered, and what is being asked
 
 export function start() {
   byId('event-close').addEventListener('click', close);
   addEventListener('keydown', (event) => {
-    if (event.key === 'Escape' && open) close();
+    if (event.key === 'Escape' && opened) close();
   });
   address.onChange(follow);
-  follow(true);
+  follow();
 }
 
 function close() {
@@ -31,87 +28,128 @@ function close() {
 
 function follow() {
   const id = address.get('event');
-  if (id === open) return;
-  const before = open;
-  open = id;
-  shown = '';
-  asked++;
-  clearTimeout(timer);
+  const before = opened?.id ?? '';
+  if (id === before) return;
+  clearTimeout(opened?.timer);
+  opened = id ? { id, seen: null, where: null, problem: '', told: null, left: questions, timer: 0, shown: '' } : null;
   panel.hidden = !id;
+  list.replaceChildren();
   if (!id) {
-    list.replaceChildren();
     focusOn(before);
     return;
   }
   panel.dataset.id = id;
   write(byId('event-title'), 'Event');
   write(byId('event-note'), `Asking for ${id}`);
-  list.replaceChildren();
-  left = questions;
-  ask();
+  ask(opened);
   panel.scrollIntoView({ block: 'start' });
   panel.focus({ preventScroll: true });
 }
 
-async function ask() {
-  clearTimeout(timer);
-  const [id, number] = [open, ++asked];
-  left--;
-  let answer = null;
-  try {
-    answer = await getJSON(`/events/${encodeURIComponent(id)}`);
-  } catch {
-    // nobody answers: #connection says so
+// get returns null when nobody answers: #connection says so.
+const get = (event, what) => getJSON(`/events/${encodeURIComponent(event.id)}${what}`).catch(() => null);
+
+async function ask(event) {
+  clearTimeout(event.timer);
+  event.left--;
+  const answer = await get(event, '');
+  if (event !== opened) return;
+  if (answer && !answer.ok) {
+    write(byId('event-note'), `${event.id}: ${answer.body?.error ?? answer.status}`);
+    if (answer.status === 404) return;
   }
-  if (number !== asked) return;
-  const { ok, status, body } = answer ?? { ok: false, status: 0 };
-  if (ok) render(id, body);
-  else if (status) write(byId('event-note'), `${id}: ${body?.error ?? status}`);
-  const ended = ok ? body.records.some((r) => r.hop === 7 && r.body !== null) : status === 404 || status === 400;
-  if (!ended && left > 0) timer = setTimeout(ask, again);
+  if (answer?.ok) {
+    event.seen = answer.body;
+    askWhere(event);
+    render(event);
+  }
+  const ended = event.seen?.subscriber && event.where;
+  clearTimeout(event.timer);
+  if (!ended && event.left > 0) event.timer = setTimeout(() => ask(event), again);
+}
+
+// askWhere reads the stream and the bus's log, so it asks only once for the same end of the event.
+async function askWhere(event) {
+  const end = `${event.seen.copies} ${event.seen.parked}`;
+  if (event.told === end) return;
+  event.told = end;
+  const answer = await get(event, '/where');
+  if (event !== opened || event.told !== end) return;
+  if (answer?.ok) event.where = answer.body;
+  else if (answer?.status !== 404) event.told = null; // it is asked once more with the next question
+  event.problem = answer?.body?.error ?? '';
+  render(event);
 }
 
 // show asks again when the event's row says something new.
 export function show(state) {
-  if (!open) return;
-  const event = state.events.find((e) => e.id === open);
-  if (!event) return;
-  const says = [event.hop, event.copies, event.tries, event.ms?.subscriber].join();
-  if (shown && says !== shown) {
-    clearTimeout(timer);
-    timer = setTimeout(ask, 150);
+  const row = state.events.find((e) => e.id === opened?.id);
+  if (!row) return;
+  const event = opened;
+  const says = [row.hop, row.copies, row.tries, row.parked, row.ms?.subscriber].join();
+  if (event.shown && says !== event.shown) {
+    clearTimeout(event.timer);
+    event.timer = setTimeout(() => ask(event), 150);
   }
-  shown = says;
+  event.shown = says;
 }
 
-function render(id, event) {
-  write(byId('event-note'), `${id} · ${summary(event)}`);
-  while (list.children.length > event.records.length) list.lastElementChild.remove();
-  event.records.forEach((record, i) => {
-    let item = list.children[i];
-    if (!item) {
-      item = byId('record-template').content.cloneNode(true).firstElementChild;
-      list.append(item);
-    }
-    item.dataset.hop = record.hop;
-    const known = record.body !== null && record.body !== undefined;
-    item.classList.toggle('unknown', !known && !record.at);
-    write(item.querySelector('h3'), `${record.hop <= 6 ? `${signs[record.hop]} ` : ''}${record.title}`);
-    write(item.querySelector('.at'), record.at ? `${clock(record.at, true)} · +${duration(record.afterMs)}` : '\u00a0');
-    const facts = (record.facts ?? []).flatMap(([name, value]) => {
+// recordsOf returns for each hop its title, the time it is known by, the objects that tell of it, and what an absence of them means.
+function recordsOf(event) {
+  const { seen } = event;
+  const where = event.where ?? { stream: [], parked: [], bus: [] };
+  const [onStream] = where.stream;
+  const [invocation] = seen.consumer?.invocations ?? [];
+  const pending = event.where ? null : event.problem || 'Asking outboxctl where';
+  const unseen = where.queueNotReadToItsEnd && { queueNotReadToItsEnd: true };
+  return [
+    ['HTTP request', seen.request?.at, [seen.request],
+      seen.why ?? 'No request to the API of this run has written it: it was written beside the API, or before.'],
+    ['Row of outbox', where.row?.createdAt, [where.row && { eventId: where.eventId, ...where.row }, { eventData: seen.eventData }],
+      pending ?? 'No row: never committed, rolled back, or purged.'],
+    ['Position in the WAL', where.commit?.at, [where.commit, where.slot, { readAt: seen.readAt }],
+      pending ?? 'No commit is known: a load of the table has none.'],
+    ['Record on the stream', onStream?.arrivedAt, [...where.stream, onStream ? null : where.read, { record: seen.record }], pending],
+    ["Consumer's batch", invocation?.at ?? where.parked[0]?.at, [...where.parked, unseen, seen.consumer],
+      seen.why ?? 'The consumer has not got it yet.'],
+    ['EventBridge entry', seen.entry?.acceptedAt ?? where.bus[0]?.arrivedAt, [...where.bus, seen.entry],
+      pending ?? 'It is not on the bus.'],
+    ["Subscriber's answer", seen.subscriber?.countedAt, [seen.subscriber], seen.why ?? 'The subscriber has not got it.'],
+  ];
+}
+
+function render(event) {
+  const says = event.where ? `${event.where.lastHop} ${event.where.says}` : event.problem || 'Asking outboxctl where';
+  const tries = event.seen.tries > 0 ? `, tried ${plural(event.seen.tries, 'time', 'times')}` : '';
+  write(byId('event-note'), `${event.id} · ${says}${tries}`);
+  let first = 0;
+  recordsOf(event).forEach(([title, at, parts, absent], i) => {
+    if (!list.children[i]) list.append(byId('record-template').content.cloneNode(true).firstElementChild);
+    const item = list.children[i];
+    const hop = i + 1;
+    const [facts, body] = split(parts);
+    const known = facts.length > 0 || body !== null;
+    if (at) first ||= Date.parse(at);
+    if (!known) facts.push(['why', absent]);
+    item.dataset.hop = hop;
+    item.classList.toggle('unknown', !known);
+    write(item.querySelector('h3'), `${hop <= 6 ? `${signs[hop]} ` : ''}${title}`);
+    write(item.querySelector('.at'), at ? `${clock(at, true)} · +${duration(Date.parse(at) - first)}` : '\u00a0');
+    item.querySelector('dl').replaceChildren(...facts.map(([name, value]) => {
       const line = make('div', name === 'why' ? 'reason' : '');
-      line.append(make('dt', '', name), make('dd', '', value));
-      return [line];
-    });
-    item.querySelector('dl').replaceChildren(...facts);
+      line.append(make('dt', '', name), make('dd', '', String(value)));
+      return line;
+    }));
     const pre = item.querySelector('pre');
-    pre.hidden = !known;
-    if (known) write(pre, typeof record.body === 'string' ? record.body : JSON.stringify(record.body, null, 2));
+    pre.hidden = body === null;
+    if (body !== null) write(pre, JSON.stringify(body, null, 2));
   });
 }
 
-function summary(event) {
-  const times = (n) => (n === 1 ? 'once' : plural(n, 'time', 'times'));
-  const copies = event.copies > 0 ? `on the bus ${times(event.copies)}` : 'not on the bus yet';
-  return event.tries > 0 ? `${copies}, tried ${times(event.tries)}` : copies;
+// split returns the objects' members: those with one value as [name, value], and the others as one object, or null.
+function split(parts) {
+  const members = parts.flatMap((part) => Object.entries(part || {})).filter(([, value]) => value !== null && value !== undefined && value !== '');
+  const isNested = ([, value]) => typeof value === 'object';
+  const nested = members.filter(isNested);
+  return [members.filter((m) => !isNested(m)), nested.length > 0 ? Object.fromEntries(nested) : null];
 }

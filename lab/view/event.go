@@ -1,0 +1,251 @@
+package view
+
+import (
+	"encoding/json"
+	"strings"
+	"time"
+
+	"github.com/aws/aws-lambda-go/events"
+	"github.com/google/uuid"
+
+	"rds-outbox-demo/dbgen"
+	"rds-outbox-demo/lab/awslocal"
+	"rds-outbox-demo/lab/local"
+	"rds-outbox-demo/outbox"
+)
+
+// maxTries is how many tries of a kind are remembered of one event: the first, and the last ones.
+const maxTries = 20
+
+// event is one event and what was seen of it. recent keeps it, and guards it.
+type event struct {
+	row       dbgen.Outbox
+	title     string
+	committed time.Time // by the WAL, or, until that is known, the beginning of its transaction
+	walKnown  bool
+	read      time.Time // by the relay; zero: it is not seen on the stream
+	operation string
+
+	request    *local.Request
+	arrival    time.Time // of the first record on the stream
+	data       []byte    // of that record
+	batches    []try
+	puts       []put
+	accepted   awslocal.BusEvent // the first on the bus
+	deliveries []delivery
+	copies     int // on the bus
+	tried      int // PutEvents
+	invoked    int
+	delivered  int // invocations of the subscriber
+	parked     bool
+	lastCode   string
+}
+
+// try is an invocation of the consumer with the event.
+type try struct {
+	batch local.Batch // without records
+	place int
+	of    int
+	state string // "" until it has returned
+}
+
+type put struct {
+	at            time.Time
+	busID         string
+	code, message string
+}
+
+type delivery struct {
+	at           time.Time
+	took         time.Duration
+	messageID    string
+	receiveCount string
+	batch        int
+	failed       bool
+	why          string
+}
+
+func newEvent(row dbgen.Outbox) *event {
+	return &event{row: row, title: title(row), committed: row.CreatedAt}
+}
+
+// title is what a reader knows the event's subject by.
+func title(row dbgen.Outbox) string {
+	var data struct{ Make, Model, Name, Title string }
+	_ = json.Unmarshal(row.EventData, &data) // of members of other types nothing is taken
+	for _, candidate := range []string{strings.TrimSpace(data.Make + " " + data.Model), data.Name, data.Title} {
+		if candidate != "" {
+			return candidate
+		}
+	}
+	return row.AggregateID
+}
+
+// size is about how many bytes the event takes.
+func (e *event) size() int {
+	n := 1000 + len(e.row.EventData) + len(e.data) + len(e.accepted.Detail)
+	if e.request != nil {
+		n += len(e.request.Body) + len(e.request.Answer)
+	}
+	return n
+}
+
+// readFromWAL takes one of its records.
+func (e *event) readFromWAL(record outbox.Record) {
+	if e.read.IsZero() {
+		e.read, e.operation = record.Timestamp, record.Operation
+	}
+	if !e.walKnown && !record.Commit.Time.IsZero() {
+		e.walKnown, e.committed = true, record.Commit.Time
+	}
+}
+
+// onStream takes a record that the stream has. Of an external stream, or of a record of an earlier run, the consumer tells first.
+func (e *event) onStream(arrival time.Time, data []byte) {
+	if !e.arrival.IsZero() {
+		return
+	}
+	e.arrival, e.data = arrival, data
+	if arrival.Before(e.read) {
+		e.arrival = e.read // Kinesis cuts to milliseconds
+	}
+}
+
+// invoke takes an invocation of the consumer, whose record at place has the event. It reports whether the consumer gets it again.
+func (e *event) invoke(b local.Batch, place int) (again bool) {
+	e.onStream(b.Records[place].Arrival, b.Records[place].Data)
+	e.invoked++
+	of := len(b.Records)
+	b.Records = nil
+	e.batches = appendTry(e.batches, try{batch: b, place: place + 1, of: of})
+	return e.invoked > 1
+}
+
+func (e *event) returned(b local.Batch, place int) {
+	for i := range e.batches {
+		if t := &e.batches[i]; t.batch.Invocation == b.Invocation {
+			t.batch.Took = b.Took
+			t.state = stateOf(b, place)
+		}
+	}
+}
+
+func stateOf(b local.Batch, place int) string {
+	switch {
+	case b.Err != nil:
+		return "the invocation failed: " + b.Err.Error()
+	case place < b.Failed:
+		return "done"
+	case place == b.Failed:
+		return "failed: delivered again from here on"
+	default:
+		return "behind one that failed: delivered again"
+	}
+}
+
+func (e *event) put(at time.Time, entry local.PutEntry) {
+	e.tried++
+	e.puts = appendTry(e.puts, put{at, entry.BusID, entry.Code, entry.Message})
+	e.lastCode = entry.Code
+}
+
+func (e *event) accept(b awslocal.BusEvent) {
+	if e.copies++; e.copies == 1 {
+		e.accepted = b
+	}
+}
+
+func (e *event) park() { e.parked = true }
+
+// deliver takes an invocation of the subscriber.
+func (e *event) deliver(d local.Delivery, message events.SQSMessage) {
+	e.delivered++
+	one := delivery{
+		at: d.At, took: d.Took, messageID: message.MessageId, receiveCount: message.Attributes["ApproximateReceiveCount"], batch: len(d.Messages),
+		failed: d.Err != nil || d.Failed[message.MessageId],
+	}
+	if d.Err != nil {
+		one.why = d.Err.Error()
+	}
+	e.deliveries = appendTry(e.deliveries, one)
+}
+
+// appendTry keeps the first and the last ones.
+func appendTry[T any](tries []T, one T) []T {
+	if len(tries) < maxTries {
+		return append(tries, one)
+	}
+	copy(tries[1:], tries[2:])
+	tries[maxTries-1] = one
+	return tries
+}
+
+// hop is how far the event has come.
+func (e *event) hop() int {
+	switch {
+	case e.copies > 0:
+		return 6
+	case e.invoked > 0:
+		return 5
+	case !e.arrival.IsZero():
+		return 4
+	default:
+		return 2
+	}
+}
+
+// tries is how often the event was tried to be put on the bus.
+func (e *event) tries() int { return max(e.tried, e.invoked) }
+
+// counted is the first delivery that did not fail; nil until there is one.
+func (e *event) counted() *delivery {
+	for i := range e.deliveries {
+		if !e.deliveries[i].failed {
+			return &e.deliveries[i]
+		}
+	}
+	return nil
+}
+
+// eventState is an event as /live has it.
+type eventState struct {
+	ID          uuid.UUID          `json:"id"`
+	Type        string             `json:"type"`
+	AggregateID string             `json:"aggregateId"`
+	Version     int64              `json:"version"`
+	Title       string             `json:"title"`
+	CommittedAt string             `json:"committedAt"`
+	Hop         int                `json:"hop"`
+	Ms          map[string]float64 `json:"ms"`     // since the commit; what is not known (yet) is absent
+	Copies      int                `json:"copies"` // on the bus
+	Tries       int                `json:"tries"`  // to put it there
+	Parked      bool               `json:"parked,omitempty"`
+	Error       string             `json:"error,omitempty"` // why the latest try failed, of one that is not there
+}
+
+func (e *event) state() eventState {
+	s := eventState{
+		ID: e.row.ID, Type: e.row.EventType, AggregateID: e.row.AggregateID, Version: e.row.AggregateVersion, Title: e.title,
+		CommittedAt: stamp(e.committed), Hop: e.hop(), Ms: map[string]float64{}, Copies: e.copies, Tries: e.tries(),
+		Parked: e.parked && e.copies == 0,
+	}
+	if e.copies == 0 {
+		s.Error = e.lastCode
+	}
+	if !e.walKnown && e.copies == 0 || e.operation == "load" {
+		return s
+	}
+	times := map[string]time.Time{"read": e.read, "stream": e.arrival, "bus": e.accepted.Accepted}
+	if len(e.batches) > 0 {
+		times["consumer"] = e.batches[0].batch.At
+	}
+	if d := e.counted(); d != nil {
+		times["subscriber"] = d.at.Add(d.took)
+	}
+	for name, at := range times {
+		if !at.IsZero() {
+			s.Ms[name] = millis(at.Sub(e.committed))
+		}
+	}
+	return s
+}

@@ -1,0 +1,77 @@
+package view
+
+import (
+	"encoding/json"
+	"errors"
+	"os/exec"
+	"reflect"
+	"testing"
+
+	"github.com/aws/aws-sdk-go-v2/service/sqs"
+	"github.com/google/uuid"
+	"github.com/stretchr/testify/require"
+
+	"rds-outbox-demo/lab/awslocal"
+	"rds-outbox-demo/lab/labtest"
+)
+
+// The page and an operator in a terminal read the same story.
+func TestThePageShowsWhatWherePrints(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, t.TempDir())
+	conn := r.connect(t)
+	r.path.AWS.Faults().Add(awslocal.Fault{Service: "events", Operation: "PutEvents", Kind: awslocal.EntryError, Code: "MalformedDetail", Match: `"name":"Argo"`})
+	parked := insert(t, conn, "now()")
+	r.requireTotals(t, totals{Committed: 1, Parked: 1})
+	r.post(t)
+	r.requireTotals(t, totals{Cars: 1, Counted: 1, Committed: 2, OnBus: 1, Parked: 1})
+	published := r.frame().Events[0].ID
+	r.path.Relay.Stop(t.Context())
+	waiting := insert(t, conn, "now()")
+
+	for id, lastHop := range map[uuid.UUID]string{published: "⑥", parked: "⑤", waiting: "②"} {
+		var text, printed string
+		labtest.Eventually(t, "both to say the same: the server's own WAL moves the slot's bytesBehind", func() bool {
+			_, text = r.where(t, id)
+			printed = r.printed(t, id)
+			return equalJSON(t, text, printed)
+		})
+		story, _ := r.where(t, id)
+		require.Equal(t, lastHop, story.LastHop, text)
+	}
+
+	// Whoever has received the message, the page sees it, and hides it from nobody.
+	out, err := r.path.Services.SQS().ReceiveMessage(t.Context(), &sqs.ReceiveMessageInput{QueueUrl: &r.path.Services.FailureQueueURL, VisibilityTimeout: 600})
+	require.NoError(t, err)
+	require.Len(t, out.Messages, 1)
+	story, _ := r.where(t, parked)
+	require.Len(t, story.Parked, 1)
+	require.False(t, story.Unseen)
+
+	story, _ = r.where(t, uuid.New())
+	require.Equal(t, "-", story.LastHop)
+}
+
+// printed is what the program prints.
+func (r *rig) printed(t *testing.T, id uuid.UUID) string {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), labtest.Program(t, "outboxctl/cmd/outboxctl"), "where", "--json", id.String())
+	cmd.Dir, cmd.Env = t.TempDir(), r.path.OperatorEnv()
+	out, err := cmd.Output()
+	var exit *exec.ExitError
+	if errors.As(err, &exit) { // 1: it is not on the bus
+		require.Equal(t, 1, exit.ExitCode(), "%s", exit.Stderr)
+		require.Empty(t, exit.Stderr)
+	} else {
+		require.NoError(t, err)
+	}
+	return string(out)
+}
+
+func equalJSON(t *testing.T, one, other string) bool {
+	t.Helper()
+	var a, b any
+	require.NoError(t, json.Unmarshal([]byte(one), &a))
+	require.NoError(t, json.Unmarshal([]byte(other), &b))
+	return reflect.DeepEqual(a, b)
+}
