@@ -15,12 +15,17 @@ import (
 	"rds-outbox-demo/dbgen"
 )
 
-// ErrNotOurs means that what is to be broken is the user's own: a server of DATABASE_URL, a service of AWS_ENDPOINT_URL_*. Faults are
-// for what this program has started.
-var ErrNotOurs = errors.New("not ours to break")
+// NotNowError says why something cannot be done to the path now, and what to do first.
+type NotNowError string
+
+func (e NotNowError) Error() string { return string(e) }
+
+// ErrNotOurs means that what is to be broken is external: a server of DATABASE_URL, a service of AWS_ENDPOINT_URL_*. Faults are for what
+// this program has started.
+var ErrNotOurs error = NotNowError("not ours to break")
 
 // ErrNoSlot means that there is no slot to drop, and no relay that would make one.
-var ErrNoSlot = errors.New("there is no slot: start the relay, which makes one")
+var ErrNoSlot error = NotNowError("there is no slot: start the relay, which makes one")
 
 // A Service is one that can be the local listener's, with its faults, or the user's own.
 type Service string
@@ -54,6 +59,9 @@ func (p *Path) CanBreakDatabase() error {
 func (p *Path) DropSlot(ctx context.Context, meanwhile ...func() error) error {
 	if err := p.CanBreakDatabase(); err != nil {
 		return err
+	}
+	if p.DatabaseStopped() {
+		return NotNowError("PostgreSQL is stopped: start it first")
 	}
 	// A load that goes on would find its slot dropped in the middle of nothing.
 	nobody := false
@@ -119,6 +127,9 @@ func (p *Path) pauseRelays(ctx context.Context) (resume func()) {
 
 // StartSecondRelay starts another relay on the same slot and returns when it stands by, or streams because nobody else does.
 func (p *Path) StartSecondRelay(ctx context.Context) error {
+	if p.DatabaseStopped() {
+		return NotNowError("PostgreSQL is stopped: the second relay could not even stand by")
+	}
 	since := int64(0)
 	if info, err := os.Stat(p.SecondRelay.Log()); err == nil && p.SecondRelay.Killed() {
 		since = info.Size() // its log goes on
@@ -142,17 +153,16 @@ func (p *Path) StartSecondRelay(ctx context.Context) error {
 	return nil
 }
 
-// KillRelay kills the relay that streams, or the first when neither does, and returns it: it is down until its Start.
+// KillRelay kills the relay that streams, or the first when neither does, and returns it. It is down until its Start.
 func (p *Path) KillRelay(ctx context.Context) (*Relay, error) {
 	victim := p.Relay
 	if p.SecondRelay.Streams() && !p.Relay.Streams() {
 		victim = p.SecondRelay
 	}
 	if !victim.Running() {
-		return nil, errors.New("the relay is down already (make relay-start)")
+		return nil, NotNowError("the relay is down already (make relay-start)")
 	}
-	victim.Kill(ctx)
-	return victim, nil
+	return victim, victim.Kill(ctx)
 }
 
 // stopRelays stops both at the same time. One after the other, the standby would take over, and drain as well.

@@ -74,12 +74,14 @@ func (r *Relay) Stop(ctx context.Context) {
 	_ = r.Supervisor.Stop(ctx)
 }
 
-// Kill ends the relay by SIGKILL, in the middle of whatever it does, and it stays down until Start.
-func (r *Relay) Kill(ctx context.Context) {
-	if r.Running() {
-		r.killed.Store(true)
-		_ = r.TakeDown(ctx) // one that has ended by itself just now is down as well
+// Kill ends the relay by SIGKILL, in the middle of whatever it does, and it stays down until Start. With process.ErrNotKilled it is down as
+// well, but has ended by itself just before. Kill does nothing when the relay is not to run.
+func (r *Relay) Kill(ctx context.Context) error {
+	if !r.Running() {
+		return nil
 	}
+	r.killed.Store(true)
+	return r.TakeDown(ctx)
 }
 
 // Killed reports whether Kill has ended it, and nobody has started or stopped it since.

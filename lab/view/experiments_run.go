@@ -15,7 +15,7 @@ func killTheRelay(r *run) (string, error) {
 		return "", err
 	}
 	r.step(2)
-	if err := r.turn("kill-relay", true); err != nil {
+	if err := r.switchFault("kill-relay", true); err != nil {
 		return "", err
 	}
 	r.step(3)
@@ -30,7 +30,7 @@ func killTheRelay(r *run) (string, error) {
 	}
 	created := stop()
 	r.step(4)
-	if err := r.turn("kill-relay", false); err != nil {
+	if err := r.switchFault("kill-relay", false); err != nil {
 		return "", err
 	}
 	r.step(5)
@@ -93,7 +93,7 @@ func stopPostgres(r *run) (string, error) {
 		return "", fmt.Errorf("%d of %d requests were refused while nothing is broken", refused, some)
 	}
 	r.step(2)
-	if err := r.turn("stop-postgres", true); err != nil {
+	if err := r.switchFault("stop-postgres", true); err != nil {
 		return "", err
 	}
 	r.step(3)
@@ -104,7 +104,7 @@ func stopPostgres(r *run) (string, error) {
 		return "", fmt.Errorf("%d requests were answered with 201 while PostgreSQL was stopped", promised-some)
 	}
 	r.step(4)
-	if err := r.turn("stop-postgres", false); err != nil {
+	if err := r.switchFault("stop-postgres", false); err != nil {
 		return "", err
 	}
 	for promised < 2*some && r.ctx.Err() == nil {
@@ -123,7 +123,7 @@ func stopPostgres(r *run) (string, error) {
 }
 
 func busInTrouble(r *run) (string, error) {
-	if err := r.turn("bus-down", true); err != nil {
+	if err := r.switchFault("bus-down", true); err != nil {
 		return "", err
 	}
 	const cars, changes = 5, 9
@@ -158,7 +158,7 @@ func busInTrouble(r *run) (string, error) {
 		name string
 		on   bool
 	}{{"fail-entries", true}, {"bus-down", false}} {
-		if err := r.turn(fault.name, fault.on); err != nil {
+		if err := r.switchFault(fault.name, fault.on); err != nil {
 			return "", err
 		}
 	}
@@ -170,7 +170,7 @@ func busInTrouble(r *run) (string, error) {
 		return "", err
 	}
 	entries := r.strikes("fail-entries")
-	if err := r.turn("fail-entries", false); err != nil {
+	if err := r.switchFault("fail-entries", false); err != nil {
 		return "", err
 	}
 	r.step(5)
@@ -183,7 +183,7 @@ func busInTrouble(r *run) (string, error) {
 }
 
 func everythingTwice(r *run) (string, error) {
-	if err := r.turn("duplicate", true); err != nil {
+	if err := r.switchFault("duplicate", true); err != nil {
 		return "", err
 	}
 	r.step(2)
@@ -218,7 +218,7 @@ func poisonAndNoQueue(r *run) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	if err := r.turn("queue-down", true); err != nil {
+	if err := r.switchFault("queue-down", true); err != nil {
 		return "", err
 	}
 	if err := r.arrived(1, 1); err != nil {
@@ -254,7 +254,7 @@ func poisonAndNoQueue(r *run) (string, error) {
 	}
 	r.step(4)
 	refused := r.strikes("queue-down")
-	if err := r.turn("queue-down", false); err != nil {
+	if err := r.switchFault("queue-down", false); err != nil {
 		return "", err
 	}
 	err = r.await("the poison to be parked", func(n totals) string { return missing(n.Parked < 1, "%d of 1", n.Parked) })

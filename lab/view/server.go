@@ -11,6 +11,8 @@ import (
 	"net/http"
 	"path"
 	"strconv"
+
+	"rds-outbox-demo/lab/local"
 )
 
 //go:embed page
@@ -94,9 +96,9 @@ func answerError(w http.ResponseWriter, status int, why string) {
 
 // refuse gives an error its status.
 func refuse(w http.ResponseWriter, err error) {
-	var c conflict
+	var notNow local.NotNowError
 	switch {
-	case errors.As(err, &c):
+	case errors.As(err, &notNow):
 		answerError(w, http.StatusConflict, err.Error())
 	case errors.Is(err, errNoSwitch), errors.Is(err, errNoExperiment):
 		answerError(w, http.StatusNotFound, err.Error())

@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"rds-outbox-demo/lab/faults"
 	"rds-outbox-demo/lab/local"
 )
 
@@ -38,47 +39,46 @@ type switchState struct {
 	Error  string `json:"error"`  // why switching it failed last time
 }
 
-// conflict is what cannot be done now, and why.
-type conflict string
-
-func (c conflict) Error() string { return string(c) }
-
 // errNoSwitch means that there is no switch of that name.
 var errNoSwitch = errors.New("there is no such switch")
 
-// switchTimeout is how long switching may take: PostgreSQL may have to recover, a relay to drain.
-const switchTimeout = 60 * time.Second
+const (
+	// switchTimeout is how long switching may take. PostgreSQL may have to recover, or a relay to drain.
+	switchTimeout = 60 * time.Second
+	// onceTimeout is how long a fault that strikes once waits for what it strikes. Another switch may have to be off first, and waits for
+	// its turn meanwhile.
+	onceTimeout = 20 * time.Second
+)
 
-// switches break the path and mend it, by the faults that tests and `make chaos` use. Whether one is on is never remembered, but looked
-// at: what somebody else has mended meanwhile (make relay-start) does not show as broken.
+// switches are the page's controls of the path's faults. A switch does not remember whether it is on. It asks its fault, because others can
+// mend the path as well (make relay-start).
 type switches struct {
 	path *local.Path
 	log  *slog.Logger
-	all  []*toggle
+	all  []*faultSwitch
 
 	ctx  context.Context // ends with close
 	end  context.CancelFunc
-	turn chan struct{} // taken while something is switched: two at once would undo each other
+	turn chan struct{} // taken while a fault strikes or is mended: two at once would undo each other
 
 	mu   sync.Mutex
 	held string // why nobody but the tour may switch
 }
 
-// toggle is one switch. Its state is guarded by switches.mu.
-type toggle struct {
-	switchDefinition
-	fault
+// faultSwitch is one switch. Its state is guarded by switches.mu.
+type faultSwitch struct {
+	*faults.Fault
 
 	busy   int
-	struck int
+	struck int // how often it was switched on; not used where the fault counts its strikes
 	failed string
 }
 
 func newSwitches(s *local.Path, log *slog.Logger) *switches {
 	all := &switches{path: s, log: log, turn: make(chan struct{}, 1)}
 	all.ctx, all.end = context.WithCancel(context.Background())
-	for _, d := range definitions {
-		all.all = append(all.all, &toggle{switchDefinition: d, fault: faults[d.Name]()})
+	for _, f := range faults.Of(s) {
+		all.all = append(all.all, &faultSwitch{Fault: f})
 	}
 	return all
 }
@@ -86,9 +86,12 @@ func newSwitches(s *local.Path, log *slog.Logger) *switches {
 // definitions are what the page is told of the switches.
 func (s *switches) definitions() []switchDefinition {
 	var all []switchDefinition
-	for _, t := range s.all {
-		d := t.switchDefinition
-		if err := t.can(s.path); err != nil {
+	for _, one := range s.all {
+		d := switchDefinition{Name: one.Name, Label: one.Label, Hop: one.Hop, Kind: kindToggle, Text: one.Text, AWS: one.AWS}
+		if one.Once() {
+			d.Kind = kindOnce
+		}
+		if err := one.Can(); err != nil {
 			d.Disabled = err.Error()
 		}
 		all = append(all, d)
@@ -96,31 +99,40 @@ func (s *switches) definitions() []switchDefinition {
 	return all
 }
 
+// named returns a switch, or nil when there is none of that name.
+func (s *switches) named(name string) *faultSwitch {
+	i := slices.IndexFunc(s.all, func(one *faultSwitch) bool { return one.Name == name })
+	if i < 0 {
+		return nil
+	}
+	return s.all[i]
+}
+
 // list is the state of all switches.
 func (s *switches) list() []switchState {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	var all []switchState
-	for _, t := range s.all {
-		all = append(all, s.state(t))
+	for _, one := range s.all {
+		all = append(all, s.state(one))
 	}
 	return all
 }
 
-func (s *switches) state(t *toggle) switchState {
-	on, struck := t.on(s.path)
-	if struck < 0 {
-		struck = t.struck
+func (s *switches) state(one *faultSwitch) switchState {
+	struck := one.struck
+	if one.Struck != nil {
+		struck = one.Struck()
 	}
-	return switchState{Name: t.Name, On: on, Busy: t.busy > 0, Struck: struck, Error: t.failed}
+	return switchState{Name: one.Name, On: one.InForce(), Busy: one.busy > 0, Struck: struck, Error: one.failed}
 }
 
 // faultsAt names the switches that are on at a station.
 func (s *switches) faultsAt(hop int) []string {
 	names := []string{}
-	for _, t := range s.all {
-		if on, _ := t.on(s.path); on && t.Hop == hop {
-			names = append(names, t.Name)
+	for _, one := range s.all {
+		if one.Hop == hop && one.InForce() {
+			names = append(names, one.Name)
 		}
 	}
 	return names
@@ -141,7 +153,7 @@ func (s *switches) heldBy() error {
 	if s.held == "" {
 		return nil
 	}
-	return conflict(s.held)
+	return local.NotNowError(s.held)
 }
 
 // hold lets only the tour switch until release.
@@ -158,34 +170,33 @@ func (s *switches) hold(why string) (release func()) {
 // apply switches, and returns when it is done. ctx is the caller's patience until it begins; what has begun is brought to its end, because
 // a server that is half stopped is no state.
 func (s *switches) apply(ctx context.Context, name string, on bool) (switchState, error) {
-	i := slices.IndexFunc(s.all, func(t *toggle) bool { return t.Name == name })
-	if i < 0 {
+	one := s.named(name)
+	if one == nil {
 		return switchState{}, fmt.Errorf("%w: %q", errNoSwitch, name)
 	}
-	t := s.all[i]
-	if t.Kind == kindOnce && !on {
-		return switchState{}, conflict(fmt.Sprintf("%s strikes once: there is nothing to switch off", name))
+	if one.Once() && !on {
+		return switchState{}, local.NotNowError(fmt.Sprintf("%s strikes once: there is nothing to switch off", name))
 	}
-	if err := t.can(s.path); err != nil {
-		return switchState{}, conflict(err.Error())
+	if err := one.Can(); err != nil {
+		return switchState{}, err
 	}
-	err := s.busily(ctx, t, func(ctx context.Context) error {
-		if is, _ := t.on(s.path); is == on && t.Kind == kindToggle {
+	err := s.exclusively(ctx, one, func(ctx context.Context) error {
+		if !one.Once() && one.InForce() == on {
 			return nil
 		}
-		return s.change(ctx, t, on)
+		return s.change(ctx, one, on)
 	})
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.state(t), err
+	return s.state(one), err
 }
 
-// busily runs work when it is its turn, and shows the switch as busy until it is done.
-func (s *switches) busily(ctx context.Context, t *toggle, work func(context.Context) error) error {
+// exclusively runs work when no other switch is at work, and shows the switch as busy until it is done.
+func (s *switches) exclusively(ctx context.Context, one *faultSwitch, work func(context.Context) error) error {
 	busy := func(n int) {
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		t.busy += n
+		one.busy += n
 	}
 	busy(1)
 	defer busy(-1)
@@ -197,61 +208,65 @@ func (s *switches) busily(ctx context.Context, t *toggle, work func(context.Cont
 	case <-s.ctx.Done():
 	}
 	if s.ctx.Err() != nil {
-		return conflict("make dev is ending")
+		return local.NotNowError("make dev is ending")
 	}
-	ctx, cancel := context.WithTimeout(s.ctx, switchTimeout)
+	timeout := switchTimeout
+	if one.Once() {
+		timeout = onceTimeout
+	}
+	ctx, cancel := context.WithTimeout(s.ctx, timeout)
 	defer cancel()
 	return work(ctx)
 }
 
-func (s *switches) change(ctx context.Context, t *toggle, on bool) (err error) {
+func (s *switches) change(ctx context.Context, one *faultSwitch, on bool) (err error) {
 	if on {
-		err = t.strike(ctx, s.path)
+		err = one.Strike(ctx)
 	} else {
-		err = t.mend(ctx, s.path)
+		err = one.Mend(ctx)
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	t.failed = ""
+	one.failed = ""
 	switch {
 	case err != nil:
-		t.failed = err.Error()
-		s.log.Warn("switching a fault", "switch", t.Name, "on", on, "error", err.Error())
-	case on && t.Kind == kindOnce:
-		t.struck++
+		one.failed = err.Error()
+		s.log.Warn("switching a fault", "switch", one.Name, "on", on, "error", err.Error())
+	case on && one.Once():
+		one.struck++
 	case on:
-		t.struck = 1
+		one.struck = 1
 	}
 	if err == nil {
-		s.log.Info("a fault was switched", "switch", t.Name, "on", on)
+		s.log.Info("a fault was switched", "switch", one.Name, "on", on)
 	}
 	return err
 }
 
 // poison puts a record that can never be an event on the stream, between those of partition key key.
 func (s *switches) poison(ctx context.Context, key string) error {
-	t := s.all[slices.IndexFunc(s.all, func(t *toggle) bool { return t.Name == "poison" })]
-	return s.busily(ctx, t, func(ctx context.Context) error {
+	one := s.named("poison")
+	return s.exclusively(ctx, one, func(ctx context.Context) error {
 		if err := s.path.PutPoison(ctx, key); err != nil {
 			return err
 		}
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		t.struck++
+		one.struck++
 		return nil
 	})
 }
 
-// allOff mends all that is broken: services first, then the database, then the relays that need both.
+// allOff mends all that is broken. The services come first, because a relay drains into them. The database and the relays follow in the
+// order of the path.
 func (s *switches) allOff(ctx context.Context) error {
 	var all error
-	for _, name := range []string{
-		"throttle-kinesis", "fail-entries", "bus-down", "queue-down", "duplicate", "stop-postgres", "kill-relay", "two-relays",
-	} {
-		i := slices.IndexFunc(s.all, func(t *toggle) bool { return t.Name == name })
-		if on, _ := s.all[i].on(s.path); on {
-			_, err := s.apply(ctx, name, false)
-			all = errors.Join(all, err)
+	for _, services := range []bool{true, false} {
+		for _, one := range s.all {
+			if (one.Rules != nil) == services && one.InForce() {
+				_, err := s.apply(ctx, one.Name, false)
+				all = errors.Join(all, err)
+			}
 		}
 	}
 	return all

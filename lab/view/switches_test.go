@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"rds-outbox-demo/lab/awslocal"
+	"rds-outbox-demo/lab/faults"
 	"rds-outbox-demo/lab/labtest"
 	"rds-outbox-demo/lab/local"
 )
@@ -50,11 +51,10 @@ func TestEachSwitchBreaksAndMends(t *testing.T) {
 		{"two-relays", nothing, nil},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			d := r.switches.definitions()[slices.IndexFunc(definitions, func(d switchDefinition) bool { return d.Name == tc.name })]
-			require.Equal(t, kindToggle, d.Kind)
+			hop := r.switches.named(tc.name).Hop
 			before := r.totals()
 			require.True(t, r.switched(t, tc.name, true).On)
-			require.Contains(t, r.switches.faultsAt(d.Hop), tc.name)
+			require.Contains(t, r.switches.faultsAt(hop), tc.name)
 			struck := r.switchNamed(tc.name).Struck
 			require.True(t, r.switched(t, tc.name, true).On, "on twice is on")
 			require.LessOrEqual(t, len(r.path.AWS.Faults().List()), 2)
@@ -64,7 +64,7 @@ func TestEachSwitchBreaksAndMends(t *testing.T) {
 				labtest.Eventually(t, "the path to be broken", func() bool { return tc.broken(before, r.totals()) })
 			}
 			require.False(t, r.switched(t, tc.name, false).On)
-			require.NotContains(t, r.switches.faultsAt(d.Hop), tc.name)
+			require.NotContains(t, r.switches.faultsAt(hop), tc.name)
 			require.GreaterOrEqual(t, r.switchNamed(tc.name).Struck, struck, "what it did is not forgotten")
 			if tc.name == "queue-down" {
 				labtest.Eventually(t, "the poison to be parked", func() bool { return r.totals().Parked == before.Parked+1 })
@@ -98,9 +98,9 @@ func TestSwitchesShowWhatIs(t *testing.T) {
 
 	r.path.Relay.Stop(t.Context()) // make relay-stop
 	require.False(t, r.switchNamed("kill-relay").On)
-	var c conflict
+	var notNow local.NotNowError
 	_, err := r.switches.set(t.Context(), "kill-relay", true)
-	require.ErrorAs(t, err, &c)
+	require.ErrorAs(t, err, &notNow)
 	require.ErrorContains(t, err, "the relay is down already")
 	require.Equal(t, err.Error(), r.switchNamed("kill-relay").Error)
 	require.NoError(t, r.path.Relay.Start())
@@ -117,11 +117,11 @@ func TestSwitchesShowWhatIs(t *testing.T) {
 	r.switched(t, "stop-postgres", true)
 	for _, name := range []string{"drop-slot", "two-relays"} {
 		_, err := r.switches.set(t.Context(), name, true)
-		require.ErrorAs(t, err, &c)
+		require.ErrorAs(t, err, &notNow)
 		require.ErrorContains(t, err, "PostgreSQL is stopped")
 	}
 	_, err = r.switches.set(t.Context(), "poison", false)
-	require.ErrorAs(t, err, &c)
+	require.ErrorAs(t, err, &notNow)
 	_, err = r.switches.set(t.Context(), "none", true)
 	require.ErrorIs(t, err, errNoSwitch)
 
@@ -159,25 +159,21 @@ func TestSwitchesForWhatIsTheUsersOwn(t *testing.T) {
 		disabled++
 		require.Contains(t, d.Disabled, "not ours to break", d.Name)
 		_, err := own.set(t.Context(), d.Name, true)
-		var c conflict
-		require.ErrorAs(t, err, &c, d.Name)
+		var notNow local.NotNowError
+		require.ErrorAs(t, err, &notNow, d.Name)
 	}
 	require.Equal(t, 8, disabled)
-	var c conflict
-	require.ErrorAs(t, newTour(own, nil).start(3), &c)
+	var notNow local.NotNowError
+	require.ErrorAs(t, newTour(own, nil).start(3), &notNow)
 }
 
-func TestEachSwitchIsDescribed(t *testing.T) {
+// The page has a switch for every fault of the list.
+func TestEachFaultHasASwitch(t *testing.T) {
 	t.Parallel()
-	require.Len(t, definitions, 10)
-	require.Len(t, faults, 10)
-	for _, d := range definitions {
-		require.Contains(t, faults, d.Name)
-		require.True(t, d.Hop >= 1 && d.Hop <= 6, d.Name)
-		for _, sentence := range []string{d.Text, d.AWS} {
-			require.Regexp(t, `^[A-Z].{30,}\.$`, sentence)
-			require.NotContains(t, sentence, ". ", "one sentence")
-		}
+	definitions := newSwitches(&local.Path{}, slog.New(slog.DiscardHandler)).definitions()
+	for i, f := range faults.Of(&local.Path{}) {
+		require.Equal(t, f.Name, definitions[i].Name)
+		require.Equal(t, f.Once(), definitions[i].Kind == kindOnce)
 	}
 }
 

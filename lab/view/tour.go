@@ -7,6 +7,8 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"rds-outbox-demo/lab/local"
 )
 
 // observed is what the tour sees and does through the view: an experiment is judged by the numbers that the page shows.
@@ -68,20 +70,20 @@ func (t *tour) start(n int) error {
 	for _, name := range e.switches {
 		for _, d := range t.switches.definitions() {
 			if d.Name == name && d.Disabled != "" {
-				return conflict(fmt.Sprintf("experiment %d needs switch %s: %s", n, d.Name, d.Disabled))
+				return local.NotNowError(fmt.Sprintf("experiment %d needs switch %s: %s", n, d.Name, d.Disabled))
 			}
 		}
 	}
 	if t.switches.ctx.Err() != nil {
-		return conflict("make dev is ending")
+		return local.NotNowError("make dev is ending")
 	}
 	if relay := t.switches.path.Relay; !relay.Running() && !relay.Killed() {
-		return conflict("the relay was stopped by `make relay-stop`: start it first (make relay-start)")
+		return local.NotNowError("the relay was stopped by `make relay-stop`: start it first (make relay-start)")
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.now.Running != 0 {
-		return conflict(fmt.Sprintf("experiment %d is running", t.now.Running))
+		return local.NotNowError(fmt.Sprintf("experiment %d is running", t.now.Running))
 	}
 	ctx, cancel := context.WithTimeout(t.switches.ctx, experimentTimeout)
 	t.stopp, t.done = cancel, make(chan struct{})
@@ -219,8 +221,8 @@ func missing(is bool, format string, args ...any) string {
 	return fmt.Sprintf(format, args...)
 }
 
-// turn switches one of the faults.
-func (r *run) turn(name string, on bool) error {
+// switchFault switches one of the faults.
+func (r *run) switchFault(name string, on bool) error {
 	_, err := r.switches.apply(r.ctx, name, on)
 	return err
 }

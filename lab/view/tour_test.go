@@ -11,7 +11,9 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"rds-outbox-demo/lab/faults"
 	"rds-outbox-demo/lab/labtest"
+	"rds-outbox-demo/lab/local"
 )
 
 // result runs an experiment to its end.
@@ -129,10 +131,10 @@ func TestTourIsStoppedMidway(t *testing.T) {
 	for n, step := range map[int]int{1: 3, 2: 3, 3: 2, 4: 3, 5: 3} {
 		require.NoError(t, r.tour.start(n))
 		labtest.Eventually(t, "the step", func() bool { return r.tour.state().Step >= step })
-		var c conflict
-		require.ErrorAs(t, r.tour.start(n), &c, "one at a time")
+		var notNow local.NotNowError
+		require.ErrorAs(t, r.tour.start(n), &notNow, "one at a time")
 		_, err := r.switches.set(t.Context(), "bus-down", true)
-		require.ErrorAs(t, err, &c, "it would spoil the experiment")
+		require.ErrorAs(t, err, &notNow, "it would spoil the experiment")
 		r.tour.stop()
 		require.Zero(t, r.tour.state().Running)
 		results := r.tour.state().Results
@@ -181,8 +183,8 @@ func TestFailureLabHasTheExperimentsWords(t *testing.T) {
 		expected += " **Expected**: " + e.Expect
 		require.Contains(t, page, words(expected))
 	}
-	for _, d := range definitions {
-		require.Contains(t, page, words("**"+d.Label+"** "+d.Text+" On AWS: "+d.AWS))
+	for _, f := range faults.Of(&local.Path{}) {
+		require.Contains(t, page, words("**"+f.Label+"** "+f.Text+" On AWS: "+f.AWS))
 	}
 	require.Equal(t, len(experiments), strings.Count(string(content), "## Experiment "))
 }
