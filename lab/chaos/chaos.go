@@ -28,7 +28,7 @@ import (
 	"rds-outbox-demo/lab/judge/register"
 )
 
-// In each round this many faults strike in each of the two lanes. A run of the default length meets
+// In each round this many trials run in each of the two lanes. A run of the default length meets
 // every kind.
 const servicePerRound, machinePerRound = 7, 9
 
@@ -61,7 +61,7 @@ func (c Config) Validate() error {
 	case !failpoint.Enabled || !sabotage.Enabled:
 		return errors.New("chaos: this program is a release build and cannot be broken: use `make chaos`, which builds another one")
 	}
-	if _, known := exposing(c.Sabotage); c.Sabotage != "" && !known {
+	if _, known := trialFor(c.Sabotage); c.Sabotage != "" && !known {
 		return fmt.Errorf("chaos: SABOTAGE %q is unknown: `make -s chaos SABOTAGE=list` lists the names", c.Sabotage)
 	}
 	return nil
@@ -190,8 +190,8 @@ func (p *path) rounds(ctx context.Context, c Config, result *report.Report) erro
 	return nil
 }
 
-// play loads the path while the faults of both lanes strike, and returns when everything has settled.
-func (r *round) play(ctx context.Context, a, b []fault, randomA, randomB *rand.Rand) error {
+// play loads the path while the trials of both lanes run, and returns when everything has settled.
+func (r *round) play(ctx context.Context, a, b []trial, randomA, randomB *rand.Rand) error {
 	if err := r.clients.warmUp(ctx); err != nil {
 		return err
 	}
@@ -202,10 +202,10 @@ func (r *round) play(ctx context.Context, a, b []fault, randomA, randomB *rand.R
 		defer close(loaded)
 		r.clients.run(loading)
 	}()
-	strikes, striking := errgroup.WithContext(ctx)
-	strikes.Go(func() error { return r.strikeAll(striking, a, randomA) })
-	strikes.Go(func() error { return r.strikeAll(striking, b, randomB) })
-	err := strikes.Wait()
+	lanes, running := errgroup.WithContext(ctx)
+	lanes.Go(func() error { return r.run(running, a, randomA) })
+	lanes.Go(func() error { return r.run(running, b, randomB) })
+	err := lanes.Wait()
 	stop()
 	<-loaded
 	if err != nil {

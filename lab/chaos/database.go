@@ -9,20 +9,20 @@ import (
 	"syscall"
 	"time"
 
-	"rds-outbox-demo/lab/awslocal"
+	"rds-outbox-demo/lab/faults"
 	"rds-outbox-demo/lab/postgres"
 )
 
-var databaseFaults = []fault{
-	{kind: "database-kill", strike: func(ctx context.Context, r *round, random *rand.Rand) error {
+var databaseTrials = []trial{
+	{kind: "database-kill", try: func(ctx context.Context, r *round, random *rand.Rand) error {
 		return r.restartPostgres(ctx, random, (*postgres.Server).Kill)
 	}},
-	{kind: "database-stop-immediate", strike: func(ctx context.Context, r *round, random *rand.Rand) error {
+	{kind: "database-stop-immediate", try: func(ctx context.Context, r *round, random *rand.Rand) error {
 		return r.restartPostgres(ctx, random, func(s *postgres.Server) error { return syscall.Kill(s.PID(), syscall.SIGQUIT) })
 	}},
-	{kind: "database-kill-backend", strike: killBackend},
-	{kind: "database-end-sessions", strike: endSessions},
-	{kind: "database-end-walsender", strike: endWalsender},
+	{kind: "database-kill-backend", try: killBackend},
+	{kind: "database-end-sessions", try: endSessions},
+	{kind: "database-end-walsender", try: endWalsender},
 }
 
 // restartPostgres ends the server without a shutdown, and starts it again a little later.
@@ -70,22 +70,24 @@ func endWalsender(ctx context.Context, r *round, _ *rand.Rand) error {
 	})
 }
 
-var slotFaults = []fault{
-	{kind: "slot-dropped", strike: slotDropped},
-	{kind: "slot-lost", strike: slotLost},
-	{kind: "slot-beside-prepared-transaction", strike: prepared(besideNewSlot)},
+var slotTrials = []trial{
+	ofList("slot-dropped", "drop-slot", slotDropped),
+	{kind: "slot-lost", try: slotLost},
+	{kind: "slot-beside-prepared-transaction", try: prepared(besideNewSlot)},
 }
 
 // slotDropped lets the relay load again. Kinesis is slow at first, so that commits meet the load.
-func slotDropped(ctx context.Context, r *round, _ *rand.Rand) error {
-	if err := r.DropSlot(ctx); err != nil {
+func slotDropped(ctx context.Context, r *round, _ *rand.Rand, drop *faults.Fault) error {
+	if err := drop.Strike(ctx); err != nil {
 		return err
 	}
-	slow, err := r.switchOn(ctx, awslocal.Fault{Service: "kinesis", Operation: "PutRecords", Kind: awslocal.Delay, Delay: 200 * time.Millisecond, Count: 10}, nil)
+	atFirst := faults.KinesisSlow
+	atFirst.Count = 10
+	slow, err := r.strike(ctx, atFirst, nil)
 	if err == nil {
 		err = r.await(ctx, "a new slot", r.slotExists)
 	}
-	return errors.Join(err, slow.off(ctx))
+	return errors.Join(err, slow.mend(ctx))
 }
 
 func (r *round) slotExists(ctx context.Context) error {

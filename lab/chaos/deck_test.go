@@ -12,13 +12,16 @@ import (
 	"github.com/stretchr/testify/require"
 	"pgregory.net/rapid"
 
+	"rds-outbox-demo/lab/awslocal"
 	"rds-outbox-demo/lab/chaos/report"
+	"rds-outbox-demo/lab/faults"
 	"rds-outbox-demo/lab/judge"
+	"rds-outbox-demo/lab/local"
 )
 
-func kindsOf(faults []fault) (all []string) {
-	for _, f := range faults {
-		all = append(all, f.kind)
+func kindsOf(trials []trial) (all []string) {
+	for _, t := range trials {
+		all = append(all, t.kind)
 	}
 	return all
 }
@@ -58,6 +61,46 @@ func TestKindsAreUnique(t *testing.T) {
 	require.LessOrEqual(t, len(machineLane), 5*machinePerRound)
 }
 
+// ownWay says of faults of the list which trials do the same in a way of chaos's own, and why.
+var ownWay = map[string]struct {
+	kinds []string
+	why   string
+}{
+	"stop-postgres": {[]string{"database-kill", "database-stop-immediate"}, "a server that ends without a shutdown has more to recover"},
+	"poison":        {[]string{"poison-record"}, "the judge has to know the payload, and there is one more sort of it"},
+}
+
+// The page and chaos break the path in the same ways, and differ only in the rates of rules.
+func TestEachFaultOfTheListHasATrial(t *testing.T) {
+	t.Parallel()
+	trials := slices.Concat(serviceLane, machineLane)
+	bare := func(rule awslocal.Fault) awslocal.Fault {
+		rule.Rate, rule.Seed = 0, 0
+		return rule
+	}
+	var names []string
+	for _, f := range faults.Of(&local.Path{}) {
+		names = append(names, f.Name)
+		tried := func(t trial) bool { return t.fault == f.Name }
+		if own, ok := ownWay[f.Name]; ok {
+			require.NotEmpty(t, own.why)
+			require.Subset(t, kindsOf(trials), own.kinds)
+			require.False(t, slices.ContainsFunc(trials, tried), "%s is tried, and needs no reason", f.Name)
+			continue
+		}
+		for _, rule := range f.Rules {
+			require.True(t, slices.ContainsFunc(trials, func(t trial) bool { return bare(t.rule) == bare(rule) }), "no trial has the rule %+v of %s", rule, f.Name)
+		}
+		require.True(t, f.Rules != nil || slices.ContainsFunc(trials, tried), "no trial strikes %s", f.Name)
+	}
+	for _, one := range trials {
+		require.True(t, one.fault == "" || slices.Contains(names, one.fault), "%s strikes %s, which is not in the list", one.kind, one.fault)
+	}
+	for name := range ownWay {
+		require.Contains(t, names, name)
+	}
+}
+
 // A rule that can be turned off and is not in the list would never be seen to be caught.
 func TestEverySabotageIsListedWithFaultsThatExposeIt(t *testing.T) {
 	t.Parallel()
@@ -76,7 +119,7 @@ func TestEverySabotageIsListedWithFaultsThatExposeIt(t *testing.T) {
 	for _, s := range Sabotages {
 		listed = append(listed, string(s.Name))
 		a, b := hands(string(s.Name), &deck{kinds: serviceLane, random: rand.New(rand.NewPCG(1, 1))}, &deck{kinds: machineLane, random: rand.New(rand.NewPCG(1, 2))})
-		require.Contains(t, kindsOf(slices.Concat(a, b)), s.fault)
+		require.Contains(t, kindsOf(slices.Concat(a, b)), s.trial)
 		of := func(rule string) []report.Violation {
 			return []report.Violation{{Violation: judge.Violation{Rule: rule}}}
 		}

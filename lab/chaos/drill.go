@@ -49,14 +49,14 @@ func (p *path) drill(ctx context.Context, c Config, rounds int) error {
 	// The bus refuses an event, until its cause is mended.
 	const mark = "drill-"
 	refuse := awslocal.Fault{Service: "events", Operation: "PutEvents", Match: mark, Kind: awslocal.EntryError, Code: "MalformedDetail"}
-	if err := r.faults.On(ctx, mark, refuse); err != nil {
+	if err := r.listener.On(ctx, mark, refuse); err != nil {
 		return err
 	}
 	parked := r.clients.create(ctx, mark)
 	if err := errors.Join(r.settle(ctx), o.missing(ctx, 1)); err != nil {
 		return fmt.Errorf("audit with a parked event: %w", err)
 	}
-	if err := r.faults.Off(ctx, mark); err != nil {
+	if err := r.listener.Off(ctx, mark); err != nil {
 		return err
 	}
 	if _, err := o.run(ctx, 0, "redrive", "--all"); err != nil {

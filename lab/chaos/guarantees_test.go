@@ -42,7 +42,7 @@ func TestGuaranteesNameTestsAndSabotagesThatExist(t *testing.T) {
 		}
 		match := codeWord.FindStringSubmatch(rule)
 		require.NotNil(t, match, "%q is no sabotage and no dash", rule)
-		_, known := exposing(match[1])
+		_, known := trialFor(match[1])
 		known = known || slices.Contains(Simulated, sabotage.Rule(match[1]))
 		require.True(t, known, "no sabotage %s", match[1])
 		named[match[1]] = true
@@ -72,7 +72,7 @@ func TestPageSaysWhoCatchesEachSabotage(t *testing.T) {
 		if s.unseen != "" {
 			second = "no: " + s.unseen
 		}
-		require.Contains(t, string(page), fmt.Sprintf("\n| `%s` | `%s` | `%s` | %s |\n", s.Name, s.fault, strings.Join(s.breaks, "`, `"), second))
+		require.Contains(t, string(page), fmt.Sprintf("\n| `%s` | `%s` | `%s` | %s |\n", s.Name, s.trial, strings.Join(s.breaks, "`, `"), second))
 	}
 	require.Equal(t, len(Sabotages), strings.Count(string(page), "| yes |\n")+strings.Count(string(page), " | no: "))
 }

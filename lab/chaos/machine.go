@@ -13,44 +13,44 @@ import (
 	"time"
 
 	"rds-outbox-demo/internal/failpoint"
-	"rds-outbox-demo/lab/awslocal"
+	"rds-outbox-demo/lab/faults"
 	"rds-outbox-demo/lab/local"
 	"rds-outbox-demo/lab/process"
 )
 
 // Processes are killed at any moment ...
 
-var processFaults = []fault{
-	{kind: "kill-api", strike: func(ctx context.Context, r *round, _ *rand.Rand) error { return r.Processes.API.Kill(ctx) }},
-	{kind: "kill-consumer", strike: func(ctx context.Context, r *round, _ *rand.Rand) error { return r.Processes.Consumer.Kill(ctx) }},
-	{kind: "kill-carstats", strike: func(ctx context.Context, r *round, _ *rand.Rand) error { return r.Processes.CarStats.Kill(ctx) }},
-	{kind: "kill-aws", strike: func(ctx context.Context, r *round, _ *rand.Rand) error { return r.Processes.AWS.Kill(ctx) }},
-	{kind: "kill-relay", strike: killRelay},
-	{kind: "kill-relay-unanswered", strike: killUnanswered},
-	{kind: "freeze-relay", strike: freezeRelay},
-	{kind: "second-relay", strike: secondRelay},
+var processTrials = []trial{
+	{kind: "kill-api", try: func(ctx context.Context, r *round, _ *rand.Rand) error { return r.Processes.API.Kill(ctx) }},
+	{kind: "kill-consumer", try: func(ctx context.Context, r *round, _ *rand.Rand) error { return r.Processes.Consumer.Kill(ctx) }},
+	{kind: "kill-carstats", try: func(ctx context.Context, r *round, _ *rand.Rand) error { return r.Processes.CarStats.Kill(ctx) }},
+	{kind: "kill-aws", try: func(ctx context.Context, r *round, _ *rand.Rand) error { return r.Processes.AWS.Kill(ctx) }},
+	ofList("kill-relay", "kill-relay", killRelay),
+	{kind: "kill-relay-unanswered", try: killUnanswered},
+	{kind: "freeze-relay", try: freezeRelay},
+	ofList("second-relay", "two-relays", secondRelay),
 }
 
 // killRelay leaves it down for a while: commits go on, and their events wait in the WAL.
-func killRelay(ctx context.Context, r *round, random *rand.Rand) error {
-	if err := r.Relay.TakeDown(ctx); err != nil {
-		return err
+func killRelay(ctx context.Context, _ *round, random *rand.Rand, kill *faults.Fault) error {
+	err := kill.Strike(ctx)
+	if err == nil {
+		err = sleep(ctx, between(random, 200*time.Millisecond, 1500*time.Millisecond))
 	}
-	defer r.release()
-	return sleep(ctx, between(random, 200*time.Millisecond, 1500*time.Millisecond))
+	return errors.Join(err, kill.Mend(context.WithoutCancel(ctx)))
 }
 
 // killUnanswered kills the relay when Kinesis has accepted nothing for longer than a status interval: what the relay has confirmed
 // meanwhile is lost if it has confirmed too much.
 func killUnanswered(ctx context.Context, r *round, _ *rand.Rand) error {
-	refused, err := r.switchOn(ctx, awslocal.Fault{Service: "kinesis", Operation: "PutRecords", Kind: awslocal.CallError, Status: 500}, nil)
+	refused, err := r.strike(ctx, faults.KinesisDown, nil)
 	if err == nil {
 		err = refused.last(ctx, 2500*time.Millisecond)
 	}
 	if err == nil {
 		err = r.Relay.Supervisor.Kill(ctx)
 	}
-	return errors.Join(err, refused.off(ctx))
+	return errors.Join(err, refused.mend(ctx))
 }
 
 // freezeRelay stops it for longer than the server waits for an answer.
@@ -68,12 +68,12 @@ func freezeRelay(ctx context.Context, r *round, _ *rand.Rand) error {
 }
 
 // secondRelay lets a standby take the slot over from an active relay that is killed.
-func secondRelay(ctx context.Context, r *round, random *rand.Rand) error {
+func secondRelay(ctx context.Context, r *round, random *rand.Rand, second *faults.Fault) (err error) {
 	if err := r.await(ctx, "the relay to stream", r.slotActive(true)); err != nil {
 		return err
 	}
-	defer r.SecondRelay.Stop(context.WithoutCancel(ctx))
-	if err := r.StartSecondRelay(ctx); err != nil {
+	defer func() { err = errors.Join(err, second.Mend(context.WithoutCancel(ctx))) }()
+	if err := second.Strike(ctx); err != nil {
 		return err
 	}
 	standby := r.SecondRelay.Log()
@@ -117,7 +117,7 @@ func (r *round) slotActive(want bool) func(context.Context) error {
 
 // ... and exactly between two steps.
 
-var failpointFaults = []fault{
+var failpointTrials = []trial{
 	killAt(theAPI, failpoint.APIBeforeCommit, nil),
 	killAt(theAPI, failpoint.APIInTransaction, nil),
 	killAt(theAPI, failpoint.APIAfterCommit, nil),
@@ -152,8 +152,8 @@ func armAndPark(ctx context.Context, r *round, arm func() error) error {
 func dropSlot(ctx context.Context, r *round, arm func() error) error { return r.DropSlot(ctx, arm) }
 
 // killAt arms a failpoint. trigger calls arm, and brings the process to the point. nil means that the load does.
-func killAt(of func(*round) *process.Supervisor, point failpoint.Point, trigger func(ctx context.Context, r *round, arm func() error) error) fault {
-	return fault{kind: string(point), strike: func(ctx context.Context, r *round, _ *rand.Rand) error {
+func killAt(of func(*round) *process.Supervisor, point failpoint.Point, trigger func(ctx context.Context, r *round, arm func() error) error) trial {
+	return trial{kind: string(point), try: func(ctx context.Context, r *round, _ *rand.Rand) error {
 		hits := of(r).Hits()
 		file := filepath.Join(r.failpoints, string(point))
 		arm := func() error { return os.WriteFile(file, nil, 0o600) }

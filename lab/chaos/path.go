@@ -33,7 +33,8 @@ type path struct {
 	pool    *pgxpool.Pool // our own: writers and the checker
 	kinesis *kinesis.Client
 	sqs     *sqs.Client
-	faults  local.FaultClient
+	// listener takes rules, which break its services.
+	listener local.FaultClient
 }
 
 // startPath brings everything up, and returns once a request reaches the database.
@@ -63,7 +64,7 @@ func startPath(ctx context.Context, c Config, dir string, log *slog.Logger) (_ *
 	if err != nil {
 		return nil, err
 	}
-	p.kinesis, p.sqs, p.faults = p.Services.Kinesis(), p.Services.SQS(), local.FaultClient{URL: p.Services.Local}
+	p.kinesis, p.sqs, p.listener = p.Services.Kinesis(), p.Services.SQS(), local.FaultClient{URL: p.Services.Local}
 	return p, p.await(ctx, "the API's answer", p.healthy)
 }
 

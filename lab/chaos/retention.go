@@ -10,10 +10,10 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"rds-outbox-demo/handlers/retention"
-	"rds-outbox-demo/lab/awslocal"
+	"rds-outbox-demo/lab/faults"
 )
 
-var retentionFaults = []fault{{kind: "retention-beside-unsent", strike: retentionBesideUnsent}}
+var retentionTrials = []trial{{kind: "retention-beside-unsent", try: retentionBesideUnsent}}
 
 // Rows of chaos's own notes get this age when they are written, so they are due at once. It is the
 // shortest retention there is.
@@ -42,7 +42,7 @@ func retentionBesideUnsent(ctx context.Context, r *round, _ *rand.Rand) error {
 	if err := r.await(ctx, "retention to delete what was sent", r.purged(purger)); err != nil {
 		return err
 	}
-	refused, err := r.switchOn(ctx, awslocal.Fault{Service: "kinesis", Operation: "PutRecords", Kind: awslocal.CallError, Status: 500}, nil)
+	refused, err := r.strike(ctx, faults.KinesisDown, nil)
 	if err == nil {
 		err = r.writeDue(ctx)
 	}
@@ -55,7 +55,7 @@ func retentionBesideUnsent(ctx context.Context, r *round, _ *rand.Rand) error {
 	if err == nil {
 		err = r.purgeUnsent(ctx, hasty)
 	}
-	if err := errors.Join(err, refused.off(ctx)); err != nil {
+	if err := errors.Join(err, refused.mend(ctx)); err != nil {
 		return err
 	}
 	return r.await(ctx, "retention to delete what was loaded", r.purged(purger))

@@ -8,7 +8,7 @@ import (
 	"slices"
 )
 
-var roleFaults = []fault{{kind: "role-settings", strike: hostileSettings}}
+var roleTrials = []trial{{kind: "role-settings", try: hostileSettings}}
 
 // hostile are settings that change what a statement or a value means, or how long it may take. An administrator may give them to a role.
 var hostile = []string{

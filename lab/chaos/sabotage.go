@@ -9,18 +9,18 @@ import (
 	"rds-outbox-demo/lab/judge"
 )
 
-// late: where a slot is dropped behind a loss, the new one's load finds the rows, and what was lost comes late.
-var late = []string{judge.RuleLost, judge.RuleReordered}
+// lossOrDisorder is what a loss looks like. Where a slot is dropped after it, the load of the new slot finds the rows, and they come late.
+var lossOrDisorder = []string{judge.RuleLost, judge.RuleReordered}
 
 // ruleRegister is what package register has to object to, in addition to the rules of package
 // judge.
 const ruleRegister = "register"
 
-// Sabotages are the rules that can be turned off, with the fault that exposes each, since one that no fault meets is never seen, and the
+// Sabotages are the rules that can be turned off, with the trial that exposes each, since one that no trial meets is never seen, and the
 // promises that it breaks, since one that is accused of something else is not caught.
 var Sabotages = []struct {
 	Name   sabotage.Rule
-	fault  string
+	trial  string   // kind of the trial
 	breaks []string // judge's rules
 	// unseen says why no register of versions can show the damage. It is empty where the registers
 	// have to object as well.
@@ -28,15 +28,15 @@ var Sabotages = []struct {
 }{
 	{sabotage.KeysOff, "failpoint-api-after-commit", []string{judge.RuleWrittenTwice}, ""},
 	{sabotage.EventAfterCommit, "failpoint-api-before-commit", []string{judge.RuleCarEvent}, ""},
-	{sabotage.ConfirmBeforePut, "kill-relay-unanswered", late, ""},
-	{sabotage.StartAtCurrentLSN, "kill-relay", late, ""},
-	{sabotage.LookOnlyAtStart, "ddl-publication-without-table", late, ""},
+	{sabotage.ConfirmBeforePut, "kill-relay-unanswered", lossOrDisorder, ""},
+	{sabotage.StartAtCurrentLSN, "kill-relay", lossOrDisorder, ""},
+	{sabotage.LookOnlyAtStart, "ddl-publication-without-table", lossOrDisorder, ""},
 	{sabotage.NoDrainOnError, "ddl-column-renamed", []string{judge.RuleStuck}, "how often a version is delivered again is no question of order"},
-	{sabotage.LoadWithoutSnapshot, "slot-dropped", late, ""},
+	{sabotage.LoadWithoutSnapshot, "slot-dropped", lossOrDisorder, ""},
 	{sabotage.RetryOnlyTheFailed, "kinesis-throttled", []string{judge.RuleReordered}, ""},
-	{sabotage.IgnoreFailedEntryCount, "events-entry-failures", late, ""},
+	{sabotage.IgnoreFailedEntryCount, "events-entry-failures", lossOrDisorder, ""},
 	{sabotage.AggregateInTwoLanes, "events-entry-failures", []string{judge.RuleReordered}, ""},
-	{sabotage.WrongIdentifier, "events-down", late, ""},
+	{sabotage.WrongIdentifier, "events-down", lossOrDisorder, ""},
 	{sabotage.SkipPoisonSilently, "poison-record", []string{judge.RulePoisonLost}, ""},
 	{sabotage.ParkUnanswered, "queue-down", []string{judge.RulePoisonLost}, ""},
 	{sabotage.InboxOff, "rules-duplicates", []string{judge.RuleCarStats}, "totals of a subscriber are no version of an aggregate"},
@@ -63,18 +63,18 @@ func caught(name string, violations []report.Violation) (report.Violation, bool)
 	return report.Violation{}, false
 }
 
-// exposing returns the fault for a sabotage; false when there is no such rule.
-func exposing(name string) (fault, bool) {
+// trialFor returns the trial that exposes a sabotage; false when there is no such rule.
+func trialFor(name string) (trial, bool) {
 	for _, s := range Sabotages {
 		if string(s.Name) == name {
-			return find(s.fault), true
+			return find(s.trial), true
 		}
 	}
-	return fault{}, false
+	return trial{}, false
 }
 
-// beside deals a fault that can strike although the rule is off: where poison is dropped, nothing meets whoever parks it.
-func beside(sabotaged string, d *deck) []fault {
+// dealOther deals a trial that is possible although the rule is off. Where poison is dropped, a trial of the parking would wait for ever.
+func dealOther(sabotaged string, d *deck) []trial {
 	for {
 		hand := d.deal(1)
 		parking := strings.HasPrefix(hand[0].kind, "queue-") || strings.HasSuffix(hand[0].kind, "-park")
@@ -84,16 +84,16 @@ func beside(sabotaged string, d *deck) []fault {
 	}
 }
 
-// hands are the faults of a round's two lanes. A sabotaged round always has the one that exposes it, beside a few others.
-func hands(sabotaged string, service, machine *deck) (a, b []fault) {
+// hands are the trials of a round's two lanes. A sabotaged round always has the one that exposes it, beside a few others.
+func hands(sabotaged string, service, machine *deck) (a, b []trial) {
 	if sabotaged == "" {
 		return service.deal(servicePerRound), machine.deal(machinePerRound)
 	}
-	a, b = beside(sabotaged, service), beside(sabotaged, machine)
-	if f, _ := exposing(sabotaged); isService(f) {
-		a = slices.Concat([]fault{f}, a, []fault{f})
+	a, b = dealOther(sabotaged, service), dealOther(sabotaged, machine)
+	if t, _ := trialFor(sabotaged); isService(t) {
+		a = slices.Concat([]trial{t}, a, []trial{t})
 	} else {
-		b = slices.Concat([]fault{f}, b, []fault{f})
+		b = slices.Concat([]trial{t}, b, []trial{t})
 	}
 	return a, b
 }

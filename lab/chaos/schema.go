@@ -15,7 +15,7 @@ import (
 )
 
 // harm is a change of the database that takes events out of the relay's sight. The relay has to end and name the remedy before it confirms
-// anything beyond the change. The fault then applies the remedy. Where the relay goes on instead, the judge sees what was lost.
+// anything beyond the change. The trial then applies the remedy. Where the relay goes on instead, the judge sees what was lost.
 type harm struct {
 	kind     string
 	versions int // the first major version of PostgreSQL that knows it
@@ -88,16 +88,16 @@ var harms = []harm{
 	},
 }
 
-var harmFaults = faultsOf(harms)
+var harmTrials = trialsOf(harms)
 
-func faultsOf(all []harm) (faults []fault) {
+func trialsOf(all []harm) (trials []trial) {
 	for _, h := range all {
-		faults = append(faults, fault{kind: h.kind, strike: h.strike, versions: h.versions, alone: h.stands})
+		trials = append(trials, trial{kind: h.kind, try: h.try, versions: h.versions, alone: h.stands})
 	}
-	return faults
+	return trials
 }
 
-func (h harm) strike(ctx context.Context, r *round, random *rand.Rand) (err error) {
+func (h harm) try(ctx context.Context, r *round, random *rand.Rand) (err error) {
 	if err := r.await(ctx, "the relay to stream", r.slotActive(true)); err != nil {
 		return err
 	}
@@ -211,11 +211,11 @@ func stopLines(path string, behind int64) (lines []string) {
 
 // These changes do no harm. The relay goes on whatever happens to columns that it does not read, to
 // files and to indexes.
-var harmlessFaults = []fault{
-	{kind: "ddl-add-column", strike: changedWithoutHarm("ALTER TABLE public.outbox ADD COLUMN IF NOT EXISTS chaos integer DEFAULT 7",
+var harmlessTrials = []trial{
+	{kind: "ddl-add-column", try: changedWithoutHarm("ALTER TABLE public.outbox ADD COLUMN IF NOT EXISTS chaos integer DEFAULT 7",
 		"ALTER TABLE public.outbox DROP COLUMN IF EXISTS chaos")},
-	{kind: "ddl-vacuum-full", strike: changedWithoutHarm("VACUUM FULL public.outbox", "REINDEX TABLE public.outbox")},
-	{kind: "ddl-index", strike: changedWithoutHarm("CREATE INDEX IF NOT EXISTS outbox_chaos ON public.outbox (event_type)",
+	{kind: "ddl-vacuum-full", try: changedWithoutHarm("VACUUM FULL public.outbox", "REINDEX TABLE public.outbox")},
+	{kind: "ddl-index", try: changedWithoutHarm("CREATE INDEX IF NOT EXISTS outbox_chaos ON public.outbox (event_type)",
 		"DROP INDEX IF EXISTS public.outbox_chaos")},
 }
 

@@ -18,13 +18,13 @@ import (
 )
 
 // Writers do what the API does not: transactions that last, that are large, that are taken back; and poison.
-var writerFaults = []fault{
-	{kind: "writer-long-transaction", strike: unusual(longTransaction)},
-	{kind: "writer-large-transaction", strike: unusual(largeTransaction)},
-	{kind: "writer-rollback", strike: unusual(rolledBack)},
-	{kind: "writer-prepared-transaction", strike: prepared(lasting)},
-	{kind: "poison-record", strike: func(ctx context.Context, r *round, _ *rand.Rand) error { return r.putPoison(ctx) }},
-	{kind: "poison-event", strike: poisonEvent},
+var writerTrials = []trial{
+	{kind: "writer-long-transaction", try: unusual(longTransaction)},
+	{kind: "writer-large-transaction", try: unusual(largeTransaction)},
+	{kind: "writer-rollback", try: unusual(rolledBack)},
+	{kind: "writer-prepared-transaction", try: prepared(lasting)},
+	{kind: "poison-record", try: func(ctx context.Context, r *round, _ *rand.Rand) error { return r.putPoison(ctx) }},
+	{kind: "poison-event", try: poisonEvent},
 }
 
 var errRollback = errors.New("rolled back on purpose")
