@@ -24,14 +24,14 @@ type Event struct {
 	Data          json.RawMessage // a JSON object
 	Timestamp     time.Time       // UTC: when the writing transaction began
 	Traceparent   string          // W3C; empty for none
-	Replay        string          // id of the replay that sent it; empty for none
+	Replay        string          // id of the replay that sent it, or ""
 }
 
 // TraceID is the 32 hex digits by which the request that made the event is found at every hop, "" when there are none. Log it.
 func (e Event) TraceID() string { return outbox.TraceID(e.Traceparent) }
 
 // ParseEvent reads an event of the path from EventBridge's envelope, which is the body of a message where the rule's target is an SQS
-// queue (without an input transformer). The error says what it is not; an event that does not parse now never will.
+// queue (without an input transformer). The error says what is wrong. An event that does not parse now never will.
 func ParseEvent(envelope []byte) (Event, error) {
 	// encoding/json would quietly replace what is not UTF-8.
 	if !utf8.Valid(envelope) {

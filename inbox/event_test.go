@@ -85,7 +85,7 @@ func TestWhatIsNoEventIsRefused(t *testing.T) {
 	}
 }
 
-// Whatever arrives: an error, or an event that Once takes, and that is the same when it is read again.
+// Any text is an error, or an event that Once accepts and that is the same when it is read again.
 func FuzzParseEvent(f *testing.F) {
 	f.Add([]byte(envelope(f)))
 	f.Add([]byte(`{}`))

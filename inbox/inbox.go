@@ -1,12 +1,12 @@
-// Package inbox is for subscribers of the bus: it processes each event once, and sees which are missing or out of order.
+// Package inbox is for subscribers of the bus. It processes each event once, and sees which events are missing or out of order.
 //
 // In: an event as the bus delivers it (ParseEvent), and the subscriber's own transaction. Out: a call of the subscriber's function in
 // that transaction, at most once per event id, and a Verdict on where the event stands among those of its aggregate.
 //
-// Delivery is at least once and in no order: the path repeats what it got no answer for, EventBridge and SQS do the same, an operator
-// replays. The inbox turns it into exactly once for whatever is written in the same transaction, and for nothing else: an e-mail that the
-// function sends is sent again when the commit fails. Its tables (sql/migrations/00006_inbox.sql) are therefore where the subscriber's
-// results are.
+// Delivery is at least once and in no order. The path, EventBridge and SQS each repeat a delivery that got no answer, and an operator may
+// replay events. The inbox turns this into exactly once for results that are written in the same transaction, and for nothing else. An
+// e-mail that the function sends is sent again when the commit fails. So the inbox's tables (sql/migrations/00006_inbox.sql) have to be in
+// the database of the subscriber's results.
 //
 // The transaction's session must have synchronous_commit on, which is PostgreSQL's default. Otherwise a crash of the server can forget a
 // commit whose message is already deleted, and nothing brings the event again. It must also see every row of the two tables. A role may
@@ -33,7 +33,7 @@ type Verdict string
 const (
 	New       Verdict = "new"       // the next version
 	Duplicate Verdict = "duplicate" // processed already
-	Gap       Verdict = "gap"       // versions before it are missing: late, or from before the subscriber was there
+	Gap       Verdict = "gap"       // earlier versions are missing. They are late, or older than the subscriber
 	Late      Verdict = "late"      // a higher version was processed before it
 )
 
@@ -42,22 +42,22 @@ type Policy int
 
 // The policies.
 const (
-	// Apply processes it and tells the function. For functions that can tell by the verdict what is still true: an event that carries the
-	// whole aggregate makes a late one before it old news.
+	// Apply processes the event and passes the verdict to the function. It suits functions that can tell by the verdict what is still true.
+	// For example, an event that carries the whole aggregate makes late earlier events irrelevant.
 	Apply Policy = iota
-	// Reject refuses it with a *RejectedError, so that its delivery is repeated: what overtook then finds its turn, and what never does
-	// ends in the failure queue. For functions that need every version in order. They need every event of the aggregate, hence a rule
-	// without a filter on detail-type; and where the subscriber is younger than the aggregates, a replay of the older events first.
+	// Reject returns a *RejectedError so that the message is delivered again. It succeeds once the missing versions are processed, or ends
+	// in the failure queue. Reject suits functions that need every version in order. They need every event of the aggregate, so their rule
+	// must not filter on detail-type. A subscriber that is younger than the aggregates first needs a replay of the older events.
 	Reject
 )
 
-// Subscriber is who processes: events are once per subscriber.
+// Subscriber names who processes. Each subscriber processes an event once.
 type Subscriber struct {
 	Name   string // 1-100 bytes
 	Policy Policy
 }
 
-// RejectedError says that policy Reject refused the event. Nothing was written; roll back and leave the message to its redelivery.
+// RejectedError says that policy Reject refused the event. Nothing was written. Roll back and leave the message to its redelivery.
 type RejectedError struct {
 	Event   Event
 	Verdict Verdict // Gap or Late
@@ -69,12 +69,12 @@ func (e *RejectedError) Error() string {
 		e.Event.ID, e.Event.AggregateType, e.Event.AggregateID, e.Verdict, e.Event.Version, e.Seen)
 }
 
-// Once calls fn for an event that the subscriber has not processed, and notes the event as processed, both in tx, which is the caller's to
-// commit. For a Duplicate fn is not called and the error is nil. After an error, fn's and a *RejectedError included, roll back: the event
-// then counts as not processed.
+// Once calls fn for an event that the subscriber has not processed, and stores that it is processed. It does both in tx, which the caller
+// commits. For a Duplicate it does not call fn and returns nil. Roll back after any error, including fn's own and a *RejectedError. The
+// event then counts as not processed.
 //
-// Until tx ends it holds the aggregate: other transactions of the subscriber wait with its events. One that processes several events
-// takes them in the order of their aggregates, or two such can lock each other out.
+// Once locks the aggregate until tx ends, so other transactions of the subscriber wait with the aggregate's events. A transaction that
+// processes several events must take them in the order of their aggregates, because otherwise two such transactions can deadlock.
 func Once(ctx context.Context, tx pgx.Tx, s Subscriber, e Event, fn func(context.Context, Verdict) error) (Verdict, error) {
 	if sabotage.On(sabotage.InboxOff) {
 		return New, fn(ctx, New)
@@ -144,9 +144,9 @@ const forgetAtOnce = 1000
 // Forget deletes the ids that the subscriber processed longer ago than age, and returns how many. Call it outside of a transaction (with a
 // pool or a connection), so that it commits as it goes.
 //
-// An id must be remembered for as long as its event can come again: while its row is in outbox it can be replayed, and then wait in a
-// queue. That is 14 and 14 days where outbox is purged after 14, and for good where it is not. A duplicate of a forgotten event is Late,
-// never New, because versions are not forgotten.
+// An id must be kept for as long as its event can come again. The event can be replayed while its row is in outbox, and can then wait in a
+// queue. If outbox is purged after 14 days and the queue keeps messages for 14, that is 28 days. If outbox is not purged, keep ids for good. A
+// duplicate of a forgotten event is Late and never New, because versions are not forgotten.
 func Forget(ctx context.Context, db dbgen.DBTX, subscriber string, age time.Duration) (int64, error) {
 	if age <= 0 {
 		return 0, fmt.Errorf("inbox: age is %s: set it to longer than an event can come again", age)

@@ -17,7 +17,7 @@ import (
 	"rds-outbox-demo/lab/labtest"
 )
 
-// bench is a subscriber's database: its result is the list of versions in the order of processing.
+// bench is a subscriber's database. Its result is the list of versions in the order of processing.
 type bench struct {
 	*pgxpool.Pool
 	subscriber inbox.Subscriber
@@ -161,12 +161,12 @@ func (b *bench) waitForLock(t *testing.T) {
 	})
 }
 
-// Two workers at once: the second comes while the first has not committed, and decides when it has.
+// The second worker comes before the first has committed, and decides after it has.
 func TestTwoWorkersAtOnce(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {
 		policy  inbox.Policy
-		before  []int64 // processed already: whether the aggregate's row is there or made
+		before  []int64 // processed already, so that the aggregate's row is there
 		first   int64
 		second  int64
 		verdict inbox.Verdict
@@ -212,7 +212,7 @@ func TestTwoWorkersAtOnce(t *testing.T) {
 	}
 }
 
-// Whatever ends the transaction before its commit: the event is processed with the next delivery, and once.
+// Whatever ends the transaction before its commit, the next delivery processes the event, and once.
 func TestCrashBeforeTheCommit(t *testing.T) {
 	t.Parallel()
 	for name, crash := range map[string]func(tx pgx.Tx) error{

@@ -20,7 +20,7 @@ func (r Record) append(dst []byte) []byte {
 	dst = append(dst, `,"event_type":`...)
 	dst = appendString(dst, r.Row.EventType)
 	dst = append(dst, `,"event_data":`...)
-	dst = appendString(dst, r.Row.EventData) // the jsonb's text as a string: readers decode twice
+	dst = appendString(dst, r.Row.EventData) // the jsonb's text as a string, which readers decode twice
 	dst = append(dst, `,"traceparent":`...)
 	if r.Row.Traceparent == nil {
 		dst = append(dst, "null"...)

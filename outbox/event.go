@@ -1,5 +1,5 @@
-// Package outbox is the contract that both ends of the path share: how an event is written (②), and what it looks like on
-// the stream (④).
+// Package outbox is the contract that both ends of the path share. It says how an event is written (②), and what it looks like on the
+// stream (④).
 //
 // In: an Event from the service, inside the transaction of its change. Out: a row of table outbox, and the Record that DMS or
 // walrelay makes of that row.
@@ -25,14 +25,14 @@ type Event struct {
 	ID uuid.UUID
 	// AggregateType names the kind of aggregate: 1-100 of A-Z a-z 0-9 . _ -, a letter first.
 	AggregateType string
-	// AggregateID is 1-255 characters. It is the partition key on the stream: events of one id keep their order.
+	// AggregateID is 1-255 characters. It is the partition key on the stream, so events of one id keep their order.
 	AggregateID string
 	// AggregateVersion counts the aggregate's events from 1. Take it from the aggregate's own row, under its row lock and in this
-	// transaction: counted in any other way, two writers can commit in the other order than they counted.
+	// transaction. With any other way of counting, two writers can commit in another order than they counted.
 	AggregateVersion int64
-	// Type names what happened, such as CarCreated: the same characters as AggregateType.
+	// Type names what happened, such as CarCreated. It has the same characters as AggregateType.
 	Type string
-	// Data is the payload: a JSON object of at most 60 KiB.
+	// Data is the payload, a JSON object of at most 60 KiB.
 	Data json.RawMessage
 	// Traceparent is the W3C traceparent of the request that caused the event, or empty.
 	Traceparent string
@@ -69,8 +69,8 @@ func (e Event) params() dbgen.OutboxInsertParams {
 	return p
 }
 
-// writeError gives the database's refusals the type that validate's have. The size is the one limit that validate cannot
-// foresee exactly: jsonb's text may be longer than the JSON that was sent (1e300 is spelled out, members are spaced).
+// writeError gives the database's refusals the type that validate's refusals have. validate cannot know the size exactly, because
+// jsonb's text may be longer than the JSON that was sent (1e300 is spelled out, members are spaced).
 func writeError(err error) error {
 	if err == nil {
 		return nil
@@ -80,7 +80,7 @@ func writeError(err error) error {
 		switch {
 		case pgErr.ConstraintName == "outbox_event_data_size_check":
 			return &InvalidEventError{"event_data", fmt.Sprintf("is longer than %d bytes as jsonb text", MaxDataBytes)}
-		case strings.HasPrefix(pgErr.Code, "22"): // data exception: a number with more digits than numeric has, for one
+		case strings.HasPrefix(pgErr.Code, "22"): // data exception, for example a number with more digits than numeric has
 			return &InvalidEventError{"event_data", "is refused by PostgreSQL: " + pgErr.Message}
 		}
 	}

@@ -160,7 +160,7 @@ func TestOnlyTheDatabaseFindsOut(t *testing.T) {
 	t.Parallel()
 	db := pgtest.New(t)
 	for name, tc := range map[string]struct{ data, reason string }{
-		// As sent each is within the limit; jsonb's text has a space behind every colon and comma, and no exponents.
+		// Each is within the limit as sent. jsonb's text has a space after every colon and comma, and no exponents.
 		"SpacesAdded":       {`{"a":[` + strings.Repeat("1,", 25_000) + `1]}`, "longer than"},
 		"ExponentSpeltOut":  {`{"a":[` + strings.Repeat("1e-250,", 1000) + `1]}`, "longer than"},
 		"TooManyFractional": {`{"a":0.` + strings.Repeat("1", 20_000) + `}`, "refused by PostgreSQL"},

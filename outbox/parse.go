@@ -27,15 +27,15 @@ const (
 	SkipOperation     Skip = "operation"      // any other operation on public.outbox
 )
 
-// ParseRecord reads one record of the stream, from DMS or from walrelay. Exactly one of three holds: the record is an event (error
-// nil, SkipNothing); it is a well-formed DMS record that is no event of ours (Skip says which kind); or the error says why it
-// never can be an event: not a DMS record at all, or one of our table that cannot be decoded.
+// ParseRecord reads one record of the stream, from DMS or from walrelay. There are three results. The record is an event (nil and
+// SkipNothing), or it is a well-formed DMS record but not an event of ours (Skip names its kind), or the error says why it never can be an
+// event. Such a record is not a DMS record at all, or is one of our table that cannot be decoded.
 func ParseRecord(data []byte) (Record, Skip, error) {
 	// encoding/json would quietly replace what is not UTF-8.
 	if !utf8.Valid(data) {
 		return Record{}, SkipNothing, errors.New("not a DMS record: not valid UTF-8")
 	}
-	// One pass over all of it. A member of another type is left out, and the rest is read: what decides is looked for below.
+	// One pass reads everything. A member of another type is left out. The members that decide are checked below.
 	var wire struct {
 		Data     *wireRow      `json:"data"`
 		Metadata *readMetadata `json:"metadata"`
@@ -45,7 +45,8 @@ func ParseRecord(data []byte) (Record, Skip, error) {
 		return Record{}, SkipNothing, fmt.Errorf("not a DMS record: %w", err)
 	}
 	if mismatch != nil {
-		// Only the first one is told, and a pointer to what did not fit is not nil: a table-name that is no text would be another table's.
+		// json reports only the first mismatch, and the pointer to a member that did not fit is not nil. A table-name that is not a
+		// string would count as another table's.
 		var decides struct {
 			Metadata struct {
 				RecordType string `json:"record-type"`
@@ -66,7 +67,7 @@ func ParseRecord(data []byte) (Record, Skip, error) {
 		return Record{}, skip, nil
 	}
 	if mismatch != nil {
-		// What only informs may have any type: in a row of ours there is no mismatch.
+		// Members that only inform may have any type, because a row of ours has no mismatch.
 		var row struct {
 			Data *wireRow `json:"data"`
 		}
@@ -79,20 +80,20 @@ func ParseRecord(data []byte) (Record, Skip, error) {
 		return Record{}, SkipNothing, fmt.Errorf("decoding a record of public.outbox: %w", err)
 	}
 	record := Record{Row: row, Operation: *wire.Metadata.Operation}
-	// Only informative, and absent from many tasks: an event is not refused for it.
+	// It only informs, and many tasks do not write it, so an event is not refused without it.
 	record.Timestamp, _ = parseTime(meta.Timestamp)
 	record.Commit.Time, _ = parseTime(meta.CommitTimestamp)
 	record.Commit.TransactionID = meta.TransactionID
 	record.Commit.Sequence = meta.TransactionRecord
 	record.Commit.StreamPosition = meta.StreamPosition
-	// A marker that is no good is no marker: it never makes an event poison.
+	// An invalid marker is ignored. It never makes an event poison.
 	if ValidReplayID(meta.ReplayID) {
 		record.Replay = meta.ReplayID
 	}
 	return record, SkipNothing, nil
 }
 
-// readMetadata tells what is absent from what is empty: awsdms_status has an empty schema-name.
+// readMetadata distinguishes absent members from empty ones, because awsdms_status has an empty schema-name.
 type readMetadata struct {
 	wireMetadata
 	Operation  *string `json:"operation"`
@@ -100,7 +101,7 @@ type readMetadata struct {
 	TableName  *string `json:"table-name"`
 }
 
-// check says why this is no metadata of DMS. Only what decides is looked at: what informs may be absent.
+// check returns why this is not metadata of DMS. It looks only at members that decide. The others may be absent.
 func (m *readMetadata) check() error {
 	switch {
 	case m == nil:

@@ -14,7 +14,7 @@ const Publication = "outbox_publication"
 // of the look. Anybody with the right may change either at any time, and an insert that is not
 // published leaves no trace in the WAL that a relay could see.
 type Look struct {
-	// Problem says why inserts into public.outbox may not be published; "" when every insert is. Remedy says how to mend it.
+	// Problem says why inserts into public.outbox may not be published, and is "" when every insert is. Remedy says how to mend it.
 	Problem, Remedy string
 	// RelationID is the table's OID, which the publication follows when the table is renamed.
 	RelationID uint32

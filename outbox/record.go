@@ -10,7 +10,7 @@ import (
 	"rds-outbox-demo/dbgen"
 )
 
-// Operations that bring an event: load for a row of the initial load, insert for a change read from the WAL.
+// Two operations bring an event. load is a row of the initial load, and insert is a change read from the WAL.
 const (
 	OperationInsert = "insert"
 	OperationLoad   = "load"
@@ -23,7 +23,7 @@ type Record struct {
 	Operation string    // OperationInsert or OperationLoad
 	Timestamp time.Time // when DMS or walrelay made the record, not when the row was committed
 	Commit    Commit    // zero with OperationLoad, and where a DMS task leaves transaction details out
-	Replay    string    // id of the replay that sent the row again (ValidReplayID); empty otherwise
+	Replay    string    // id of the replay that sent the row again (ValidReplayID), or ""
 }
 
 // Commit places a change in the WAL.
@@ -39,9 +39,9 @@ type wireRow struct {
 	ID               string          `json:"id"`
 	AggregateType    string          `json:"aggregate_type"`
 	AggregateID      string          `json:"aggregate_id"`
-	AggregateVersion json.RawMessage `json:"aggregate_version"` // no json.Number: another table's text would end the reading
+	AggregateVersion json.RawMessage `json:"aggregate_version"` // not json.Number, because another table's text would end the reading
 	EventType        string          `json:"event_type"`
-	EventData        json.RawMessage `json:"event_data"` // a JSON string that holds the jsonb's text: decode twice
+	EventData        json.RawMessage `json:"event_data"` // a JSON string that holds the jsonb's text, so it is decoded twice
 	Traceparent      *string         `json:"traceparent"`
 	CreatedAt        string          `json:"created_at"`
 }

@@ -68,7 +68,7 @@ func TestRecordMatchesGoldenFile(t *testing.T) {
 	}
 }
 
-// Records as DMS makes them of our table: built by hand from the variants that the captured ones show.
+// Records of our table as DMS writes them. They are built by hand from the variants that the captured records show.
 func TestEveryVariantOfOurTableIsRead(t *testing.T) {
 	t.Parallel()
 	const data = `"id":"0199fa3c-7b60-7c9e-8d5f-2a4b6c8e0f12","aggregate_type":"Car","aggregate_id":"a1","aggregate_version":7,"event_type":"CarUpdated"`
@@ -239,7 +239,7 @@ func TestReplayMarker(t *testing.T) {
 	})
 }
 
-// 137 records that a DMS task wrote to Kinesis on 2025-06-21 (crate/cratedb-toolkit, examples/cdc/aws): none is ours.
+// 137 records that a DMS task wrote to Kinesis on 2025-06-21 (crate/cratedb-toolkit, examples/cdc/aws). None is ours.
 func TestCapturedRecordsAreSkippedForTheRightReason(t *testing.T) {
 	t.Parallel()
 	file, err := os.Open("testdata/dms-postgres-capture.ndjson")

@@ -16,7 +16,7 @@ import (
 // PostgreSQL's.
 func LookAtTable(ctx context.Context, db dbgen.DBTX) (Look, error) {
 	facts, err := dbgen.New(db).TableLook(ctx)
-	if err != nil && !errors.Is(err, pgx.ErrNoRows) { // no row: there is no schema public
+	if err != nil && !errors.Is(err, pgx.ErrNoRows) { // no row means that there is no schema public
 		return Look{}, fmt.Errorf("looking at table public.outbox: %w", err)
 	}
 	var look Look

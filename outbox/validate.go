@@ -25,7 +25,7 @@ const maxDataDepth = 999
 
 var typePattern = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9._-]*$`)
 
-// validate refuses what could not travel the whole path: a row that the bus would refuse is poison once it has committed.
+// validate refuses an event that could not travel the whole path. A committed row that the bus refuses is poison.
 func (e Event) validate() error {
 	switch {
 	case e.ID == uuid.Nil:
@@ -95,9 +95,9 @@ func validateData(data json.RawMessage) error {
 	return validateTokens(data, invalid)
 }
 
-// validateTokens checks what EventBridge limits inside a detail: depth, and integers to int64. jsonb stores any number and
-// spells it out, so 1e19 leaves the database as an integer beyond int64. json.Valid has passed: what is not in a string and begins as a
-// number is one. (json.Decoder's tokens took 67 allocations for a car.)
+// validateTokens checks EventBridge's limits inside a detail, which are the depth and integers within int64. jsonb stores any number and
+// spells it out, so 1e19 leaves the database as an integer beyond int64. json.Valid has passed, so outside of strings everything that
+// begins as a number is one. (json.Decoder's tokens took 67 allocations for a car.)
 func validateTokens(data []byte, invalid func(string, ...any) error) error {
 	depth := 0
 	for i := 0; i < len(data); i++ {
@@ -128,7 +128,7 @@ func validateTokens(data []byte, invalid func(string, ...any) error) error {
 	return nil
 }
 
-// numberTravels tells whether n survives the path as a number: an integer (1e3 is one, too) within int64, anything else
+// numberTravels reports whether n survives the path as a number. An integer (1e3 is one, too) must be within int64, any other number
 // within float64.
 func numberTravels(n string) bool {
 	if _, err := strconv.ParseInt(n, 10, 64); err == nil {
@@ -142,7 +142,7 @@ func numberTravels(n string) bool {
 	if f > -(1<<63) && f < 1<<63 {
 		return true
 	}
-	// Beyond int64, where a float64 has no fraction: only a number written with one is not an integer.
+	// It is beyond int64, where a float64 has no fraction. Only a number that is written with a fraction is not an integer.
 	exact, ok := new(big.Rat).SetString(n)
 	return ok && !exact.IsInt()
 }
@@ -179,6 +179,6 @@ func badEscape(data []byte) string {
 }
 
 func hex4(b []byte) uint64 {
-	code, _ := strconv.ParseUint(string(b[:4]), 16, 32) // four hex digits: json.Valid saw them
+	code, _ := strconv.ParseUint(string(b[:4]), 16, 32) // json.Valid has checked the four hex digits
 	return code
 }

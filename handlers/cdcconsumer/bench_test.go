@@ -79,7 +79,7 @@ func BenchmarkNewEntry(b *testing.B) {
 	}
 }
 
-// BenchmarkPublish is the entries, the queue and the lanes: for one aggregate a call for each event, for many full calls.
+// BenchmarkPublish measures the entries, the queue and the lanes. One aggregate needs a call for each event, many aggregates fill the calls.
 func BenchmarkPublish(b *testing.B) {
 	for _, aggregates := range []int{1, 30, 1000} {
 		b.Run(fmt.Sprintf("Aggregates=%d", aggregates), func(b *testing.B) {

@@ -18,9 +18,9 @@ type busDescriber interface {
 	DescribeEventBus(context.Context, *eventbridge.DescribeEventBusInput, ...func(*eventbridge.Options)) (*eventbridge.DescribeEventBusOutput, error)
 }
 
-// CheckBus returns an error when the bus cannot be seen; call it before the first batch. PutEvents is no help: for a bus that does
-// not exist it answers with success and an event id, and the event is gone (https://github.com/aws/aws-cli/issues/9186).
-// It needs events:DescribeEventBus on the bus.
+// CheckBus returns an error when the bus cannot be seen. Call it before the first batch. PutEvents cannot tell, because for a bus that does
+// not exist it answers with success and an event id, and the event is lost (https://github.com/aws/aws-cli/issues/9186). CheckBus needs
+// events:DescribeEventBus on the bus.
 func CheckBus(ctx context.Context, client busDescriber, name string) error {
 	if _, err := client.DescribeEventBus(ctx, &eventbridge.DescribeEventBusInput{Name: &name}); err != nil {
 		return fmt.Errorf("looking for event bus %s: %w", name, err)

@@ -116,8 +116,8 @@ func (f *fifoBus) setCapacity(capacity float64) {
 	f.capacity = capacity
 }
 
-// deliver is the event source mapping of one shard, with a Lambda environment of its own: batches of 100 and 60 s for each, as in
-// serverless.yml, and after a failure the batch from the lowest failed record on.
+// deliver plays the event source mapping of one shard, with a Lambda environment of its own. As in serverless.yml, a batch has 100 records
+// and 60 s. After a failure the next batch starts at the lowest failed record.
 func (f *fifoBus) deliver(ctx context.Context, records [][]byte) {
 	b := newBundle(panicT{}, Config{})
 	b.cold()

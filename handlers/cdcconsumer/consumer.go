@@ -1,5 +1,5 @@
-// Package cdcconsumer is the Lambda on the stream (⑤): it publishes the events of a Kinesis batch on the EventBridge bus (⑥), in
-// order per aggregate, and parks what can never be published in the failure queue.
+// Package cdcconsumer is the Lambda on the stream (⑤). It publishes the events of a Kinesis batch on the EventBridge bus (⑥), in order
+// per aggregate, and parks records that can never be published in the failure queue.
 //
 // In: batches of stream records, from DMS or walrelay. Out: bus entries, failure queue messages (ParkedRecord), and the
 // sequence number from which Lambda has to deliver again.
@@ -30,7 +30,7 @@ type Config struct {
 	SQS         messageSender // *sqs.Client
 	// BusName is the name or the ARN of the bus.
 	BusName string
-	// FailureQueueURL is the SQS queue for records that can never be published. A standard queue: messages carry no group.
+	// FailureQueueURL is the SQS queue for records that can never be published. It must be a standard queue, because messages have no group.
 	FailureQueueURL string
 	Logger          *slog.Logger
 	// FunctionName is the dimension of the metrics. Default cdcConsumer.
@@ -64,7 +64,7 @@ const budget = 30 * time.Second
 const maxInvocation = 15 * time.Minute
 
 // busPattern is the service's own (botocore 1.43, events, NonPartnerEventBusNameOrArn). A name that does not match gets a
-// ValidationException, as a bad event does: every event of the stream would be taken for poison.
+// ValidationException, as a bad event does. Every event of the stream would then count as poison.
 var busPattern = regexp.MustCompile(`^(arn:aws[\w-]*:events:[a-z]+-[a-z]+-[\w-]+:[0-9]{12}:event-bus/)?[/.\-_A-Za-z0-9]+$`)
 
 // Consumer publishes batches. Between batches it keeps how much the bus takes at once, and when the
@@ -76,7 +76,7 @@ type Consumer struct {
 	parse  func([]byte) (outbox.Record, outbox.Skip, error)
 }
 
-// New checks the configuration; an error names the field that is wrong.
+// New checks the configuration. An error names the wrong field.
 func New(config Config) (*Consumer, error) {
 	queue, err := url.Parse(config.FailureQueueURL)
 	switch {
@@ -108,10 +108,10 @@ func newWindow(config Config) *congestion.Window {
 	})
 }
 
-// Handle publishes one batch; give it to lambda.Start. Its answer names the lowest record that failed, by its place in the batch:
-// Lambda takes that as its checkpoint and delivers it and everything behind it again. The answer is empty, which tells Lambda that
-// all is well, only when each record was published, parked or skipped. The event source mapping needs FunctionResponseTypes
-// ReportBatchItemFailures: without it Lambda does not read the answer, and what failed is lost.
+// Handle publishes one batch. Give it to lambda.Start. Its answer names the failed record that comes first in the batch. Lambda takes that
+// record as its checkpoint and delivers it and all records after it again. An empty answer means success to Lambda, so Handle returns
+// one only when each record was published, parked or skipped. The event source mapping needs FunctionResponseTypes
+// ReportBatchItemFailures. Without it Lambda does not read the answer, and failed records are lost.
 func (c *Consumer) Handle(ctx context.Context, event events.KinesisEvent) (response events.KinesisEventResponse, err error) {
 	started := time.Now()
 	defer func() {

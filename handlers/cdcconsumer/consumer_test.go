@@ -24,7 +24,7 @@ func TestNew(t *testing.T) {
 	}
 	for name, test := range map[string]struct {
 		change func(*Config)
-		want   string // in the error; empty is none
+		want   string // in the error, or "" for no error
 	}{
 		"AcceptsAName":            {func(*Config) {}, ""},
 		"AcceptsAnARN":            {func(c *Config) { c.BusName = "arn:aws:events:eu-west-1:000000000000:event-bus/b" }, ""},

@@ -48,7 +48,7 @@ func newEntry(bus string, record outbox.Record) (types.PutEventsRequestEntry, er
 		d.Traceparent = *row.Traceparent
 		entry.TraceHeader = aws.String(traceHeader(d.Traceparent))
 	}
-	// Not json.Marshal: it would write < > & of the payload as \u003c \u003e \u0026.
+	// json.Marshal would write < > & of the payload as \u003c \u003e \u0026.
 	var buf bytes.Buffer
 	encoder := json.NewEncoder(&buf)
 	encoder.SetEscapeHTML(false)

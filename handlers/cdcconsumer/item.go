@@ -22,10 +22,10 @@ type state int
 const (
 	stateUnread    state = iota
 	stateEvent           // to be published
-	statePoison          // can never be published; to be parked
-	stateSkipped         // done: no event of ours
-	statePublished       // done: accepted by the bus
-	stateParked          // done: accepted by the failure queue
+	statePoison          // can never be published, and has to be parked
+	stateSkipped         // done, because it is not an event of ours
+	statePublished       // done, because the bus accepted it
+	stateParked          // done, because the failure queue accepted it
 )
 
 func (s state) done() bool { return s >= stateSkipped }
@@ -40,7 +40,7 @@ type item struct {
 
 	// Of an event:
 	row       dbgen.Outbox
-	committed time.Time // zero when the record does not say: of a load, or of a DMS task without transaction details
+	committed time.Time // zero for a record of a load, and for one of a DMS task without transaction details
 	replayed  bool
 	entry     types.PutEventsRequestEntry
 	size      int       // bytes that the entry counts in a call
@@ -116,14 +116,14 @@ func lowestFailed(items []*item) *item {
 	return nil
 }
 
-// panicked makes an error of what recover returned, and logs where it came from: the stack is gone afterwards.
+// panicked makes an error of what recover returned, and logs the stack, which is gone afterwards.
 func (c *Consumer) panicked(ctx context.Context, p any) error {
 	err := fmt.Errorf("panic: %v", p)
 	c.config.Logger.ErrorContext(ctx, "panic", "hop", 5, "error", err.Error(), "stack", string(debug.Stack()))
 	return err
 }
 
-// shardID reads it from the event id, "shardId-000000000000:<sequence number>": no other member of the record names the shard.
+// shardID reads the shard from the event id, "shardId-000000000000:<sequence number>". No other member of the record names it.
 func shardID(record *events.KinesisEventRecord) string {
 	shard, _, _ := strings.Cut(record.EventID, ":")
 	return shard

@@ -13,7 +13,7 @@ const (
 	maxBytes   = 256 << 10
 )
 
-// Backoff between the calls of a lane: doubles from the first to the last, half of it random.
+// The backoff between the calls of a lane doubles from the first to the last. Half of it is random.
 const (
 	firstBackoff = 100 * time.Millisecond
 	lastBackoff  = 3200 * time.Millisecond

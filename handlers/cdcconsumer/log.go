@@ -75,7 +75,7 @@ func (c *Consumer) logBatch(ctx context.Context, items []*item, took time.Durati
 			attributes = append(attributes, slog.String("error", items[why].cause.Error()))
 		}
 	}
-	// Arrays last: each element is a field to Logs Insights, which reads no more than 200 of a line
+	// Arrays come last, because each element is a field for Logs Insights, which reads no more than 200 fields of a line
 	// (https://docs.aws.amazon.com/AmazonCloudWatch/latest/logs/CWL_AnalyzeLogData-discoverable-fields.html).
 	if len(toBus) > 0 {
 		attributes = append(attributes, slog.Any("commit_to_bus_seconds", emf.Values(toBus)))

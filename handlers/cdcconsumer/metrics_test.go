@@ -28,7 +28,7 @@ func committed(t *testing.T, aggregateID string, version int64, ago time.Duratio
 	return data
 }
 
-// metricsOf reads a line as CloudWatch does: what _aws names must be there, as numbers.
+// metricsOf reads a line as CloudWatch does. The members that _aws names must be there, as numbers.
 func metricsOf(t *testing.T, line map[string]any) map[string]any {
 	t.Helper()
 	directives := line["_aws"].(map[string]any)["CloudWatchMetrics"].([]any)

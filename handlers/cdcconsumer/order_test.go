@@ -26,7 +26,7 @@ func TestEveryEventInOrder(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(rt *rapid.T) {
 		w := drawWorld(rt)
-		// A failed assertion inside the bubble would end rapid's goroutine: findings are collected.
+		// A failed assertion inside the bubble would end rapid's goroutine, so findings are collected.
 		synctest.Test(t, func(*testing.T) { w.run() })
 		if len(w.findings) > 0 {
 			rt.Fatalf("%s\ncalls:\n%s", strings.Join(w.findings, "\n"), strings.Join(w.trace, "\n"))
@@ -50,7 +50,7 @@ type source struct {
 	aggregate string
 	version   int64
 	panics    int      // times left to panic
-	fates     []string // what becomes of it in its next calls: an error code each, "" is accepted. Then always accepted.
+	fates     []string // an error code for each of its next calls, or "" if it is accepted. Later calls accept it
 }
 
 func (s source) name() string { return fmt.Sprintf("%s/%d", s.aggregate, s.version) }
@@ -62,7 +62,7 @@ func (s source) isPoison() bool {
 // world is a stream, a bus and a failure queue with random behaviour.
 type world struct {
 	stream     []source
-	callFates  []string // what becomes of the next calls as a whole; then all are answered
+	callFates  []string // the results of the next whole calls. Later calls are all answered
 	latencies  []int    // ms, in turn
 	parkFates  []bool   // whether the next messages are refused
 	timeouts   []int    // s, of the invocations in turn
@@ -112,7 +112,7 @@ func (w *world) find(format string, args ...any) {
 	w.findings = append(w.findings, fmt.Sprintf(format, args...))
 }
 
-// run is the event source mapping: it delivers from the returned number on until the answer is empty.
+// run plays the event source mapping. It delivers from the returned number on until the answer is empty.
 func (w *world) run() {
 	b := newBundle(panicT{}, Config{Lanes: w.lanes, CallTimeout: 2 * time.Second})
 	b.put, b.send = w.put, w.send

@@ -76,7 +76,7 @@ func (c *Consumer) park(ctx context.Context, items []*item, deadline time.Time) 
 	}
 }
 
-// parkItem leaves the SDK's retries on: parking keeps no order, and a message that arrives twice harms nobody.
+// parkItem leaves the SDK's retries on, because parking keeps no order, and a message that arrives twice does no harm.
 func (c *Consumer) parkItem(ctx context.Context, it *item) error {
 	body, err := parkedMessage(it)
 	if err != nil {

@@ -28,12 +28,12 @@ import (
 	"rds-outbox-demo/outbox"
 )
 
-// services plays EventBridge and SQS to the real SDK clients, in the process: no socket, so that a test can run in a synctest
-// bubble, where time passes only when everything waits. What a call gets is scripted per test.
+// services plays EventBridge and SQS for the real SDK clients, in the process and without a socket. So a test can run in a synctest bubble,
+// where time passes only while everything waits. Each test scripts the answers.
 type services struct {
 	// put answers one PutEvents call. Returning an error is a connection that broke.
 	put func(ctx context.Context, call int, entries []wireEntry) (answer, error)
-	// send answers one SendMessage call; one without a code accepts.
+	// send answers one SendMessage call. An answer without a code accepts.
 	send func(ctx context.Context, call int) answer
 
 	// describe answers a DescribeEventBus call. If it is nil the bus exists.
@@ -70,7 +70,7 @@ type answer struct {
 	body   any
 }
 
-// results makes an answer with one code per entry; empty is accepted.
+// results makes an answer with one code per entry. The code "" accepts.
 func results(codes ...string) answer {
 	type entry struct{ EventId, ErrorCode, ErrorMessage string }
 	entries, n := []entry{}, 0
@@ -147,7 +147,7 @@ func (s *services) sendMessage(ctx context.Context, raw []byte) (answer, error) 
 	if err := json.Unmarshal(raw, &request); err != nil {
 		return answer{}, err
 	}
-	s.sends++ // no lock: the consumer parks one by one
+	s.sends++ // needs no lock, because the consumer parks one record after the other
 	if s.send != nil {
 		if reply := s.send(ctx, s.sends); reply.code != "" || ctx.Err() != nil {
 			return reply, ctx.Err()
@@ -209,7 +209,7 @@ func newBundle(t require.TestingT, config Config) *bundle {
 
 func (b *bundle) cold() { b.consumer.window = newWindow(b.consumer.config) }
 
-// inBubble runs the test where time passes only when everything waits: backoffs, timeouts and deadlines are exact and cost nothing.
+// inBubble runs the test where time passes only while everything waits. Backoffs, timeouts and deadlines are exact and take no time.
 func inBubble(t *testing.T, config Config, test func(*testing.T, *bundle)) {
 	t.Helper()
 	t.Parallel()

@@ -18,7 +18,7 @@ import (
 	"rds-outbox-demo/internal/sabotage"
 )
 
-// verdict on one entry. Failed comes first: an answer that nobody understood must never count as accepted.
+// verdict on one entry. Failed is the zero value, because an unknown answer must never count as accepted.
 type verdict int
 
 const (
@@ -27,8 +27,8 @@ const (
 	refused                 // for its content, or, in company, for that of another
 )
 
-// contentRefusals are the codes, of an entry or of a call, that can be the event's own fault. No other is, AccessDenied least of
-// all: a bad deployment must block its shard, not drain it into the failure queue.
+// contentRefusals are the codes, of an entry or of a call, that the event's own content can cause. AccessDenied is not among them,
+// because a bad deployment must block its shard and not drain it into the failure queue.
 var contentRefusals = map[string]bool{
 	"MalformedDetail":     true,
 	"InvalidArgument":     true,

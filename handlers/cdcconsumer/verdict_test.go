@@ -11,8 +11,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// TestResultCodes has a batch of three: the one in the middle always gets the code, as an entry or for its whole call, where the first
-// is its company. Its successor of the same aggregate shows whether the lane goes on.
+// TestResultCodes has a batch of three. The second event always gets the code, as an entry or for the whole call that it shares with the
+// first. The third is of the same aggregate as the second, and shows whether the lane goes on.
 func TestResultCodes(t *testing.T) {
 	t.Parallel()
 	const (

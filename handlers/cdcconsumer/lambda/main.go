@@ -22,8 +22,8 @@ import (
 
 func main() { os.Exit(run()) }
 
-// A batch is a lot of short-lived memory over a small heap, so by default the collector runs many times in each. A quarter as often takes
-// a quarter of the CPU off a batch; the limit makes it run as often as it must when a batch is large, so that 256 MB are enough.
+// A batch makes much short-lived memory over a small heap, so by default the collector runs many times in each. A quarter as many runs save
+// a quarter of a batch's CPU. The limit makes the collector run more often when a batch is large, so that 256 MB are enough.
 const (
 	gcPercent   = 400
 	memoryLimit = 192 << 20

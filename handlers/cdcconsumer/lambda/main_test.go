@@ -12,7 +12,7 @@ import (
 	"rds-outbox-demo/lab/awslocal/awstest"
 )
 
-// TestMain lets the tests run the program itself: the test binary with MAIN=1.
+// TestMain lets the tests run the program itself, which is the test binary with MAIN=1.
 func TestMain(m *testing.M) {
 	if os.Getenv("MAIN") == "1" {
 		main()
@@ -35,7 +35,7 @@ func TestRun(t *testing.T) {
 		"NamesABadQueue":     {[]string{bus, region, "FAILURE_QUEUE_URL=q"}, `Config.FailureQueueURL is \"q\"`},
 		// PutEvents would answer with success, and every event would be gone.
 		"RefusesAnUnknownBus": {[]string{"EVENT_BUS_NAME=typo", queue, region, endpoint, keys, secret}, "looking for event bus typo"},
-		// The Lambda runtime's own error: everything before it went well.
+		// The error comes from the Lambda runtime, so everything before it went well.
 		"StartsInLambdaOnly": {[]string{bus, queue, region, endpoint, keys, secret}, "expected AWS Lambda environment variables"},
 	} {
 		t.Run(name, func(t *testing.T) {
