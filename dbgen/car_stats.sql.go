@@ -31,8 +31,8 @@ type CarStatsAddParams struct {
 	Changes []int64
 }
 
-// Adds to the totals of each make and year; the four arrays are side by side, and a make and year is in them once. They are locked in
-// one order, so that two cars that change places between two makes do not wait for each other.
+// Adds to the totals of each make and year. The four arrays are parallel, and each make and year is in them once. The rows are locked in one
+// order, so that two cars that swap their makes do not deadlock.
 func (q *Queries) CarStatsAdd(ctx context.Context, arg CarStatsAddParams) error {
 	_, err := q.db.Exec(ctx, CarStatsAdd,
 		arg.Makes,
@@ -68,7 +68,7 @@ type CarStatsCarTakeRow struct {
 	Year int32
 }
 
-// Forgets the car and returns under which make and year it was counted; pgx.ErrNoRows when it was not.
+// Forgets the car and returns the make and year of its total, or pgx.ErrNoRows when it was not counted.
 func (q *Queries) CarStatsCarTake(ctx context.Context, carID uuid.UUID) (CarStatsCarTakeRow, error) {
 	row := q.db.QueryRow(ctx, CarStatsCarTake, carID)
 	var i CarStatsCarTakeRow

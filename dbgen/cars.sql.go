@@ -26,7 +26,7 @@ const CarGet = `-- name: CarGet :one
 SELECT id, make, model, year, color, version, created_at, updated_at FROM cars WHERE id = $1
 `
 
-// The car as it is now; pgx.ErrNoRows when there is none. Takes no lock.
+// The car as it is now, or pgx.ErrNoRows when there is none. Takes no lock.
 func (q *Queries) CarGet(ctx context.Context, id uuid.UUID) (Car, error) {
 	row := q.db.QueryRow(ctx, CarGet, id)
 	var i Car
@@ -74,7 +74,7 @@ const CarLock = `-- name: CarLock :one
 SELECT id, make, model, year, color, version, created_at, updated_at FROM cars WHERE id = $1 FOR UPDATE
 `
 
-// The car under its row lock, held until the transaction ends: nobody else changes it, or takes its next version, before that.
+// The car under its row lock, which is held until the transaction ends. Nobody else changes it, or takes its next version, before that.
 // pgx.ErrNoRows when there is none.
 func (q *Queries) CarLock(ctx context.Context, id uuid.UUID) (Car, error) {
 	row := q.db.QueryRow(ctx, CarLock, id)

@@ -58,8 +58,8 @@ type IdempotencyGetRow struct {
 	Expired     bool
 }
 
-// What a key was answered, and whether it is over by the database's clock; pgx.ErrNoRows when there is no such key. Served by
-// idempotency_pkey.
+// The answer to a key's request, and whether the key is expired by the database's clock. pgx.ErrNoRows when there is no such key. Served
+// by idempotency_pkey.
 func (q *Queries) IdempotencyGet(ctx context.Context, arg IdempotencyGetParams) (IdempotencyGetRow, error) {
 	row := q.db.QueryRow(ctx, IdempotencyGet, arg.Route, arg.CallerHash, arg.Key)
 	var i IdempotencyGetRow
@@ -114,7 +114,7 @@ const IdempotencyLock = `-- name: IdempotencyLock :one
 SELECT pg_try_advisory_xact_lock($1::bigint)
 `
 
-// Takes an advisory lock until the transaction ends; false, at once, when another transaction has it.
+// Takes an advisory lock until the transaction ends. Returns false at once when another transaction has it.
 func (q *Queries) IdempotencyLock(ctx context.Context, number int64) (bool, error) {
 	row := q.db.QueryRow(ctx, IdempotencyLock, number)
 	var pg_try_advisory_xact_lock bool

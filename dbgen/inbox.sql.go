@@ -24,9 +24,9 @@ type InboxAggregateLockParams struct {
 	AggregateID   string
 }
 
-// The highest version that the subscriber has processed of the aggregate, 0 for none, under a row lock that is held until the
-// transaction ends. Its row is made if there is none: two first events at once must wait for each other, too. The update changes
-// nothing; it is what takes the lock.
+// The highest version of the aggregate that the subscriber has processed, 0 for none, under a row lock that is held until the
+// transaction ends. The statement makes the row if there is none, so that two first events at once wait for each other, too. The update
+// changes nothing and takes the lock.
 func (q *Queries) InboxAggregateLock(ctx context.Context, arg InboxAggregateLockParams) (int64, error) {
 	row := q.db.QueryRow(ctx, InboxAggregateLock, arg.Subscriber, arg.AggregateType, arg.AggregateID)
 	var version int64
@@ -69,8 +69,8 @@ type InboxKnownParams struct {
 	EventID    uuid.UUID
 }
 
-// Whether the subscriber has processed the event. A statement of its own behind InboxAggregateLock: one that waited for the lock would
-// still see what it saw before the wait.
+// Reports whether the subscriber has processed the event. It is a statement of its own after InboxAggregateLock, because a statement that
+// waits for the lock still sees the state from before the wait.
 func (q *Queries) InboxKnown(ctx context.Context, arg InboxKnownParams) (bool, error) {
 	row := q.db.QueryRow(ctx, InboxKnown, arg.Subscriber, arg.EventID)
 	var exists bool

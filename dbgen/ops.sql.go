@@ -16,8 +16,8 @@ const OpsLock = `-- name: OpsLock :one
 SELECT pg_try_advisory_lock(hashtextextended('outboxctl sends again', 0))
 `
 
-// Takes the session's advisory lock on sending events again; false when another session of this database has it. Two that send at
-// once could interleave the versions of an aggregate. It goes with the session.
+// Takes the session's advisory lock on sending events again. Returns false when another session of this database has it. Two sessions that
+// send at once could interleave the versions of an aggregate. The lock ends with the session.
 func (q *Queries) OpsLock(ctx context.Context) (bool, error) {
 	row := q.db.QueryRow(ctx, OpsLock)
 	var pg_try_advisory_lock bool
@@ -51,7 +51,7 @@ type OpsLockHolderRow struct {
 	Since           time.Time
 }
 
-// Who has OpsLock: pid, application_name and since when the session is there. pgx.ErrNoRows when nobody has. A user without
+// The pid, application_name and start of the session that has OpsLock. pgx.ErrNoRows when none has. A user without
 // pg_read_all_stats sees only the pid of another user's session.
 func (q *Queries) OpsLockHolder(ctx context.Context) (OpsLockHolderRow, error) {
 	row := q.db.QueryRow(ctx, OpsLockHolder)
@@ -82,7 +82,7 @@ type OutboxByTraceParams struct {
 	MaxRows int32
 }
 
-// Ids of the events of one trace, 32 hex digits. No index serves it: it reads the whole table.
+// Ids of the events of one trace, 32 hex digits. No index serves it, so it reads the whole table.
 func (q *Queries) OutboxByTrace(ctx context.Context, arg OutboxByTraceParams) ([]uuid.UUID, error) {
 	rows, err := q.db.Query(ctx, OutboxByTrace, arg.TraceID, arg.MaxRows)
 	if err != nil {
@@ -107,7 +107,7 @@ const OutboxGet = `-- name: OutboxGet :one
 SELECT id, aggregate_type, aggregate_id, aggregate_version, event_type, event_data, traceparent, created_at FROM outbox WHERE id = $1
 `
 
-// One event by its id, served by outbox_id_key; pgx.ErrNoRows when there is none, or none any more.
+// One event by its id, served by outbox_id_key. pgx.ErrNoRows when it is not there, or is purged.
 func (q *Queries) OutboxGet(ctx context.Context, id uuid.UUID) (Outbox, error) {
 	row := q.db.QueryRow(ctx, OutboxGet, id)
 	var i Outbox
@@ -201,8 +201,8 @@ type ReplayCountRow struct {
 	Newest     time.Time
 }
 
-// How many events and aggregates a replay would send; an empty argument selects everything. The oldest and newest are meaningless
-// when there are none.
+// How many events and aggregates a replay would send. An empty argument selects everything. The oldest and newest are meaningless when
+// there are none.
 func (q *Queries) ReplayCount(ctx context.Context, arg ReplayCountParams) (ReplayCountRow, error) {
 	row := q.db.QueryRow(ctx, ReplayCount,
 		arg.Ids,
@@ -461,8 +461,8 @@ type TransactionOldestRow struct {
 	Seconds         int64
 }
 
-// The oldest transaction that has written something and is still open, prepared ones too (pid 0): no slot of the
-// server can let go of the WAL from its start on. pgx.ErrNoRows when there is none.
+// The oldest transaction that has written something and is still open, or prepared (pid 0). No slot of the server can let go of the WAL
+// from that transaction's start on. pgx.ErrNoRows when there is none.
 func (q *Queries) TransactionOldest(ctx context.Context) (TransactionOldestRow, error) {
 	row := q.db.QueryRow(ctx, TransactionOldest)
 	var i TransactionOldestRow
@@ -474,7 +474,7 @@ const TransactionsVisible = `-- name: TransactionsVisible :one
 SELECT pg_has_role(current_user, 'pg_read_all_stats', 'USAGE')
 `
 
-// Whether this user sees the transactions of others; without it TransactionOldest knows only its own.
+// Reports whether this user sees the transactions of others. Without that right TransactionOldest knows only its own.
 func (q *Queries) TransactionsVisible(ctx context.Context) (bool, error) {
 	row := q.db.QueryRow(ctx, TransactionsVisible)
 	var pg_has_role bool

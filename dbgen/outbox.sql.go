@@ -68,8 +68,8 @@ type OutboxPageParams struct {
 	MaxRows          int32
 }
 
-// The next rows behind the given key, in aggregate and version order, served by outbox_pkey. Start with two empty strings and 0.
-// Read under one snapshot: only then do the pages make one picture.
+// The next rows after the given key, in aggregate and version order, served by outbox_pkey. Start with two empty strings and 0. Read all
+// pages under one snapshot, because only then are they one consistent picture.
 func (q *Queries) OutboxPage(ctx context.Context, arg OutboxPageParams) ([]Outbox, error) {
 	rows, err := q.db.Query(ctx, OutboxPage,
 		arg.AggregateType,

@@ -13,7 +13,7 @@ const LoadLock = `-- name: LoadLock :one
 SELECT pg_try_advisory_lock(hashtextextended('walrelay load ' || $1::text, 0))
 `
 
-// Takes the session's advisory lock on loading for a slot; false when another relay has it. It goes with the session.
+// Takes the session's advisory lock on loading for a slot. Returns false when another relay has it. The lock ends with the session.
 func (q *Queries) LoadLock(ctx context.Context, slot string) (bool, error) {
 	row := q.db.QueryRow(ctx, LoadLock, slot)
 	var pg_try_advisory_lock bool
@@ -109,7 +109,7 @@ SELECT
     concat_ws(' ', table_oid, publication_oid, publication_xmin, member_oid, member_xmin)::text AS identity,
     EXISTS (
         SELECT FROM changes
-        -- A CASE keeps the order: pg_xact_status refuses an xid that is not there yet.
+        -- A CASE keeps the order, because pg_xact_status refuses an xid that is not there yet.
         -- A transaction that this statement's snapshot does not see counts as open, even if it has ended since.
         WHERE CASE
             WHEN xid >= next_xid THEN true
@@ -215,7 +215,7 @@ type SlotCopyParams struct {
 	Temporary bool
 }
 
-// Makes a slot at the position of another. A temporary source's session must still be there; a temporary copy goes with this one.
+// Makes a slot at the position of another. The session of a temporary source must still be there. A temporary copy ends with this session.
 func (q *Queries) SlotCopy(ctx context.Context, arg SlotCopyParams) error {
 	_, err := q.db.Exec(ctx, SlotCopy, arg.Source, arg.Slot, arg.Temporary)
 	return err
@@ -247,7 +247,7 @@ type SlotGetRow struct {
 	Active    bool
 }
 
-// What decides whether a slot can be streamed from; pgx.ErrNoRows when there is none.
+// The facts that decide whether a slot can be streamed from. pgx.ErrNoRows when there is none.
 func (q *Queries) SlotGet(ctx context.Context, slot string) (SlotGetRow, error) {
 	row := q.db.QueryRow(ctx, SlotGet, slot)
 	var i SlotGetRow

@@ -43,8 +43,8 @@ type RetentionDeleteParams struct {
 	LSN  string
 }
 
-// Deletes rows, if at this moment the slot is good and has confirmed the LSN; else none. The check is part of the statement: a look
-// before it could be outdated when it runs.
+// Deletes rows if the slot is good and has confirmed the LSN at this moment, and no rows otherwise. The check is part of the statement,
+// because an earlier look could be outdated.
 func (q *Queries) RetentionDelete(ctx context.Context, arg RetentionDeleteParams) (int64, error) {
 	result, err := q.db.Exec(ctx, RetentionDelete, arg.Ids, arg.Slot, arg.LSN)
 	if err != nil {
@@ -91,7 +91,7 @@ const RetentionOldest = `-- name: RetentionOldest :one
 SELECT created_at FROM outbox ORDER BY created_at LIMIT 1
 `
 
-// When the oldest row was written; pgx.ErrNoRows when there is none.
+// When the oldest row was written. pgx.ErrNoRows when there is none.
 func (q *Queries) RetentionOldest(ctx context.Context) (time.Time, error) {
 	row := q.db.QueryRow(ctx, RetentionOldest)
 	var created_at time.Time
@@ -109,8 +109,8 @@ type RetentionPositionRow struct {
 }
 
 // The end of the WAL, flushed or not. Every row that an earlier statement of this session saw was committed before it. The statement's
-// own transaction gets an id, and with it a commit in the WAL behind that position: on an idle server, where the end of the WAL may be
-// behind the header of a new segment, nothing else would make a slot reach it. A commit without changes is shown to no decoding plugin.
+// own transaction gets an id, and so writes a commit into the WAL after that position. On an idle server the end of the WAL may be after the
+// header of a new segment, and nothing else would make a slot reach it. No decoding plugin sees a commit without changes.
 func (q *Queries) RetentionPosition(ctx context.Context) (RetentionPositionRow, error) {
 	row := q.db.QueryRow(ctx, RetentionPosition)
 	var i RetentionPositionRow

@@ -1,20 +1,20 @@
-// Package carstats is an example of a subscriber: it keeps totals of the cars per make and year, and counts none twice (⑥ and behind).
+// Package carstats is an example of a subscriber. It keeps totals of the cars per make and year, and counts no event twice (after ⑥).
 //
-// In: batches of an SQS queue that a rule of the bus fills with the events of cars. Out: tables car_stats and car_stats_car; and the
+// In: batches of an SQS queue that a rule of the bus fills with the events of cars. Out: tables car_stats and car_stats_car, and the
 // messages that failed, which SQS delivers again and after some receives moves to the subscriber's failure queue.
 //
-// Neither EventBridge nor a standard queue keeps order, and both deliver at least once. Two totals, and why they need package inbox:
+// Neither EventBridge nor a standard queue keeps order, and both deliver at least once. So both totals need package inbox:
 //
-//   - changes counts events. Nothing in such a count tells whether an event is in it already: it needs each event exactly once.
-//   - cars counts cars as they are now. An event carries its whole car, so applying the same one again does no harm; an older one that
-//     comes behind a newer one would, and behind a deletion it would bring the car back. The inbox's verdict Late says so. What is
-//     missing (Gap) may be left out here, since the newer event makes up for it; when it comes it is Late, and counts as a change.
+//   - changes counts events. The count does not tell whether an event is in it already, so it needs each event exactly once.
+//   - cars counts cars as they are now. An event carries its whole car, so applying an event twice does no harm. Applying an older event
+//     after a newer one would, and after a deletion it would bring the car back. The inbox's verdict Late prevents that. Missing events
+//     (Gap) do no harm here, because the newer event carries the whole car. When they come they are Late, and count as changes.
 //
-// That holds because all types that the rule lets through carry the whole car. One that says less (CarRepainted) would make the events
-// behind it Late without telling what they tell: it fails here, and never counts as processed.
+// That holds because all event types that the rule lets through carry the whole car. A type that says less (CarRepainted) would make later
+// events Late without having their content. So an unknown type fails here, and never counts as processed.
 //
-// There is no code for messages that can never be processed. On a stream one of them would hold up its shard, so cdcConsumer parks it;
-// here the others pass it by, and the queue's redrive policy parks it.
+// There is no code for messages that can never be processed. In a stream such a record would block its shard, so cdcConsumer parks it. In
+// a queue the other messages go on, and the queue's redrive policy parks it.
 package carstats
 
 import (
@@ -65,9 +65,10 @@ func New(config Config) (*Subscriber, error) {
 	return &Subscriber{config}, nil
 }
 
-// Handle counts one batch, each message in a transaction of its own; give it to lambda.Start. Its answer names the messages that failed,
-// and Lambda deletes the others. The event source mapping needs FunctionResponseTypes ReportBatchItemFailures: without it Lambda does not
-// read the answer, deletes all, and what failed is not counted. A database that is away is an error: only then does Lambda poll less.
+// Handle counts one batch, each message in a transaction of its own. Give it to lambda.Start. Its answer names the messages that failed,
+// and Lambda deletes the others. The event source mapping needs FunctionResponseTypes ReportBatchItemFailures. Without it Lambda does not
+// read the answer and deletes all messages, so failed ones are never counted. An unreachable database is an error of the whole batch,
+// because only then does Lambda poll less.
 func (s *Subscriber) Handle(ctx context.Context, batch events.SQSEvent) (response events.SQSEventResponse, err error) {
 	started := time.Now()
 	conn, err := s.config.Pool.Acquire(ctx)
@@ -79,7 +80,7 @@ func (s *Subscriber) Handle(ctx context.Context, batch events.SQSEvent) (respons
 	}
 	defer conn.Release()
 	done := tally{verdicts: map[inbox.Verdict]int{}}
-	// Also where the connection breaks in the middle: what was counted until then is committed.
+	// It also logs when the connection breaks in the middle, because the messages before that are committed.
 	defer func() { s.logBatch(ctx, len(batch.Records), done, time.Since(started)) }()
 	for _, message := range batch.Records {
 		event, verdict, err := s.process(ctx, conn, message)
@@ -88,8 +89,8 @@ func (s *Subscriber) Handle(ctx context.Context, batch events.SQSEvent) (respons
 			response.BatchItemFailures = append(response.BatchItemFailures, events.SQSBatchItemFailure{ItemIdentifier: message.MessageId})
 			s.logFailure(ctx, message, event, err)
 			if conn.Conn().IsClosed() {
-				// The others would fail, too, and Lambda would take the answer for a success and go on as fast as before. As an error of
-				// the batch it polls less; what was counted comes again as duplicates.
+				// The other messages would fail, too. Lambda would take an answer that names them for a success, and go on as fast as
+				// before. After an error of the batch it polls less. The messages that were counted come again as duplicates.
 				return events.SQSEventResponse{}, fmt.Errorf("the database ended the connection: %w", err)
 			}
 			continue
@@ -140,7 +141,7 @@ func (s *Subscriber) logFailure(ctx context.Context, message events.SQSMessage, 
 	s.config.Logger.LogAttrs(ctx, slog.LevelWarn, "car stats: a message failed", attributes...)
 }
 
-// process counts one message, or changes nothing. A panic is a failure of its message: the others of the batch go on.
+// process counts one message, or changes nothing. A panic fails its message only, and the others of the batch go on.
 func (s *Subscriber) process(ctx context.Context, conn *pgxpool.Conn, message events.SQSMessage) (event inbox.Event, verdict inbox.Verdict, err error) {
 	defer func() {
 		if p := recover(); p != nil {

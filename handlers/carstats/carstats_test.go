@@ -24,7 +24,7 @@ import (
 // ctx for what rapid calls.
 var ctx = context.Background()
 
-// history is the life of one car: what it is with each version; deleted with the last one.
+// history is the life of one car, with what it is at each version. The last version deletes it.
 func history(deleted bool, kinds ...kind) (all []fact) {
 	car := uuid.New()
 	for i, k := range kinds {
@@ -75,7 +75,7 @@ func deliveries(t *rapid.T, histories [][]fact) []string {
 	return rapid.Permutation(all).Draw(t, "order")
 }
 
-// Whatever is delivered twice, late and out of order: in the end the totals are those of the cars.
+// Whatever comes twice, late or out of order, in the end the totals are those of the cars.
 func TestTotalsAreRightWhateverTheOrder(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
@@ -92,7 +92,7 @@ func TestTotalsAreRightWhateverTheOrder(t *testing.T) {
 	})
 }
 
-// Four environments at once, on cars that change places between the same few totals: none locks another out.
+// Four environments at once move cars between the same few totals, and none deadlocks another.
 func TestTotalsAreRightWithManyWorkers(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
@@ -131,7 +131,7 @@ func TestALateEventDoesNotBringADeletedCarBack(t *testing.T) {
 	require.Equal(t, []total{{kinds[0], 0, 1}, {kinds[1], 0, 2}}, r.totals(t))
 }
 
-// What cannot be counted fails by itself: the others of its batch are counted, and only it comes again.
+// A message that cannot be counted fails by itself. The others of its batch are counted, and only it comes again.
 func TestOnlyTheMessageThatFailedIsNamed(t *testing.T) {
 	t.Parallel()
 	car := history(false, kinds[0])[0]
@@ -165,7 +165,7 @@ func TestOnlyTheMessageThatFailedIsNamed(t *testing.T) {
 	}
 }
 
-// The database goes away in the middle of a batch: what was committed stays, the rest comes again, and nothing counts twice.
+// The database goes away in the middle of a batch. Committed messages stay, the rest comes again, and nothing counts twice.
 func TestTheSessionIsKilledInABatch(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)

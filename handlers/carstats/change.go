@@ -22,12 +22,11 @@ type kind struct {
 // change is what one event says of its car.
 type change struct {
 	car     uuid.UUID
-	is      kind // after the change; of a deleted car, before it
+	is      kind // after the change, or before it for a deleted car
 	deleted bool
 }
 
-// readChange takes from the event no more than is counted: a subscriber that does not mind what it does not need lives through the
-// members that are added.
+// readChange reads only the members that are counted. A subscriber that ignores the others is not broken by members that are added.
 func readChange(e inbox.Event) (change, error) {
 	var c change
 	switch e.Type {
@@ -78,7 +77,7 @@ func (c change) count(ctx context.Context, tx pgx.Tx, verdict inbox.Verdict) err
 	return nil
 }
 
-// move takes the car from where it was counted and counts it where it belongs. The inbox holds the car's lock: nobody else moves it.
+// move subtracts the car from its old total and adds it to its new one. The inbox holds the car's lock, so nobody else moves it.
 func (c change) move(ctx context.Context, db *dbgen.Queries, added map[kind]totals) error {
 	counted, err := db.CarStatsCarTake(ctx, c.car)
 	switch {

@@ -75,7 +75,7 @@ func (f fact) body() string {
 		"timestamp":"2026-11-23T09:15:00.000001Z"}}`, uuid.New(), f.eventType(), f.car, f.version, f.event, data)
 }
 
-// batch makes a batch of bodies; the n-th message is called m<n>.
+// batch makes a batch of bodies. The n-th message is called m<n>.
 func batch(bodies ...string) (b events.SQSEvent) {
 	for i, body := range bodies {
 		b.Records = append(b.Records, events.SQSMessage{MessageId: fmt.Sprintf("m%d", i), Body: body, Attributes: map[string]string{"ApproximateReceiveCount": "1"}})

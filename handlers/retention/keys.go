@@ -17,7 +17,7 @@ const keyBatch = 5000
 // anything. What is left when ctx's deadline is near goes with the next run.
 func PurgeKeys(ctx context.Context, conn *pgx.Conn) (deleted int64, err error) {
 	queries := dbgen.New(conn)
-	// At most half of the time: the rows of outbox are due in the same run.
+	// Keys take at most half of the time, because the rows of outbox are due in the same run.
 	if deadline, ok := ctx.Deadline(); ok {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithDeadline(ctx, time.Now().Add(time.Until(deadline)/2))

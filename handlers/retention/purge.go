@@ -19,9 +19,9 @@ const lookInterval = 200 * time.Millisecond
 // Result is what a run did.
 type Result struct {
 	Deleted int64 `json:"deleted"`
-	// OldestKept is the created_at of the oldest row that is still there; nil when the table is empty.
+	// OldestKept is the created_at of the oldest row that is still there, or nil when the table is empty.
 	OldestKept *time.Time `json:"oldestKept"`
-	// Left tells that rows are due still: ctx ended too soon for another round, and the next run goes on.
+	// Left reports whether rows are still due, because ctx ended too soon for another round. The next run goes on.
 	Left bool `json:"left"`
 }
 
@@ -32,7 +32,7 @@ type Result struct {
 // the error. A slot that is missing or lost is an error even when no row is due, because the
 // operator should know now and not in 14 days.
 //
-// Why in this order: a row that was seen is committed, and its commit stands in the WAL before a
+// The order has a reason. A row that was seen is committed, and its commit stands in the WAL before a
 // position that is noted later. The position is the end of the WAL as inserted. With
 // synchronous_commit off a row is seen before its commit is flushed, so the flushed position could
 // be before that commit. A slot that has confirmed the position has confirmed the commit. The
@@ -73,7 +73,8 @@ func (p *Purger) Purge(ctx context.Context, conn *pgx.Conn) (result Result, err 
 	return result, err
 }
 
-// tooLate: a round that cannot wait as long as it may would end with an error that says nothing of the slot.
+// tooLate reports whether too little time is left for a round. A round whose wait is cut short would end with an error that is not about
+// the slot.
 func tooLate(ctx context.Context, wait time.Duration) bool {
 	const reserve = 10 * time.Second
 	deadline, ok := ctx.Deadline()
@@ -180,12 +181,12 @@ func (p *Purger) refusal(slot dbgen.RetentionSlotRow, lsn string) error {
 // Plan is what Purge would do.
 type Plan struct {
 	Due       int64      `json:"due"`       // rows that are old enough
-	Oldest    *time.Time `json:"oldest"`    // created_at of the oldest row; nil when the table is empty
+	Oldest    *time.Time `json:"oldest"`    // created_at of the oldest row, or nil when the table is empty
 	Confirmed string     `json:"confirmed"` // by the slot, an LSN
 }
 
-// Plan counts the rows that are due and looks at the slot. It writes nothing, not even what a position in the WAL needs: whether the
-// slot will confirm in time is not known. Its errors are those of Purge that can be seen now.
+// Plan counts the rows that are due and looks at the slot. It writes nothing, not even the commit that a position in the WAL
+// needs, so it cannot know whether the slot will confirm in time. Its errors are those of Purge that can be seen now.
 func (p *Purger) Plan(ctx context.Context, conn *pgx.Conn) (Plan, error) {
 	queries := dbgen.New(conn)
 	slot, err := p.look(ctx, conn, queries)

@@ -78,7 +78,7 @@ func TestTwoRunsAtOnceDeleteEachRowOnce(t *testing.T) {
 	require.Empty(t, r.kept(t))
 }
 
-// A Lambda function is stopped at its timeout: a run that cannot finish ends before, and says so.
+// Lambda stops a function at its timeout, so a run that cannot finish ends before that, and says so.
 func TestTooLittleTimeIsLeftToTheNextRun(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)

@@ -64,7 +64,7 @@ func (r *rig) relay(t *testing.T) (arrived func() map[string]int) {
 }
 
 // On a server where nobody writes anything, the purge itself has to make the slot move. RDS changes to a new WAL segment every five
-// minutes; after that the end of the WAL is behind the new segment's header, which no relay confirms before a record follows.
+// minutes. The end of the WAL is then after the new segment's header, which no relay confirms before a record follows.
 func TestAnIdleDatabaseIsPurgedWithinSeconds(t *testing.T) {
 	t.Parallel()
 	r := newServer(t, map[string]string{"autovacuum": "off", "checkpoint_timeout": "1h"})

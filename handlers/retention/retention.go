@@ -1,13 +1,13 @@
-// Package retention deletes rows of outbox that are old enough and certainly on the stream, and idempotency keys that are over.
+// Package retention deletes rows of outbox that are old enough and certainly on the stream, and expired idempotency keys.
 //
 // In: a session on the database and the name of the slot that the path reads (walrelay's, or that of the DMS task). Out: fewer rows, or
-// an error that says why none could go. Subscribers see nothing of it: the publication has inserts only, and the consumer skips DMS's
-// delete records. Deleting again is harmless, also while another run does the same.
+// an error that says why none could be deleted. Subscribers do not see it, because the publication has inserts only, and the consumer
+// skips DMS's delete records. Deleting again is harmless, also while another run does the same.
 //
-// Old is not published. created_at is when the writing transaction began: one that stays open for long commits a row that is due
-// already and that no relay has seen. And rows wait in the WAL while a relay is down. The row is the only thing from which an event
-// can be sent again, so it goes only when the slot proves that it is not needed: purge.go says how. Of idempotency keys none of this is
-// true: keys.go.
+// An old row is not necessarily published. created_at is when the writing transaction began. A transaction that stays open for long
+// commits a row that is already due and that no relay has seen. Rows also wait in the WAL while a relay is down. An event can be sent again
+// only from its row, so the row is deleted only after the slot proves that it is not needed (purge.go). None of this holds for idempotency
+// keys (keys.go).
 package retention
 
 import (
@@ -18,26 +18,27 @@ import (
 )
 
 const (
-	// defaultBatch is how many rows one statement deletes: few enough to hold their locks for milliseconds.
+	// defaultBatch is how many rows one statement deletes. They are few enough to be locked for milliseconds only.
 	defaultBatch = 500
-	// batchesPerWait: the slot is waited for once per so many batches. walrelay confirms about once a second, so that waiting for every
-	// batch would be slower than some write.
+	// batchesPerWait is how many batches one wait for the slot serves. walrelay confirms about once a second, so a wait for every batch
+	// would be slower than some services write.
 	batchesPerWait = 20
 	defaultWait    = 30 * time.Second
 )
 
-// Config says what to delete and which slot has to confirm it. Behind a field: the variable that programs take it from.
+// Config says what to delete and which slot has to confirm it. Programs take a field from the variable that its comment names.
 type Config struct {
-	// Slot is the replication slot of the path (SLOT_NAME). Its confirmed position is the proof: another consumer's slot proves nothing.
+	// Slot is the replication slot of the path (SLOT_NAME). Its confirmed position is the proof. The slot of another
+	// reader proves nothing.
 	Slot string
 	// Days is how long a row stays, by the database's clock (RETENTION_DAYS).
 	Days int
-	// StreamRetention is how long the stream keeps records. Days has to be longer by more than a day: what is lost downstream can be
+	// StreamRetention is how long the stream keeps records. Days has to be longer by more than a day, so that a loss can be
 	// repaired from the row for longer than from the stream.
 	StreamRetention time.Duration
 	// Batch is how many rows one statement deletes. Default: 500.
 	Batch int
-	// Wait is how long the slot is waited for. Default: 30 s; a relay that runs needs about one.
+	// Wait is how long Purge waits for the slot. The default is 30 s, and a running relay needs about 1 s.
 	Wait time.Duration
 }
 
@@ -56,7 +57,7 @@ const (
 
 var slotPattern = regexp.MustCompile(`^[a-z0-9_]{1,63}$`)
 
-// New checks the configuration; it does not connect.
+// New checks the configuration. It does not connect.
 func New(c Config) (*Purger, error) {
 	if c.Batch == 0 {
 		c.Batch = defaultBatch

@@ -16,12 +16,12 @@ import (
 	"rds-outbox-demo/lab/postgres/postgrestest"
 )
 
-// rig is a database with a slot that nobody reads: tests move it.
+// rig is a database with a slot that nobody reads. The tests move it.
 type rig struct {
 	url  string
 	pool *pgxpool.Pool // of a superuser
 	slot string
-	conn *pgx.Conn // of the role outbox_retention: every test shows that its rights suffice
+	conn *pgx.Conn // of the role outbox_retention, so every test shows that its rights suffice
 	hook hook
 }
 
@@ -143,7 +143,7 @@ func (r *rig) insertLSN(t *testing.T) string {
 // advance moves the slot to a position, and no further.
 func (r *rig) advance(t *testing.T, lsn string) {
 	t.Helper()
-	// A slot moves over flushed WAL only: this commit flushes what is before it.
+	// A slot moves over flushed WAL only. This commit flushes the WAL before it.
 	r.exec(t, "SELECT pg_logical_emit_message(true, 'flush', '')")
 	r.exec(t, "SELECT pg_replication_slot_advance($1, $2::pg_lsn)", r.slot, lsn)
 	require.Equal(t, "true", r.ask(t, "SELECT (confirmed_flush_lsn >= $2::pg_lsn)::text FROM pg_replication_slots WHERE slot_name = $1", r.slot, lsn))

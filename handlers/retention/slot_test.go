@@ -14,7 +14,7 @@ import (
 	"rds-outbox-demo/internal/pgtest"
 )
 
-// Whatever is wrong with the slot: no row goes, and the error says what it is. The statement that deletes refuses by itself, too.
+// Whatever is wrong with the slot, no row is deleted, and the error says what is wrong. The deleting statement refuses by itself, too.
 func TestNothingIsDeletedWithoutAGoodSlot(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {
@@ -68,7 +68,7 @@ func TestNothingIsDeletedWithoutAGoodSlot(t *testing.T) {
 	}
 }
 
-// requireRefused: by Purge and Plan with this error, and by the deleting statement even if nobody had looked before.
+// requireRefused requires that Purge and Plan refuse with this error, and that the deleting statement refuses without an earlier look.
 func requireRefused(t *testing.T, r *rig, message string) {
 	t.Helper()
 	before := r.kept(t)
@@ -134,7 +134,7 @@ func TestNothingIsDeletedWhileTheSlotIsBehind(t *testing.T) {
 	require.EqualValues(t, 3, result.Deleted)
 }
 
-// Between the look and the deletion there is no gap: the statement looks itself.
+// There is no gap between the look and the deletion, because the statement looks itself.
 func TestASlotThatGoesBeforeTheDeletionKeepsTheRows(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
@@ -221,7 +221,7 @@ func TestThePositionIsBehindCommitsThatAreNotFlushed(t *testing.T) {
 	require.NotZero(t, unflushed)
 }
 
-// The wait ends with the context: a Lambda function must not hang in it.
+// The wait ends with the context, because a Lambda function must not hang in it.
 func TestACancelledWaitEnds(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)

@@ -1,17 +1,17 @@
--- One row is one car as it is now: the state that the service owns.
--- Why: an aggregate's row also hands out the version of its events. Whoever changes a car holds its row lock until commit, so
--- version order is commit order.
+-- One row is one car as it is now, the state that the service owns.
+-- Why: an aggregate's row also hands out the version of its events. A change of a car holds the car's row lock until commit, so version
+-- order is commit order.
 -- Locks: none, the table is new.
 --
--- Each table grants what the components need to group roles; login users are made elsewhere and join one, so that a password is
--- never a migration's business:
+-- Each migration grants group roles the rights that the components need. Login users are made elsewhere and join one of these roles, so
+-- that no migration handles a password:
 --   * outbox_api writes cars and appends to outbox. It can neither read nor change nor remove an event.
 --   * outbox_relay reads outbox for the initial load (walrelay, DMS). Replication itself is an attribute of the login user
 --     (REPLICATION, on RDS membership in rds_replication) and does not come with a group.
 --   * outbox_retention, which deletes old events, comes with 00004_outbox_retention.sql.
 
 -- +goose Up
--- Roles belong to the server: a second database finds them there, and so Down keeps them.
+-- Roles belong to the server. A second database finds them there, so Down keeps them.
 -- +goose StatementBegin
 DO $$
 DECLARE
@@ -21,7 +21,7 @@ BEGIN
         BEGIN
             EXECUTE format('CREATE ROLE %I NOLOGIN', role_name);
         EXCEPTION
-            -- unique_violation: another database's migration made it between our look and our insert.
+            -- unique_violation means that another database's migration made it between our look and our insert.
             WHEN duplicate_object OR unique_violation THEN NULL;
         END;
     END LOOP;

@@ -1,11 +1,11 @@
 -- One row is one event that happened to one aggregate, written in the transaction of the change itself.
 -- Why the shape:
---   * append-only. The WAL record of an UPDATE leaves out unchanged TOASTed columns, so an updated row would reach the stream
---     without its event_data. Hence no processed_at: what was published is known downstream, not here.
---   * the primary key is what a DELETE leaves in the WAL (REPLICA IDENTITY DEFAULT): with aggregate_id in it, DMS finds its
---     partition key even for a purged row. It also makes a version used twice an error at the writer.
---   * aggregate_id is varchar, never text: DMS treats text as a LOB, and a LOB cannot be a partition key.
---   * the CHECKs are the limits of everything downstream: a row that passes them can travel the whole path.
+--   * The table is append-only. The WAL record of an UPDATE leaves out unchanged TOASTed columns, so an updated row would reach the
+--     stream without its event_data. So there is no processed_at. The hops after the table know what was published.
+--   * The primary key is what a DELETE leaves in the WAL (REPLICA IDENTITY DEFAULT). It has aggregate_id, so DMS finds its partition key
+--     even for a purged row. It also makes a version that is used twice an error at the writer.
+--   * aggregate_id is varchar and never text, because DMS treats text as a LOB, and a LOB cannot be a partition key.
+--   * The CHECKs are the limits of everything downstream. A row that passes them can travel the whole path.
 -- Locks: none, the table is new.
 
 -- +goose Up
@@ -25,9 +25,9 @@ CREATE TABLE outbox (
     CONSTRAINT outbox_aggregate_version_check CHECK (aggregate_version >= 1),
     CONSTRAINT outbox_event_type_check CHECK (event_type ~ '^[A-Za-z][A-Za-z0-9._-]*$'),
     CONSTRAINT outbox_event_data_object_check CHECK (jsonb_typeof(event_data) = 'object'),
-    -- 60 KiB of text. jsonb's text may be longer than the JSON that was sent: it spaces members and spells 1e300 out.
+    -- 60 KiB of text. jsonb's text may be longer than the JSON that was sent, because it spaces members and spells 1e300 out.
     CONSTRAINT outbox_event_data_size_check CHECK (octet_length(event_data::text) <= 61440),
-    -- What RFC 3339 can say; refuses infinity, too.
+    -- The times that RFC 3339 can write. It refuses infinity, too.
     CONSTRAINT outbox_created_at_check CHECK (created_at >= '1970-01-01T00:00:00Z' AND created_at < '10000-01-01T00:00:00Z')
 );
 

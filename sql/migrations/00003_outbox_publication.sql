@@ -1,13 +1,13 @@
--- The publication is what walrelay reads: inserts into outbox and nothing else.
--- Why publish = 'insert': a purged row's DELETE would only be noise, and an UPDATE must not exist (see 00002_outbox.sql).
+-- The publication is what walrelay reads. It has the inserts into outbox and nothing else.
+-- Why publish = 'insert': the DELETE of a purged row would only be noise, and an UPDATE must not exist (see 00002_outbox.sql).
 -- (DMS decodes with test_decoding and does not look at publications.)
--- Locks: ShareUpdateExclusive on outbox for an instant; writers are not blocked.
+-- Locks: ShareUpdateExclusive on outbox for an instant. It does not block writers.
 
 -- +goose Up
 CREATE PUBLICATION outbox_publication FOR TABLE outbox WITH (publish = 'insert');
 
--- A slot resolves its publication at the position it decodes, not "now". Drop the publication under a slot and the slot can
--- never again decode what lies between: its events would have to be repaired from the table. So Down refuses.
+-- A slot looks up its publication as of the position that it decodes, not as of now. After the publication is dropped under a slot, the slot
+-- can never decode the changes from its position on. Their events would have to be repaired from the table. So Down refuses.
 -- +goose Down
 -- +goose StatementBegin
 DO $$

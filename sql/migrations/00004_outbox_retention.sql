@@ -1,14 +1,14 @@
 -- Rows of outbox are deleted when they are old enough and certainly on the stream (handlers/retention).
---   * outbox_retention sees of an event which it is and how old, nothing of what it says, and may delete it. Reading
---     pg_replication_slots and the WAL position takes no right.
---   * the index finds the oldest rows. The ids are in the order of time, too, but of the writers' clocks. Not BRIN: new rows take the
---     space of deleted ones, and a range of blocks that has ever held an old row would be searched for good.
+--   * outbox_retention may read an event's id and age, and delete it. It cannot read its content. Reading pg_replication_slots and the WAL
+--     position needs no right.
+--   * The index finds the oldest rows. Ids are in the order of time, too, but of the writers' clocks. A BRIN index does not suit, because
+--     new rows take the space of deleted ones, and a range of blocks that has ever held an old row would be searched for good.
 -- Locks: writers to outbox wait while the index is built, about a second for a million rows. For a large table build it beforehand,
 -- outside of a transaction: CREATE INDEX CONCURRENTLY outbox_created_at_idx ON outbox (created_at). IF NOT EXISTS then takes it as it
--- is, hence make sure that \d outbox does not call it INVALID.
+-- is, so make sure that \d outbox does not call it INVALID.
 
 -- +goose Up
--- Down keeps the role: see 00001_cars.sql.
+-- Down keeps the role (see 00001_cars.sql).
 -- +goose StatementBegin
 DO $$
 BEGIN

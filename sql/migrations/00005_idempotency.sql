@@ -1,12 +1,12 @@
--- One row is one Idempotency-Key and the answer that its change was given, written in the transaction of the change. Who sends the same
+-- One row is one Idempotency-Key and the answer to its change, written in the transaction of the change. A client that sends the same
 -- request again gets that answer, and no second event.
 -- Why the shape:
---   * a key means something to its route and its caller only: another caller's equal key is another key.
---   * of the caller and of the request only hashes stay. They are compared, never shown, and an id of any length fits the primary key.
---   * the body is text, not jsonb: the second answer is the first one, byte for byte.
---   * who writes a row says how long it counts. A row that is over is as good as absent, also before retention deletes it.
--- It is not part of outbox_publication, and carries no event.
--- Locks: none, the table is new; a GRANT does not wait for writers of cars.
+--   * A key belongs to its route and its caller. The equal key of another caller is another key.
+--   * Only hashes of the caller and of the request are stored. They are compared and never shown, and an id of any length fits the key.
+--   * The body is text and not jsonb, so that the second answer equals the first one byte for byte.
+--   * The writer of a row says how long it counts. An expired row counts as absent, also before retention deletes it.
+-- The table is not part of outbox_publication, and carries no event.
+-- Locks: none, the table is new. A GRANT does not wait for writers of cars.
 
 -- +goose Up
 CREATE TABLE idempotency (

@@ -1,13 +1,13 @@
--- What a subscriber of the bus keeps to count once (package inbox), and the totals of the example subscriber, handlers/carstats.
--- Here they share the database of the service, because one is enough to show it; nothing refers from here to cars or outbox, nor back.
--- A subscriber of another team takes inbox and inbox_aggregate into its own database: they must be where its results are, since they are
--- written in one transaction with them.
--- Why two tables: an id tells whether an event was processed, a version where it stands among those of its aggregate. Ids may be
--- forgotten in time (inbox.Forget), versions may not: of an aggregate that was forgotten the oldest event would be new again.
+-- The tables with which a subscriber of the bus counts each event once (package inbox), and the totals of the example subscriber,
+-- handlers/carstats. Here they share the service's database, because one database is enough for an example. Nothing here refers to cars or
+-- outbox, and nothing there refers to these tables. A subscriber of another team takes inbox and inbox_aggregate into its own database. They
+-- must be in the database of its results, because they are written in one transaction with them.
+-- Why two tables: an id tells whether an event was processed, and a version tells its place among the aggregate's events. Ids may be
+-- forgotten in time (inbox.Forget). Versions may not, because the oldest event of a forgotten aggregate would be new again.
 -- Locks: none, the tables are new.
 
 -- +goose Up
--- Down keeps the role: see 00001_cars.sql.
+-- Down keeps the role (see 00001_cars.sql).
 -- +goose StatementBegin
 DO $$
 BEGIN
@@ -52,7 +52,7 @@ CREATE TABLE car_stats (
     cars bigint NOT NULL,
     changes bigint NOT NULL,
     CONSTRAINT car_stats_pkey PRIMARY KEY (make, year)
-    -- No CHECK (cars >= 0): it would look at the -1 that CarStatsAdd offers for insertion, before that finds the row to add it to.
+    -- There is no CHECK (cars >= 0), because it would see the -1 that CarStatsAdd offers for insertion before it finds the row to add to.
 );
 
 COMMENT ON TABLE car_stats IS 'Totals that carstats keeps of what it hears on the bus.';

@@ -1,4 +1,4 @@
-// Package migrations carries the goose migrations of this folder, the one source of the schema: sqlc reads the same files.
+// Package migrations carries the goose migrations of this folder. They are the one source of the schema, and sqlc reads the same files.
 package migrations
 
 import "embed"

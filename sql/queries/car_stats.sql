@@ -1,6 +1,6 @@
 -- name: CarStatsAdd :exec
--- Adds to the totals of each make and year; the four arrays are side by side, and a make and year is in them once. They are locked in
--- one order, so that two cars that change places between two makes do not wait for each other.
+-- Adds to the totals of each make and year. The four arrays are parallel, and each make and year is in them once. The rows are locked in one
+-- order, so that two cars that swap their makes do not deadlock.
 INSERT INTO car_stats (make, year, cars, changes)
 SELECT
     unnest(@makes::varchar[]) AS make,
@@ -17,5 +17,5 @@ SET cars = car_stats.cars + excluded.cars,
 INSERT INTO car_stats_car (car_id, make, year) VALUES (@car_id, @make, @year);
 
 -- name: CarStatsCarTake :one
--- Forgets the car and returns under which make and year it was counted; pgx.ErrNoRows when it was not.
+-- Forgets the car and returns the make and year of its total, or pgx.ErrNoRows when it was not counted.
 DELETE FROM car_stats_car WHERE car_id = @car_id RETURNING make, year;

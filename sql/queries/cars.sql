@@ -3,7 +3,7 @@
 DELETE FROM cars WHERE id = @id;
 
 -- name: CarGet :one
--- The car as it is now; pgx.ErrNoRows when there is none. Takes no lock.
+-- The car as it is now, or pgx.ErrNoRows when there is none. Takes no lock.
 SELECT * FROM cars WHERE id = @id;
 
 -- name: CarInsert :exec
@@ -12,7 +12,7 @@ INSERT INTO cars (id, make, model, year, color, version, created_at, updated_at)
 VALUES (@id, @make, @model, @year, sqlc.narg('color'), 1, @created_at, @created_at);
 
 -- name: CarLock :one
--- The car under its row lock, held until the transaction ends: nobody else changes it, or takes its next version, before that.
+-- The car under its row lock, which is held until the transaction ends. Nobody else changes it, or takes its next version, before that.
 -- pgx.ErrNoRows when there is none.
 SELECT * FROM cars WHERE id = @id FOR UPDATE;
 

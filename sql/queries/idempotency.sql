@@ -7,8 +7,8 @@ WHERE route = @route
     AND expires_at <= now();
 
 -- name: IdempotencyGet :one
--- What a key was answered, and whether it is over by the database's clock; pgx.ErrNoRows when there is no such key. Served by
--- idempotency_pkey.
+-- The answer to a key's request, and whether the key is expired by the database's clock. pgx.ErrNoRows when there is no such key. Served
+-- by idempotency_pkey.
 SELECT
     request_hash,
     status,
@@ -30,7 +30,7 @@ VALUES (
 );
 
 -- name: IdempotencyLock :one
--- Takes an advisory lock until the transaction ends; false, at once, when another transaction has it.
+-- Takes an advisory lock until the transaction ends. Returns false at once when another transaction has it.
 SELECT pg_try_advisory_xact_lock(@number::bigint);
 
 -- name: IdempotencyPurge :execrows

@@ -1,7 +1,7 @@
 -- name: InboxAggregateLock :one
--- The highest version that the subscriber has processed of the aggregate, 0 for none, under a row lock that is held until the
--- transaction ends. Its row is made if there is none: two first events at once must wait for each other, too. The update changes
--- nothing; it is what takes the lock.
+-- The highest version of the aggregate that the subscriber has processed, 0 for none, under a row lock that is held until the
+-- transaction ends. The statement makes the row if there is none, so that two first events at once wait for each other, too. The update
+-- changes nothing and takes the lock.
 INSERT INTO inbox_aggregate (subscriber, aggregate_type, aggregate_id, version)
 VALUES (@subscriber, @aggregate_type, @aggregate_id, 0)
 ON CONFLICT ON CONSTRAINT inbox_aggregate_pkey DO UPDATE SET version = inbox_aggregate.version
@@ -19,8 +19,8 @@ WHERE inbox.subscriber = @subscriber
     );
 
 -- name: InboxKnown :one
--- Whether the subscriber has processed the event. A statement of its own behind InboxAggregateLock: one that waited for the lock would
--- still see what it saw before the wait.
+-- Reports whether the subscriber has processed the event. It is a statement of its own after InboxAggregateLock, because a statement that
+-- waits for the lock still sees the state from before the wait.
 SELECT EXISTS (SELECT FROM inbox WHERE subscriber = @subscriber AND event_id = @event_id);
 
 -- name: InboxRecord :exec

@@ -1,10 +1,10 @@
 -- name: OpsLock :one
--- Takes the session's advisory lock on sending events again; false when another session of this database has it. Two that send at
--- once could interleave the versions of an aggregate. It goes with the session.
+-- Takes the session's advisory lock on sending events again. Returns false when another session of this database has it. Two sessions that
+-- send at once could interleave the versions of an aggregate. The lock ends with the session.
 SELECT pg_try_advisory_lock(hashtextextended('outboxctl sends again', 0));
 
 -- name: OpsLockHolder :one
--- Who has OpsLock: pid, application_name and since when the session is there. pgx.ErrNoRows when nobody has. A user without
+-- The pid, application_name and start of the session that has OpsLock. pgx.ErrNoRows when none has. A user without
 -- pg_read_all_stats sees only the pid of another user's session.
 WITH lock_key AS (
     SELECT hashtextextended('outboxctl sends again', 0) AS key
@@ -29,14 +29,14 @@ WHERE locks.locktype = 'advisory'
 SELECT set_config('application_name', @name::text, false);
 
 -- name: OutboxByTrace :many
--- Ids of the events of one trace, 32 hex digits. No index serves it: it reads the whole table.
+-- Ids of the events of one trace, 32 hex digits. No index serves it, so it reads the whole table.
 SELECT id FROM outbox
 WHERE substr(traceparent, 4, 32) = @trace_id::text
 ORDER BY created_at, aggregate_version
 LIMIT @max_rows;
 
 -- name: OutboxGet :one
--- One event by its id, served by outbox_id_key; pgx.ErrNoRows when there is none, or none any more.
+-- One event by its id, served by outbox_id_key. pgx.ErrNoRows when it is not there, or is purged.
 SELECT * FROM outbox WHERE id = @id;
 
 -- name: OutboxNewest :many
@@ -53,8 +53,8 @@ WHERE (outbox.aggregate_type, outbox.aggregate_id) IN (
 GROUP BY outbox.aggregate_type, outbox.aggregate_id;
 
 -- name: ReplayCount :one
--- How many events and aggregates a replay would send; an empty argument selects everything. The oldest and newest are meaningless
--- when there are none.
+-- How many events and aggregates a replay would send. An empty argument selects everything. The oldest and newest are meaningless when
+-- there are none.
 SELECT
     count(*) AS events,
     count(DISTINCT (aggregate_type, aggregate_id)) AS aggregates,
@@ -130,8 +130,8 @@ WHERE database = current_database()
 ORDER BY slot_name;
 
 -- name: TransactionOldest :one
--- The oldest transaction that has written something and is still open, prepared ones too (pid 0): no slot of the
--- server can let go of the WAL from its start on. pgx.ErrNoRows when there is none.
+-- The oldest transaction that has written something and is still open, or prepared (pid 0). No slot of the server can let go of the WAL
+-- from that transaction's start on. pgx.ErrNoRows when there is none.
 SELECT
     pid::integer AS pid,
     application_name::text AS application_name,
@@ -151,5 +151,5 @@ ORDER BY age DESC
 LIMIT 1;
 
 -- name: TransactionsVisible :one
--- Whether this user sees the transactions of others; without it TransactionOldest knows only its own.
+-- Reports whether this user sees the transactions of others. Without that right TransactionOldest knows only its own.
 SELECT pg_has_role(current_user, 'pg_read_all_stats', 'USAGE');

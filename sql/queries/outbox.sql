@@ -8,8 +8,8 @@ INSERT INTO public.outbox (id, aggregate_type, aggregate_id, aggregate_version, 
 VALUES (@id, @aggregate_type, @aggregate_id, @aggregate_version, @event_type, @event_data, sqlc.narg('traceparent'));
 
 -- name: OutboxPage :many
--- The next rows behind the given key, in aggregate and version order, served by outbox_pkey. Start with two empty strings and 0.
--- Read under one snapshot: only then do the pages make one picture.
+-- The next rows after the given key, in aggregate and version order, served by outbox_pkey. Start with two empty strings and 0. Read all
+-- pages under one snapshot, because only then are they one consistent picture.
 SELECT * FROM public.outbox
 WHERE (aggregate_type, aggregate_id, aggregate_version)
     > (@aggregate_type::varchar, @aggregate_id::varchar, @aggregate_version::bigint)

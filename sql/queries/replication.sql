@@ -1,5 +1,5 @@
 -- name: LoadLock :one
--- Takes the session's advisory lock on loading for a slot; false when another relay has it. It goes with the session.
+-- Takes the session's advisory lock on loading for a slot. Returns false when another relay has it. The lock ends with the session.
 SELECT pg_try_advisory_lock(hashtextextended('walrelay load ' || @slot::text, 0));
 
 -- name: LoadSession :exec
@@ -80,7 +80,7 @@ SELECT
     concat_ws(' ', table_oid, publication_oid, publication_xmin, member_oid, member_xmin)::text AS identity,
     EXISTS (
         SELECT FROM changes
-        -- A CASE keeps the order: pg_xact_status refuses an xid that is not there yet.
+        -- A CASE keeps the order, because pg_xact_status refuses an xid that is not there yet.
         -- A transaction that this statement's snapshot does not see counts as open, even if it has ended since.
         WHERE CASE
             WHEN xid >= next_xid THEN true
@@ -106,14 +106,14 @@ ORDER BY blocker.pid
 LIMIT 1;
 
 -- name: SlotCopy :exec
--- Makes a slot at the position of another. A temporary source's session must still be there; a temporary copy goes with this one.
+-- Makes a slot at the position of another. The session of a temporary source must still be there. A temporary copy ends with this session.
 SELECT pg_copy_logical_replication_slot(@source::name, @slot::name, @temporary::boolean, 'pgoutput');
 
 -- name: SlotDrop :exec
 SELECT pg_drop_replication_slot(@slot::name);
 
 -- name: SlotGet :one
--- What decides whether a slot can be streamed from; pgx.ErrNoRows when there is none.
+-- The facts that decide whether a slot can be streamed from. pgx.ErrNoRows when there is none.
 SELECT
     coalesce(plugin::text, '')::text AS plugin,
     coalesce(database::text, '')::text AS database,

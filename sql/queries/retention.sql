@@ -3,8 +3,8 @@
 SELECT count(*) FROM outbox WHERE created_at < now() - make_interval(hours => @hours::int);
 
 -- name: RetentionDelete :execrows
--- Deletes rows, if at this moment the slot is good and has confirmed the LSN; else none. The check is part of the statement: a look
--- before it could be outdated when it runs.
+-- Deletes rows if the slot is good and has confirmed the LSN at this moment, and no rows otherwise. The check is part of the statement,
+-- because an earlier look could be outdated.
 DELETE FROM outbox
 WHERE id = ANY (@ids::uuid[])
     AND EXISTS (
@@ -25,13 +25,13 @@ ORDER BY created_at, id
 LIMIT @max_rows;
 
 -- name: RetentionOldest :one
--- When the oldest row was written; pgx.ErrNoRows when there is none.
+-- When the oldest row was written. pgx.ErrNoRows when there is none.
 SELECT created_at FROM outbox ORDER BY created_at LIMIT 1;
 
 -- name: RetentionPosition :one
 -- The end of the WAL, flushed or not. Every row that an earlier statement of this session saw was committed before it. The statement's
--- own transaction gets an id, and with it a commit in the WAL behind that position: on an idle server, where the end of the WAL may be
--- behind the header of a new segment, nothing else would make a slot reach it. A commit without changes is shown to no decoding plugin.
+-- own transaction gets an id, and so writes a commit into the WAL after that position. On an idle server the end of the WAL may be after the
+-- header of a new segment, and nothing else would make a slot reach it. No decoding plugin sees a commit without changes.
 SELECT pg_current_wal_insert_lsn()::text AS lsn, pg_current_xact_id()::text AS xid;
 
 -- name: RetentionSlot :one

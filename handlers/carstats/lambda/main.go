@@ -1,7 +1,7 @@
 // Command lambda runs carstats, a subscriber of the bus, as the Lambda function carStats.
 //
 // In: batches of its SQS queue from the event source mapping, and the environment variables DB_HOST, DB_PORT, DB_NAME, DB_USER,
-// DB_SECRET_ARN and DB_SSL (package rdsdb). Out: totals in the database; the messages that failed.
+// DB_SECRET_ARN and DB_SSL (package rdsdb). Out: totals in the database, and the messages that failed.
 package main
 
 import (
@@ -31,7 +31,7 @@ func run() int {
 	return 0
 }
 
-// newSubscriber asks no other machine: the first batch does.
+// newSubscriber asks no other machine. The first batch does.
 func newSubscriber(ctx context.Context, getenv func(string) string, logger *slog.Logger) (*carstats.Subscriber, error) {
 	database, err := rdsdb.ConfigFromEnv(getenv)
 	if err != nil {

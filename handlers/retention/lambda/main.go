@@ -1,9 +1,9 @@
 // Command lambda runs retention as the Lambda function retention, on a schedule.
 //
-// In: any event; what it says is not read. Environment: RETENTION_ENABLED (true or false), RETENTION_DAYS, STREAM_RETENTION_HOURS,
+// In: any event, whose content is not read. Environment: RETENTION_ENABLED (true or false), RETENTION_DAYS, STREAM_RETENTION_HOURS,
 // SLOT_NAME, and DB_HOST, DB_PORT, DB_NAME, DB_USER, DB_SECRET_ARN and DB_SSL (package rdsdb). Out: what was deleted, as JSON and as one
-// log line. An error, and with it the function's alarm, when rows could not be deleted. Switched off it deletes idempotency keys that are
-// over, and of outbox nothing.
+// log line. If rows could not be deleted it ends with an error, which raises the function's alarm. Switched off it deletes only expired
+// idempotency keys, and nothing of outbox.
 package main
 
 import (
@@ -46,7 +46,7 @@ type function struct {
 	logger   *slog.Logger
 }
 
-// newFunction checks all of the configuration, also while it is switched off: a mistake in it shows before it matters.
+// newFunction checks all of the configuration, also while it is switched off, so that a mistake shows before it matters.
 func newFunction(ctx context.Context, getenv func(string) string, logger *slog.Logger) (*function, error) {
 	enabled, errEnabled := parse("RETENTION_ENABLED", getenv("RETENTION_ENABLED"), "true or false", strconv.ParseBool)
 	days, errDays := parse("RETENTION_DAYS", getenv("RETENTION_DAYS"), "a number of days, such as 14", strconv.Atoi)
@@ -104,7 +104,7 @@ func (f *function) handle(ctx context.Context) (answer, error) {
 	return done, nil
 }
 
-// purge uses a session of its own each time: between two runs the function is frozen for an hour, and a session would not outlive that.
+// purge opens a session each time, because between two runs Lambda freezes the function for an hour, and no session outlives that.
 func (f *function) purge(ctx context.Context) (done answer, err error) {
 	done.Enabled = f.enabled
 	// Each statement reads or deletes few rows. What is left of us when Lambda ends us ends by itself on the server.

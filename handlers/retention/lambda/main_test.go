@@ -42,7 +42,7 @@ func TestEnvironmentIsRefusedByName(t *testing.T) {
 	}
 }
 
-// The function reaches for the database in any case: idempotency keys are to go also while it is switched off.
+// The function always needs the database, because it deletes idempotency keys also while it is switched off.
 func TestDatabaseAwayIsAnErrorAlsoWhenSwitchedOff(t *testing.T) {
 	t.Parallel()
 	var log bytes.Buffer
