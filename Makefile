@@ -47,9 +47,20 @@ demo: build ## Send events through a throw-away path and check every one: CARS= 
 chaos: node_modules/.runtime bin/chaos/lab bin/chaos/walrelay bin/outboxctl $(if $(filter-out 17,$(POSTGRES)),lab/postgres/versions/node_modules/.installed) ## Break the path in every way and judge it: SEED= (random), ROUNDS= (5), POSTGRES= (17; 14 to 18), SABOTAGE=list or a rule to turn off.
 	@bin/chaos/lab chaos
 
+# These hops are Go benchmarks beside the code that they measure. benchstat compares the outputs of two runs.
+GO_HOPS := coldstart hot growth allocs
+GO_BENCH := $(TEST_DATABASE) go test -run '^$$' -timeout 2h
+BENCH_coldstart = -benchtime $(if $(QUICK),5x,20x) -count $(or $(ROUNDS),5) -bench '^BenchmarkColdStart$$' ./handlers/carapi/lambda
+BENCH_hot = -benchtime $(if $(QUICK),100x,1000x) -count $(or $(ROUNDS),5) -bench '^BenchmarkHotAggregate$$' ./walrelay ./handlers/cdcconsumer
+BENCH_growth = -benchtime 1x $(if $(QUICK),-short) -bench '^BenchmarkGrowth$$' ./walrelay/cmd/walrelay ./handlers/cdcconsumer/lambda
+BENCH_allocs = -benchtime 100x -bench '^Benchmark(ReadCar|Queue|AppendJSON|DecodeInsert|PutBody|Decode|NewEntry|Publish)$$' ./handlers/carapi ./outbox ./walrelay ./handlers/cdcconsumer
+
 .PHONY: bench
 bench: build ## Measure every hop against its limit: HOP= (all; api, coldstart, relay, consumer, hot, path, growth, allocs), ROUNDS= (5), QUICK=1, CHECK=1 fails on what got much worse.
+ifeq ($(filter $(GO_HOPS),$(HOP)),)
 	@bin/lab bench
+endif
+	@$(foreach hop,$(filter $(or $(HOP),$(GO_HOPS)),$(GO_HOPS)),$(GO_BENCH) $(BENCH_$(hop)) $(if $(CHECK),|| { echo "bench: $(hop) once more"; $(GO_BENCH) $(BENCH_$(hop)); } )&&) :
 
 .PHONY: psql
 psql: build ## Run psql on the local database, or on DATABASE_URL. Without psql it prints the rows of what you type.

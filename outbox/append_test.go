@@ -12,6 +12,7 @@ import (
 	"pgregory.net/rapid"
 
 	"rds-outbox-demo/dbgen"
+	"rds-outbox-demo/lab/labtest"
 )
 
 // reference is the record by encoding/json.
@@ -91,7 +92,7 @@ func BenchmarkAppendJSON(b *testing.B) {
 		},
 		Operation: OperationInsert, Timestamp: time.Now(), Commit: Commit{time.Now(), 4711, 1, "00000000/0190F400.1.00000000/0190F640"},
 	}
-	b.ReportAllocs()
+	defer labtest.AllocsAtMost(b, 1)()
 	var line []byte
 	for b.Loop() {
 		line, _ = r.AppendJSON(line[:0])

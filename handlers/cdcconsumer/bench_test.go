@@ -6,6 +6,7 @@ import (
 	"io"
 	"log/slog"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/aws/aws-lambda-go/events"
@@ -14,6 +15,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/eventbridge/types"
 	"github.com/stretchr/testify/require"
 
+	"rds-outbox-demo/lab/labtest"
 	"rds-outbox-demo/outbox"
 )
 
@@ -61,7 +63,7 @@ func decoded(b *testing.B, c *Consumer, event events.KinesisEvent) []*item {
 
 func BenchmarkDecode(b *testing.B) {
 	consumer, event := newInstant(b), batch(cars(1000, 1000)...)
-	b.ReportAllocs()
+	defer labtest.AllocsAtMost(b, 60_000)()
 	for b.Loop() {
 		decoded(b, consumer, event)
 	}
@@ -71,7 +73,7 @@ func BenchmarkDecode(b *testing.B) {
 func BenchmarkNewEntry(b *testing.B) {
 	record, _, err := outbox.ParseRecord(cars(1, 1)[0])
 	require.NoError(b, err)
-	b.ReportAllocs()
+	defer labtest.AllocsAtMost(b, 20)()
 	for b.Loop() {
 		if _, err := newEntry("OutboxEventBus", record); err != nil {
 			b.Fatal(err)
@@ -94,6 +96,9 @@ func BenchmarkPublish(b *testing.B) {
 				return parsed[&data[0]], outbox.SkipNothing, nil
 			}
 			b.ReportAllocs()
+			if aggregates == 1000 {
+				defer labtest.AllocsAtMost(b, 24_000)()
+			}
 			for b.Loop() {
 				items := newItems(event.Records)
 				consumer.publish(b.Context(), items, time.Now().Add(time.Minute))
@@ -143,4 +148,36 @@ func BenchmarkHandle(b *testing.B) {
 			b.ReportMetric(float64(1000*b.N)/b.Elapsed().Seconds(), "records/s")
 		})
 	}
+}
+
+const hotRoundTrip = 10 * time.Millisecond
+
+// publishHot publishes n events of one aggregate, 10 ms a call. It returns what that took, and what the calls took of it.
+func publishHot(tb testing.TB, n int) (took, calls time.Duration) {
+	bundle := newBundle(tb, Config{})
+	bundle.put = func(_ context.Context, _ int, entries []wireEntry) (answer, error) {
+		started := time.Now()
+		time.Sleep(hotRoundTrip)
+		calls += time.Since(started) // no lock, because rule 4 allows one call of an aggregate at a time
+		return acceptAll(entries), nil
+	}
+	started := time.Now()
+	require.Equal(tb, -1, bundle.handle(tb, time.Hour, batch(cars(n, 1)...)))
+	return time.Since(started), calls
+}
+
+// Rule 4 allows one unanswered event of an aggregate, so a hot one takes a round trip an event, and no more.
+func TestAHotAggregateTakesOneRoundTripAnEvent(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		took, _ := publishHot(t, 1000)
+		require.Equal(t, 1000*hotRoundTrip, took)
+	})
+}
+
+// BenchmarkHotAggregate publishes the events of one aggregate, 10 ms a call. The limit is one call after another.
+func BenchmarkHotAggregate(b *testing.B) {
+	took, calls := publishHot(b, b.N)
+	b.ReportMetric(float64(b.N)/took.Seconds(), "events/s")
+	b.ReportMetric(float64(b.N)/calls.Seconds(), "limit-events/s")
 }

@@ -1,9 +1,12 @@
 package bench
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"net/http"
@@ -25,6 +28,7 @@ import (
 	"rds-outbox-demo/dbgen"
 	"rds-outbox-demo/handlers/carapi"
 	"rds-outbox-demo/internal/rdsdb"
+	"rds-outbox-demo/lab/awslocal"
 	"rds-outbox-demo/lab/postgres"
 	"rds-outbox-demo/lab/process"
 	"rds-outbox-demo/outbox"
@@ -92,18 +96,15 @@ func (e *environment) apiAlone(ctx context.Context, requests int) ([]Row, error)
 	if err != nil {
 		return nil, err
 	}
-	cloud, err := e.newSecrets(database)
-	if err != nil {
-		return nil, err
-	}
-	defer cloud.close()
 	config, err := pgx.ParseConfig(database)
 	if err != nil {
 		return nil, err
 	}
+	secrets := awslocal.SDKConfig("http://secrets")
+	secrets.HTTPClient = login{config.User, config.Password}
 	pool, err := rdsdb.New(rdsdb.Config{
-		Host: config.Host, Port: config.Port, Name: config.Database, User: config.User, SecretARN: secretName, ApplicationName: "bench",
-	}, secretsmanager.NewFromConfig(cloud.sdk()))
+		Host: config.Host, Port: config.Port, Name: config.Database, User: config.User, SecretARN: "bench", ApplicationName: "bench",
+	}, secretsmanager.NewFromConfig(secrets))
 	if err != nil {
 		return nil, err
 	}
@@ -139,6 +140,19 @@ func (e *environment) apiAlone(ctx context.Context, requests int) ([]Row, error)
 	return short.besidePgbench(ctx, []Row{{What: "one at a time, in-process"}, {What: "pgx without the handler"}}, database, 1, requests,
 		rate(func(ctx context.Context) error { return create(ctx, handler) }),
 		rate(func(ctx context.Context) error { return insert(ctx, conn) }))
+}
+
+// login answers as Secrets Manager with the login of the bench's database.
+type login struct{ user, password string }
+
+// Do makes login the HTTP client of the SDK.
+func (l login) Do(*http.Request) (*http.Response, error) {
+	secret, err := json.Marshal(map[string]string{"username": l.user, "password": l.password})
+	if err != nil {
+		return nil, err
+	}
+	answer, err := json.Marshal(map[string]string{"SecretString": string(secret)})
+	return &http.Response{StatusCode: http.StatusOK, Header: http.Header{}, Body: io.NopCloser(bytes.NewReader(answer))}, err
 }
 
 // create is a request.
@@ -260,7 +274,7 @@ func (e *environment) runAPI(ctx context.Context, database string, connections, 
 		return l, err
 	}
 	defer func() {
-		l.memory = peakMemory(program.PID())
+		l.memory = process.PeakMemory(program.PID())
 		program.Stop(context.WithoutCancel(ctx), 5*time.Second)
 		l.cpu = program.CPU()
 		if err != nil {

@@ -51,12 +51,3 @@ func TestReadAnswer(t *testing.T) {
 	_, err = readAnswer(answers)
 	require.ErrorContains(t, err, "EOF")
 }
-
-func TestReadAnonymous(t *testing.T) {
-	t.Parallel()
-	bytes, err := readAnonymous("Rss:               13000 kB\nAnonymous:          2880 kB\nLazyFree:              0 kB\n")
-	require.NoError(t, err)
-	require.EqualValues(t, 2880<<10, bytes)
-	_, err = readAnonymous("Rss:               13000 kB\n")
-	require.ErrorContains(t, err, "Anonymous")
-}

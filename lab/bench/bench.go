@@ -3,6 +3,9 @@
 //
 // In: the built programs, a throw-away PostgreSQL, and pgbench and pg_recvlogical where they are installed. Out: a table with ratios, and
 // the same as JSON and as a chart. Nothing here is a test: a figure that is missed is a row that says so.
+//
+// Cold start, hot aggregates, growth and allocations have no other program beside them. They are Go benchmarks in the packages of what
+// they measure, which `make bench` runs, too.
 package bench
 
 import (
@@ -36,30 +39,13 @@ type hop struct {
 	run  func(context.Context, *environment) ([]Row, error)
 }
 
-// hops in the order of the path, then what concerns several.
-var hops = []hop{
-	{"api", api},
-	{"coldstart", coldStart},
-	{"relay", relay},
-	{"consumer", consumer},
-	{"hot", hot},
-	{"path", path},
-	{"growth", growth},
-	{"allocs", allocations},
-}
-
-// Names lists what HOP= takes.
-func Names() (names []string) {
-	for _, h := range hops {
-		names = append(names, h.name)
-	}
-	return names
-}
+// hops in the order of the path, and at last all of it.
+var hops = []hop{{"api", api}, {"relay", relay}, {"consumer", consumer}, {"path", path}}
 
 // Run measures and returns the report; an error is a measurement that could not be made, not a figure that is missed.
 func Run(ctx context.Context, c Config) (_ *Report, err error) {
-	if c.Hop != "" && !slices.Contains(Names(), c.Hop) {
-		return nil, fmt.Errorf("HOP is %q: one of %s", c.Hop, strings.Join(Names(), ", "))
+	if c.Hop != "" && !slices.ContainsFunc(hops, func(h hop) bool { return h.name == c.Hop }) {
+		return nil, fmt.Errorf("HOP is %q: one of api, coldstart, relay, consumer, hot, path, growth, allocs", c.Hop)
 	}
 	e, err := newEnvironment(ctx, c)
 	if err != nil {

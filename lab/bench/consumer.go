@@ -19,16 +19,13 @@ import (
 	"rds-outbox-demo/dbgen"
 	"rds-outbox-demo/handlers/cdcconsumer"
 	"rds-outbox-demo/lab/awslocal"
+	"rds-outbox-demo/lab/bench/sink"
 	"rds-outbox-demo/lab/local"
 	"rds-outbox-demo/outbox"
 )
 
-const (
-	// lanes are the consumer's default, and how many connections the other side of a comparison has.
-	lanes = 10
-	// batchSize is that of serverless.yml.
-	batchSize = 100
-)
+// lanes are the consumer's default, and how many connections the other side of a comparison has.
+const lanes = 10
 
 // What the original did on this kind of machine, events a second: one call after another.
 const originalAtTenMilliseconds = 765
@@ -70,12 +67,12 @@ func consumer(ctx context.Context, e *environment) (rows []Row, err error) {
 
 // besideClients runs the batch through the consumer, and its calls through a bare client and the SDK's: events/s of each.
 func (e *environment) besideClients(ctx context.Context, delay time.Duration, batch events.KinesisEvent) ([]Values, error) {
-	bus, err := newBus(delay)
+	bus, err := sink.Start(delay)
 	if err != nil {
 		return nil, err
 	}
-	defer bus.close()
-	sdk := eventbridge.NewFromConfig(awslocal.SDKConfig(bus.url))
+	defer bus.Close()
+	sdk := eventbridge.NewFromConfig(awslocal.SDKConfig(bus.URL))
 	recorder := &recorder{Client: sdk}
 	recorded, err := newConsumer(bus, recorder)
 	if err != nil {
@@ -88,7 +85,7 @@ func (e *environment) besideClients(ctx context.Context, delay time.Duration, ba
 		}
 	}
 	recorder.calls = nil
-	bodies, err := bus.recorded(func() error { return publish(ctx, recorded, batch) })
+	bodies, err := bus.Recorded(func() error { return publish(ctx, recorded, batch) })
 	if err != nil {
 		return nil, err
 	}
@@ -105,7 +102,7 @@ func (e *environment) besideClients(ctx context.Context, delay time.Duration, ba
 	return e.alternate(ctx,
 		rateOf(repeats, len(batch.Records), func(ctx context.Context) error { return publish(ctx, consumer, batch) }),
 		rateOf(repeats, len(batch.Records), func(ctx context.Context) error {
-			return inLanes(ctx, bodies, func(ctx context.Context, body []byte) error { return sendCall(ctx, client, bus.url, body) })
+			return inLanes(ctx, bodies, func(ctx context.Context, body []byte) error { return sendCall(ctx, client, bus.URL, body) })
 		}),
 		rateOf(repeats, len(batch.Records), func(ctx context.Context) error {
 			return inLanes(ctx, recorder.calls, func(ctx context.Context, call *eventbridge.PutEventsInput) error {
@@ -166,7 +163,7 @@ func sendCall(ctx context.Context, client *http.Client, url string, body []byte)
 		return err
 	}
 	request.Header.Set("Content-Type", "application/x-amz-json-1.1")
-	request.Header.Set("X-Amz-Target", putEvents)
+	request.Header.Set("X-Amz-Target", sink.PutEvents)
 	response, err := client.Do(request)
 	if err != nil {
 		return fmt.Errorf("sending a call: %w", err)
@@ -177,9 +174,9 @@ func sendCall(ctx context.Context, client *http.Client, url string, body []byte)
 }
 
 // newConsumer is what the Lambda's main makes, with the bus in the place of EventBridge and a log that is written and thrown away.
-func newConsumer(bus *bus, client local.Bus) (*cdcconsumer.Consumer, error) {
+func newConsumer(bus *sink.Server, client local.Bus) (*cdcconsumer.Consumer, error) {
 	return local.ConsumerConfig{
-		Services: local.Services{Region: awslocal.Region, AccessKeyID: "local", SecretKey: "local", SQSURL: bus.url, Bus: "bench", FailureQueueURL: bus.url + "/failures"},
+		Services: local.Services{Region: awslocal.Region, AccessKeyID: "local", SecretKey: "local", SQSURL: bus.URL, Bus: "bench", FailureQueueURL: bus.URL + "/failures"},
 		Log:      slog.New(slog.NewJSONHandler(io.Discard, nil)),
 	}.NewConsumer(client)
 }

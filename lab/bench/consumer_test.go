@@ -7,37 +7,36 @@ import (
 	"testing"
 	"time"
 
-	"github.com/aws/aws-lambda-go/events"
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/eventbridge"
 	"github.com/aws/aws-sdk-go-v2/service/eventbridge/types"
 	"github.com/stretchr/testify/require"
 
 	"rds-outbox-demo/lab/awslocal"
-	"rds-outbox-demo/lab/lambdarun"
+	"rds-outbox-demo/lab/bench/sink"
 	"rds-outbox-demo/lab/local"
 	"rds-outbox-demo/outbox"
 )
 
 func TestBusAcceptsEachEntry(t *testing.T) {
 	t.Parallel()
-	bus, err := newBus(0)
+	bus, err := sink.Start(0)
 	require.NoError(t, err)
-	defer bus.close()
+	defer bus.Close()
 	var entries []types.PutEventsRequestEntry
 	for i := range 3 {
 		entries = append(entries, types.PutEventsRequestEntry{
 			Source: aws.String("s"), DetailType: aws.String("t"), Detail: aws.String(fmt.Sprintf(`{"DetailType":%d}`, i)),
 		})
 	}
-	out, err := eventbridge.NewFromConfig(awslocal.SDKConfig(bus.url)).PutEvents(t.Context(), &eventbridge.PutEventsInput{Entries: entries})
+	out, err := eventbridge.NewFromConfig(awslocal.SDKConfig(bus.URL)).PutEvents(t.Context(), &eventbridge.PutEventsInput{Entries: entries})
 	require.NoError(t, err)
 	require.Zero(t, out.FailedEntryCount)
 	require.Len(t, out.Entries, 3)
 	for _, entry := range out.Entries {
 		require.NotEmpty(t, aws.ToString(entry.EventId))
 	}
-	require.Equal(t, int64(3), bus.entries.Load())
+	require.Equal(t, int64(3), bus.Accepted.Load())
 }
 
 // What the clients beside the consumer send must be what the consumer does: a round of each brings every event.
@@ -52,15 +51,15 @@ func TestClientsSendWhatTheConsumerDoes(t *testing.T) {
 		require.Positive(t, v[0])
 	}
 
-	bus, err := newBus(0)
+	bus, err := sink.Start(0)
 	require.NoError(t, err)
-	defer bus.close()
-	consumer, err := newConsumer(bus, eventbridge.NewFromConfig(awslocal.SDKConfig(bus.url)))
+	defer bus.Close()
+	consumer, err := newConsumer(bus, eventbridge.NewFromConfig(awslocal.SDKConfig(bus.URL)))
 	require.NoError(t, err)
 	for range 20 { // open its window
 		require.NoError(t, publish(t.Context(), consumer, batchOf(25, 5)))
 	}
-	bodies, err := bus.recorded(func() error { return publish(t.Context(), consumer, batchOf(25, 5)) })
+	bodies, err := bus.Recorded(func() error { return publish(t.Context(), consumer, batchOf(25, 5)) })
 	require.NoError(t, err)
 	require.Len(t, bodies, 5, "25 events of 5 aggregates are 5 calls")
 	var seen []string
@@ -92,10 +91,10 @@ func TestBatchIsOfEventsInTheirOrder(t *testing.T) {
 // A failure must not count as speed.
 func TestPublishTellsOfAFailure(t *testing.T) {
 	t.Parallel()
-	bus, err := newBus(0)
+	bus, err := sink.Start(0)
 	require.NoError(t, err)
-	bus.close()
-	consumer, err := newConsumer(bus, eventbridge.NewFromConfig(awslocal.SDKConfig(bus.url)))
+	bus.Close()
+	consumer, err := newConsumer(bus, eventbridge.NewFromConfig(awslocal.SDKConfig(bus.URL)))
 	require.NoError(t, err)
 	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
 	defer cancel()
@@ -122,29 +121,5 @@ func TestLatenciesLeaveOutTheWaitForAPoll(t *testing.T) {
 			require.Equal(t, test.beside, beside)
 			require.Equal(t, test.whole, whole)
 		})
-	}
-}
-
-func TestMarshalledBatchesAreEventsOfKinesis(t *testing.T) {
-	t.Parallel()
-	batches, err := marshalBatches()
-	require.NoError(t, err)
-	require.Len(t, batches, 10_000/batchSize)
-	for _, data := range batches {
-		var batch events.KinesisEvent
-		require.NoError(t, json.Unmarshal(data, &batch))
-		require.Len(t, batch.Records, batchSize)
-	}
-}
-
-func TestFailedBatchEndsTheMeasurement(t *testing.T) {
-	t.Parallel()
-	require.NoError(t, publishedAll(lambdarun.Answer{Body: []byte(`{"batchItemFailures":null}`)}))
-	for _, answer := range []lambdarun.Answer{
-		{Body: []byte(`{"batchItemFailures":[{"itemIdentifier":"7"}]}`)},
-		{Body: []byte(`{}`), Failed: true},
-		{Body: []byte(`none`)},
-	} {
-		require.ErrorContains(t, publishedAll(answer), string(answer.Body))
 	}
 }

@@ -10,6 +10,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"rds-outbox-demo/lab/bench/sink"
 	"rds-outbox-demo/lab/process"
 	"rds-outbox-demo/migrate"
 	"rds-outbox-demo/outbox"
@@ -27,11 +28,11 @@ const backlogSlot = "bench_backlog"
 
 // relay drains a backlog (③④), one row a transaction and 100, beside pg_recvlogical, PostgreSQL's own program for it.
 func relay(ctx context.Context, e *environment) (rows []Row, err error) {
-	sink, err := newSink(0)
+	sink, err := sink.Start(0)
 	if err != nil {
 		return nil, err
 	}
-	defer sink.close()
+	defer sink.Close()
 	for _, test := range []struct {
 		what          string
 		perTx         int
@@ -52,7 +53,7 @@ func relay(ctx context.Context, e *environment) (rows []Row, err error) {
 	return rows, nil
 }
 
-func (e *environment) drain(ctx context.Context, sink *sink, what string, perTx int) (row Row, cost [2]Row, err error) {
+func (e *environment) drain(ctx context.Context, sink *sink.Server, what string, perTx int) (row Row, cost [2]Row, err error) {
 	b, err := e.newBacklog(ctx, e.size(200_000), perTx)
 	if err != nil {
 		return Row{}, cost, err
@@ -122,19 +123,25 @@ func (b *backlog) copySlot(ctx context.Context, name string) (drop func(), err e
 	if _, err := b.conn.Exec(ctx, "SELECT pg_copy_logical_replication_slot($1, $2)", backlogSlot, name); err != nil {
 		return nil, fmt.Errorf("copying the slot: %w", err)
 	}
-	return func() { _, _ = b.conn.Exec(context.Background(), "SELECT pg_drop_replication_slot($1)", name) }, nil
+	return func() {
+		// The server notices a moment later that the slot's reader is gone, and drops no slot that is in use.
+		for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
+			if _, err := b.conn.Exec(context.Background(), "SELECT pg_drop_replication_slot($1)", name); err == nil {
+				return
+			}
+		}
+	}, nil
 }
 
 // relayRun is what a backlog took.
 type relayRun struct {
 	rate   float64 // rows/s from the program's start until the sink had every row
-	steady float64 // the same from the first rows on: what the start takes is less of a long run
 	cpu    float64 // µs a row
 	memory float64 // MB at most
 }
 
 // runRelay measures the program.
-func (e *environment) runRelay(ctx context.Context, b *backlog, sink *sink) (run relayRun, err error) {
+func (e *environment) runRelay(ctx context.Context, b *backlog, sink *sink.Server) (run relayRun, err error) {
 	drop, err := b.copySlot(ctx, "bench_relay")
 	if err != nil {
 		return run, err
@@ -145,21 +152,16 @@ func (e *environment) runRelay(ctx context.Context, b *backlog, sink *sink) (run
 		return run, err
 	}
 	defer log.Close()
-	before := sink.records.Load()
+	before := sink.Accepted.Load()
 	started := time.Now()
-	var first int64 // rows
-	var firstAt time.Time
 	program, err := process.Start(process.Config{Program: filepath.Join(e.Root, "bin", "walrelay"), Output: log, Env: []string{
-		"DATABASE_URL=" + b.url, "STREAM_NAME=bench", "SLOT_NAME=bench_relay", "AWS_ENDPOINT_URL_KINESIS=" + sink.url,
+		"DATABASE_URL=" + b.url, "STREAM_NAME=bench", "SLOT_NAME=bench_relay", "AWS_ENDPOINT_URL_KINESIS=" + sink.URL,
 		"AWS_REGION=us-east-1", "AWS_ACCESS_KEY_ID=local", "AWS_SECRET_ACCESS_KEY=local",
 	}})
 	if err != nil {
 		return run, err
 	}
-	for arrived := int64(0); arrived < int64(b.rows); arrived = sink.records.Load() - before {
-		if first == 0 {
-			first, firstAt = arrived, time.Now()
-		}
+	for sink.Accepted.Load()-before < int64(b.rows) {
 		select {
 		case <-program.Done():
 			return run, fmt.Errorf("walrelay ended: %w; its log is %s", program.Err(), log.Name())
@@ -170,8 +172,8 @@ func (e *environment) runRelay(ctx context.Context, b *backlog, sink *sink) (run
 		}
 	}
 	rows := float64(b.rows)
-	run.rate, run.steady = rows/time.Since(started).Seconds(), (rows-float64(first))/time.Since(firstAt).Seconds()
-	run.memory = peakMemory(program.PID())
+	run.rate = rows / time.Since(started).Seconds()
+	run.memory = process.PeakMemory(program.PID())
 	program.Signal(os.Interrupt)
 	<-program.Done()
 	run.cpu = float64(program.CPU().Microseconds()) / rows

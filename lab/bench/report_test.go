@@ -73,7 +73,7 @@ func TestMissedLeavesOutWhatWasNotMeasured(t *testing.T) {
 func TestWorseNamesTheHop(t *testing.T) {
 	t.Parallel()
 	limited := Row{Hop: "relay", What: "rows", Ours: Values{10, 40, 20}, Limit: Values{100}, LimitName: "pg"}
-	plain := Row{Hop: "allocs", What: "Queue", Unit: "allocs/op", Ours: Values{50, 12}}
+	plain := Row{Hop: "relay", What: "CPU", Unit: "µs", Ours: Values{50, 12}}
 	r := Report{Rows: []Row{
 		limited, plain, // no bound
 		limited.bounded(0.4), plain.bounded(12), // at it
@@ -82,17 +82,9 @@ func TestWorseNamesTheHop(t *testing.T) {
 	}}
 	require.Equal(t, []string{
 		"relay got worse: rows: 0.40 of pg at best, less than 0.41",
-		"allocs got worse: Queue: 12 allocs/op at best, more than 11 allocs/op",
+		"relay got worse: CPU: 12 µs at best, more than 11 µs",
 		"api got worse: requests: not measured: install it",
 	}, r.Worse())
-}
-
-func TestReadsBenchmarkLines(t *testing.T) {
-	t.Parallel()
-	match := benchmarkLine.FindStringSubmatch("pkg: x\nBenchmarkPublish/Aggregates=1000-2   200   4569746 ns/op   4570 ns/record   2110264 B/op   21429 allocs/op\nok")
-	require.Equal(t, []string{"BenchmarkPublish/Aggregates=1000", "21429"}, match[1:])
-	match = benchmarkLine.FindStringSubmatch("BenchmarkAppend  \t200\t1858 ns/op\t391 B/op\t10 allocs/op")
-	require.Equal(t, []string{"BenchmarkAppend", "10"}, match[1:], "one core")
 }
 
 // sample has a row of each kind.

@@ -1,6 +1,0 @@
-// Command emptylambda is a Lambda function that does nothing: what is left is the price of Go and of the Runtime API.
-package main
-
-import "github.com/aws/aws-lambda-go/lambda"
-
-func main() { lambda.Start(func() error { return nil }) }
