@@ -19,6 +19,9 @@ type kinesis struct {
 	conf    Config
 	mu      sync.RWMutex
 	streams map[string]*stream
+
+	storedMu sync.Mutex
+	stored   chan struct{} // closed when a stream stores records
 }
 
 type stream struct {
@@ -48,7 +51,7 @@ const streamFolder = "stream-"
 func (k *kinesis) dir(name string) string { return filepath.Join(k.conf.Dir, streamFolder+name) }
 
 func openKinesis(conf Config) (*kinesis, error) {
-	k := &kinesis{conf: conf, streams: map[string]*stream{}}
+	k := &kinesis{conf: conf, streams: map[string]*stream{}, stored: make(chan struct{})}
 	folders, err := os.ReadDir(conf.Dir)
 	if err != nil {
 		return nil, fmt.Errorf("listing streams: %w", err)
@@ -128,6 +131,21 @@ func (k *kinesis) create(name string, shards int) error {
 }
 
 func (k *kinesis) now() int64 { return k.conf.Now().UnixMilli() }
+
+// nextStored returns a channel that is closed when a stream next stores records.
+func (k *kinesis) nextStored() <-chan struct{} {
+	k.storedMu.Lock()
+	defer k.storedMu.Unlock()
+	return k.stored
+}
+
+// wake wakes those who wait for records.
+func (k *kinesis) wake() {
+	k.storedMu.Lock()
+	defer k.storedMu.Unlock()
+	close(k.stored)
+	k.stored = make(chan struct{})
+}
 
 func (k *kinesis) close() error {
 	var errs []error

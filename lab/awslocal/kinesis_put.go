@@ -151,6 +151,7 @@ func (k *kinesis) put(c *call, s *stream, records []putRecord) ([]putResult, err
 			g.records, g.places = append(g.records, *r), append(g.places, i)
 		}
 	}
+	defer k.wake()
 	for n, g := range groups {
 		if len(g.records) == 0 {
 			continue

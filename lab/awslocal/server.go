@@ -195,6 +195,10 @@ func lockDir(dir string) (*os.File, error) {
 // Faults are the switchable faults of this server.
 func (s *Server) Faults() *Faults { return s.faults }
 
+// Stored returns a channel that is closed when a stream next stores records. The service has no such thing. On a laptop it spares a poller
+// that would ask again and again.
+func (s *Server) Stored() <-chan struct{} { return s.kinesis.nextStored() }
+
 // SetSecret adds or changes a secret, as a rotation does.
 func (s *Server) SetSecret(name, value string) { s.secrets.set(name, value) }
 

@@ -19,6 +19,8 @@ type ConsumerConfig struct {
 	Log        *slog.Logger `json:"-"`
 	Observe    *Observer    `json:"-"`
 	tracker    *tracker     // nil: nobody is told of arrivals
+	// stored wakes the poller. Nil: the stream wakes nobody, because it is another process or the user's own.
+	stored func() <-chan struct{}
 }
 
 // Bus is EventBridge as the consumer calls it.
@@ -61,7 +63,7 @@ func runConsumer(ctx context.Context, c ConsumerConfig) error {
 	config := poller.Config{
 		Kinesis: c.Services.Kinesis(), Stream: c.Services.Stream, Function: poller.Handler(function), Log: c.Log,
 		StartingPosition: s.StartingPosition, BatchSize: s.BatchSize, ParallelizationFactor: s.ParallelizationFactor, BisectOnError: s.BisectOnError,
-		MaxRecordAge: s.MaxRecordAge, FunctionTimeout: s.Timeout, CheckpointFile: c.Checkpoint,
+		MaxRecordAge: s.MaxRecordAge, FunctionTimeout: s.Timeout, CheckpointFile: c.Checkpoint, Stored: c.stored,
 	}
 	if s.OnFailure {
 		config.OnFailure, config.SQS = c.Services.DiscardQueueURL, c.Services.SQS()

@@ -196,6 +196,9 @@ func (p *Path) startFunctions(c Config) (err error) {
 	if c.Program == "" {
 		consumer.tracker = newTracker(c.OnEvent, c.Observe)
 	}
+	if p.AWS != nil && c.AWS.KinesisURL == "" {
+		consumer.stored = p.AWS.Stored
+	}
 	_, p.Processes.Consumer, err = p.start(memberConsumer, nil, consumer, func(ctx context.Context) error { return runConsumer(ctx, consumer) })
 	if err != nil || p.Services.CarStatsURL == "" {
 		return err

@@ -5,7 +5,8 @@
 // per shard (with a parallelization factor: per partition key), and a checkpoint file that survives kill -9.
 //
 // The mapping is one with FunctionResponseTypes ReportBatchItemFailures. Known difference: Lambda polls a shard once a second;
-// this polls as often as Kinesis allows, since waiting is not what one wants to see on a laptop.
+// this polls as often as Kinesis allows, since waiting is not what one wants to see on a laptop. A shard with nothing to read is not
+// polled at all until the stream says that it has stored something, where a stream can say so.
 //
 // QueuePoller is the mapping for an SQS queue.
 package poller
@@ -56,6 +57,9 @@ type Config struct {
 	FunctionTimeout time.Duration
 	// PollInterval is the time between two GetRecords of a shard. Default 200 ms: Kinesis allows five a second.
 	PollInterval time.Duration
+	// Stored returns a channel that is closed when the stream next stores records, such as awslocal's. Until then a shard with nothing to
+	// read is polled every 10 s. Default: it is polled every PollInterval, because Kinesis wakes nobody.
+	Stored func() <-chan struct{}
 	// CheckpointFile keeps the position between runs. Default: none, every run begins at StartingPosition.
 	CheckpointFile string
 }
@@ -216,11 +220,16 @@ func backoff(failures int) time.Duration {
 }
 
 // wait returns false as soon as ctx ends.
-func wait(ctx context.Context, d time.Duration) bool {
+func wait(ctx context.Context, d time.Duration) bool { return waitFor(ctx, d, nil) }
+
+// waitFor is wait that also ends when woken is closed.
+func waitFor(ctx context.Context, d time.Duration, woken <-chan struct{}) bool {
 	timer := time.NewTimer(d)
 	defer timer.Stop()
 	select {
 	case <-timer.C:
+		return ctx.Err() == nil
+	case <-woken:
 		return ctx.Err() == nil
 	case <-ctx.Done():
 		return false

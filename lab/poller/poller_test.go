@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"log/slog"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -358,4 +359,32 @@ func TestNew(t *testing.T) {
 			require.ErrorContains(t, err, "Config."+name)
 		})
 	}
+}
+
+func TestAShardAtRestIsWokenByItsStream(t *testing.T) {
+	inBubble(t, Config{}, func(t *testing.T, w *world) {
+		w.config.Stored = w.server.Stored
+		reads := 0
+		w.change = func(operation string, body []byte) []byte {
+			if strings.HasSuffix(operation, ".GetRecords") {
+				w.mu.Lock()
+				reads++
+				w.mu.Unlock()
+			}
+			return body
+		}
+		started := time.Now()
+		go func() {
+			time.Sleep(time.Minute + time.Second)
+			w.put(lower, 1)
+			w.put(upper, 2)
+			w.put(lower, 3)
+		}()
+		got := w.run(succeed, 2*time.Minute)
+		require.ElementsMatch(t, []string{"a/1", "b/2", "a/3"}, slices.Concat(got...))
+		for _, d := range w.deliveries {
+			require.LessOrEqual(t, d.at.Sub(started), time.Minute+time.Second+200*time.Millisecond)
+		}
+		require.LessOrEqual(t, reads, 2*(120/10+4), "a shard at rest is not polled")
+	})
 }

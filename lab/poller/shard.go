@@ -73,8 +73,13 @@ func (s *shard) run(ctx context.Context) error {
 
 // read hands out records until the shard is closed. How far it reads ahead is bounded: it waits for the slowest lane.
 func (s *shard) read(ctx context.Context) (closed bool, err error) {
+	var saved time.Time
 	for iterator := ""; ; {
 		polled := time.Now()
+		var stored <-chan struct{}
+		if s.poller.config.Stored != nil {
+			stored = s.poller.config.Stored() // before the read, so that what it misses wakes
+		}
 		var out *kinesis.GetRecordsOutput
 		err := s.poller.retry(ctx, "reading shard "+s.id, func(ctx context.Context) (err error) {
 			if iterator == "" {
@@ -101,11 +106,32 @@ func (s *shard) read(ctx context.Context) (closed bool, err error) {
 			return true, nil
 		}
 		iterator = *out.NextShardIterator
-		if !wait(ctx, time.Until(polled.Add(s.poller.config.PollInterval))) {
+		interval := s.poller.config.PollInterval
+		next := polled.Add(interval)
+		if stored != nil {
+			// Kinesis counts reads over a second. Those that a rest has saved go to what follows the record that ended it, because
+			// events come in bursts. Otherwise all but the first would wait for the whole interval.
+			saved = latest(saved.Add(interval), polled.Add(-3*interval))
+			next = latest(saved, polled.Add(interval/4))
+		}
+		if !wait(ctx, time.Until(next)) {
+			return false, nil
+		}
+		if stored != nil && len(out.Records) == 0 && !waitFor(ctx, restInterval, stored) {
 			return false, nil
 		}
 	}
 }
+
+func latest(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
+}
+
+// restInterval is how long a shard rests that is woken when there is something to read. An iterator lives longer.
+const restInterval = 10 * time.Second
 
 // position makes an iterator behind the last record read.
 func (s *shard) position(ctx context.Context) (string, error) {
