@@ -1,8 +1,10 @@
 package poller
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
+	"log/slog"
 	"strconv"
 	"testing"
 	"testing/synctest"
@@ -13,10 +15,15 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"rds-outbox-demo/dbgen"
-	"rds-outbox-demo/handlers/cdcconsumer"
 	"rds-outbox-demo/lab/awslocal"
 	"rds-outbox-demo/outbox"
 )
+
+// Function is Config's.
+type Function = func(ctx context.Context, payload []byte) ([]byte, error)
+
+// NewConsumer makes the consumer, which parks nothing here. Package poller_test sets it.
+var NewConsumer func(bus *eventbridge.Client, log *slog.Logger) (Function, error)
 
 // TestConsumer runs the real consumer (⑤⑥) behind the poller, against a bus in trouble.
 func TestConsumer(t *testing.T) {
@@ -46,11 +53,9 @@ func TestConsumer(t *testing.T) {
 						duplicates++
 					}
 				}})
-				consumer, err := cdcconsumer.New(cdcconsumer.Config{
-					EventBridge: eventbridge.NewFromConfig(w.sdk), SQS: w.sqs, BusName: "bus", FailureQueueURL: queueURL, Logger: w.config.Log,
-				})
+				var err error
+				w.config.Function, err = NewConsumer(eventbridge.NewFromConfig(w.sdk), w.config.Log)
 				require.NoError(t, err)
-				w.config.Function = Handler(consumer.Handle)
 				fault.Seed = 1
 				active := w.server.Faults().Add(fault)
 				written := map[string][]int{}
