@@ -37,10 +37,9 @@ type journal struct {
 	maxBytes int64
 	onEvent  func(BusEvent)
 
-	mu   sync.Mutex
-	file *os.File
-	size int64
-	buf  bytes.Buffer
+	mu  sync.Mutex
+	log *appendLog
+	buf bytes.Buffer
 }
 
 func openJournal(dir string, maxBytes int64, onEvent func(BusEvent)) (*journal, error) {
@@ -49,7 +48,7 @@ func openJournal(dir string, maxBytes int64, onEvent func(BusEvent)) (*journal, 
 }
 
 func (j *journal) begin() (err error) {
-	j.file, j.size, err = openLines(filepath.Join(j.dir, journalFile), func([]byte, int64) error { return nil })
+	j.log, err = openLines(filepath.Join(j.dir, journalFile), func([]byte, int64) error { return nil })
 	return err
 }
 
@@ -60,7 +59,7 @@ func (j *journal) add(events []BusEvent) error {
 	}
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	if j.size >= j.maxBytes {
+	if j.log.size >= j.maxBytes {
 		if err := j.rotate(); err != nil {
 			return err
 		}
@@ -73,10 +72,9 @@ func (j *journal) add(events []BusEvent) error {
 			return fmt.Errorf("encoding an event: %w", err)
 		}
 	}
-	if err := appendWhole(j.file, j.size, j.buf.Bytes()); err != nil {
-		return fmt.Errorf("writing the bus journal: %w", err)
+	if err := j.log.append(j.buf.Bytes()); err != nil {
+		return err
 	}
-	j.size += int64(j.buf.Len())
 	if j.onEvent != nil {
 		for _, e := range events {
 			j.onEvent(e)
@@ -89,13 +87,13 @@ func (j *journal) rotate() error {
 	if err := os.Rename(filepath.Join(j.dir, journalFile), filepath.Join(j.dir, journalOld)); err != nil {
 		return fmt.Errorf("rotating the bus journal: %w", err)
 	}
-	return errors.Join(j.file.Close(), j.begin())
+	return errors.Join(j.log.Close(), j.begin())
 }
 
 func (j *journal) close() error {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	return j.file.Close()
+	return j.log.Close()
 }
 
 // ReadBus calls fn for every event that the journal in dir (Config.Dir) still has, in the order of acceptance. It can run while a

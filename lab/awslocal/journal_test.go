@@ -30,7 +30,7 @@ func TestBusEndIsAfterWholeLines(t *testing.T) {
 	require.Len(t, ends, 2)
 	require.Equal(t, []int64{end, next}, []int64{ends[1], ends[1]})
 
-	_, err = j.file.WriteString(`{"eventId":`)
+	_, err = j.log.WriteString(`{"eventId":`)
 	require.NoError(t, err)
 	half, err := BusEnd(dir)
 	require.NoError(t, err)

@@ -30,8 +30,7 @@ type queue struct {
 	now     func() time.Time
 
 	mu       sync.Mutex
-	file     *os.File
-	size     int64 // of the file
+	log      *appendLog
 	live     int64 // bytes of the lines of messages that are not deleted
 	messages []*message
 	byID     map[string]*message
@@ -68,7 +67,7 @@ type sentMessage struct {
 func openQueue(path, name string, now func() time.Time) (*queue, error) {
 	q := &queue{name: name, path: path, created: now(), now: now, byID: map[string]*message{}, sent: make(chan struct{})}
 	var err error
-	q.file, q.size, err = openLines(path, q.apply)
+	q.log, err = openLines(path, q.apply)
 	if err != nil {
 		return nil, fmt.Errorf("opening queue %s: %w", name, err)
 	}
@@ -104,11 +103,10 @@ func (q *queue) write(l queueLine) error {
 		return err
 	}
 	line = append(line, '\n')
-	if err := appendWhole(q.file, q.size, line); err != nil {
-		return fmt.Errorf("writing queue %s: %w", q.name, err)
+	offset := q.log.size
+	if err := q.log.append(line); err != nil {
+		return err
 	}
-	offset := q.size
-	q.size += int64(len(line))
 	return q.apply(line, offset)
 }
 
@@ -186,7 +184,7 @@ func (q *queue) receive(limit int, hide time.Duration) (all []received, sent <-c
 // read returns a message as it was sent.
 func (q *queue) read(m *message) (*sentMessage, error) {
 	line := make([]byte, m.length)
-	if _, err := q.file.ReadAt(line, m.offset); err != nil {
+	if _, err := q.log.ReadAt(line, m.offset); err != nil {
 		return nil, fmt.Errorf("reading queue %s: %w", q.name, err)
 	}
 	var l queueLine
@@ -254,7 +252,7 @@ func (q *queue) delete(handle string) (ok bool, err error) {
 	if err := q.write(queueLine{Delete: id}); err != nil {
 		return true, err
 	}
-	if dead := q.size - q.live; dead > compactionAtLeast && dead > q.live {
+	if dead := q.log.size - q.live; dead > compactionAtLeast && dead > q.live {
 		return true, q.compact()
 	}
 	return true, nil
@@ -269,7 +267,7 @@ func (q *queue) compact() error {
 	for _, m := range q.messages {
 		if err == nil && q.byID[m.id] != nil {
 			line := make([]byte, m.length)
-			_, errRead := q.file.ReadAt(line, m.offset)
+			_, errRead := q.log.ReadAt(line, m.offset)
 			_, errWrite := fresh.Write(line)
 			err = errors.Join(errRead, errWrite)
 		}
@@ -288,8 +286,8 @@ func (q *queue) compact() error {
 		old := q.byID[id]
 		m.visible, m.received, m.firstReceived = old.visible, old.received, old.firstReceived
 	}
-	err = q.file.Close()
-	q.file, q.size, q.live, q.messages, q.byID = again.file, again.size, again.live, again.messages, again.byID
+	err = q.log.Close()
+	q.log, q.live, q.messages, q.byID = again.log, again.live, again.messages, again.byID
 	return err
 }
 

@@ -19,12 +19,11 @@ type shardLog struct {
 
 	mu       sync.Mutex
 	segments []*segment // oldest first, at least one
-	file     *os.File   // the newest segment, for appending
+	log      *appendLog // the newest segment's file
 	total    int64      // bytes of all segments
 	next     uint64     // index of the next record; the first is 1
 	last     int64      // arrival of the newest record
 	buf      []byte
-	broken   error // a failed write that could not be taken back
 }
 
 // openShardLog reads every segment once, so damage shows now and not in the middle of an answer.
@@ -41,7 +40,7 @@ func openShardLog(dir string, retention time.Duration, maxBytes, now int64) (*sh
 		if i > 0 && s.base != l.next {
 			return nil, fmt.Errorf("segment %s does not follow the one before, which ends at %d; remove the state folder to start anew", s.path, l.next)
 		}
-		if l.next, err = s.load(i == len(segments)-1); err != nil {
+		if l.next, err = l.load(s, i == len(segments)-1); err != nil {
 			return nil, err
 		}
 		l.total += s.size
@@ -50,11 +49,24 @@ func openShardLog(dir string, retention time.Duration, maxBytes, now int64) (*sh
 	if len(segments) == 0 {
 		return l, l.roll()
 	}
-	newest := segments[len(segments)-1]
-	if l.file, err = os.OpenFile(newest.path, os.O_WRONLY|os.O_APPEND, 0); err != nil {
-		return nil, fmt.Errorf("opening a segment: %w", err)
-	}
 	return l, l.trim(now)
+}
+
+// load reads a whole segment. Only the newest is opened for appending, and only there a kill may have torn the last record.
+func (l *shardLog) load(s *segment, newest bool) (next uint64, err error) {
+	if newest {
+		l.log, err = openLog(s.path, func(r io.Reader) (int64, error) {
+			next, err = s.load(r, true)
+			return s.size, err
+		})
+		return next, err
+	}
+	file, err := os.Open(s.path)
+	if err != nil {
+		return 0, fmt.Errorf("opening a segment: %w", err)
+	}
+	next, err = s.load(file, false)
+	return next, errors.Join(err, file.Close())
 }
 
 func (l *shardLog) newest() *segment { return l.segments[len(l.segments)-1] }
@@ -62,14 +74,19 @@ func (l *shardLog) newest() *segment { return l.segments[len(l.segments)-1] }
 // roll begins a new segment.
 func (l *shardLog) roll() error {
 	s := &segment{path: segmentPath(l.dir, l.next), base: l.next}
-	f, err := os.OpenFile(s.path, os.O_CREATE|os.O_EXCL|os.O_WRONLY|os.O_APPEND, 0o600)
+	log, err := openLog(s.path, func(r io.Reader) (int64, error) {
+		if _, err := r.Read(make([]byte, 1)); !errors.Is(err, io.EOF) {
+			return 0, errors.Join(errors.New("the segment to begin is there already"), err) // to cut it would drop its records
+		}
+		return 0, nil
+	})
 	if err != nil {
-		return fmt.Errorf("beginning a segment: %w", err)
+		return err
 	}
-	if l.file != nil {
-		err = l.file.Close()
+	if l.log != nil {
+		err = l.log.Close()
 	}
-	l.file, l.segments = f, append(l.segments, s)
+	l.log, l.segments = log, append(l.segments, s)
 	return err
 }
 
@@ -100,9 +117,6 @@ func (l *shardLog) trim(now int64) error {
 func (l *shardLog) append(now int64, records []putRecord) (first uint64, arrival int64, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.broken != nil {
-		return 0, 0, l.broken
-	}
 	if err := l.trim(now); err != nil {
 		return 0, 0, err
 	}
@@ -120,12 +134,8 @@ func (l *shardLog) append(now int64, records []putRecord) (first uint64, arrival
 	for _, r := range records {
 		l.buf = appendFrame(l.buf, arrival, r.PartitionKey, r.Data)
 	}
-	if _, err := l.file.Write(l.buf); err != nil {
-		// Half a batch must not stay: the next one would begin inside a record.
-		if cut := l.file.Truncate(s.size); cut != nil {
-			l.broken = fmt.Errorf("shard %s is unusable until a restart: %w", l.dir, errors.Join(err, cut))
-		}
-		return 0, 0, fmt.Errorf("writing to a segment: %w", err)
+	if err := l.log.append(l.buf); err != nil {
+		return 0, 0, err
 	}
 	first, l.last = l.next, arrival
 	for _, r := range records {
@@ -222,5 +232,5 @@ func (l *shardLog) at(now, arrival int64) (uint64, error) {
 func (l *shardLog) close() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.file.Close()
+	return l.log.Close()
 }

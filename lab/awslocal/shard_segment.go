@@ -117,25 +117,14 @@ func (s *segment) add(index uint64, arrival, size int64) {
 	s.last = arrival
 }
 
-// load reads the whole segment, checks it and returns the index after its last record. A kill tears only the end of the newest
-// segment, and there only the last record: tornOK says that this is it, and cuts the torn record off. A torn or damaged record
-// elsewhere is an error, because cutting there would drop accepted records.
-func (s *segment) load(tornOK bool) (next uint64, err error) {
-	f, err := os.OpenFile(s.path, os.O_RDWR, 0)
-	if err != nil {
-		return 0, fmt.Errorf("opening a segment: %w", err)
-	}
-	defer func() { err = errors.Join(err, f.Close()) }()
-	frames := newFrames(f)
+// load reads the whole segment, checks it and returns the index after its last record. tornOK says that its last record may be torn, and
+// is then not counted. A torn or damaged record elsewhere is an error, because cutting there would drop accepted records.
+func (s *segment) load(r io.Reader, tornOK bool) (next uint64, err error) {
+	frames := newFrames(r)
 	for index := s.base; ; index++ {
 		rec, size, err := frames.next()
 		switch {
-		case errors.Is(err, io.EOF):
-			return index, nil
-		case errors.Is(err, errTorn) && tornOK:
-			if err := f.Truncate(s.size); err != nil {
-				return 0, fmt.Errorf("cutting a torn record off %s: %w", s.path, err)
-			}
+		case errors.Is(err, io.EOF), errors.Is(err, errTorn) && tornOK:
 			return index, nil
 		case err != nil:
 			return 0, fmt.Errorf("reading %s at byte %d: %w; remove the state folder to start anew", s.path, s.size, err)

@@ -48,7 +48,7 @@ func openSQS(conf Config, done <-chan struct{}) (*sqs, error) {
 func (s *sqs) close() error {
 	var errs []error
 	for _, q := range s.queues {
-		errs = append(errs, q.file.Close())
+		errs = append(errs, q.log.Close())
 	}
 	return errors.Join(errs...)
 }
