@@ -149,7 +149,7 @@ func TestUnpublishable(t *testing.T) {
 	const gone, unreleased = "on it: color is gone", "cp contracts/" + name + " contracts/released/"
 
 	for outcome, test := range map[string]struct {
-		contract, released []byte // nil: no such file
+		contract, released []byte // nil if there is no such file
 		committed          bool   // the original is in git's history
 		want               string
 	}{

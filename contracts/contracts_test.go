@@ -26,8 +26,8 @@ import (
 // schema is a JSON Schema, or one inside another.
 type schema = map[string]any
 
-// keywords are all that a contract may use: what EventBridge's registry takes (draft 4) and what incompatible can compare. Others
-// are refused: it would not see them change. Above all additionalProperties: to subscribers, further members are never an error.
+// keywords are all that a contract may use. EventBridge's registry takes them (draft 4), and incompatible can compare them. It would not see
+// a change of any other keyword, so others are refused. additionalProperties is the main one, because subscribers must accept new members.
 var keywords = []string{
 	"$schema", "title", "description", "x-amazon-events-source", "x-amazon-events-detail-type",
 	"type", "properties", "required", "items", "enum", "format", "pattern", "minimum",
@@ -140,7 +140,7 @@ func walk(path string, at schema, visit func(path string, at schema)) {
 
 func member(path, name string) string { return strings.TrimPrefix(path+"."+name, ".") }
 
-// set returns a keyword that is one string or several, whose order says nothing, sorted: type, required, enum.
+// set returns a keyword that is one string or several in any order (type, required, enum), sorted.
 func set(value any) []string {
 	var all []string
 	switch value := value.(type) {

@@ -28,7 +28,7 @@ import (
 	"rds-outbox-demo/outbox"
 )
 
-// payloads generates the eventData of each contract: any value of the Go type that the handler sends.
+// payloads generates the eventData of each contract, any value of the Go type that the handler sends.
 var payloads = map[string]*rapid.Generator[any]{
 	"CarCreated.v1.json": values[carapi.CarCreated](),
 	"CarUpdated.v1.json": values[carapi.CarUpdated](),
@@ -43,8 +43,8 @@ func values[T any]() *rapid.Generator[any] {
 var times = rapid.Map(rapid.Int64Range(0, time.Date(9999, 12, 31, 23, 59, 59, 0, time.UTC).UnixMicro()),
 	func(us int64) time.Time { return time.UnixMicro(us).UTC() })
 
-// Whatever a handler sends is as its contract says, and the contract says nothing else: each member in it is sent at some time, with
-// all of its types.
+// Whatever a handler sends is as its contract says, and the contract says nothing else. Each of its members is sent at some time, with all of
+// its types.
 func TestEventsKeepTheirContract(t *testing.T) {
 	t.Parallel()
 	for name, contract := range load(t, ".") {

@@ -15,8 +15,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// Deploying publishes the contracts. So a contract that is not released as it is fails, too: then what subscribers have been given is
-// what the next change is compared with.
+// Deploying publishes the contracts. So a contract that differs from its released copy fails, too. The next change is then compared with the
+// contract that subscribers have.
 func TestReleasedContractsAreKept(t *testing.T) {
 	t.Parallel()
 	for _, broken := range unpublishable(t, ".") {
@@ -24,9 +24,9 @@ func TestReleasedContractsAreKept(t *testing.T) {
 	}
 }
 
-// unpublishable says what forbids to publish the contracts of dir: a difference from dir/released, the copies that were published,
-// that a subscriber could notice. The copies that git remembers count, too: whoever edits a copy with its contract has released
-// nothing compatible.
+// unpublishable says why the contracts of dir may not be published. The reason is a difference from the published copies in dir/released that
+// a subscriber could notice. Copies in git's history count, too, because editing a copy together with its contract does not make a change
+// compatible.
 func unpublishable(t testing.TB, dir string) (reasons []string) {
 	t.Helper()
 	current := load(t, dir)
@@ -56,9 +56,9 @@ func unpublishable(t testing.TB, dir string) (reasons []string) {
 	return reasons
 }
 
-// incompatible names each difference that a subscriber could notice. It has to hold both ways: subscribers of the released schema get
-// new events, and subscribers of the new one get old events, from an archive, or from the table by a replay. So whatever is released
-// stays as it is, and what is added is optional. Only words may change.
+// incompatible names each difference that a subscriber could notice. It has to hold both ways. Subscribers of the released schema get
+// new events, and subscribers of the new schema get old events, from an archive, or from the table by a replay. So released members stay as
+// they are, and added members are optional. Only descriptions may change.
 func incompatible(path string, released, current schema) (differences []string) {
 	at := "the event"
 	if path != "" {

@@ -1,8 +1,8 @@
 // Package dbuser makes the login users of the components, each with the rights of its task and no others.
 //
 // In: a transaction of the database's owner, and a name and password. Out: a user who can log in with them. Groups and their grants
-// on tables come from sql/migrations, so those run first. Everything can be done again at any time; a user who is there keeps what it
-// owns and its open sessions.
+// on tables come from sql/migrations, so those run first. Everything can be done again at any time. An existing user keeps its
+// objects and its open sessions.
 package dbuser
 
 import (
@@ -15,7 +15,7 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// HeartbeatSchema is where AWS DMS keeps its heartbeat table (endpoint setting HeartbeatSchema); the DMS user owns it.
+// HeartbeatSchema is where AWS DMS keeps its heartbeat table (endpoint setting HeartbeatSchema). The DMS user owns it.
 const HeartbeatSchema = "dms_heartbeat"
 
 // Component is what a user is for.
@@ -33,15 +33,15 @@ var (
 	DMS = Component{group: "outbox_relay", replication: true, schema: HeartbeatSchema}
 	// Retention sees the id and age of events, and deletes them. It cannot read what they say, or write any.
 	Retention = Component{group: "outbox_retention"}
-	// CarStats keeps its totals and its inbox. It sees neither cars nor outbox: what it knows it has from the bus.
+	// CarStats keeps its totals and its inbox. It sees neither cars nor outbox, because it learns everything from the bus.
 	CarStats = Component{group: "outbox_carstats"}
 )
 
 // Login is a user's name and password.
 type Login struct{ Name, Password string }
 
-// Lock keeps other transactions that call it waiting until tx ends. Call it before reading the passwords to be set: else the one who
-// read first could set an old password last.
+// Lock keeps other transactions that call it waiting until tx ends. Call it before reading the passwords to be set. Otherwise the
+// transaction that read first could set an old password last.
 func Lock(ctx context.Context, tx pgx.Tx) error {
 	if _, err := tx.Exec(ctx, "SELECT pg_advisory_xact_lock(hashtext('dbuser'))"); err != nil {
 		return fmt.Errorf("waiting for another program that sets passwords: %w", err)
@@ -51,9 +51,9 @@ func Lock(ctx context.Context, tx pgx.Tx) error {
 
 // Ensure makes the user of c, or gives an existing one what is missing, and sets its password, all in tx.
 //
-// The password is set even when it is the same. Whether it is cannot be asked: its stored form is salted, and only superusers, whom
-// RDS does not have, may read it. Trying to log in would be wrong on a server that trusts everybody. Setting it costs one row;
-// sessions are not touched, because a password is checked at login only.
+// The password is set even when it is the same, because nobody can ask whether it is. Its stored form is salted, and only superusers, whom RDS
+// does not have, may read it. A trial login would be wrong on a server that trusts everybody. Setting the password costs one row. It does not
+// touch sessions, because a password is checked at login only.
 func Ensure(ctx context.Context, tx pgx.Tx, c Component, login Login) error {
 	if err := c.ensure(ctx, tx, login); err != nil {
 		return fmt.Errorf("making database user %q: %w", login.Name, err)
@@ -61,7 +61,7 @@ func Ensure(ctx context.Context, tx pgx.Tx, c Component, login Login) error {
 	return nil
 }
 
-// Quoting makes any name safe, but a name that needs it breaks elsewhere: in scripts, connection strings and consoles.
+// Quoting makes any name safe, but a name that needs it breaks in scripts, connection strings and consoles.
 var validName = regexp.MustCompile(`^[a-z_][a-z0-9_]{0,62}$`)
 
 func (c Component) ensure(ctx context.Context, tx pgx.Tx, login Login) error {
@@ -111,7 +111,7 @@ func (c Component) ensure(ctx context.Context, tx pgx.Tx, login Login) error {
 	return nil
 }
 
-// grantReplication: on RDS nobody may set the attribute REPLICATION; the role rds_replication stands for it.
+// grantReplication lets the user replicate. On RDS nobody may set the attribute REPLICATION, and the role rds_replication stands for it.
 func grantReplication(ctx context.Context, tx pgx.Tx, user string) error {
 	const onRDS = "rds_replication"
 	exists, err := roleExists(ctx, tx, onRDS)

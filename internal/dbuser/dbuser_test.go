@@ -30,8 +30,8 @@ import (
 	"rds-outbox-demo/migrate"
 )
 
-// rds is a server with what matters here of RDS: passwords are checked, the owner of everything is no superuser, and rds_replication
-// stands for the attribute that the owner cannot give. What it does not have: the rights that RDS ties to rds_replication.
+// rds is a server that is like RDS where it matters here. Passwords are checked, the owner of everything is not a superuser, and
+// rds_replication stands for the attribute that the owner cannot give. It does not have the rights that RDS ties to rds_replication.
 type rds struct {
 	master *pgx.ConnConfig
 	log    string // the server's log file, with every statement
@@ -247,7 +247,7 @@ func TestOnRDS(t *testing.T) {
 	}
 }
 
-// A server that is not RDS has no rds_replication, and there the user can be tried whole: a slot with the plugin of DMS.
+// A server that is not RDS has no rds_replication. There the user can be tried with a slot of the plugin of DMS.
 func TestDMSUserReplicates(t *testing.T) {
 	t.Parallel()
 	db := pgtest.New(t)

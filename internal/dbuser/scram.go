@@ -9,16 +9,16 @@ import (
 	"fmt"
 )
 
-// iterations is PostgreSQL's own default (scram_iterations). More would slow down every login and add nothing: our passwords are
-// random and long, not guessable.
+// iterations is PostgreSQL's own default (scram_iterations). More would slow down every login and add nothing, because our
+// passwords are random and long.
 const iterations = 4096
 
 // verifier is what PostgreSQL stores for a password: SCRAM-SHA-256$<iterations>:<salt>$<StoredKey>:<ServerKey>, the keys as in RFC
 // 5802, section 3, with the hash of RFC 7677. Given to ALTER ROLE ... PASSWORD in this form it is stored as it is, whatever the
 // server's password_encryption, and one cannot log in with it.
 //
-// Client and server put a password through SASLprep (RFC 4013) first. It leaves printable ASCII alone and is not made here: another
-// password is refused, because a client could then compute other keys than we did.
+// Client and server put a password through SASLprep (RFC 4013) first. It leaves printable ASCII alone, and we do not
+// implement it. So any other password is refused, because a client could compute other keys than we did.
 func verifier(password string, salt []byte) (string, error) {
 	if password == "" {
 		return "", errors.New("the password is empty")

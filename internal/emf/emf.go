@@ -1,4 +1,4 @@
-// Package emf makes metrics of log lines: CloudWatch Logs reads a JSON line with a member _aws (the embedded metric format) and keeps the
+// Package emf makes metrics of log lines. CloudWatch Logs reads a JSON line with a member _aws (the embedded metric format) and keeps the
 // members that it names as metrics. So one line per batch is both, and no call and no agent is needed.
 //
 // In: the names and units of members of a line. Out: its attribute _aws. The line must come from slog's JSON handler and have the
@@ -19,8 +19,8 @@ const Namespace = "rds-outbox-demo"
 // maxValues is how many values a member may have.
 const maxValues = 100
 
-// Metric names a member of the line: a number, or up to 100 of them, which CloudWatch counts one by one. No metric without a value:
-// an empty array makes the whole line invalid.
+// Metric names a member of the line, which is a number or a list of up to 100, of which CloudWatch counts each. A metric must have a value,
+// because an empty array makes the whole line invalid.
 type Metric struct {
 	Name string `json:"Name"`
 	Unit Unit   `json:"Unit"`
@@ -50,8 +50,8 @@ func Directive(at time.Time, dimension string, metrics ...Metric) slog.Attr {
 		slog.Any("CloudWatchMetrics", []directive{{Namespace, [][]string{{dimension}}, metrics}}))
 }
 
-// Values sorts durations and returns them as seconds, rounded to milliseconds. Of more than a member may have it returns every second,
-// third ... up to the longest: percentiles stay what they are, only the count does not.
+// Values sorts durations and returns them as seconds, rounded to milliseconds. Above 100 values it keeps every n-th of the
+// sorted list, the longest included. Percentiles hold, and the count is too low.
 func Values(durations []time.Duration) []float64 {
 	slices.Sort(durations)
 	step := (len(durations) + maxValues - 1) / maxValues

@@ -13,7 +13,7 @@ import (
 	"rds-outbox-demo/internal/emf"
 )
 
-// The shape is that of the format's specification; its schema requires each of these members.
+// The shape is that of the format's specification, whose schema requires each of these members.
 func TestDirectiveIsAtTheTopOfTheLine(t *testing.T) {
 	t.Parallel()
 	var out bytes.Buffer

@@ -1,8 +1,8 @@
-// Package failpoint marks the exact places at which a test kills a process: between two steps whose order keeps every event.
+// Package failpoint marks the exact places at which a test kills a process. They are between two steps whose order keeps every event.
 //
 // A place costs the path one line, failpoint.Hit(failpoint.RelayBeforePut), and in a release build nothing at all. Only with
 // the build tag failpoints does Hit look whether FAILPOINT names its point, or the folder FAILPOINT_DIR has a file of its name, and
-// end the process there with SIGKILL, so that nothing is tidied up behind it.
+// end the process there with SIGKILL, so that nothing is tidied up.
 package failpoint
 
 // Point is a place in the path's code. Its text is also what FAILPOINT takes.

@@ -28,8 +28,8 @@ var (
 	folder    = os.Getenv("FAILPOINT_DIR")
 )
 
-// FAILPOINT is "point" or "point:3": the hit at which the process ends, the first by default. A name that is no point ends the process
-// at start: a test that waits for it would wait for ever.
+// FAILPOINT is "point" or "point:3": the hit at which the process ends, the first by default. A name that is not a point ends the
+// process at start, because a test that waits for it would wait for ever.
 func init() {
 	value := os.Getenv("FAILPOINT")
 	if value == "" {
@@ -51,8 +51,8 @@ func init() {
 	os.Exit(2)
 }
 
-// Hit ends the process with SIGKILL if FAILPOINT names p, or if the folder FAILPOINT_DIR has a file of its name, which it removes: a
-// process that runs already can be armed, and the missing file proves that it was hit.
+// Hit ends the process with SIGKILL if FAILPOINT names p, or if the folder FAILPOINT_DIR has a file of its name. It removes the file. So a
+// running process can be armed, and the missing file proves the hit.
 func Hit(p Point) {
 	if p == armed && remaining.Add(-1) == 0 || folder != "" && os.Remove(filepath.Join(folder, string(p))) == nil {
 		_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)

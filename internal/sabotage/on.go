@@ -19,7 +19,7 @@ var All = []Rule{
 
 var off Rule
 
-// A name that is no rule ends the process: a run that sabotages nothing would say "not caught".
+// A name that is not a rule ends the process, because a run that sabotages nothing would say "not caught".
 func init() {
 	off = Rule(os.Getenv("SABOTAGE_RULE"))
 	if off != "" && !slices.Contains(All, off) {

@@ -1,8 +1,8 @@
 // Package sabotage names the rules that keep every event, so that `make chaos SABOTAGE=<rule>` can turn one off and show that the
 // checker notices. A checker that nothing ever fails proves nothing.
 //
-// A rule costs the path a condition, sabotage.On(sabotage.ConfirmBeforePut), that is false in a release build: the compiler leaves
-// nothing of it. Only with the build tag sabotage does On look at the variable SABOTAGE_RULE.
+// A rule costs the path a condition, sabotage.On(sabotage.ConfirmBeforePut), that is false in a release build, where the compiler
+// leaves nothing of it. Only with the build tag sabotage does On look at the variable SABOTAGE_RULE.
 package sabotage
 
 // Rule is a rule that can be turned off, named by what the code then does wrong. Its text is also what SABOTAGE_RULE takes.

@@ -33,7 +33,7 @@ func (t *trial) judgeRequests() {
 			byToken[*data.Color] = append(byToken[*data.Color], e)
 		}
 	}
-	promised := map[string]bool{} // missing cars; each is reported once
+	promised := map[string]bool{} // missing cars, each of which is reported once
 	for _, r := range t.Requests {
 		events := byToken[r.Token]
 		if r.Answer == Done && !cars[r.CarID] {

@@ -47,16 +47,16 @@ func Contradiction(row Row, entry awslocal.BusEvent) string {
 	return ""
 }
 
-// EntryText is all that a subscriber sees of an entry, so that duplicates can be compared: neither the bus's own id of it nor
-// the time of its acceptance.
+// EntryText is everything that a subscriber sees of an entry, so that duplicates can be compared. The bus's own id and the time of
+// acceptance are not part of it.
 func EntryText(e awslocal.BusEvent) string {
 	return strings.Join([]string{
 		e.Source, e.DetailType, string(e.Detail), e.Time.UTC().Format(time.RFC3339Nano), e.TraceHeader, strings.Join(e.Resources, "\x01"),
 	}, "\x00")
 }
 
-// Describes tells whether the event data of a car carries the car that the API answered with: the same members, id as carId. When
-// it was changed, only the event tells.
+// Describes reports whether the event data of a car carries the car that the API answered with. It has the same members, with id as carId.
+// Only the event has the time of the change.
 func Describes(eventData, car json.RawMessage) bool {
 	var got, want map[string]any
 	if json.Unmarshal(eventData, &got) != nil || json.Unmarshal(car, &want) != nil || want == nil {
@@ -81,7 +81,7 @@ var (
 	zeros       = regexp.MustCompile(`^00-0{32}-|-0{16}-..$`)
 )
 
-// traceHeader is X-Ray's form of a traceparent; empty for one that is not valid.
+// traceHeader returns X-Ray's form of a traceparent, or "" for an invalid one.
 func traceHeader(parent string) string {
 	m := traceparent.FindStringSubmatch(parent)
 	if m == nil || zeros.MatchString(parent) {
@@ -94,7 +94,7 @@ func traceHeader(parent string) string {
 	return fmt.Sprintf("Root=1-%s-%s;Parent=%s;Sampled=%d", m[1], m[2], m[3], flags&1)
 }
 
-// sameJSON compares values; numbers by their text, because float64 would forgive a changed digit.
+// sameJSON compares values. It compares numbers by their text, because float64 would forgive a changed digit.
 func sameJSON(a, b []byte) bool {
 	decode := func(data []byte) (v any) {
 		decoder := json.NewDecoder(bytes.NewReader(data))

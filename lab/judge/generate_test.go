@@ -17,7 +17,7 @@ import (
 
 var start = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 
-// Poison that a message does not take whole; made once, because race detection makes it slow.
+// Poison that a message does not take whole. It is made once, because race detection makes it slow.
 var (
 	bigPayload = []byte("{" + strings.Repeat("x", 70_000))
 	bigParked  = parked("", bigPayload[:64<<10], len(bigPayload), true)
@@ -47,7 +47,7 @@ func (r *round) tick() time.Time {
 	return r.now
 }
 
-// generate makes a round in which every promise is kept. It has at least: two cars and a note with three versions each, a duplicate,
+// generate makes a round in which every promise is kept. It has at least two cars and a note with three versions each, a duplicate,
 // a rolled-back event, a poison event, a poison record, a maybe with and one without an event, an event of an earlier round.
 func generate(rt *rapid.T) *round {
 	r := &round{now: start, earlierRounds: map[uuid.UUID]string{}}
@@ -95,7 +95,7 @@ func generate(rt *rapid.T) *round {
 	return r
 }
 
-// count is carstats: what arrived, in the order of the versions, once.
+// count plays carstats. It counts each event that arrived once, in the order of the versions.
 func (r *round) count() {
 	arrived := map[string]bool{}
 	for _, e := range r.Arrivals {
@@ -205,7 +205,7 @@ func (r *round) arrive(rt *rapid.T) {
 		}
 	}
 	r.Arrivals = append(r.Arrivals, r.entry(rows[0]))
-	// Of earlier rounds: one that had arrived, and one that was poison then.
+	// Two events of earlier rounds, one that had arrived and one that was poison.
 	old, poison := rows[1], rows[2]
 	old.ID, poison.ID = r.id(), r.id()
 	r.earlierRounds[old.ID], r.earlierRounds[poison.ID] = judge.EntryText(r.entry(old)), ""

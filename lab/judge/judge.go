@@ -1,4 +1,4 @@
-// Package judge holds traffic against the promise: every committed event arrives on the bus, right, in order, and nothing else
+// Package judge holds traffic against the promise. Every committed event arrives on the bus, right and in order, and nothing else
 // does. It is the only code of lab that says lost, duplicate or out of order.
 //
 // Judge is exact and judges one round at its end. It takes what the clients were told, what the tables hold after everything has
@@ -23,7 +23,7 @@ import (
 // Answer is what a client knows about its request.
 type Answer string
 
-// The answers. Maybe says nothing: the change may have been committed before the answer was lost.
+// The answers. Maybe leaves it open, because the change may have been committed before the answer was lost.
 const (
 	Done    Answer = "done"    // 2xx
 	Refused Answer = "refused" // 4xx
@@ -39,8 +39,8 @@ const (
 // Request is one HTTP request of a client.
 type Request struct {
 	Op     string // Create or Update
-	CarID  string // of an update; of a create once answered with 201
-	Token  string // the colour that this request sets; no other request sets it
+	CarID  string // of an update, or of a create after its 201
+	Token  string // the colour that this request sets and no other
 	Answer Answer
 	Car    json.RawMessage // the car of a 2xx answer
 	Span   Span
@@ -64,10 +64,10 @@ type Written struct {
 	Span    Span
 }
 
-// Poison is what must end in the failure queue: a record or an event.
+// Poison is a record or an event that must end in the failure queue.
 type Poison struct {
-	Payload []byte // of a raw record put on the stream, unlike any other of the round; nil for an event
-	Token   string // of an event that the bus refuses: a word in the data of this event and of no other
+	Payload []byte // of a raw record put on the stream, unlike any other of the round, or nil for an event
+	Token   string // a word in the data of the refused event and of no other
 }
 
 // Row is a row of outbox.
@@ -126,18 +126,19 @@ type Round struct {
 	// NotCounted says that no subscriber's totals were read: Stats is empty and says nothing.
 	NotCounted bool
 	Arrivals   []awslocal.BusEvent // in the order of the bus's journal, since the round began
-	// Moments are when a client sent something or was answered, in their order: how many Arrivals the bus certainly had by then.
+	// Moments are the times when a client sent something or was answered, in order, each with the number of Arrivals that the bus certainly
+	// had by then.
 	Moments []int
 	Parked  [][]byte // bodies of the failure queue's messages, since the round began
-	// Earlier knows the events of earlier rounds: a late duplicate of one is allowed, if its EntryText is the same as that of the first
-	// arrival. Of one that was poison anything is the same. Nil: there was no earlier round.
+	// Earlier knows the events of earlier rounds. A late duplicate of such an event is allowed if its EntryText is that of the first
+	// arrival. For an event that was poison any text is allowed. It is nil in the first round.
 	Earlier func(id uuid.UUID, entry string) (known, same bool)
-	// EarlierPoison knows the payloads of earlier rounds' poison records: what is parked twice may be parked late. Nil: as above.
+	// EarlierPoison knows the payloads of earlier rounds' poison records, which may be parked a second time late. It is nil in the first round.
 	EarlierPoison func(payload []byte) bool
 }
 
-// MinInFlight is how many versions of one aggregate must be on their way at one moment of a fault for the aggregate to be hot: fewer
-// give a path that reorders little to reorder.
+// MinInFlight is how many versions of one aggregate must be on their way at one moment of a fault for the aggregate to be hot. With fewer, a
+// path that reorders would have little to reorder.
 const MinInFlight = 10
 
 // The rules. Each Violation names one.
@@ -174,7 +175,7 @@ type Recovery struct {
 	Kind string
 	// Took is from Window.End to the arrival of the first event that was created afterwards.
 	Took time.Duration
-	// Absent: no event was created afterwards, or none arrived.
+	// It is absent if no event was created afterwards, or none arrived.
 	Absent bool
 }
 
@@ -209,7 +210,7 @@ type event struct {
 	Row
 	poison     bool
 	rolledBack bool
-	first      *awslocal.BusEvent // nil: not on the bus
+	first      *awslocal.BusEvent // nil if it is not on the bus
 	parked     bool
 }
 
@@ -223,7 +224,7 @@ type trial struct {
 	Verdict
 	events []event // by aggregate type, id and version
 	byID   map[uuid.UUID]*event
-	// fates of Written; the API's events are not in it.
+	// fates of Written, without the API's events.
 	fates map[uuid.UUID]string
 }
 

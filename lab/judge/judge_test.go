@@ -33,7 +33,7 @@ func TestAcceptsARoundThatKeepsEveryPromise(t *testing.T) {
 	})
 }
 
-// damages break one promise each: the rule that the judge must name, and no other.
+// damages break one promise each. The judge must name its rule and no other.
 var damages = map[string]struct {
 	rule string
 	do   func(*rapid.T, *round)
@@ -170,7 +170,7 @@ var damages = map[string]struct {
 		r.Arrivals = append(r.Arrivals, r.entry(*last))
 	}},
 	"AnUpdateIsGone": {judge.RuleUpdateLost, func(_ *rapid.T, r *round) {
-		// The last of a car, whose row is as if it had never been: a commit that did not survive.
+		// The last event of a car whose commit did not survive.
 		r.forget(func(row judge.Row) bool { return strings.Contains(string(row.Data), `"after-"`) })
 		r.Cars[1].Version--
 		r.Cars[1].Color = &r.Poison[0].Token
@@ -219,7 +219,7 @@ func TestNamesTheBrokenPromise(t *testing.T) {
 	}
 }
 
-// verdicts are those of some rounds that were damaged: always the same rounds, and fewer than rapid.Check makes, because there are
+// verdicts returns the verdicts on some damaged rounds. They are always the same rounds, and fewer than rapid.Check makes, because there are
 // many damages.
 func verdicts(damage func(*rapid.T, *round)) iter.Seq[judge.Verdict] {
 	return func(yield func(judge.Verdict) bool) {
@@ -296,7 +296,7 @@ func TestNamesWhatItFound(t *testing.T) {
 	})
 }
 
-// rules that a damage breaks are all rules: one that no damage names would be a promise that is never judged.
+// Each rule is broken by a damage. A rule that no damage breaks would be a promise that is never judged.
 func TestEveryRuleHasADamage(t *testing.T) {
 	t.Parallel()
 	broken := map[string]bool{}

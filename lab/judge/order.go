@@ -7,7 +7,7 @@ import (
 	"github.com/google/uuid"
 )
 
-// order finds what is out of order: the first arrival of a version after that of a higher version of the same aggregate.
+// order finds events out of order. Such an event first arrives after a higher version of its aggregate.
 type order[K comparable] struct {
 	limit      int // aggregates that are remembered at least; 0: all
 	young, old map[K]int64

@@ -39,7 +39,7 @@ func (t *trial) isPoison(row Row) bool {
 	return false
 }
 
-// hasToken tells whether the token stands in the text as a word of its own: poison-1 is not in poison-12.
+// hasToken reports whether the token stands in the text as a whole word. poison-1 is not in poison-12.
 func hasToken(text, token []byte) bool {
 	for {
 		i := bytes.Index(text, token)
@@ -58,8 +58,8 @@ func inToken(c byte) bool {
 	return c == '-' || c == '_' || '0' <= c && c <= '9' || 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z'
 }
 
-// judgeParked holds the failure queue against the poison, in both directions. A record may be parked twice: the failure queue is
-// reached at least once, too.
+// judgeParked holds the failure queue against the poison, in both directions. A record may be parked twice, because delivery to the failure
+// queue is at least once, too.
 func (t *trial) judgeParked() {
 	raw := map[string]bool{} // payload -> found
 	for _, p := range t.Poison {
@@ -119,8 +119,8 @@ func found(raw map[string]bool, p *parkedRecord) bool {
 	return false
 }
 
-// pieceOf finds the missing poison that a damaged record comes from: the one with the longest common beginning, if that is at
-// least half of the record.
+// pieceOf finds the missing poison that a damaged record comes from. It is the one with the longest common beginning, if that is at least
+// half of the record.
 func pieceOf(raw map[string]bool, p *parkedRecord) (string, bool) {
 	best, length := "", 0
 	for payload, found := range raw {
@@ -135,7 +135,7 @@ func pieceOf(raw map[string]bool, p *parkedRecord) (string, bool) {
 	return best, length > 0 && 2*length >= len(p.Data)
 }
 
-// judgeParkedEvent judges a parked record that names an event; false if no event is known by that name.
+// judgeParkedEvent judges a parked record that names an event. It returns false if no such event is known.
 func (t *trial) judgeParkedEvent(p *parkedRecord) bool {
 	id, err := uuid.Parse(p.EventID)
 	if err != nil {

@@ -16,7 +16,7 @@ func TestRegistersExplainARoundThatKeepsEveryPromise(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) { require.Empty(rt, register.Check(generate(rt).Round)) })
 }
 
-// noRegister are the rules that no history of versions shows: they are about the content of an event or of a car, about the totals of a
+// noRegister are the rules that no history of versions shows. They are about the content of an event or of a car, about the totals of a
 // subscriber, about the failure queue of what is not poison, or about how often something comes again.
 var noRegister = []string{
 	judge.RuleCarStats, judge.RuleContract, judge.RuleDuplicateDiffers, judge.RulePoisonPayload, judge.RuleParked, judge.RuleStuck,
@@ -47,7 +47,7 @@ func TestRegistersNoticeWhatTheJudgeNotices(t *testing.T) {
 	}
 }
 
-// What only the registers see: the order of the versions contradicts that of the requests.
+// Only the registers see that the order of the versions contradicts the order of the requests.
 func TestRegistersSeeTheOrderOfRequests(t *testing.T) {
 	t.Parallel()
 	for seed := range 15 {

@@ -2,9 +2,9 @@ package judge
 
 import "encoding/json"
 
-// judgeStats holds the totals of the example subscriber, carstats, against what was on the bus: each car as its newest event told it, and
-// one change per event, however often and in whatever order they came. Only if nothing else is wrong: what did not arrive, or arrived and
-// should not have, is accused already.
+// judgeStats holds the totals of the example subscriber, carstats, against the events on the bus. Each car is as its newest event says, and
+// each event is one change, however often and in whatever order the events came. It judges only if nothing else is wrong, because missing
+// and unexpected events are accused already.
 func (t *trial) judgeStats() {
 	if t.NotCounted || len(t.Violations) > 0 {
 		return

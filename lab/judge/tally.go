@@ -14,9 +14,9 @@ import (
 type Counts struct {
 	Committed  int64
 	OnBus      int64 // of the committed
-	Parked     int64 // of the committed: in the failure queue and not on the bus
-	OnTheWay   int64 // of the committed: somewhere before the bus
-	Lost       int64 // of the committed: neither on the bus nor parked, and no longer held by anything before the bus
+	Parked     int64 // committed, in the failure queue and not on the bus
+	OnTheWay   int64 // committed, and somewhere before the bus
+	Lost       int64 // committed, neither on the bus nor parked, and no longer held by anything before the bus
 	Duplicates int64 // entries on the bus after an event's first
 	OutOfOrder int64 // first entries on the bus after a higher version of their aggregate
 }
@@ -50,7 +50,7 @@ type Tally struct {
 // second is one second of created_at that has, or may have, events on the way.
 type second struct {
 	rows    int64
-	arrived map[uint64]struct{} // ids; an event may arrive before its row is counted
+	arrived map[uint64]struct{} // ids. An event may arrive before its row is counted
 }
 
 func (s *second) missing() int64 { return max(0, s.rows-int64(len(s.arrived))) }
@@ -72,7 +72,7 @@ func (t *Tally) Begin(since time.Time) {
 	t.complete = t.since.Unix()
 }
 
-// Uncounted returns the created_at from which on rows are to be counted for Committed: all of the table's that are not older.
+// Uncounted returns the created_at from which on Committed needs the table's rows.
 func (t *Tally) Uncounted() time.Time {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -82,8 +82,8 @@ func (t *Tally) Uncounted() time.Time {
 	return t.since
 }
 
-// Committed takes the rows of each second of created_at from Uncounted on, as they are now. Seconds before complete have all their
-// rows: no transaction is open that began then.
+// Committed takes the rows of each second of created_at from Uncounted on, as they are now. Seconds before complete have all their rows,
+// because no transaction that began then is still open.
 func (t *Tally) Committed(rows map[int64]int64, complete int64) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -184,8 +184,8 @@ func (t *Tally) take(key uint64, at int64) bool {
 	return isNew
 }
 
-// Passed says that nothing holds events of seconds before at any more: the slot is confirmed and the shards are read past all of
-// them. What is missing of these seconds is lost.
+// Passed tells the Tally that nothing holds events of seconds before at any more. The slot is confirmed past them, and the shards are read
+// past them. Events of these seconds that are missing are lost.
 func (t *Tally) Passed(at int64) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -214,7 +214,7 @@ func (t *Tally) HasArrived(id uuid.UUID, createdAt time.Time) bool {
 	return arrived
 }
 
-// OldestMissing returns the second of the oldest event that is missing on the bus; false if none is.
+// OldestMissing returns the second of the oldest event that is missing on the bus, or false if none is.
 func (t *Tally) OldestMissing() (at int64, ok bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()

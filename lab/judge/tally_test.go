@@ -20,7 +20,7 @@ import (
 type history struct {
 	round
 	tally *judge.Tally
-	since time.Time // zero: the tally has not begun
+	since time.Time // zero before the tally has begun
 
 	open      []judge.Row
 	committed []judge.Row

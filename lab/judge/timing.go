@@ -12,7 +12,7 @@ func (t *trial) measure() {
 		t.LongestGap = max(t.LongestGap, t.Arrivals[i].Accepted.Sub(t.Arrivals[i-1].Accepted))
 	}
 	t.aggregates(func(events []event) {
-		// Not chaos's own notes: many of one transaction are on their way at once by nature.
+		// chaos's own notes do not count, because many events of one transaction are always on their way at once.
 		if events[0].AggregateType == aggregateCar && hot(events, t.Windows) {
 			t.Hot++
 		}
@@ -20,8 +20,8 @@ func (t *trial) measure() {
 	t.Recoveries = t.recoveries()
 }
 
-// hot tells whether at one moment of a fault at least MinInFlight of an aggregate's events were on their way: created, and not
-// yet on the bus. Those that never arrive do not count.
+// hot reports whether at one moment of a fault at least MinInFlight of an aggregate's events were on their way, which is after their creation
+// and before their arrival on the bus. Events that never arrive do not count.
 func hot(events []event, faults []Window) bool {
 	if len(events) < MinInFlight {
 		return false

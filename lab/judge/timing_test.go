@@ -13,7 +13,7 @@ import (
 
 func at(seconds float64) time.Time { return start.Add(time.Duration(seconds * float64(time.Second))) }
 
-// notes makes a round of one aggregate with an event per span: created at its beginning, on the bus at its end.
+// notes makes a round of one aggregate with an event per span. The event is created at its beginning and on the bus at its end.
 func notes(spans ...[2]float64) *round {
 	r := &round{now: start}
 	for i, span := range spans {

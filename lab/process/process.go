@@ -18,8 +18,8 @@ type Config struct {
 	Args    []string
 	Env     []string // the whole environment
 	Output  *os.File // gets what it writes
-	// Listener is a socket that the process inherits as descriptor 4. It stays open while the process is away: clients wait for the next
-	// one instead of finding that somebody else has taken the port.
+	// Listener is a socket that the process inherits as descriptor 4. It stays open while the process is away, so that clients wait for
+	// the next one and nobody else takes the port.
 	Listener *os.File
 }
 
@@ -27,11 +27,11 @@ type Config struct {
 type Process struct {
 	cmd  *exec.Cmd
 	done chan struct{}
-	err  error // how it ended; valid once done is closed
+	err  error // how it ended, valid after done is closed
 }
 
-// watchdog becomes the program. Before that it leaves a process behind that reads descriptor 3: a line means that the program has
-// ended; the end of the file means that its owner is gone, however it went, and the program must go too.
+// watchdog becomes the program. Before that it starts a process that reads descriptor 3. A line means that the program has ended. The end
+// of the file means that its owner is gone, for whatever reason, and the program must end too.
 const watchdog = `( read -r line <&3 || kill -KILL $$ ) >/dev/null 2>&1 4<&- &
 exec "$@" 3<&-`
 
@@ -64,13 +64,13 @@ func Start(c Config) (*Process, error) {
 	return p, nil
 }
 
-// PID is of the program: the shell that starts it becomes it.
+// PID is the program's. The shell that starts it becomes it.
 func (p *Process) PID() int { return p.cmd.Process.Pid }
 
 // Done is closed when the process has ended.
 func (p *Process) Done() <-chan struct{} { return p.done }
 
-// Err is how it ended: nil is exit code 0. Call it after Done.
+// Err returns how it ended, nil for exit code 0. Call it after Done.
 func (p *Process) Err() error { return p.err }
 
 // Killed tells whether SIGKILL ended it. Call it after Done.

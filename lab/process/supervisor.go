@@ -16,14 +16,14 @@ type SupervisorConfig struct {
 	Name string // in errors
 	// Log is the file that gets what the processes write. Each Start after a Stop begins a new one, and keeps the old one as <Log>.1.
 	Log          string
-	RestartDelay time.Duration // between an end and the next start: a program that ends at once must not spin
+	RestartDelay time.Duration // between an end and the next start, so that a program that ends at once does not spin
 	Patience     time.Duration // how long Stop waits for an end by SIGTERM
 	Ended        func(error)   // called with the reason, never nil, of each end after which the program is started again
-	// MaxEnds is how often in a row the program may end within Soon after its start. Then it is given up: what it says needs a person.
-	// 0: it is never given up.
+	// MaxEnds is how often in a row the program may end within Soon after its start. The supervisor then gives it up, because a person is
+	// needed. With 0 it never gives up.
 	MaxEnds  int
 	Soon     time.Duration
-	Forgiven func() bool // while it returns true, no end counts for MaxEnds. nil: each end counts
+	Forgiven func() bool // while it returns true, no end counts for MaxEnds. With nil each end counts
 	GaveUp   func(ends int, err error)
 }
 
@@ -33,8 +33,8 @@ var ErrNotKilled = errors.New("it ended by itself")
 // ErrDown means that there is no process, and that none will be started before the next Start.
 var ErrDown = errors.New("it is down")
 
-// Supervisor keeps a program running: it starts the program again whenever it ends, until TakeDown or Stop. All methods may be called
-// at the same time.
+// Supervisor keeps a program running. It starts the program again whenever it ends, until TakeDown or Stop. All methods may be called at the
+// same time.
 type Supervisor struct {
 	config SupervisorConfig
 
@@ -55,7 +55,7 @@ type want int
 
 const (
 	down want = iota // its log is closed
-	held             // it is down for a while: its log goes on
+	held             // it is down for a while, and its log goes on
 	up
 )
 
@@ -115,7 +115,7 @@ func (s *Supervisor) keepRunning() {
 	}
 }
 
-// startOnce starts a process. It returns nil and no error when none is wanted any more: then the loop has to end.
+// startOnce starts a process. It returns nil and no error when none is wanted any more, and the loop has to end.
 func (s *Supervisor) startOnce() (*Process, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -127,7 +127,7 @@ func (s *Supervisor) startOnce() (*Process, error) {
 	}
 	config := s.config.Config
 	config.Output = s.output
-	// With the lock held: whoever stops the supervisor meanwhile would find no process, and leave this one running.
+	// The lock is held, because a Stop meanwhile would find no process, and leave this one running.
 	p, err := Start(config)
 	if err == nil {
 		s.current = p
@@ -237,7 +237,7 @@ func (s *Supervisor) kill(ctx context.Context, next want) error {
 		return err
 	}
 	s.set(func() {
-		if s.current != p { // it has ended since; another one must not live on
+		if s.current != p { // it has ended since, and the next one must not live on
 			p = s.current
 		}
 		if s.want == up {
@@ -249,7 +249,7 @@ func (s *Supervisor) kill(ctx context.Context, next want) error {
 		return fmt.Errorf("killing %s: %w", s.config.Name, ErrNotKilled)
 	}
 	p.Signal(os.Kill)
-	// The supervisor has to have seen it, too: whoever kills next must not take a dead process for a running one.
+	// The supervisor has to have seen the end, too. The next kill must not take a dead process for a running one.
 	if err := s.await(ctx, func() bool { return s.current != p }); err != nil {
 		return err
 	}
@@ -274,7 +274,7 @@ func (s *Supervisor) Stop(ctx context.Context) error {
 	return s.await(ctx, func() bool { return !s.looping })
 }
 
-// Wanted reports whether the program is to run: it runs, or will in a moment.
+// Wanted reports whether the program is to run. It runs, or will in a moment.
 func (s *Supervisor) Wanted() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -288,7 +288,7 @@ func (s *Supervisor) Starts() int {
 	return s.starts
 }
 
-// Hits is how many processes were ended by a SIGKILL that did not come from here: a failpoint's.
+// Hits returns how many processes were ended by a SIGKILL that did not come from here, but from a failpoint.
 func (s *Supervisor) Hits() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
