@@ -41,7 +41,7 @@ func wrongExcerpts(p page) (problems []string) {
 	return problems
 }
 
-// cutFrom tells whether the excerpt's chunks stand in the file, in their order and with one common indentation taken away. If not, at is
+// cutFrom reports whether the excerpt's chunks stand in the file, in their order and with one common indentation taken away. If not, at is
 // the line of the excerpt up to which they do.
 func cutFrom(file, excerpt []string) (at int, why string) {
 	chunks := split(excerpt)

@@ -75,7 +75,7 @@ func (r Record) AppendJSON(dst []byte) ([]byte, error) {
 
 var replayIDPattern = regexp.MustCompile(`^[A-Za-z0-9._-]{1,64}$`)
 
-// ValidReplayID tells whether id can mark the events of a replay: 1 to 64 of A-Z a-z 0-9 . _ -
+// ValidReplayID reports whether id can mark the events of a replay: 1 to 64 of A-Z a-z 0-9 . _ -
 func ValidReplayID(id string) bool { return replayIDPattern.MatchString(id) }
 
 // FormatTime is how DMS writes a timestamp: RFC 3339 in UTC, six digits of fraction or none.

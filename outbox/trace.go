@@ -5,7 +5,7 @@ import "strings"
 // traceparentLen is 00-<trace id, 32 hex>-<parent id, 16 hex>-<flags, 2 hex>.
 const traceparentLen = 55
 
-// ValidTraceparent tells whether s is a version 00 traceparent with a trace id and a parent id that are not all zeros
+// ValidTraceparent reports whether s is a version 00 traceparent with a trace id and a parent id that are not all zeros
 // (https://www.w3.org/TR/trace-context/#traceparent-header).
 func ValidTraceparent(s string) bool {
 	if len(s) != traceparentLen || s[:3] != "00-" {

@@ -69,7 +69,7 @@ func (m *message) place() (shard, sequence string) {
 	return m.parked.ShardID, m.parked.SequenceNumber
 }
 
-// has tells whether id is the message's, or its event's.
+// has reports whether id is the message's, or its event's.
 func (m *message) has(id string) bool {
 	return m.id == id || m.parked.EventID != "" && strings.EqualFold(m.parked.EventID, id)
 }

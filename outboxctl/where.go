@@ -234,7 +234,7 @@ func (r *WhereReport) findParked(ctx context.Context, s *Setup, id uuid.UUID) er
 	return nil
 }
 
-// discards tells whether the message says that Lambda gave up this record.
+// discards reports whether the message says that Lambda gave up this record.
 func (m *message) discards(shard, sequence string) bool {
 	batch := m.discarded.Batch
 	return m.reason == reasonDiscarded && batch.ShardID == shard &&

@@ -2,7 +2,7 @@
 
 package failpoint
 
-// Enabled tells whether this build has failpoints.
+// Enabled reports whether this build has failpoints.
 const Enabled = false
 
 // Hit does nothing in a release build, and the compiler leaves nothing of it.

@@ -19,7 +19,7 @@ var All = []Point{
 	ConsumerBeforePublish, ConsumerAfterPublish, ConsumerBeforePark, ConsumerAfterPark, ConsumerBeforeAnswer,
 }
 
-// Enabled tells whether this build has failpoints.
+// Enabled reports whether this build has failpoints.
 const Enabled = true
 
 var (

@@ -130,7 +130,7 @@ func onPath(own string) bool {
 	return hasAny(own, "handlers/", "walrelay", "migrate", "outbox", "dbgen")
 }
 
-// hasAny tells whether path is one of the packages, or below one that ends in a slash.
+// hasAny reports whether path is one of the packages, or below one that ends in a slash.
 func hasAny(path string, packages ...string) bool {
 	for _, p := range packages {
 		if path == strings.TrimSuffix(p, "/") || strings.HasPrefix(path, strings.TrimSuffix(p, "/")+"/") {

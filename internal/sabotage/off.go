@@ -2,7 +2,7 @@
 
 package sabotage
 
-// Enabled tells whether this build can be sabotaged.
+// Enabled reports whether this build can be sabotaged.
 const Enabled = false
 
 // On is false in a release build.

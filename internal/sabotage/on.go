@@ -8,7 +8,7 @@ import (
 	"slices"
 )
 
-// Enabled tells whether this build can be sabotaged.
+// Enabled reports whether this build can be sabotaged.
 const Enabled = true
 
 // All are the rules that SABOTAGE_RULE may name.
@@ -28,5 +28,5 @@ func init() {
 	}
 }
 
-// On tells whether the rule is turned off.
+// On reports whether the rule is turned off.
 func On(r Rule) bool { return r == off }

@@ -48,7 +48,7 @@ func SequenceIndex(sequenceNumber string) (uint64, bool) {
 	return seq.index, ok
 }
 
-// JournalIsWhole tells whether the journal in dir has every event that was ever accepted. An old journal loses its oldest.
+// JournalIsWhole reports whether the journal in dir has every event that was ever accepted. An old journal loses its oldest.
 func JournalIsWhole(dir string) bool {
 	_, err := os.Stat(filepath.Join(dir, journalOld))
 	return errors.Is(err, fs.ErrNotExist)

@@ -56,7 +56,7 @@ func (r *round) settle(ctx context.Context) error {
 	return r.await(ctx, "the subscriber to empty its queue", r.counted)
 }
 
-// counted tells whether the subscriber's queue has nothing left, visible, hidden or delayed.
+// counted reports whether the subscriber's queue has nothing left, visible, hidden or delayed.
 func (r *round) counted(ctx context.Context) error {
 	out, err := r.sqs.GetQueueAttributes(ctx, &sqs.GetQueueAttributesInput{
 		QueueUrl: &r.Services.CarStatsURL, AttributeNames: []types.QueueAttributeName{types.QueueAttributeNameAll},
@@ -232,7 +232,7 @@ func hash(text []byte) uint64 {
 	return h.Sum64() | 1
 }
 
-// event tells whether it is an event of an earlier round, and whether entry is what arrived then. Poison may look like anything.
+// event reports whether it is an event of an earlier round, and whether entry is what arrived then. Poison may look like anything.
 func (m *memory) event(id uuid.UUID, entry string) (known, same bool) {
 	first, known := m.events[id]
 	return known, first == 0 || first == hash([]byte(entry))

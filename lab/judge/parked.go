@@ -22,7 +22,7 @@ type parkedRecord struct {
 	Truncated      bool   `json:"truncated"`
 }
 
-// carries tells whether the record was parked with its whole payload, or with as much of it as a message takes.
+// carries reports whether the record was parked with its whole payload, or with as much of it as a message takes.
 func (p *parkedRecord) carries(payload string) bool {
 	if p.Truncated {
 		return p.Size == len(payload) && len(p.Data) >= min(cutBytes, len(payload)) && strings.HasPrefix(payload, string(p.Data))
@@ -156,7 +156,7 @@ func (t *trial) judgeParkedEvent(p *parkedRecord) bool {
 	return true
 }
 
-// recordOf tells whether the payload is the stream's record of the row. Its event_data is a JSON string, or an object.
+// recordOf reports whether the payload is the stream's record of the row. Its event_data is a JSON string, or an object.
 func recordOf(row Row, p *parkedRecord) bool {
 	var record struct {
 		Data struct {

@@ -84,7 +84,7 @@ func (c *checkpoints) write() error {
 	return nil
 }
 
-// mayStart tells whether a listed shard is to be read now: it is not finished, and its parents are, or are no longer listed since
+// mayStart reports whether a listed shard is to be read now: it is not finished, and its parents are, or are no longer listed since
 // all they held has expired.
 func (c *checkpoints) mayStart(shard types.Shard, listed []types.Shard) bool {
 	waitsFor := func(parent *string) bool {

@@ -129,7 +129,7 @@ func postmaster(data string) (pid, port int, ours bool) {
 	return pid, port, pid > 0 && port > 0 && owns(pid, data)
 }
 
-// owns tells whether process pid is the postmaster of this data directory, by its command line. A zombie has none.
+// owns reports whether process pid is the postmaster of this data directory, by its command line. A zombie has none.
 func owns(pid int, data string) bool {
 	line, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
 	if err != nil {

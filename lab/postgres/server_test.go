@@ -308,7 +308,7 @@ func processes(t *testing.T, column string) string {
 	return string(out)
 }
 
-// running tells whether a process is there and no zombie that nobody collects.
+// running reports whether a process is there and no zombie that nobody collects.
 func running(pid int) bool {
 	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err == nil {

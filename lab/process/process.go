@@ -73,7 +73,7 @@ func (p *Process) Done() <-chan struct{} { return p.done }
 // Err returns how it ended, nil for exit code 0. Call it after Done.
 func (p *Process) Err() error { return p.err }
 
-// Killed tells whether SIGKILL ended it. Call it after Done.
+// Killed reports whether SIGKILL ended it. Call it after Done.
 func (p *Process) Killed() bool {
 	status, ok := p.cmd.ProcessState.Sys().(syscall.WaitStatus)
 	return ok && status.Signaled() && status.Signal() == syscall.SIGKILL

@@ -197,7 +197,7 @@ func isAccessible(t *testing.T, d *dev) {
 	tb.balanced(d)
 }
 
-// dark tells whether the page's ground is nearer to black than to white.
+// dark reports whether the page's ground is nearer to black than to white.
 func (tb *tab) dark() bool {
 	tb.t.Helper()
 	return eval[bool](tb, `(() => { const c = document.createElement('canvas').getContext('2d', {willReadFrequently: true});
