@@ -74,7 +74,7 @@ relay-start: bin/lab ## Start it again.
 
 .PHONY: migrate
 ifdef STAGE
-migrate: ## Apply the migrations, locally or on DATABASE_URL: CMD="status", CMD="down-to 2". With STAGE=dev on AWS.
+migrate: ## Apply the migrations, locally or on DATABASE_URL: CMD="status", CMD="down-to 6" (YES=1 lets it delete rows). With STAGE=dev on AWS.
 	@scripts/migrate.sh $(STAGE_AND_REGION) $(or $(CMD),up)
 else
 migrate: build

@@ -34,8 +34,17 @@ type Options struct {
 	LockWait time.Duration
 	// Limits of the migrations' statements. Zero is none: a migration may take as long as it needs.
 	Limits pgsession.Limits
+	// DropRows lets DownTo delete rows.
+	DropRows bool
 	// Files replaces the migrations of this project. Tests do that.
 	Files fs.FS
+}
+
+func (o Options) files() fs.FS {
+	if o.Files == nil {
+		return migrations.FS
+	}
+	return o.Files
 }
 
 // Migration is one file that ran.
@@ -63,17 +72,6 @@ type FileStatus struct {
 // Errors: *LockedError, *FailedError, or that the database cannot be reached.
 func Up(ctx context.Context, conn *pgx.ConnConfig, options Options) (Result, error) {
 	return run(ctx, conn, options, (*goose.Provider).Up)
-}
-
-// DownTo takes back every migration above version; 0 takes back all. Its errors are those of Up, and that the database is newer than
-// the files.
-func DownTo(ctx context.Context, conn *pgx.ConnConfig, version int64, options Options) (Result, error) {
-	if version < 0 {
-		return Result{}, fmt.Errorf("migrating down to version %d: it must be 0 or more", version)
-	}
-	return run(ctx, conn, options, func(locked *goose.Provider, ctx context.Context) ([]*goose.MigrationResult, error) {
-		return locked.DownTo(ctx, version)
-	})
 }
 
 // Status lists every file and returns the version that the database is at. It does not wait for a migration that is running.
@@ -132,10 +130,7 @@ type session struct {
 }
 
 func open(ctx context.Context, conn *pgx.ConnConfig, options Options) (*session, error) {
-	files := options.Files
-	if files == nil {
-		files = migrations.FS
-	}
+	files := options.files()
 	locker, err := newLocker(options.LockWait)
 	if err != nil {
 		return nil, err
@@ -203,11 +198,15 @@ func (s *session) explain(err error) error {
 		}
 	}
 	if errors.Is(err, goose.ErrVersionNotFound) {
-		return fmt.Errorf("the database is newer than these files, which cannot take it back: use the release that brought it there: %w", err)
+		return newerThanFiles(err)
 	}
 	var locked *LockedError
 	if errors.As(err, &locked) {
 		return locked
 	}
 	return fmt.Errorf("migrating: %w", err)
+}
+
+func newerThanFiles(err error) error {
+	return fmt.Errorf("the database is newer than these files, which cannot take it back: use the release that brought it there: %w", err)
 }

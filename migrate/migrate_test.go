@@ -2,10 +2,8 @@ package migrate_test
 
 import (
 	"context"
-	"crypto/rand"
 	"errors"
 	"io/fs"
-	"strings"
 	"testing"
 	"testing/fstest"
 	"time"
@@ -205,82 +203,6 @@ func TestLock(t *testing.T) {
 	})
 }
 
-func TestDownTo(t *testing.T) {
-	t.Parallel()
-
-	t.Run("EachVersionAndUpAgainLeavesTheSameSchema", func(t *testing.T) {
-		t.Parallel()
-		conn := emptyDatabase(t)
-		// PostgreSQL 14 grants it, and 00007 does not give it back.
-		query(t, conn, "REVOKE CREATE ON SCHEMA public FROM PUBLIC")
-		files := fstest.MapFS{}
-		at := []string{schema(t, conn)} // by version
-		all, err := fs.Glob(migrations.FS, "*.sql")
-		require.NoError(t, err)
-		for _, name := range all {
-			text, err := fs.ReadFile(migrations.FS, name)
-			require.NoError(t, err)
-			files[name] = &fstest.MapFile{Data: text}
-			result, err := migrate.Up(t.Context(), conn, migrate.Options{Files: files})
-			require.NoError(t, err)
-			require.Equal(t, []string{name}, names(result.Ran))
-			at = append(at, schema(t, conn))
-		}
-		newest := len(all)
-		require.Contains(t, at[newest], "grant outbox outbox_api INSERT")
-		require.Contains(t, at[newest], "grant outbox.created_at outbox_retention SELECT")
-		require.Contains(t, at[newest], "publication outbox_publication outbox t f f f")
-
-		for version := newest - 1; version >= 0; version-- {
-			result, err := migrate.DownTo(t.Context(), conn, int64(version), migrate.Options{})
-			require.NoError(t, err)
-			require.Equal(t, all[version:version+1], names(result.Ran))
-			require.EqualValues(t, version, result.Version)
-			require.Equal(t, at[version], schema(t, conn), "version %d", version)
-		}
-		require.NotRegexp(t, `outbox|cars`, schema(t, conn))
-
-		again, err := migrate.Up(t.Context(), conn, migrate.Options{})
-		require.NoError(t, err)
-		require.Equal(t, all, names(again.Ran))
-		require.Equal(t, at[newest], schema(t, conn))
-
-		down, err := migrate.DownTo(t.Context(), conn, 0, migrate.Options{})
-		require.NoError(t, err)
-		require.Len(t, down.Ran, newest)
-		require.Zero(t, down.Version)
-	})
-
-	t.Run("PublicationStaysWhileASlotUsesIt", func(t *testing.T) {
-		t.Parallel()
-		conn := emptyDatabase(t)
-		_, err := migrate.Up(t.Context(), conn, migrate.Options{})
-		require.NoError(t, err)
-		slot := "migrate_" + strings.ToLower(rand.Text()[:8]) // slots belong to the server
-		query(t, conn, "SELECT slot_name::text FROM pg_create_logical_replication_slot('"+slot+"', 'pgoutput')")
-
-		_, err = migrate.DownTo(t.Context(), conn, 2, migrate.Options{})
-		var failed *migrate.FailedError
-		require.ErrorAs(t, err, &failed)
-		require.Equal(t, "00003_outbox_publication.sql", failed.File)
-		require.Equal(t, "down", failed.Direction)
-		require.ErrorContains(t, err, "in use by replication slot "+slot)
-		require.ErrorContains(t, err, "hint: Stop the relay")
-		require.Equal(t, "1", query(t, conn, "SELECT count(*)::text FROM pg_publication WHERE pubname = 'outbox_publication'"))
-
-		query(t, conn, "SELECT pg_drop_replication_slot('"+slot+"')::text")
-		_, err = migrate.DownTo(t.Context(), conn, 2, migrate.Options{})
-		require.NoError(t, err)
-		require.Equal(t, "0", query(t, conn, "SELECT count(*)::text FROM pg_publication"))
-	})
-
-	t.Run("NegativeVersionIsRefused", func(t *testing.T) {
-		t.Parallel()
-		_, err := migrate.DownTo(t.Context(), &pgx.ConnConfig{}, -1, migrate.Options{})
-		require.ErrorContains(t, err, "version -1")
-	})
-}
-
 // awaitWaiting waits until a migration has asked for the lock and not got it.
 func awaitWaiting(t *testing.T, conn *pgx.ConnConfig) {
 	t.Helper()
@@ -311,7 +233,7 @@ func query(t *testing.T, conn *pgx.ConnConfig, sql string) string {
 	session, err := pgx.ConnectConfig(t.Context(), conn)
 	require.NoError(t, err)
 	defer func() { _ = session.Close(t.Context()) }()
-	rows, err := session.Query(t.Context(), sql)
+	rows, err := session.Query(t.Context(), sql, pgx.QueryExecModeSimpleProtocol)
 	require.NoError(t, err)
 	value, err := pgx.CollectOneRow(rows, pgx.RowTo[*string])
 	if errors.Is(err, pgx.ErrNoRows) {

@@ -4,12 +4,15 @@
 //	migrate status       list the files and whether they are applied
 //	migrate down-to N    take back every migration above version N; 0 takes back all
 //
+// down-to deletes rows only with YES=1 in the environment.
+//
 // It prints one line per migration and last the version that the database is at. It exits with 0 when that is done, 1 when it
 // failed, and 2 when it was called wrongly.
 package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -27,7 +30,7 @@ import (
 const usage = `usage: migrate up | status | down-to N
   up         apply what is pending
   status     list the files and whether they are applied
-  down-to N  take back every migration above version N; 0 takes back all
+  down-to N  take back every migration above version N; 0 takes back all; YES=1 lets it delete rows
 DATABASE_URL names the database: postgres://user:password@host:port/database
 `
 
@@ -76,7 +79,7 @@ func parse(args []string) (action, error) {
 		if err != nil || version < 0 {
 			return nil, fmt.Errorf("down-to %s: not a version, such as 3, or 0 for an empty database", rest[0])
 		}
-		return downTo(version), nil
+		return downTo(version, os.Getenv("YES") == "1"), nil
 	default:
 		return nil, fmt.Errorf("not a command: %q", args)
 	}
@@ -92,9 +95,13 @@ func up(ctx context.Context, conn *pgx.ConnConfig, out io.Writer) error {
 	return err
 }
 
-func downTo(version int64) action {
+func downTo(version int64, dropRows bool) action {
 	return func(ctx context.Context, conn *pgx.ConnConfig, out io.Writer) error {
-		result, err := migrate.DownTo(ctx, conn, version, migrate.Options{})
+		result, err := migrate.DownTo(ctx, conn, version, migrate.Options{DropRows: dropRows})
+		var rows *migrate.RowsError
+		if errors.As(err, &rows) {
+			return fmt.Errorf("%w; with YES=1 it deletes them", err)
+		}
 		if err != nil {
 			return err
 		}

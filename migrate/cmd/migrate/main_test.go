@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"crypto/rand"
 	"fmt"
 	"io/fs"
 	"os"
@@ -63,6 +64,42 @@ func TestProgram(t *testing.T) {
 		require.Regexp(t, fmt.Sprintf(`^applied %s \(.*s\)\n%s$`, regexp.QuoteMeta(files[newest-1]), upToDate), out)
 	})
 
+	// The examples are typed beside a running `make dev`, which has a slot and rows.
+	t.Run("ExamplesOfDownToWorkBesideARelay", func(t *testing.T) {
+		t.Parallel()
+		db := pgtest.New(t)
+		slot := "migrate_example_" + strings.ToLower(rand.Text()[:8]) // slots belong to the server
+		for _, statement := range []string{
+			"INSERT INTO car_stats VALUES ('Toyota', 2023, 1, 1)",
+			"SELECT pg_create_logical_replication_slot('" + slot + "', 'pgoutput')",
+		} {
+			_, err := db.Pool.Exec(t.Context(), statement)
+			require.NoError(t, err)
+		}
+
+		for _, file := range []string{"README.md", "Makefile"} {
+			text, err := os.ReadFile("../../../" + file)
+			require.NoError(t, err)
+			example := regexp.MustCompile(`CMD="(down-to \d+)"`).FindSubmatch(text)
+			require.NotNil(t, example, file)
+			out, errs, code := program(t, db.URL, strings.Fields(string(example[1]))...)
+			require.Equal(t, 0, code, errs)
+			require.Contains(t, out, "migrate: at version ")
+		}
+
+		_, errs, code := program(t, db.URL, "down-to", "2")
+		require.Equal(t, 1, code)
+		require.Contains(t, errs, "in use by replication slot "+slot)
+		require.Contains(t, errs, "done before it: nothing")
+
+		_, errs, code = program(t, db.URL, "down-to", "5")
+		require.Equal(t, 1, code)
+		require.Equal(t, "migrate: migrating down to version 5 would delete 1 row of car_stats: nothing was changed; with YES=1 it deletes them\n", errs)
+		out, errs, code := programWith(t, []string{"YES=1"}, db.URL, "down-to", "5")
+		require.Equal(t, 0, code, errs)
+		require.Contains(t, out, "migrate: at version 5\n")
+	})
+
 	t.Run("TwoProcessesAtOnce", func(t *testing.T) {
 		t.Parallel()
 		url := pgtest.NewEmpty(t)
@@ -121,8 +158,13 @@ func TestProgram(t *testing.T) {
 
 // program runs migrate as a process of its own.
 func program(t *testing.T, url string, args ...string) (out, errs string, code int) {
+	return programWith(t, nil, url, args...)
+}
+
+func programWith(t *testing.T, env []string, url string, args ...string) (out, errs string, code int) {
 	cmd := exec.CommandContext(t.Context(), os.Args[0], args...)
 	cmd.Env = append(os.Environ(), asProgram+"=1", "DATABASE_URL="+url, "GORACE=atexit_sleep_ms=0") // else each sleeps a second
+	cmd.Env = append(cmd.Env, env...)
 	var stdout, stderr bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
 	err := cmd.Run()
