@@ -70,6 +70,39 @@ func (q *Queries) OpsName(ctx context.Context, name string) error {
 	return err
 }
 
+const OutboxByAggregate = `-- name: OutboxByAggregate :many
+SELECT id FROM outbox
+WHERE aggregate_id = $1
+ORDER BY aggregate_type, aggregate_version
+LIMIT $2
+`
+
+type OutboxByAggregateParams struct {
+	AggregateID string
+	MaxRows     int32
+}
+
+// Ids of the events of the aggregates with this id, whatever their type. No index serves it: it reads the whole table.
+func (q *Queries) OutboxByAggregate(ctx context.Context, arg OutboxByAggregateParams) ([]uuid.UUID, error) {
+	rows, err := q.db.Query(ctx, OutboxByAggregate, arg.AggregateID, arg.MaxRows)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []uuid.UUID
+	for rows.Next() {
+		var id uuid.UUID
+		if err := rows.Scan(&id); err != nil {
+			return nil, err
+		}
+		items = append(items, id)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
 const OutboxByTrace = `-- name: OutboxByTrace :many
 SELECT id FROM outbox
 WHERE substr(traceparent, 4, 32) = $1::text

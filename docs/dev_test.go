@@ -108,12 +108,11 @@ func (d *dev) anEvent(t *testing.T) *strings.Replacer {
 	require.Equal(t, http.StatusCreated, response.StatusCode, "%s", body)
 	var made struct{ Car struct{ ID string } }
 	require.NoError(t, json.Unmarshal(body, &made))
-	labtest.Eventually(t, "the event of "+made.Car.ID, func() bool { return strings.Contains(d.printed(t), made.Car.ID) })
-
 	conn := d.connect(t)
 	var event string
 	require.NoError(t, conn.QueryRow(t.Context(), "SELECT id::text FROM outbox WHERE aggregate_id = $1", made.Car.ID).Scan(&event))
 	require.NoError(t, conn.Close(t.Context()))
+	labtest.Eventually(t, "the line of event "+event, func() bool { return strings.Contains(d.printed(t), event) })
 	host := strings.TrimPrefix(d.url, "http://")
 	return strings.NewReplacer("127.0.0.1:3000", host, "localhost:3000", host,
 		"<car-id>", made.Car.ID, "<event-id>", event, "<trace-id>", trace)

@@ -51,6 +51,7 @@ func TestOutboxctlKnowsARunningDev(t *testing.T) {
 		id = regexp.MustCompile(`"eventId":"([^"]+)"`).FindStringSubmatch(string(e.Detail))[1]
 		return nil
 	}))
+	labtest.Eventually(t, "a line with the event's id", func() bool { return strings.Contains(d.printed(), "CarCreated  "+id+" v1  ③ ") })
 	out, exit = outboxctl(t, d.dir, "where", id)
 	require.Zero(t, exit, out)
 	require.Regexp(t, `(?s)② .* row: Car .* v1, CarCreated.*③ .* committed at .*④ .* shardId-.*⑤ not in a failure queue.*⑥ .* on the bus.*where: last hop ⑥`, out)

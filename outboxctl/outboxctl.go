@@ -21,9 +21,9 @@ type command struct {
 }
 
 var commands = []command{
-	{"where", "<event-id or trace-id>", "where an event is, or each of a trace: one line per hop", runWhere},
+	{"where", "<event id, aggregate id, trace id or traceparent>", "where an event is, or each of an aggregate or a trace: one line per hop", runWhere},
 	{"audit", "", "committed rows against what reached the bus", runAudit},
-	{"redrive", "list | show <event-id> | <event-id> | --reason R | --all", "send parked events again", runRedrive},
+	{"redrive", "list | show <id> | <id> | --reason R | --all", "send parked events again", runRedrive},
 	{"replay", "", "send events again from the table", runReplay},
 	{"purge", "", "delete published rows that are old enough", runPurge},
 	{"doctor", "", "what is wrong with this set-up", runDoctor},

@@ -9,6 +9,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/google/uuid"
+
 	"rds-outbox-demo/dbgen"
 	"rds-outbox-demo/handlers/cdcconsumer"
 )
@@ -18,13 +20,22 @@ var reasons = []string{string(cdcconsumer.ReasonUndecodable), string(cdcconsumer
 // redriveOptions is what to do with which messages.
 type redriveOptions struct {
 	id, reason string
+	events     []uuid.UUID // that id names in table outbox
 	all        bool
 	dryRun     bool
 	rate       float64
 }
 
 func (o redriveOptions) chooses(m *message) bool {
-	return (o.all || o.id != "" && m.has(o.id) || o.id == "" && o.reason != "") && (o.reason == "" || o.reason == m.reason)
+	return (o.all || o.id != "" && o.names(m) || o.id == "" && o.reason != "") && (o.reason == "" || o.reason == m.reason)
+}
+
+// names reports whether id is of the message. The message itself knows its aggregate, so purged rows do not matter there.
+func (o redriveOptions) names(m *message) bool {
+	if m.has(o.id) || m.parked.AggregateID == o.id {
+		return true
+	}
+	return slices.ContainsFunc(o.events, func(id uuid.UUID) bool { return m.has(id.String()) })
 }
 
 // runRedrive sends parked events the way they came: onto the stream. A message goes once Kinesis has accepted its records.
@@ -47,23 +58,30 @@ func runRedrive(ctx context.Context, p *program, flags *flag.FlagSet, args []str
 	}
 	switch {
 	case len(rest) > 1:
-		return UsageError("redrive: one event or message id at a time, or --reason, or --all")
+		return UsageError("redrive: one id at a time, or --reason, or --all")
 	case o.reason != "" && !slices.Contains(reasons, o.reason):
 		return UsageError(fmt.Sprintf("redrive: --reason %s: use one of %s", o.reason, strings.Join(reasons, ", ")))
 	case o.rate <= 0:
 		return UsageError("redrive: --rate must be above 0")
 	case verb == "show" && o.id == "":
-		return UsageError("redrive show: name the event or message id; redrive list has them")
+		return UsageError("redrive show: name " + namedHelp + ", or a message id; redrive list has them")
 	case verb == "list" && o.id != "":
 		return UsageError("redrive list: takes no id; redrive show does")
 	case verb == "" && o.id == "" && o.reason == "" && !o.all:
-		return UsageError("redrive: name an event or message id, --reason or --all; redrive list shows what there is")
+		return UsageError("redrive: name " + namedHelp + ", a message id, --reason or --all; redrive list shows what there is")
 	case o.id != "" && (o.all || o.reason != ""):
 		return UsageError("redrive: an id, or --reason, or --all")
 	}
 	s, err := p.setup(ctx)
 	if err != nil {
 		return err
+	}
+	if o.id != "" {
+		found, err := lookUp(ctx, s, o.id, everyEvent)
+		if err != nil {
+			return fmt.Errorf("redrive: %w", err)
+		}
+		o.events = found.events
 	}
 	switch verb {
 	case "list":
@@ -84,7 +102,7 @@ func (o redriveOptions) choose(all []*message) (chosen []*message, err error) {
 		}
 	}
 	if o.id != "" && len(chosen) == 0 {
-		err = fmt.Errorf("none of the %d messages is, or is of, %s", len(all), o.id)
+		err = fmt.Errorf("none of the %s is, or is of, %s", count(len(all), "message"), printable(o.id))
 	}
 	return chosen, err
 }

@@ -91,6 +91,7 @@ func TestRedriveChooses(t *testing.T) {
 		t.Helper()
 		r := newRig(t)
 		events := []outbox.Event{event("a", 1), event("a", 2), event("b", 1), event("c", 1)}
+		events[2].Traceparent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 		r.commit(t, events...)
 		r.parkEvent(t, events[0], 1)
 		r.parkEvent(t, events[1], 2)
@@ -109,6 +110,9 @@ func TestRedriveChooses(t *testing.T) {
 		"OneEvent":            {func(e []outbox.Event) []string { return []string{e[2].ID.String()} }, 1, "4+0", "", 0},
 		"OneEventInUpperCase": {func(e []outbox.Event) []string { return []string{strings.ToUpper(e[2].ID.String())} }, 1, "4+0", "", 0},
 		"ANewerVersion":       {func(e []outbox.Event) []string { return []string{e[1].ID.String()} }, 1, "4+0", "version 1 stays parked while version 2 goes", 0},
+		"AnAggregate":         {func([]outbox.Event) []string { return []string{"a"} }, 2, "3+0", "", 0},
+		"ATrace":              {func([]outbox.Event) []string { return []string{"4bf92f3577b34da6a3ce929d0e0e4736"} }, 1, "4+0", "", 0},
+		"ATraceparent":        {func(e []outbox.Event) []string { return []string{e[2].Traceparent} }, 1, "4+0", "", 0},
 		"AReason":             {func([]outbox.Event) []string { return []string{"--reason", "undecodable"} }, 1, "4+0", "", 0},
 		"AnotherReason":       {func([]outbox.Event) []string { return []string{"--reason", "refused"} }, 3, "2+0", "", 0},
 		// What cannot be read stays, and that is bad news.

@@ -27,7 +27,8 @@ const (
 
 // replayOptions selects rows: those to which all of them apply.
 type replayOptions struct {
-	ids                                  []uuid.UUID
+	names                                []string    // of events, aggregates or traces
+	ids                                  []uuid.UUID // of the named events
 	aggregateType, aggregateID, typeName string
 	from, to                             time.Time // created_at, [from, to)
 	all                                  bool
@@ -37,16 +38,15 @@ type replayOptions struct {
 }
 
 func (o replayOptions) selects() bool {
-	return o.all || len(o.ids) > 0 || o.aggregateType != "" || o.aggregateID != "" || o.typeName != "" || !o.from.IsZero() || !o.to.IsZero()
+	return o.all || len(o.names) > 0 || o.aggregateType != "" || o.aggregateID != "" || o.typeName != "" || !o.from.IsZero() || !o.to.IsZero()
 }
 
 // runReplay sends events again from their rows, over the stream, with a marker that subscribers see. Their ids are the old ones.
 func runReplay(ctx context.Context, p *program, flags *flag.FlagSet, args []string) error {
 	var o replayOptions
-	flags.Func("id", "an event `id`; may be given more than once", func(s string) error {
-		id, err := uuid.Parse(s)
-		o.ids = append(o.ids, id)
-		return err
+	flags.Func("id", "an `id`: "+namedHelp+"; may be given more than once", func(s string) error {
+		o.names = append(o.names, s)
+		return nil
 	})
 	flags.StringVar(&o.aggregateType, "aggregate-type", "", "events of this `type` of aggregate, such as Car")
 	flags.StringVar(&o.aggregateID, "aggregate-id", "", "events of the aggregate with this `id`")
@@ -132,6 +132,16 @@ func replay(ctx context.Context, p *program, s *Setup, o replayOptions) (*replay
 		if o.to, err = queries.ServerClock(ctx); err != nil {
 			return nil, fmt.Errorf("reading the database's clock: %w", err)
 		}
+	}
+	for _, name := range o.names {
+		found, err := eventsNamed(ctx, queries, name, everyEvent)
+		if err != nil {
+			return nil, fmt.Errorf("replay: %w", err)
+		}
+		if len(found.events) == 0 {
+			return nil, fmt.Errorf("replay: no row is of %s: never committed, or purged; nothing was sent", printable(name))
+		}
+		o.ids = append(o.ids, found.events...)
 	}
 	if missing, err := queries.ReplayMissing(ctx, o.ids); err != nil {
 		return nil, fmt.Errorf("looking for the ids: %w", err)

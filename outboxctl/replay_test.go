@@ -59,6 +59,7 @@ func TestReplaySelects(t *testing.T) {
 	}{
 		"OneEvent":         {[]string{"--id", car.ID.String()}, []outbox.Event{car}},
 		"TwoEvents":        {[]string{"--id", car.ID.String(), "--id", bike.ID.String()}, []outbox.Event{car, bike}},
+		"ById":             {[]string{"--id", "b"}, []outbox.Event{other}},
 		"AnAggregate":      {[]string{"--aggregate-type", "Car", "--aggregate-id", "a"}, []outbox.Event{old, car}},
 		"AnAggregateID":    {[]string{"--aggregate-id", "a"}, []outbox.Event{old, car, bike}},
 		"AKind":            {[]string{"--aggregate-type", "Bike"}, []outbox.Event{bike}},
@@ -92,7 +93,7 @@ func TestReplaySelects(t *testing.T) {
 
 	t.Run("AndRefusesWrongUse", func(t *testing.T) {
 		for _, args := range [][]string{
-			{}, {"--rate", "5"}, {"x", "--all"}, {"--all", "--rate", "0"}, {"--all", "--rate", "-1"}, {"--id", "42"}, {"--from", "yesterday"},
+			{}, {"--rate", "5"}, {"x", "--all"}, {"--all", "--rate", "0"}, {"--all", "--rate", "-1"}, {"--from", "yesterday"},
 			{"--all", "--replay-id", "a b"}, {"--all", "--replay-id", "a/b"},
 		} {
 			result := new(rig).run(t, append([]string{"replay"}, args...)...)

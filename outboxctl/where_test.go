@@ -120,13 +120,36 @@ $`, got.out)
 		require.Regexp(t, `(?s)^event `+first.ID.String()+`, trace `+traceID+`\n.*\nevent `+second.ID.String()+`, trace `+traceID+`\n`, got.out)
 		require.NotContains(t, got.out, other.ID.String())
 
-		report := decode[traceReport](t, r.run(t, "where", "--json", traceID))
+		report := decode[namedReport](t, r.run(t, "where", "--json", traceID))
 		require.Len(t, report.Events, 2)
 		require.Equal(t, traceID, report.Events[1].TraceID)
+		require.Equal(t, got.out, r.run(t, "where", first.Traceparent).out, "a traceparent names the same")
 
 		got = r.run(t, "where", strings.Repeat("0", 31)+"1")
 		require.Equal(t, 1, got.code)
 		require.Contains(t, got.out, "it made no event")
+	})
+
+	t.Run("FindsTheEventsOfAnAggregate", func(t *testing.T) {
+		t.Parallel()
+		r := newRig(t)
+		first, second, other := event("01a206e8-c9be-7c24-b60f-e32478fe6839", 1), event("01a206e8-c9be-7c24-b60f-e32478fe6839", 2), event("42", 1)
+		r.commit(t, second, first, other)
+		for _, e := range []outbox.Event{first, second} {
+			r.publish(t, e, r.createdAt(t, e))
+		}
+		got := r.run(t, "where", first.AggregateID)
+		require.Zero(t, got.code, got.out+got.err)
+		require.Regexp(t, `(?s)^event `+first.ID.String()+`\n.*\nevent `+second.ID.String()+`\n`, got.out)
+		require.NotContains(t, got.out, other.ID.String())
+
+		report := decode[namedReport](t, r.run(t, "where", "--json", "42"))
+		require.Equal(t, "42", report.AggregateID)
+		require.Len(t, report.Events, 1)
+
+		got = r.run(t, "where", "43")
+		require.Equal(t, 1, got.code)
+		require.Equal(t, "where: no row of aggregate 43: it made no event, or its rows are purged\n", got.out)
 	})
 
 	t.Run("NotRelayed", func(t *testing.T) {
@@ -292,7 +315,7 @@ $`, got.out)
 	t.Run("WrongUse", func(t *testing.T) {
 		t.Parallel()
 		r := newRig(t)
-		for _, args := range [][]string{{"where"}, {"where", "42"}, {"where", uuid.NewString(), uuid.NewString()}, {"where", uuid.NewString(), "--max-records", "-1"}} {
+		for _, args := range [][]string{{"where"}, {"where", uuid.NewString(), uuid.NewString()}, {"where", uuid.NewString(), "--max-records", "-1"}} {
 			require.Equal(t, 2, r.run(t, args...).code)
 		}
 	})

@@ -7,15 +7,19 @@ import (
 	"time"
 )
 
-func (r traceReport) text(w io.Writer) {
+func (r namedReport) text(w io.Writer) {
 	for _, event := range r.Events {
 		event.text(w)
 	}
+	what, column := "trace "+r.TraceID, "traceparent"
+	if r.AggregateID != "" {
+		what, column = "aggregate "+printable(r.AggregateID), "aggregate_id"
+	}
 	if r.More {
-		fmt.Fprintf(w, "where: only the first %d events of the trace: the others have the same traceparent in table outbox\n", maxOfTrace)
+		fmt.Fprintf(w, "where: only the first %d events of the %s: the others have the same %s in table outbox\n", maxNamed, what, column)
 	}
 	if len(r.Events) == 0 {
-		fmt.Fprintf(w, "where: no row of trace %s: it made no event, or its rows are purged\n", r.TraceID)
+		fmt.Fprintf(w, "where: no row of %s: it made no event, or its rows are purged\n", what)
 	}
 }
 

@@ -143,15 +143,15 @@ func banner(c local.Config, p *local.Path, viewURL string) string {
 	return b.String()
 }
 
-// eventLine is "CarCreated  5f0c9d4e-... v1  ③ 1.2 ms  ④ 3.0 ms  ⑤ 120.4 ms  ⑥ 124.9 ms". Rows of the initial load have no
-// commit time: for them only the bus is known.
+// eventLine is "CarCreated  5f0c9d4e-... v1  ③ 1.2 ms  ④ 3.0 ms  ⑤ 120.4 ms  ⑥ 124.9 ms". The id is the event's, because outboxctl
+// asks for it. Rows of the initial load have no commit time, so only the bus is known for them.
 func eventLine(a local.Arrival) string {
 	var detail struct {
-		AggregateID      string `json:"aggregateId"`
+		EventID          string `json:"eventId"`
 		AggregateVersion int64  `json:"aggregateVersion"`
 	}
 	_ = json.Unmarshal([]byte(*a.Entry.Detail), &detail) // the bus has accepted it as JSON
-	line := fmt.Sprintf("%s  %s v%d", *a.Entry.DetailType, detail.AggregateID, detail.AggregateVersion)
+	line := fmt.Sprintf("%s  %s v%d", *a.Entry.DetailType, detail.EventID, detail.AggregateVersion)
 	t := a.Times
 	switch {
 	case len(a.Entry.Resources) > 0: // replay/<id>

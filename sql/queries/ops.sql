@@ -28,6 +28,13 @@ WHERE locks.locktype = 'advisory'
 -- Names this session in pg_stat_activity, for OpsLockHolder.
 SELECT set_config('application_name', @name::text, false);
 
+-- name: OutboxByAggregate :many
+-- Ids of the events of the aggregates with this id, whatever their type. No index serves it: it reads the whole table.
+SELECT id FROM outbox
+WHERE aggregate_id = @aggregate_id
+ORDER BY aggregate_type, aggregate_version
+LIMIT @max_rows;
+
 -- name: OutboxByTrace :many
 -- Ids of the events of one trace, 32 hex digits. No index serves it, so it reads the whole table.
 SELECT id FROM outbox
