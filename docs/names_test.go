@@ -21,6 +21,7 @@ func known(t *testing.T) (n names) {
 	for _, rule := range regexp.MustCompile(`(?m)^(bin/[a-z/-]+):`).FindAllStringSubmatch(makefile, -1) {
 		n.programs = append(n.programs, rule[1])
 	}
+	n.verbs = []string{"help", "version"}
 	for _, verb := range regexp.MustCompile(`(?m)^\t\{"([a-z]+)", "`).FindAllStringSubmatch(read(t, "outboxctl/outboxctl.go"), -1) {
 		n.verbs = append(n.verbs, verb[1])
 	}

@@ -14,7 +14,7 @@ import (
 // auditFlags are the window and how to judge what is in it.
 type auditFlags struct {
 	since, grace, late time.Duration
-	from, until        string
+	from, until        time.Time
 	aggregateType      string
 	limit              int
 }
@@ -22,8 +22,8 @@ type auditFlags struct {
 func runAudit(ctx context.Context, p *program, flags *flag.FlagSet, args []string) error {
 	var f auditFlags
 	flags.DurationVar(&f.since, "since", 24*time.Hour, "window: rows created up to this long ago")
-	flags.StringVar(&f.from, "from", "", "window: rows created at this `time` or later, such as 2026-03-01T12:00:00Z, in place of --since")
-	flags.StringVar(&f.until, "until", "", "window: rows created before this `time`; now when empty")
+	flags.Func("from", "window: rows created at this `time` or later, such as 2026-03-01T12:00:00Z, in place of --since", timeFlag(&f.from))
+	flags.Func("until", "window: rows created before this `time`; now when empty", timeFlag(&f.until))
 	flags.DurationVar(&f.grace, "grace", time.Minute, "younger events are pending, not missing: the path and the log take their time")
 	flags.DurationVar(&f.late, "late", 5*time.Minute, "time from created_at to the bus after which an event is late")
 	flags.StringVar(&f.aggregateType, "aggregate-type", "", "only events of this `type` of aggregate")
@@ -54,6 +54,9 @@ func runAudit(ctx context.Context, p *program, flags *flag.FlagSet, args []strin
 	}
 	if report.Missing.Count > 0 {
 		return errFound
+	}
+	if f.aggregateType != "" && report.Committed+report.Pending+report.Unknown.Count == 0 {
+		return fmt.Errorf("audit: no row and no entry in this window is of aggregate type %s: nothing was audited", printable(f.aggregateType))
 	}
 	return nil
 }
@@ -124,18 +127,11 @@ func audit(ctx context.Context, s *Setup, log busLog, f auditFlags, progress io.
 
 func (f auditFlags) window(now time.Time) (from, until time.Time, err error) {
 	from, until = now.Add(-f.since), now
-	for _, flag := range []struct {
-		name, value string
-		to          *time.Time
-	}{{"--from", f.from, &from}, {"--until", f.until, &until}} {
-		if flag.value == "" {
-			continue
-		}
-		t, err := time.Parse(time.RFC3339, flag.value)
-		if err != nil {
-			return from, until, UsageError(fmt.Sprintf("audit: %s is %q: give a time such as 2026-03-01T12:00:00Z", flag.name, flag.value))
-		}
-		*flag.to = t.UTC()
+	if !f.from.IsZero() {
+		from = f.from
+	}
+	if !f.until.IsZero() {
+		until = f.until
 	}
 	if !from.Before(until) {
 		return from, until, UsageError(fmt.Sprintf("audit: the window from %s to %s is empty: change --from, --since or --until",

@@ -223,7 +223,7 @@ func TestAuditUse(t *testing.T) {
 		want string
 	}{
 		"Argument":    {[]string{"x"}, `what is "x"?`},
-		"BadTime":     {[]string{"--from", "yesterday"}, "--from is \"yesterday\": give a time such as"},
+		"BadTime":     {[]string{"--from", "yesterday"}, "audit: invalid value \"yesterday\" for flag -from: write a time as 2026-03-01T12:00:00Z; see outboxctl audit -h\n"},
 		"EmptyWindow": {[]string{"--until", "2020-01-01T00:00:00Z"}, "is empty: change --from"},
 		"BadDuration": {[]string{"--since", "1 day"}, "invalid value"},
 		"NoSince":     {[]string{"--since", "0s"}, "--since must be more than 0"},
@@ -236,6 +236,12 @@ func TestAuditUse(t *testing.T) {
 			require.Empty(t, got.out)
 		})
 	}
+	t.Run("AggregateTypeThatIsNotThere", func(t *testing.T) {
+		t.Parallel()
+		got := r.run(t, "audit", "--aggregate-type", "Carr")
+		require.Equal(t, 1, got.code)
+		require.Equal(t, "outboxctl: audit: no row and no entry in this window is of aggregate type Carr: nothing was audited\n", got.err)
+	})
 	t.Run("LogGroupThatIsNotThere", func(t *testing.T) {
 		t.Parallel()
 		r := newRig(t, func(c *awslocal.Config) { c.BusLogs = nil })

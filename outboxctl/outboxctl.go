@@ -11,7 +11,10 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"runtime/debug"
+	"slices"
 	"strings"
+	"time"
 )
 
 // command is one of the program's verbs.
@@ -52,64 +55,114 @@ var errFound = errors.New("something is wrong")
 // UsageError is wrong use, too. What the command found goes to out, and how it comes on and errors to progress.
 func Run(ctx context.Context, args []string, load func(ctx context.Context, envFile string) (*Setup, error), out, progress io.Writer) int {
 	err := dispatch(ctx, args, &program{load: load, out: out, progress: progress})
-	var wrong UsageError
-	switch {
-	case err == nil || errors.Is(err, flag.ErrHelp):
+	if err == nil || errors.Is(err, flag.ErrHelp) {
 		return 0
-	case errors.Is(err, errFound):
-		return 1
-	case errors.As(err, &wrong):
-		fmt.Fprintln(progress, err)
-		return 2
-	default:
-		fmt.Fprintln(progress, "outboxctl:", err)
-		return 1
 	}
+	code := 1
+	var wrong UsageError
+	if errors.As(err, &wrong) {
+		code = 2
+	}
+	if !errors.Is(err, errFound) {
+		// One line, because a script shows the last one.
+		fmt.Fprintln(progress, "outboxctl:", strings.ReplaceAll(err.Error(), "\n", "; "))
+	}
+	return code
 }
 
 func dispatch(ctx context.Context, args []string, p *program) error {
 	if len(args) == 0 {
-		return UsageError(usage())
+		return UsageError("which command? outboxctl help lists them")
+	}
+	if isHelp(args[0]) && len(args) == 2 { // outboxctl help where
+		args = []string{args[1], "help"}
+	}
+	switch {
+	case isHelp(args[0]):
+		_, err := fmt.Fprintln(p.out, usage())
+		return err
+	case isVersion(args[0]):
+		_, err := fmt.Fprintln(p.out, version())
+		return err
 	}
 	for _, c := range commands {
 		if c.name != args[0] {
 			continue
 		}
+		if len(args) == 2 && isVersion(args[1]) {
+			_, err := fmt.Fprintln(p.out, version())
+			return err
+		}
 		flags := flag.NewFlagSet("outboxctl "+c.name, flag.ContinueOnError)
-		flags.SetOutput(p.progress)
+		flags.SetOutput(io.Discard) // the flag package would print every flag after an error
 		flags.Usage = func() {
-			fmt.Fprintf(p.progress, "usage: outboxctl %s %s [flags]\n%s\n", c.name, c.arguments, c.summary)
+			fmt.Fprintf(p.out, "usage: outboxctl %s %s [flags]\n%s\n", c.name, c.arguments, c.summary)
+			flags.SetOutput(p.out)
 			flags.PrintDefaults()
 		}
 		flags.StringVar(&p.envFile, "env-file", "", "`file` with the set-up's variables; without it the environment, or .data/outboxctl.env")
 		flags.BoolVar(&p.json, "json", false, "print one JSON object")
+		if len(args) == 2 && args[1] == "help" {
+			args[1] = "--help"
+		}
 		return c.run(ctx, p, flags, args[1:])
 	}
-	return UsageError(fmt.Sprintf("unknown command %q\n%s", args[0], usage()))
+	return UsageError(fmt.Sprintf("unknown command %q: outboxctl help lists them", args[0]))
+}
+
+func isHelp(arg string) bool { return slices.Contains([]string{"help", "-h", "-help", "--help"}, arg) }
+
+func isVersion(arg string) bool {
+	return slices.Contains([]string{"version", "-version", "--version"}, arg)
+}
+
+// version is what Go wrote into the program: the commit that it was built from, if Go knew it, and the release of Go.
+func version() string {
+	text := "outboxctl"
+	if build, ok := debug.ReadBuildInfo(); ok {
+		text += " " + build.Main.Version + " " + build.GoVersion
+	}
+	return text
 }
 
 func usage() string {
 	var b strings.Builder
-	b.WriteString("usage: outboxctl <command> [flags]; outboxctl <command> -h tells more\n")
+	b.WriteString("usage: outboxctl <command> [flags]; outboxctl help <command> tells more\n")
 	for _, c := range commands {
 		fmt.Fprintf(&b, "  %-8s %s\n", c.name, c.summary)
 	}
-	return strings.TrimSuffix(b.String(), "\n")
+	b.WriteString("  help     this list, or a command's flags\n  version  the commit that this program was built from")
+	return b.String()
 }
 
 // parse reads flags wherever they stand and returns the other arguments.
 func parse(flags *flag.FlagSet, args []string) (rest []string, err error) {
+	usage := flags.Usage
 	for {
-		if err := flags.Parse(args); err != nil {
-			if errors.Is(err, flag.ErrHelp) {
-				return nil, err
-			}
-			return nil, UsageError(flags.Name() + ": see -h") // the flag package has said what is wrong
+		flags.Usage = func() {} // it would be called after an error, too
+		err := flags.Parse(args)
+		if errors.Is(err, flag.ErrHelp) {
+			usage()
+			return nil, err
+		}
+		if err != nil {
+			return nil, UsageError(fmt.Sprintf("%s: %v; see %s -h", strings.TrimPrefix(flags.Name(), "outboxctl "), err, flags.Name()))
 		}
 		if flags.NArg() == 0 {
 			return rest, nil
 		}
 		rest, args = append(rest, flags.Arg(0)), flags.Args()[1:]
+	}
+}
+
+// timeFlag reads a point in time, the same for every command.
+func timeFlag(to *time.Time) func(string) error {
+	return func(s string) (err error) {
+		if *to, err = time.Parse(time.RFC3339, s); err != nil {
+			return errors.New("write a time as 2026-03-01T12:00:00Z")
+		}
+		*to = to.UTC()
+		return nil
 	}
 }
 

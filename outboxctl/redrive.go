@@ -24,6 +24,7 @@ type redriveOptions struct {
 	all        bool
 	dryRun     bool
 	rate       float64
+	wait       time.Duration // for what comes back
 }
 
 func (o redriveOptions) chooses(m *message) bool {
@@ -45,6 +46,7 @@ func runRedrive(ctx context.Context, p *program, flags *flag.FlagSet, args []str
 	flags.BoolVar(&o.all, "all", false, "all messages")
 	flags.BoolVar(&o.dryRun, "dry-run", false, "look for the records and warn, but send and delete nothing")
 	flags.Float64Var(&o.rate, "rate", 100, "records a second")
+	flags.DurationVar(&o.wait, "wait", 10*time.Second, "look so long for records that are parked again")
 	rest, err := parse(flags, args)
 	if err != nil {
 		return err
@@ -63,6 +65,8 @@ func runRedrive(ctx context.Context, p *program, flags *flag.FlagSet, args []str
 		return UsageError(fmt.Sprintf("redrive: --reason %s: use one of %s", o.reason, strings.Join(reasons, ", ")))
 	case o.rate <= 0:
 		return UsageError("redrive: --rate must be above 0")
+	case o.wait < 0:
+		return UsageError("redrive: --wait must not be below 0")
 	case verb == "show" && o.id == "":
 		return UsageError("redrive show: name " + namedHelp + ", or a message id; redrive list has them")
 	case verb == "list" && o.id != "":
@@ -102,7 +106,7 @@ func (o redriveOptions) choose(all []*message) (chosen []*message, err error) {
 		}
 	}
 	if o.id != "" && len(chosen) == 0 {
-		err = fmt.Errorf("none of the %s is, or is of, %s", count(len(all), "message"), printable(o.id))
+		err = fmt.Errorf("redrive: none of the %s is, or is of, %s", count(len(all), "message"), printable(o.id))
 	}
 	return chosen, err
 }
@@ -207,6 +211,9 @@ func redrive(ctx context.Context, p *program, s *Setup, o redriveOptions) (err e
 	}
 	all := h.messages()
 	chosen, err := o.choose(all)
+	if err == nil && o.reason != "" && len(chosen) == 0 {
+		err = fmt.Errorf("redrive: none of the %s has the reason %s", count(len(all), "message"), o.reason)
+	}
 	if err != nil {
 		return err
 	}
@@ -229,8 +236,13 @@ func redrive(ctx context.Context, p *program, s *Setup, o redriveOptions) (err e
 	}
 	report := plan.settle(ctx, h, o.dryRun, failed)
 	report.Warnings = slices.Concat([]string{}, warnings)
-	err = errors.Join(h.release(ctx), p.print(report), failed)
-	if err == nil && report.Failed > 0 {
+	err = errors.Join(h.release(ctx), failed)
+	if !o.dryRun && report.Records > 0 && o.wait > 0 && err == nil {
+		fmt.Fprintf(p.progress, "redrive: looking for up to %s whether what was sent is parked again\n", o.wait)
+		report.CameBack, err = plan.cameBack(ctx, s, all, o.wait)
+	}
+	err = errors.Join(err, p.print(report))
+	if err == nil && report.Failed+len(report.CameBack) > 0 {
 		return errFound
 	}
 	return err

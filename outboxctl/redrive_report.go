@@ -130,6 +130,7 @@ type redriveReport struct {
 	Failed   int              `json:"failed"`  // messages that stay
 	Messages []redriveOutcome `json:"messages"`
 	Warnings []string         `json:"warnings"`
+	CameBack []messageReport  `json:"cameBack,omitempty"` // new messages about what was sent
 }
 
 func (r redriveReport) text(w io.Writer) {
@@ -144,7 +145,14 @@ func (r redriveReport) text(w io.Writer) {
 		}
 		fmt.Fprintf(w, "%-8s  %s\n          %s\n", "STAYS", m.line(), printable(m.Problem))
 	}
-	fmt.Fprintf(w, "%s: %s of %s; %d stay\n", all, count(r.Records, "record"), count(len(r.Messages), "message"), r.Failed)
+	for _, m := range r.CameBack {
+		fmt.Fprintf(w, "CAME BACK %s\n          parked again at %s: mend the cause, then redrive it\n", m.line(), m.Sent.Format(time.RFC3339))
+	}
+	fmt.Fprintf(w, "%s: %s of %s; %d stay", all, count(r.Records, "record"), count(len(r.Messages), "message"), r.Failed)
+	if len(r.CameBack) > 0 {
+		fmt.Fprintf(w, ", %d came back", len(r.CameBack))
+	}
+	fmt.Fprintln(w)
 }
 
 func count(n int, what string) string {

@@ -56,6 +56,12 @@ func TestRedrive(t *testing.T) {
 	require.Equal(t, "1+0", r.depth(t, r.setup.FailureQueue))
 	require.Equal(t, upTo(2), r.versions(t, "car-1", ""))
 
+	back := r.run(t, "redrive", first.ID.String(), "--wait", "10m")
+	require.Equal(t, 1, back.code, back.err)
+	require.Contains(t, back.out, "CAME BACK "+first.ID.String()+"  refused ")
+	require.Equal(t, "redriven: 1 record of 1 message; 0 stay, 1 came back", back.lastLine())
+	require.Equal(t, "1+0", r.depth(t, r.setup.FailureQueue))
+
 	refusal.Off()
 	done := r.run(t, "redrive", first.ID.String())
 	require.Zero(t, done.code, done.err)
@@ -114,6 +120,7 @@ func TestRedriveChooses(t *testing.T) {
 		"ATrace":              {func([]outbox.Event) []string { return []string{"4bf92f3577b34da6a3ce929d0e0e4736"} }, 1, "4+0", "", 0},
 		"ATraceparent":        {func(e []outbox.Event) []string { return []string{e[2].Traceparent} }, 1, "4+0", "", 0},
 		"AReason":             {func([]outbox.Event) []string { return []string{"--reason", "undecodable"} }, 1, "4+0", "", 0},
+		"NoReasonOfThese":     {func([]outbox.Event) []string { return []string{"--reason", "discarded"} }, 0, "5+0", "none of the 5 messages has the reason discarded", 1},
 		"AnotherReason":       {func([]outbox.Event) []string { return []string{"--reason", "refused"} }, 3, "2+0", "", 0},
 		// What cannot be read stays, and that is bad news.
 		"All":          {func([]outbox.Event) []string { return []string{"--all"} }, 4, "1+0", "", 1},

@@ -51,8 +51,8 @@ func runReplay(ctx context.Context, p *program, flags *flag.FlagSet, args []stri
 	flags.StringVar(&o.aggregateType, "aggregate-type", "", "events of this `type` of aggregate, such as Car")
 	flags.StringVar(&o.aggregateID, "aggregate-id", "", "events of the aggregate with this `id`")
 	flags.StringVar(&o.typeName, "event-type", "", "events of this `type`, such as CarCreated")
-	flags.Func("from", "events written at this `time` (RFC 3339) or later", timeFlag(&o.from))
-	flags.Func("to", "events written before this `time` (RFC 3339); default now", timeFlag(&o.to))
+	flags.Func("from", "events written at this `time` or later, such as 2026-03-01T12:00:00Z", timeFlag(&o.from))
+	flags.Func("to", "events written before this `time`; default now", timeFlag(&o.to))
 	flags.BoolVar(&o.all, "all", false, "every event that is still in the table")
 	flags.Float64Var(&o.rate, "rate", 100, "events a second")
 	flags.StringVar(&o.replayID, "replay-id", "", "the `marker`: subscribers get replay/<marker> in resources; default a new one")
@@ -82,14 +82,10 @@ func runReplay(ctx context.Context, p *program, flags *flag.FlagSet, args []stri
 	if report != nil {
 		err = errors.Join(p.print(report), err)
 	}
-	return err
-}
-
-func timeFlag(to *time.Time) func(string) error {
-	return func(s string) (err error) {
-		*to, err = time.Parse(time.RFC3339, s)
-		return err
+	if err == nil && report.Selected == 0 && !o.all {
+		return errors.New("replay: these flags select no event: nothing was sent")
 	}
+	return err
 }
 
 type replayReport struct {

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"regexp"
+	"strings"
 	"testing"
 	"time"
 
@@ -83,6 +84,17 @@ func TestReplaySelects(t *testing.T) {
 		})
 	}
 
+	t.Run("NothingIsSaid", func(t *testing.T) {
+		for _, args := range [][]string{{"--event-type", "CarDeletedd"}, {"--event-type", "CarDeletedd", "--dry-run"}} {
+			result := r.run(t, append([]string{"replay"}, args...)...)
+			require.Equal(t, 1, result.code)
+			require.Equal(t, "outboxctl: replay: these flags select no event: nothing was sent\n", result.err)
+		}
+		result := r.run(t, "replay", "--id", "of-nobody")
+		require.Equal(t, 1, result.code)
+		require.Equal(t, "outboxctl: replay: no row is of of-nobody: never committed, or purged; nothing was sent\n", result.err)
+	})
+
 	t.Run("AndRefusesWhatHasNoRow", func(t *testing.T) {
 		missing := event("x", 1)
 		result := r.run(t, "replay", "--id", car.ID.String(), "--id", missing.ID.String(), "--replay-id", "missing")
@@ -98,6 +110,7 @@ func TestReplaySelects(t *testing.T) {
 		} {
 			result := new(rig).run(t, append([]string{"replay"}, args...)...)
 			require.Equal(t, 2, result.code, "%v: %s", args, result.err)
+			require.Equal(t, 1, strings.Count(result.err, "\n"), "one line")
 			require.NotEmpty(t, result.err)
 		}
 	})

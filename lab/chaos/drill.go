@@ -59,7 +59,7 @@ func (p *path) drill(ctx context.Context, c Config, rounds int) error {
 	if err := r.listener.Off(ctx, mark); err != nil {
 		return err
 	}
-	if _, err := o.run(ctx, 0, "redrive", "--all"); err != nil {
+	if _, err := o.run(ctx, 0, "redrive", "--all", "--wait", "0s"); err != nil {
 		return err
 	}
 	if err := errors.Join(r.settle(ctx), o.missing(ctx, 0)); err != nil {

@@ -28,17 +28,45 @@ func TestMain(m *testing.M) {
 
 func TestUse(t *testing.T) {
 	t.Parallel()
-	t.Run("UnknownCommand", func(t *testing.T) {
+	t.Run("AnErrorIsOneLine", func(t *testing.T) {
 		t.Parallel()
-		_, errs, code := program(t, nil, "audti")
-		require.Equal(t, 2, code)
-		require.Contains(t, errs, `unknown command "audti"`)
+		for want, args := range map[string][]string{
+			"outboxctl: which command? outboxctl help lists them\n":                                                                     {},
+			"outboxctl: unknown command \"audti\": outboxctl help lists them\n":                                                         {"audti"},
+			"outboxctl: replay: flag provided but not defined: -everything; see outboxctl replay -h\n":                                  {"replay", "--everything"},
+			"outboxctl: replay: invalid value \"monday\" for flag -to: write a time as 2026-03-01T12:00:00Z; see outboxctl replay -h\n": {"replay", "--to", "monday"},
+		} {
+			out, errs, code := program(t, nil, args...)
+			require.Equal(t, 2, code)
+			require.Empty(t, out)
+			require.Equal(t, want, errs)
+		}
 	})
 	t.Run("Help", func(t *testing.T) {
 		t.Parallel()
-		_, errs, code := program(t, nil, "audit", "-h")
-		require.Zero(t, code)
-		require.Contains(t, errs, "usage: outboxctl audit")
+		for _, args := range [][]string{{"help"}, {"-h"}, {"--help"}} {
+			out, errs, code := program(t, nil, args...)
+			require.Zero(t, code)
+			require.Empty(t, errs)
+			require.Contains(t, out, "usage: outboxctl <command>")
+			require.Contains(t, out, "\n  redrive  send parked events again\n")
+		}
+		for _, args := range [][]string{{"audit", "-h"}, {"audit", "--help"}, {"audit", "help"}, {"help", "audit"}, {"audit", "--grace", "1s", "-h"}} {
+			out, errs, code := program(t, nil, args...)
+			require.Zero(t, code)
+			require.Empty(t, errs)
+			require.Contains(t, out, "usage: outboxctl audit")
+			require.Contains(t, out, "-grace")
+		}
+	})
+	t.Run("Version", func(t *testing.T) {
+		t.Parallel()
+		for _, args := range [][]string{{"version"}, {"--version"}, {"where", "version"}, {"where", "--version"}} {
+			out, errs, code := program(t, nil, args...)
+			require.Zero(t, code)
+			require.Empty(t, errs)
+			require.Regexp(t, `^outboxctl \S+ go1\.\S+\n$`, out)
+		}
 	})
 }
 
