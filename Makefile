@@ -36,7 +36,7 @@ help: ## List the targets.
 ##
 
 .PHONY: dev
-dev: build ## Run the whole path here: PORT= (3000), FRESH=1 starts with empty data, DATABASE_URL= takes your server.
+dev: own-data build ## Run the whole path here: PORT= (3000), FRESH=1 starts with empty data, DATABASE_URL= takes your server.
 	@bin/lab dev
 
 .PHONY: demo
@@ -77,7 +77,7 @@ ifdef STAGE
 migrate: ## Apply the migrations, locally or on DATABASE_URL: CMD="status", CMD="down-to 6" (YES=1 lets it delete rows). With STAGE=dev on AWS.
 	@scripts/migrate.sh $(STAGE_AND_REGION) $(or $(CMD),up)
 else
-migrate: build
+migrate: own-data build
 	@$(DATABASE) bin/migrate $(or $(CMD),up)
 endif
 
@@ -170,6 +170,10 @@ lint: $(GOLANGCI_LINT) ## Run gofmt, vet and the linters of .golangci.yml.
 ##
 ## Build
 ##
+
+.PHONY: own-data
+own-data:
+	@scripts/setup.sh data
 
 .PHONY: build
 build: $(NODE_MODULES) bin/lab bin/walrelay bin/migrate bin/outboxctl ## Build the local programs into bin/.

@@ -4,7 +4,7 @@ set -u
 cd "$(dirname "$0")/.." || exit 1
 moving=$PWD/scripts/moving.sh
 
-usage='usage: scripts/setup.sh go | node | npm runtime | npm dev | npm versions'
+usage='usage: scripts/setup.sh data | go | node | npm runtime | npm dev | npm versions'
 
 die() {
     echo "setup: $*" >&2
@@ -17,6 +17,14 @@ at_least() {
         split(have, h, "."); split(need, n, ".")
         for (i = 1; i <= 3; i++) if (h[i] + 0 != n[i] + 0) exit h[i] + 0 < n[i] + 0
     }'
+}
+
+# check_data refuses the data of another user. As root, PostgreSQL's files would change their owner, and lock that user out.
+check_data() {
+    [ -e .data ] || return 0
+    [ -n "$(find .data -prune -user "$(id -u)")" ] && return
+    owner=$(find .data -prune -exec ls -ld {} + | awk '{ print $3 }')
+    die "the data in $PWD/.data belong to $owner, and this runs as $(id -un): run it as $owner, or remove that folder; nothing was changed"
 }
 
 check_go() {
@@ -95,6 +103,7 @@ install() {
 }
 
 case "$*" in
+data) check_data ;;
 go) check_go ;;
 node) check_node ;;
 'npm runtime' | 'npm dev' | 'npm versions')

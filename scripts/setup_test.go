@@ -40,7 +40,7 @@ func newWorkshop(t *testing.T) workshop {
 	}
 	require.NoError(t, os.WriteFile(filepath.Join(w.dir, "go.sum"), nil, 0o600))
 	// Nothing else may be found: a go or a node of this machine would hide that the fake one is absent.
-	for _, tool := range strings.Fields("sh make awk sed cut cat tail grep sleep mktemp mkdir rm touch mv dirname find test env uname printf") {
+	for _, tool := range strings.Fields("sh make awk sed cut cat tail grep sleep mktemp mkdir rm touch mv dirname find test env uname printf id ls") {
 		path, err := exec.LookPath(tool)
 		require.NoError(t, err)
 		require.NoError(t, os.Symlink(path, filepath.Join(w.bin, tool)))
@@ -125,6 +125,28 @@ func TestSetupSaysWhatIsMissing(t *testing.T) {
 		require.NotContains(t, w.calls(), "npm")
 		require.Contains(t, w.calls(), "go build -v -o bin/lab ./lab\n")
 	})
+}
+
+// `sudo make dev` once would give the data to root.
+func TestSetupLeavesTheDataOfOthers(t *testing.T) {
+	t.Parallel()
+	if os.Geteuid() != 0 {
+		t.Skip("only root can make a folder that belongs to another user")
+	}
+	w := newWorkshop(t)
+	data := filepath.Join(w.dir, ".data")
+	require.NoError(t, os.Mkdir(data, 0o700))
+	require.NoError(t, os.Chown(data, 12345, 12345))
+	for _, target := range []string{"dev", "migrate"} {
+		printed, exit := w.make(t, target)
+		require.Equal(t, 2, exit)
+		require.Equal(t, "setup: the data in "+w.dir+"/.data belong to 12345, and this runs as root: run it as 12345, or remove that folder; nothing was changed\n", printed)
+		require.Empty(t, w.calls())
+	}
+
+	require.NoError(t, os.Chown(data, 0, 0))
+	printed, exit := w.make(t, "own-data")
+	require.Zero(t, exit, printed)
 }
 
 func TestSetupHeals(t *testing.T) {
