@@ -19,7 +19,7 @@ func runChaos(ctx context.Context) error {
 	sabotaged := os.Getenv("SABOTAGE")
 	if sabotaged == "list" {
 		for _, s := range chaos.Sabotages {
-			if _, err := fmt.Fprintln(os.Stdout, s.Name); err != nil {
+			if _, err := fmt.Fprintf(os.Stdout, "%-26s %s\n", s.Name, s.Says); err != nil {
 				return err
 			}
 		}

@@ -45,9 +45,8 @@ func runPsql(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if info, err := os.Stdin.Stat(); err == nil && info.Mode()&os.ModeCharDevice != 0 {
-		fmt.Fprintln(os.Stderr, "psql is not installed. A statement ends with a semicolon at the end of a line, Ctrl-D ends this.")
-	}
+	// A script is told as well, because psql prints its rows in another form.
+	fmt.Fprintln(os.Stderr, "psql is not installed. A statement ends with a semicolon at the end of a line, Ctrl-D ends this.")
 	done := make(chan error, 1)
 	go func() { done <- printRows(ctx, conn.PgConn(), os.Stdin, os.Stdout) }()
 	select {

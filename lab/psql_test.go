@@ -26,6 +26,8 @@ func TestPsql(t *testing.T) {
 			lines = append(lines, strings.TrimRight(line, " \n"))
 		}
 		require.Equal(t, []string{
+			// A script sees what a person sees.
+			"psql is not installed. A statement ends with a semicolon at the end of a line, Ctrl-D ends this.",
 			"a", "1", "SELECT 1", "b", "Käfer", "SELECT 1",
 			`ERROR: column "nothing" does not exist (SQLSTATE 42703)`,
 			"n  word", `1  c;\nd`, "2", "SELECT 2",

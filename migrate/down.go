@@ -12,6 +12,7 @@ import (
 	"github.com/pressly/goose/v3"
 
 	"rds-outbox-demo/internal/pgsession"
+	"rds-outbox-demo/internal/plural"
 )
 
 // RowsError says which rows a migration down would delete. Nothing was changed.
@@ -30,10 +31,7 @@ type Loss struct {
 func (e *RowsError) Error() string {
 	var lost []string
 	for _, l := range e.Lost {
-		rows := "1 row"
-		if l.Rows != 1 {
-			rows = fmt.Sprintf("%d rows", l.Rows)
-		}
+		rows := plural.Of(l.Rows, "row")
 		if l.Column != "" {
 			rows = "column " + l.Column + " of " + rows
 		}

@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+
+	"rds-outbox-demo/internal/plural"
 )
 
 // auditFlags are the window and how to judge what is in it.
@@ -213,8 +215,8 @@ func (r *auditReport) text(w io.Writer) {
 	if r.Missing.Count > 0 {
 		result = "MISSING"
 	}
-	fmt.Fprintf(w, "\naudit: %s: %d events, %d missing, %d pending, %d duplicates, %d replayed, %d late, %d out of order, %d unknown\n", result,
-		r.Committed, r.Missing.Count, r.Pending, r.Duplicates.Count, r.Replayed, r.Late.Count, r.OutOfOrder.Count, r.Unknown.Count)
+	fmt.Fprintf(w, "\naudit: %s: %s, %d missing, %d pending, %s, %d replayed, %d late, %d out of order, %d unknown\n", result,
+		plural.Of(r.Committed, "event"), r.Missing.Count, r.Pending, plural.Of(r.Duplicates.Count, "duplicate"), r.Replayed, r.Late.Count, r.OutOfOrder.Count, r.Unknown.Count)
 }
 
 // short is a duration without its zero parts: 5m instead of 5m0s.

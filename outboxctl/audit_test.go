@@ -208,8 +208,8 @@ func TestAudit(t *testing.T) {
 		r.commit(t, old, inside)
 		r.backdate(t, 3*time.Hour, old)
 		at := func(age time.Duration) string { return time.Now().Add(-age).Format(time.RFC3339) }
-		require.Contains(t, r.run(t, "audit", "--grace", "0s", "--since", "1h").lastLine(), "MISSING: 1 events, 1 missing")
-		require.Contains(t, r.run(t, "audit", "--grace", "0s", "--from", at(4*time.Hour), "--until", at(2*time.Hour)).lastLine(), "MISSING: 1 events")
+		require.Contains(t, r.run(t, "audit", "--grace", "0s", "--since", "1h").lastLine(), "MISSING: 1 event, 1 missing")
+		require.Contains(t, r.run(t, "audit", "--grace", "0s", "--from", at(4*time.Hour), "--until", at(2*time.Hour)).lastLine(), "MISSING: 1 event")
 		require.Contains(t, r.run(t, "audit", "--grace", "0s", "--from", at(4*time.Hour)).lastLine(), "MISSING: 2 events")
 		require.Contains(t, r.run(t, "audit", "--grace", "0s", "--from", at(150*time.Minute), "--until", at(2*time.Hour)).lastLine(), "ok: 0 events")
 	})

@@ -8,6 +8,8 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"rds-outbox-demo/internal/plural"
 )
 
 // state of a check.
@@ -101,7 +103,7 @@ func (r doctorReport) text(w io.Writer) {
 			fmt.Fprintf(w, "      %-14s -> %s\n", "", c.Do)
 		}
 	}
-	fmt.Fprintf(w, "%s: %d failed, %d to think about\n", count(len(r.Checks), "check"), r.Failed, r.Warned)
+	fmt.Fprintf(w, "%s: %d failed, %d to think about\n", plural.Of(len(r.Checks), "check"), r.Failed, r.Warned)
 }
 
 // clock judges how far another clock is from ours. exact is how exact we know it.

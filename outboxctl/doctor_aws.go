@@ -18,6 +18,8 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
 	sqstypes "github.com/aws/aws-sdk-go-v2/service/sqs/types"
 	"github.com/aws/smithy-go"
+
+	"rds-outbox-demo/internal/plural"
 )
 
 // services makes the checks of ④, ⑤ and ⑥.
@@ -49,7 +51,7 @@ func (d doctor) checkStream(ctx context.Context) (*kinesistypes.StreamDescriptio
 	}
 	found := out.StreamDescriptionSummary
 	hours := int(aws.ToInt32(found.RetentionPeriodHours))
-	c := check{"stream", stateOK, fmt.Sprintf("%s is %s, keeps %d h, %d shards", d.Stream, found.StreamStatus, hours, aws.ToInt32(found.OpenShardCount)), ""}
+	c := check{"stream", stateOK, fmt.Sprintf("%s is %s, keeps %d h, %s", d.Stream, found.StreamStatus, hours, plural.Of(int(aws.ToInt32(found.OpenShardCount)), "shard")), ""}
 	switch {
 	case found.StreamStatus == kinesistypes.StreamStatusUpdating:
 		c.State, c.Do = stateWarn, "wait until it is ACTIVE"

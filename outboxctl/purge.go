@@ -15,6 +15,7 @@ import (
 
 	"rds-outbox-demo/dbgen"
 	"rds-outbox-demo/handlers/retention"
+	"rds-outbox-demo/internal/plural"
 )
 
 // runPurge deletes rows of outbox by hand, by the rules of the scheduled function: old enough, and confirmed by the slot.
@@ -78,10 +79,10 @@ func (r *purgeReport) text(w io.Writer) {
 		oldest = "the oldest row is of " + r.Oldest.Format(time.RFC3339)
 	}
 	if r.DryRun {
-		fmt.Fprintf(w, "dry run: %s older than %d days would go, once slot %s has confirmed them; %s\n", count(int(r.Due), "row"), r.Days, r.Slot, oldest)
+		fmt.Fprintf(w, "dry run: %s older than %s would go, once slot %s has confirmed them; %s\n", plural.Of(r.Due, "row"), plural.Of(r.Days, "day"), r.Slot, oldest)
 		return
 	}
-	fmt.Fprintf(w, "purge: deleted %s older than %d days; %s\n", count(int(r.Deleted), "row"), r.Days, oldest)
+	fmt.Fprintf(w, "purge: deleted %s older than %s; %s\n", plural.Of(r.Deleted, "row"), plural.Of(r.Days, "day"), oldest)
 }
 
 // refuseDMS: what DMS has confirmed need not be on the stream yet. By the hour the function retention deletes there, once somebody has

@@ -13,6 +13,7 @@ import (
 
 	"rds-outbox-demo/dbgen"
 	"rds-outbox-demo/handlers/cdcconsumer"
+	"rds-outbox-demo/internal/plural"
 )
 
 var reasons = []string{string(cdcconsumer.ReasonUndecodable), string(cdcconsumer.ReasonRefused), reasonDiscarded, reasonUnreadable}
@@ -106,7 +107,7 @@ func (o redriveOptions) choose(all []*message) (chosen []*message, err error) {
 		}
 	}
 	if o.id != "" && len(chosen) == 0 {
-		err = fmt.Errorf("redrive: none of the %s is, or is of, %s", count(len(all), "message"), printable(o.id))
+		err = fmt.Errorf("redrive: none of the %s is, or is of, %s", plural.Of(len(all), "message"), printable(o.id))
 	}
 	return chosen, err
 }
@@ -185,7 +186,7 @@ func takeWhole(ctx context.Context, p *program, h *holding) error {
 			fmt.Fprintln(p.progress, incomplete)
 			return nil
 		}
-		fmt.Fprintf(p.progress, "someone else is looking at %s: waiting up to %s\n", count(n, "message"), time.Until(deadline).Round(time.Second))
+		fmt.Fprintf(p.progress, "someone else is looking at %s: waiting up to %s\n", plural.Of(n, "message"), time.Until(deadline).Round(time.Second))
 	}
 }
 
@@ -212,7 +213,7 @@ func redrive(ctx context.Context, p *program, s *Setup, o redriveOptions) (err e
 	all := h.messages()
 	chosen, err := o.choose(all)
 	if err == nil && o.reason != "" && len(chosen) == 0 {
-		err = fmt.Errorf("redrive: none of the %s has the reason %s", count(len(all), "message"), o.reason)
+		err = fmt.Errorf("redrive: none of the %s has the reason %s", plural.Of(len(all), "message"), o.reason)
 	}
 	if err != nil {
 		return err

@@ -8,6 +8,8 @@ import (
 	"strings"
 	"time"
 	"unicode"
+
+	"rds-outbox-demo/internal/plural"
 )
 
 // messageReport is what is known of a message without its payload.
@@ -51,7 +53,7 @@ func (r messageReport) line() string {
 	id := cmp.Or(r.EventID, r.MessageID)
 	switch {
 	case r.Reason == reasonDiscarded:
-		return fmt.Sprintf("%s  %-11s  %d records from %s of %s  %s", id, r.Reason, r.BatchSize, r.SequenceNumber, r.ShardID, printable(r.Error))
+		return fmt.Sprintf("%s  %-11s  %s from %s of %s  %s", id, r.Reason, plural.Of(r.BatchSize, "record"), r.SequenceNumber, r.ShardID, printable(r.Error))
 	case r.EventID != "":
 		return fmt.Sprintf("%s  %-11s  %s %s v%d %s  %s", id, r.Reason, printable(r.AggregateType), printable(r.AggregateID), r.AggregateVersion,
 			printable(r.EventType), printable(r.Error))
@@ -70,7 +72,7 @@ func (l redriveListing) text(w io.Writer) {
 	for _, m := range l.Messages {
 		fmt.Fprintln(w, strings.TrimRight(m.line()+"  "+printable(m.Problem), " "))
 	}
-	fmt.Fprintf(w, "%s\n", count(len(l.Messages), "message"))
+	fmt.Fprintf(w, "%s\n", plural.Of(len(l.Messages), "message"))
 }
 
 // messageShown has the payload, too.
@@ -148,18 +150,11 @@ func (r redriveReport) text(w io.Writer) {
 	for _, m := range r.CameBack {
 		fmt.Fprintf(w, "CAME BACK %s\n          parked again at %s: mend the cause, then redrive it\n", m.line(), m.Sent.Format(time.RFC3339))
 	}
-	fmt.Fprintf(w, "%s: %s of %s; %d stay", all, count(r.Records, "record"), count(len(r.Messages), "message"), r.Failed)
+	fmt.Fprintf(w, "%s: %s of %s; %d stay", all, plural.Of(r.Records, "record"), plural.Of(len(r.Messages), "message"), r.Failed)
 	if len(r.CameBack) > 0 {
 		fmt.Fprintf(w, ", %d came back", len(r.CameBack))
 	}
 	fmt.Fprintln(w)
-}
-
-func count(n int, what string) string {
-	if n != 1 {
-		what += "s"
-	}
-	return fmt.Sprintf("%d %s", n, what)
 }
 
 // printable keeps what others wrote from moving the cursor or hiding a line: a record may have any bytes.

@@ -14,6 +14,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"rds-outbox-demo/dbgen"
+	"rds-outbox-demo/internal/plural"
 	"rds-outbox-demo/outbox"
 )
 
@@ -99,7 +100,7 @@ type replayReport struct {
 }
 
 func (r *replayReport) text(w io.Writer) {
-	what := fmt.Sprintf("%s of %s", count(int(r.Selected), "event"), count(int(r.Aggregates), "aggregate"))
+	what := fmt.Sprintf("%s of %s", plural.Of(r.Selected, "event"), plural.Of(r.Aggregates, "aggregate"))
 	if r.Selected > 0 {
 		what += fmt.Sprintf(", written from %s to %s", r.Oldest.UTC().Format(time.RFC3339), r.Newest.UTC().Format(time.RFC3339))
 	}
@@ -157,10 +158,10 @@ func replay(ctx context.Context, p *program, s *Setup, o replayOptions) (*replay
 	if counted.Events == 0 || o.dryRun {
 		return report, nil
 	}
-	fmt.Fprintf(p.progress, "replay %s: %d events, %g a second\n", o.replayID, counted.Events, o.rate)
+	fmt.Fprintf(p.progress, "replay %s: %s, %g a second\n", o.replayID, plural.Of(counted.Events, "event"), o.rate)
 	if err := sendRows(ctx, p, s, queries, o, report); err != nil {
-		return report, fmt.Errorf("replay %s: %d of %d events sent: %w; run it again: what comes twice has the same event id",
-			o.replayID, report.Sent, report.Selected, err)
+		return report, fmt.Errorf("replay %s: %d of %s sent: %w; run it again: what comes twice has the same event id",
+			o.replayID, report.Sent, plural.Of(report.Selected, "event"), err)
 	}
 	return report, nil
 }

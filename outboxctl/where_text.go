@@ -5,6 +5,8 @@ import (
 	"io"
 	"strings"
 	"time"
+
+	"rds-outbox-demo/internal/plural"
 )
 
 func (r namedReport) text(w io.Writer) {
@@ -100,7 +102,7 @@ func (r *WhereReport) lines() string {
 		line("④", text, on.Arrived)
 	}
 	if len(r.Stream) == 0 {
-		read := fmt.Sprintf("%d records of %s since %s", r.Read.Records, strings.Join(r.Read.Shards, ", "), r.Read.From.Format(time.RFC3339))
+		read := fmt.Sprintf("%s of %s since %s", plural.Of(r.Read.Records, "record"), strings.Join(r.Read.Shards, ", "), r.Read.From.Format(time.RFC3339))
 		if r.Read.Complete {
 			line("④", "not on the stream, among "+read, time.Time{})
 		} else {

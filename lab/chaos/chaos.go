@@ -22,6 +22,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"rds-outbox-demo/internal/failpoint"
+	"rds-outbox-demo/internal/plural"
 	"rds-outbox-demo/internal/sabotage"
 	"rds-outbox-demo/lab/chaos/report"
 	"rds-outbox-demo/lab/judge"
@@ -148,7 +149,10 @@ func (p *path) rounds(ctx context.Context, c Config, result *report.Report) erro
 		r := &round{path: p, history: h, clients: newClients(p.APIURL, h)}
 		a, b := hands(c.Sabotage, service, machine)
 		started := time.Now()
-		if err := r.play(ctx, a, b, draw(uint64(10*n)), draw(uint64(10*n+1))); err != nil {
+		showing := r.show(c.Progress, fmt.Sprintf("round %d of %d", n, c.Rounds), len(a)+len(b))
+		err := r.play(ctx, a, b, draw(uint64(10*n)), draw(uint64(10*n+1)))
+		showing()
+		if err != nil {
 			return fmt.Errorf("round %d: %w", n, err)
 		}
 		judged, err := r.collect(ctx, &bus, &earlier)
@@ -163,8 +167,9 @@ func (p *path) rounds(ctx context.Context, c Config, result *report.Report) erro
 			verdict.Violations = slices.Insert(verdict.Violations, 0, judge.Violation{Rule: ruleRegister, Text: text})
 		}
 		result.Add(judged, verdict)
-		fmt.Fprintf(c.Progress, "round %d of %d: %d faults, %d events, %d duplicates, %d violations, %s\n",
-			n, c.Rounds, len(judged.Windows), verdict.Events, verdict.Duplicates, len(verdict.Violations), time.Since(started).Round(100*time.Millisecond))
+		fmt.Fprintf(c.Progress, "round %d of %d: %s, %s, %s, %s, %s\n",
+			n, c.Rounds, plural.Of(len(judged.Windows), "fault"), plural.Of(verdict.Events, "event"), plural.Of(verdict.Duplicates, "duplicate"),
+			plural.Of(len(verdict.Violations), "violation"), time.Since(started).Round(100*time.Millisecond))
 		if len(verdict.Violations) > 0 {
 			return fmt.Errorf("round %d broke the promise: %s: %s", n, verdict.Violations[0].Rule, verdict.Violations[0].Text)
 		}

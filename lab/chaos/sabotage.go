@@ -20,26 +20,27 @@ const ruleRegister = "register"
 // promises that it breaks, since one that is accused of something else is not caught.
 var Sabotages = []struct {
 	Name   sabotage.Rule
+	Says   string   // what the path then does, without quotation marks: scripts read it
 	trial  string   // kind of the trial
 	breaks []string // judge's rules
 	// unseen says why no register of versions can show the damage. It is empty where the registers
 	// have to object as well.
 	unseen string
 }{
-	{sabotage.KeysOff, "failpoint-api-after-commit", []string{judge.RuleWrittenTwice}, ""},
-	{sabotage.EventAfterCommit, "failpoint-api-before-commit", []string{judge.RuleCarEvent}, ""},
-	{sabotage.ConfirmBeforePut, "kill-relay-unanswered", lossOrDisorder, ""},
-	{sabotage.StartAtCurrentLSN, "kill-relay", lossOrDisorder, ""},
-	{sabotage.LookOnlyAtStart, "ddl-publication-without-table", lossOrDisorder, ""},
-	{sabotage.NoDrainOnError, "ddl-column-renamed", []string{judge.RuleStuck}, "how often a version is delivered again is no question of order"},
-	{sabotage.LoadWithoutSnapshot, "slot-dropped", lossOrDisorder, ""},
-	{sabotage.RetryOnlyTheFailed, "kinesis-throttled", []string{judge.RuleReordered}, ""},
-	{sabotage.IgnoreFailedEntryCount, "events-entry-failures", lossOrDisorder, ""},
-	{sabotage.AggregateInTwoLanes, "events-entry-failures", []string{judge.RuleReordered}, ""},
-	{sabotage.WrongIdentifier, "events-down", lossOrDisorder, ""},
-	{sabotage.SkipPoisonSilently, "poison-record", []string{judge.RulePoisonLost}, ""},
-	{sabotage.ParkUnanswered, "queue-down", []string{judge.RulePoisonLost}, ""},
-	{sabotage.InboxOff, "rules-duplicates", []string{judge.RuleCarStats}, "totals of a subscriber are no version of an aggregate"},
+	{sabotage.KeysOff, "an Idempotency-Key is not looked at", "failpoint-api-after-commit", []string{judge.RuleWrittenTwice}, ""},
+	{sabotage.EventAfterCommit, "the event is written after the commit of its change", "failpoint-api-before-commit", []string{judge.RuleCarEvent}, ""},
+	{sabotage.ConfirmBeforePut, "the relay confirms a commit before Kinesis has accepted it", "kill-relay-unanswered", lossOrDisorder, ""},
+	{sabotage.StartAtCurrentLSN, "the relay streams from the newest position, not from the confirmed one", "kill-relay", lossOrDisorder, ""},
+	{sabotage.LookOnlyAtStart, "the relay looks at the publication before streaming, and never again", "ddl-publication-without-table", lossOrDisorder, ""},
+	{sabotage.NoDrainOnError, "an error ends the session before what Kinesis accepted is confirmed", "ddl-column-renamed", []string{judge.RuleStuck}, "how often a version is delivered again is no question of order"},
+	{sabotage.LoadWithoutSnapshot, "the slot is made after the initial load, not at its snapshot", "slot-dropped", lossOrDisorder, ""},
+	{sabotage.RetryOnlyTheFailed, "a failed record is retried while its successors go on", "kinesis-throttled", []string{judge.RuleReordered}, ""},
+	{sabotage.IgnoreFailedEntryCount, "a PutEvents call that was answered counts as accepted whole", "events-entry-failures", lossOrDisorder, ""},
+	{sabotage.AggregateInTwoLanes, "two entries of one aggregate may be unanswered at once", "events-entry-failures", []string{judge.RuleReordered}, ""},
+	{sabotage.WrongIdentifier, "the consumer returns the highest failed record, not the lowest", "events-down", lossOrDisorder, ""},
+	{sabotage.SkipPoisonSilently, "the consumer skips a record that it cannot decode, and parks nothing", "poison-record", []string{judge.RulePoisonLost}, ""},
+	{sabotage.ParkUnanswered, "a failed SendMessage to the failure queue counts as parked", "queue-down", []string{judge.RulePoisonLost}, ""},
+	{sabotage.InboxOff, "a subscriber counts every delivery as a new event", "rules-duplicates", []string{judge.RuleCarStats}, "totals of a subscriber are no version of an aggregate"},
 }
 
 // Simulated are the rules that a chaos run cannot judge. Without them events come late, and how

@@ -15,6 +15,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"rds-outbox-demo/internal/pgsession"
+	"rds-outbox-demo/internal/plural"
 	"rds-outbox-demo/lab/judge"
 	"rds-outbox-demo/lab/local"
 )
@@ -80,8 +81,8 @@ func Run(ctx context.Context, c Config) (err error) {
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(c.Progress, "%d cars created and %d changed in %s, waiting for their events\n",
-		c.Cars, len(requests)-c.Cars, time.Since(start).Round(time.Millisecond))
+	fmt.Fprintf(c.Progress, "%s created and %d changed in %s, waiting for their events\n",
+		plural.Of(c.Cars, "car"), len(requests)-c.Cars, time.Since(start).Round(time.Millisecond))
 	if err := wait(ctx, &arrivals, len(requests), p.Failed()); err != nil {
 		return err
 	}

@@ -4,6 +4,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+
+	"rds-outbox-demo/internal/plural"
 )
 
 // report is the verdict. Its JSON is what JSON=1 prints.
@@ -52,7 +54,7 @@ func (r *report) print(w io.Writer, asJSON bool) error {
 	for _, h := range r.Hops {
 		fmt.Fprintf(w, "  %-12s %8.1f ms %8.1f ms\n", h.Hop, h.P50, h.P99)
 	}
-	_, err := fmt.Fprintf(w, "\ndemo: %s: %d cars, %d changes: %d events, %d lost, %d duplicates, %d out of order, %d wrong\n",
-		verdict, r.Cars, r.Updates, r.Events, r.Lost, r.Duplicates, r.OutOfOrder, r.Wrong)
+	_, err := fmt.Fprintf(w, "\ndemo: %s: %s, %s: %s, %d lost, %s, %d out of order, %d wrong\n",
+		verdict, plural.Of(r.Cars, "car"), plural.Of(r.Updates, "change"), plural.Of(r.Events, "event"), r.Lost, plural.Of(r.Duplicates, "duplicate"), r.OutOfOrder, r.Wrong)
 	return err
 }

@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"rds-outbox-demo/internal/plural"
 )
 
 // families are the lanes of the timeline, and the first words of the kinds of faults in each.
@@ -77,7 +79,7 @@ func (r *Report) WriteSVG(w io.Writer) error {
 		lanes++
 	}
 	bottom := lanesTop + float64(lanes)*laneHeight
-	title := fmt.Sprintf("make chaos: seed %d, %d rounds, %d faults of %d kinds", r.Seed, r.Rounds, len(r.strikes), len(r.kinds()))
+	title := fmt.Sprintf("make chaos: seed %d, %s, %s of %s", r.Seed, plural.Of(r.Rounds, "round"), plural.Of(len(r.strikes), "fault"), plural.Of(len(r.kinds()), "kind"))
 	facts := fmt.Sprintf("%d events, %d lost, %d reordered, %d wrong, %d duplicates per million, longest gap %.1f s; %d cores, %s/%s, %s, PostgreSQL %s",
 		r.Events, r.Lost, r.Reordered, r.Wrong, r.perMillion(), r.LongestGap.Seconds(),
 		r.Cores, r.OS, r.Arch, r.Go, r.PostgreSQL)

@@ -7,6 +7,7 @@ import (
 	"io"
 	"time"
 
+	"rds-outbox-demo/internal/plural"
 	"rds-outbox-demo/lab/judge"
 )
 
@@ -77,7 +78,7 @@ func (r *Report) WriteJSON(w io.Writer) error {
 func (r *Report) WriteText(w io.Writer) error {
 	var b bytes.Buffer
 	m := r.Machine
-	fmt.Fprintf(&b, "seed %d: %d rounds in %s, begun %s\n", r.Seed, r.Rounds, r.Duration().Round(time.Second), r.Started.UTC().Format(time.RFC3339))
+	fmt.Fprintf(&b, "seed %d: %s in %s, begun %s\n", r.Seed, plural.Of(r.Rounds, "round"), r.Duration().Round(time.Second), r.Started.UTC().Format(time.RFC3339))
 	fmt.Fprintf(&b, "%d cores, %s/%s, %s, PostgreSQL %s\n\n", m.Cores, m.OS, m.Arch, m.Go, m.PostgreSQL)
 	for _, row := range []struct {
 		name  string
@@ -100,7 +101,7 @@ func (r *Report) WriteText(w io.Writer) error {
 	}
 	fmt.Fprintf(&b, "  %-30s %10d\n", "all", len(r.strikes))
 	if r.ViolationCount > 0 {
-		fmt.Fprintf(&b, "\n%d violations\n", r.ViolationCount)
+		fmt.Fprintf(&b, "\n%s\n", plural.Of(r.ViolationCount, "violation"))
 		shown := r.Violations[:min(len(r.Violations), maxTextViolations)]
 		for _, v := range shown {
 			fmt.Fprintf(&b, "  round %d: %s: %s\n", v.Round, v.Rule, v.Text)
