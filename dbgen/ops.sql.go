@@ -17,7 +17,8 @@ SELECT pg_try_advisory_lock(hashtextextended('outboxctl sends again', 0))
 `
 
 // Takes the session's advisory lock on sending events again. Returns false when another session of this database has it. Two sessions that
-// send at once could interleave the versions of an aggregate. The lock ends with the session.
+// send at once could interleave the versions of an aggregate. The lock ends with the session, or with
+// OpsUnlock.
 func (q *Queries) OpsLock(ctx context.Context) (bool, error) {
 	row := q.db.QueryRow(ctx, OpsLock)
 	var pg_try_advisory_lock bool
@@ -67,6 +68,16 @@ SELECT set_config('application_name', $1::text, false)
 // Names this session in pg_stat_activity, for OpsLockHolder.
 func (q *Queries) OpsName(ctx context.Context, name string) error {
 	_, err := q.db.Exec(ctx, OpsName, name)
+	return err
+}
+
+const OpsUnlock = `-- name: OpsUnlock :exec
+SELECT pg_advisory_unlock(hashtextextended('outboxctl sends again', 0))
+`
+
+// Gives OpsLock back at once. A server notices the end of a session a moment after its client has ended.
+func (q *Queries) OpsUnlock(ctx context.Context) error {
+	_, err := q.db.Exec(ctx, OpsUnlock)
 	return err
 }
 

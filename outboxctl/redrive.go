@@ -198,9 +198,11 @@ func redrive(ctx context.Context, p *program, s *Setup, o redriveOptions) (err e
 	}
 	defer func() { _ = conn.Close(context.WithoutCancel(ctx)) }()
 	if !o.dryRun {
-		if err := lockSending(ctx, conn, "redrive"); err != nil {
+		unlock, err := lockSending(ctx, conn, "redrive")
+		if err != nil {
 			return fmt.Errorf("redrive: %w", err)
 		}
+		defer unlock()
 	}
 	// Then the messages are hidden no longer, and someone else may be at them.
 	ctx, cancel := context.WithTimeout(ctx, redriveHide-time.Minute)

@@ -120,9 +120,11 @@ func replay(ctx context.Context, p *program, s *Setup, o replayOptions) (*replay
 	defer func() { _ = conn.Close(context.WithoutCancel(ctx)) }()
 	queries := dbgen.New(conn)
 	if !o.dryRun {
-		if err := lockSending(ctx, conn, "replay "+o.replayID); err != nil {
+		unlock, err := lockSending(ctx, conn, "replay "+o.replayID)
+		if err != nil {
 			return nil, fmt.Errorf("replay: %w", err)
 		}
+		defer unlock()
 	}
 	if o.to.IsZero() {
 		// Rows that are written from now on come by themselves.

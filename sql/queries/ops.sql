@@ -1,6 +1,7 @@
 -- name: OpsLock :one
 -- Takes the session's advisory lock on sending events again. Returns false when another session of this database has it. Two sessions that
--- send at once could interleave the versions of an aggregate. The lock ends with the session.
+-- send at once could interleave the versions of an aggregate. The lock ends with the session, or with
+-- OpsUnlock.
 SELECT pg_try_advisory_lock(hashtextextended('outboxctl sends again', 0));
 
 -- name: OpsLockHolder :one
@@ -27,6 +28,10 @@ WHERE locks.locktype = 'advisory'
 -- name: OpsName :exec
 -- Names this session in pg_stat_activity, for OpsLockHolder.
 SELECT set_config('application_name', @name::text, false);
+
+-- name: OpsUnlock :exec
+-- Gives OpsLock back at once. A server notices the end of a session a moment after its client has ended.
+SELECT pg_advisory_unlock(hashtextextended('outboxctl sends again', 0));
 
 -- name: OutboxByAggregate :many
 -- Ids of the events of the aggregates with this id, whatever their type. No index serves it: it reads the whole table.
