@@ -120,7 +120,11 @@ func (c Config) connConfig(roots func(host string) *x509.CertPool, limits pgsess
 	conn.Fallbacks = nil
 	conn.ConnectTimeout = connectTimeout
 	conn.RuntimeParams = map[string]string{} // drops what the environment says, such as PGOPTIONS
+	conn.DialFunc = dialer.DialContext
 	pgsession.Fix(conn, c.ApplicationName, limits)
+	if limits.Statement > 0 {
+		limitSilence(&conn.Config, limits.Statement+silenceGrace)
+	}
 	if c.SSL {
 		// With ServerName and RootCAs, crypto/tls checks what libpq calls verify-full.
 		conn.TLSConfig = &tls.Config{ServerName: c.Host, RootCAs: roots(c.Host), MinVersion: tls.VersionTLS12}
@@ -143,6 +147,7 @@ func (c Config) poolConfig(roots func(host string) *x509.CertPool) (*pgxpool.Con
 		return nil, err
 	}
 	config.MaxConns = maxConns
+	config.PingTimeout = PingTimeout
 	config.ConnConfig = conn
 	return config, nil
 }

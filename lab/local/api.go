@@ -11,6 +11,7 @@ import (
 
 	"rds-outbox-demo/handlers/carapi"
 	"rds-outbox-demo/internal/pgsession"
+	"rds-outbox-demo/internal/rdsdb"
 )
 
 // apiConnections are more than the default, which is the number of cores: commits at the same time share the disk's time.
@@ -31,6 +32,7 @@ func openPool(ctx context.Context, databaseURL, function string, connections int
 	}
 	pgsession.Fix(config.ConnConfig, function, pgsession.Limits{})
 	config.MaxConns = max(config.MaxConns, int32(connections))
+	config.PingTimeout = rdsdb.PingTimeout
 	pool, err := pgxpool.NewWithConfig(ctx, config)
 	if err != nil {
 		return nil, fmt.Errorf("opening the pool of %s: %w", function, err)
