@@ -107,11 +107,14 @@ func answerTo(ctx context.Context, err error) answer {
 	}
 }
 
-// handle does for every route what is the same: the trace, the body's limit, panics, the answer, the log line.
+// handle does for every route what is the same: the trace, the limits of its time and body, panics, the answer, the log line.
 func (a *api) handle(h handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		start := a.now()
 		startTrace(r)
+		ctx, cancel := withMargin(r.Context())
+		defer cancel()
+		r = r.WithContext(ctx)
 		r.Body = http.MaxBytesReader(w, r.Body, maxBodyBytes)
 		ans, body, err := run(h, r)
 		if err != nil {

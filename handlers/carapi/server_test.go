@@ -1,14 +1,17 @@
 package carapi_test
 
 import (
+	"context"
 	"errors"
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/stretchr/testify/require"
 
 	"rds-outbox-demo/handlers/carapi"
@@ -82,4 +85,84 @@ func TestEndlessHeadersAreCutOff(t *testing.T) {
 		require.False(t, errors.As(err, &timeout) && timeout.Timeout(), "still open")
 	}
 	require.Equal(t, 1, b.count(t, "cars"))
+}
+
+// deadlines is a pool that notes when the work of each request has to end.
+type deadlines struct {
+	carapi.Pool
+	seen []time.Time
+}
+
+func (d *deadlines) Acquire(ctx context.Context) (*pgxpool.Conn, error) {
+	deadline, _ := ctx.Deadline()
+	d.seen = append(d.seen, deadline)
+	return d.Pool.Acquire(ctx)
+}
+
+func TestTheWorkEndsBeforeTheDeadlineOfTheRequest(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	pool := &deadlines{Pool: b.pool(t, nil)}
+	handler := newAPI(t, pool, b.logs)
+	path := b.create(t, bmw)
+	requests := []struct{ method, path, body string }{
+		{"POST", "/cars", bmw}, {"GET", "/cars", ""}, {"GET", path, ""}, {"PATCH", path, `{"year":2023}`}, {"DELETE", path, ""},
+	}
+	send := func(ctx context.Context) {
+		pool.seen = nil
+		for _, r := range requests {
+			handler.ServeHTTP(httptest.NewRecorder(), httptest.NewRequestWithContext(ctx, r.method, r.path, strings.NewReader(r.body)))
+		}
+		require.Len(t, pool.seen, len(requests))
+	}
+
+	t.Run("Second", func(t *testing.T) {
+		ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
+		defer cancel()
+		send(ctx)
+		deadline, _ := ctx.Deadline()
+		for _, seen := range pool.seen {
+			require.Equal(t, time.Second, deadline.Sub(seen))
+		}
+	})
+	t.Run("HalfOfAShortTime", func(t *testing.T) {
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		send(ctx)
+		deadline, _ := ctx.Deadline()
+		for _, seen := range pool.seen {
+			require.LessOrEqual(t, deadline.Sub(seen), 500*time.Millisecond)
+		}
+	})
+	t.Run("WithoutADeadlineBeforeTheServerGivesUp", func(t *testing.T) {
+		began := time.Now()
+		send(t.Context())
+		for _, seen := range pool.seen {
+			require.False(t, seen.IsZero())
+			require.Less(t, seen.Sub(time.Now()), carapi.NewServer(handler).WriteTimeout)
+			require.Greater(t, seen.Sub(began), 30*time.Second)
+		}
+	})
+}
+
+// A row that somebody else holds: the statement limit of the database is longer than what is left of the request.
+func TestARequestThatRunsOutOfTimeIsAnsweredAndLogged(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	path := b.create(t, bmw)
+	lock, err := b.Pool.Begin(t.Context())
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = lock.Rollback(context.Background()) })
+	_, err = lock.Exec(t.Context(), "SELECT FROM cars FOR UPDATE")
+	require.NoError(t, err)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
+	defer cancel()
+	w := httptest.NewRecorder()
+	b.handler.ServeHTTP(w, httptest.NewRequestWithContext(ctx, "PATCH", path, strings.NewReader(`{"year":2023}`)))
+	require.Equal(t, 500, w.Code)
+	lines := b.logs.lines(t)
+	require.EqualValues(t, 500, lines[len(lines)-1]["status"])
+	require.Contains(t, lines[len(lines)-1]["error"], "context deadline exceeded")
+	require.NoError(t, lock.Rollback(t.Context()))
+	require.Len(t, b.events(t), 1)
 }
