@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
+
+	"rds-outbox-demo/internal/pgsession"
 )
 
 // Config is what the API needs.
@@ -57,6 +59,16 @@ func New(config Config) (http.Handler, error) {
 	return (&api{
 		pool: config.Pool, logger: config.Logger, now: config.Now, caller: config.Caller, keepKeys: config.KeepKeys,
 	}).routes(), nil
+}
+
+// withConn lends a connection to do, which runs one statement or one whole transaction. do may be called again (Replan).
+func (a *api) withConn(ctx context.Context, do func(*pgxpool.Conn) error) error {
+	conn, err := a.pool.Acquire(ctx)
+	if err != nil {
+		return fmt.Errorf("connecting to the database: %w", err)
+	}
+	defer conn.Release()
+	return pgsession.Replan(ctx, conn.Conn(), func() error { return do(conn) })
 }
 
 type api struct {

@@ -9,6 +9,7 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
 
 	"rds-outbox-demo/dbgen"
 	"rds-outbox-demo/internal/failpoint"
@@ -76,24 +77,21 @@ func (a *api) createCar(r *http.Request) (answer, error) {
 	return ans, nil
 }
 
-// atOnce makes a change that reads nothing: its batch is the transaction.
-func (a *api) atOnce(ctx context.Context, do change) (answer, error) {
-	conn, err := a.pool.Acquire(ctx)
-	if err != nil {
-		return answer{}, fmt.Errorf("connecting to the database: %w", err)
-	}
-	defer conn.Release()
-	batch := &outbox.Batch{}
-	ans, err := do(conn, batch)
-	if err != nil {
-		return answer{}, err
-	}
-	failpoint.Hit(failpoint.APIBeforeCommit)
-	if err := batch.Send(ctx, conn); err != nil {
-		return answer{}, err
-	}
-	failpoint.Hit(failpoint.APIAfterCommit)
-	return ans, nil
+// atOnce makes a change that reads nothing. Its batch is the transaction.
+func (a *api) atOnce(ctx context.Context, do change) (ans answer, err error) {
+	err = a.withConn(ctx, func(conn *pgxpool.Conn) error {
+		batch := &outbox.Batch{}
+		if ans, err = do(conn, batch); err != nil {
+			return err
+		}
+		failpoint.Hit(failpoint.APIBeforeCommit)
+		if err := batch.Send(ctx, conn); err != nil {
+			return err
+		}
+		failpoint.Hit(failpoint.APIAfterCommit)
+		return nil
+	})
+	return ans, err
 }
 
 // updateCar (PATCH /cars/{id}) changes the fields that were sent. Every PATCH is an event, even one that changes nothing.

@@ -58,19 +58,17 @@ type change func(db dbgen.DBTX, batch *outbox.Batch) (answer, error)
 
 // once makes a change in a transaction. With a key (nil: none) the transaction stores the answer, too, and a request whose key is
 // stored gets that answer instead of a second change.
-func (a *api) once(ctx context.Context, key *requestKey, do change) (answer, error) {
-	conn, err := a.pool.Acquire(ctx)
-	if err != nil {
-		return answer{}, fmt.Errorf("connecting to the database: %w", err)
-	}
-	defer conn.Release()
-	ans, err := transact(ctx, conn, key, do)
-	var violation *pgconn.PgError
-	if errors.As(err, &violation) && violation.ConstraintName == "idempotency_pkey" {
-		// Somebody stored the key without our lock: a release that numbers its locks in another way, for one. Our change is rolled
-		// back, and the next look finds the answer.
+func (a *api) once(ctx context.Context, key *requestKey, do change) (ans answer, err error) {
+	err = a.withConn(ctx, func(conn *pgxpool.Conn) error {
 		ans, err = transact(ctx, conn, key, do)
-	}
+		var violation *pgconn.PgError
+		if errors.As(err, &violation) && violation.ConstraintName == "idempotency_pkey" {
+			// Somebody stored the key without our lock: a release that numbers its locks in another way, for one. Our change is
+			// rolled back, and the next look finds the answer.
+			ans, err = transact(ctx, conn, key, do)
+		}
+		return err
+	})
 	return ans, err
 }
 

@@ -11,6 +11,7 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
 
 	"rds-outbox-demo/dbgen"
 )
@@ -27,12 +28,11 @@ func (a *api) getCar(r *http.Request) (answer, error) {
 	if err != nil {
 		return answer{}, err
 	}
-	conn, err := a.pool.Acquire(r.Context())
-	if err != nil {
-		return answer{}, fmt.Errorf("connecting to the database: %w", err)
-	}
-	defer conn.Release()
-	car, err := dbgen.New(conn).CarGet(r.Context(), id)
+	var car dbgen.Car
+	err = a.withConn(r.Context(), func(conn *pgxpool.Conn) (err error) {
+		car, err = dbgen.New(conn).CarGet(r.Context(), id)
+		return err
+	})
 	if errors.Is(err, pgx.ErrNoRows) {
 		return answer{}, errNotFound
 	}
@@ -50,13 +50,12 @@ func (a *api) listCars(r *http.Request) (answer, error) {
 	if err != nil {
 		return answer{}, err
 	}
-	conn, err := a.pool.Acquire(r.Context())
-	if err != nil {
-		return answer{}, fmt.Errorf("connecting to the database: %w", err)
-	}
-	defer conn.Release()
-	// One more than is shown tells whether there is a next page.
-	cars, err := dbgen.New(conn).CarPage(r.Context(), dbgen.CarPageParams{AfterID: after, MaxRows: int32(limit) + 1})
+	var cars []dbgen.Car
+	err = a.withConn(r.Context(), func(conn *pgxpool.Conn) (err error) {
+		// One more than is shown tells whether there is a next page.
+		cars, err = dbgen.New(conn).CarPage(r.Context(), dbgen.CarPageParams{AfterID: after, MaxRows: int32(limit) + 1})
+		return err
+	})
 	if err != nil {
 		return answer{}, fmt.Errorf("reading cars: %w", err)
 	}
@@ -101,12 +100,7 @@ func readPage(query string) (limit int, after uuid.UUID, err error) {
 func (a *api) health(r *http.Request) (answer, error) {
 	ctx, cancel := context.WithTimeout(r.Context(), healthTimeout)
 	defer cancel()
-	conn, err := a.pool.Acquire(ctx)
-	if err != nil {
-		return answer{}, &unhealthyError{err}
-	}
-	defer conn.Release()
-	if err := conn.Ping(ctx); err != nil {
+	if err := a.withConn(ctx, func(conn *pgxpool.Conn) error { return conn.Ping(ctx) }); err != nil {
 		return answer{}, &unhealthyError{err}
 	}
 	return answer{status: http.StatusOK, body: map[string]string{"status": "ok"}}, nil

@@ -32,6 +32,7 @@ import (
 
 	"rds-outbox-demo/inbox"
 	"rds-outbox-demo/internal/emf"
+	"rds-outbox-demo/internal/pgsession"
 )
 
 // subscriber is its name in table inbox. Under another name every event would be new.
@@ -156,10 +157,12 @@ func (s *Subscriber) process(ctx context.Context, conn *pgxpool.Conn, message ev
 	if err != nil {
 		return event, "", fmt.Errorf("event %s: %w", event.ID, err)
 	}
-	err = pgx.BeginFunc(ctx, conn, func(tx pgx.Tx) error {
-		verdict, err = inbox.Once(ctx, tx, inbox.Subscriber{Name: subscriber, Policy: inbox.Apply}, event,
-			func(ctx context.Context, verdict inbox.Verdict) error { return change.count(ctx, tx, verdict) })
-		return err
+	err = pgsession.Replan(ctx, conn.Conn(), func() error {
+		return pgx.BeginFunc(ctx, conn, func(tx pgx.Tx) error {
+			verdict, err = inbox.Once(ctx, tx, inbox.Subscriber{Name: subscriber, Policy: inbox.Apply}, event,
+				func(ctx context.Context, verdict inbox.Verdict) error { return change.count(ctx, tx, verdict) })
+			return err
+		})
 	})
 	if err != nil {
 		return event, "", fmt.Errorf("counting event %s: %w", event.ID, err)
