@@ -54,8 +54,8 @@ func DownTo(ctx context.Context, conn *pgx.ConnConfig, version int64, options Op
 	if len(lost) > 0 && !options.DropRows {
 		return Result{}, &RowsError{version, lost}
 	}
-	return run(ctx, conn, options, func(locked *goose.Provider, ctx context.Context) ([]*goose.MigrationResult, error) {
-		return locked.DownTo(ctx, version)
+	return run(ctx, conn, options, func(ctx context.Context, s *session) ([]*goose.MigrationResult, error) {
+		return s.locked.DownTo(ctx, version)
 	})
 }
 

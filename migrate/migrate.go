@@ -69,9 +69,15 @@ type FileStatus struct {
 
 // Up applies what is pending. A database that is newer than the files is left as it is: the old program's half of a rolled-back
 // deployment must not fail. conn comes from pgx.ParseConfig.
-// Errors: *LockedError, *FailedError, or that the database cannot be reached.
+// Errors: *LockedError, *FailedError, *InvalidIndexError after everything was applied, or that the database cannot be reached.
 func Up(ctx context.Context, conn *pgx.ConnConfig, options Options) (Result, error) {
-	return run(ctx, conn, options, (*goose.Provider).Up)
+	return run(ctx, conn, options, func(ctx context.Context, s *session) ([]*goose.MigrationResult, error) {
+		ran, err := s.locked.Up(ctx)
+		if err != nil {
+			return nil, err
+		}
+		return ran, checkIndexes(ctx, s.db)
+	})
 }
 
 // Status lists every file and returns the version that the database is at. It does not wait for a migration that is running.
@@ -96,13 +102,13 @@ func Status(ctx context.Context, conn *pgx.ConnConfig, options Options) ([]FileS
 	return files, version, nil
 }
 
-func run(ctx context.Context, conn *pgx.ConnConfig, options Options, do func(*goose.Provider, context.Context) ([]*goose.MigrationResult, error)) (Result, error) {
+func run(ctx context.Context, conn *pgx.ConnConfig, options Options, do func(context.Context, *session) ([]*goose.MigrationResult, error)) (Result, error) {
 	s, err := open(ctx, conn, options)
 	if err != nil {
 		return Result{}, err
 	}
 	defer s.close()
-	ran, err := do(s.locked, ctx)
+	ran, err := do(ctx, s)
 	if err != nil {
 		return Result{}, s.explain(err)
 	}

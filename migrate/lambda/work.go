@@ -20,7 +20,8 @@ import (
 )
 
 // lockTimeout bounds the wait for a table that others use: behind a waiting ALTER TABLE every later statement waits, too. A
-// migration that must wait longer says SET LOCAL lock_timeout itself.
+// migration that must wait longer says SET LOCAL lock_timeout itself. In a file with NO TRANSACTION that does nothing: there it is
+// SET, and RESET at the end (docs/make-it-yours.md).
 const lockTimeout = 5 * time.Second
 
 // user is a component's login user and how this function is told about it.
