@@ -12,6 +12,8 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"path"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -95,7 +97,22 @@ func (a *api) routes() http.Handler {
 	mux.Handle("/healthz", a.handle(otherMethod("GET, HEAD, OPTIONS")))
 	mux.Handle("/openapi.json", a.handle(otherMethod("GET, HEAD, OPTIONS")))
 	mux.Handle("/", a.handle(notFound))
-	return mux
+	return a.withoutRedirects(mux)
+}
+
+// withoutRedirects answers 404 where ServeMux would redirect //cars and /x/../cars to /cars by itself, in HTML, without our headers
+// and our log line.
+func (a *api) withoutRedirects(mux *http.ServeMux) http.Handler {
+	unknown := a.handle(notFound)
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		sent := r.URL.EscapedPath()
+		if clean := path.Clean(sent); !strings.HasPrefix(sent, "/") || sent != clean && sent != clean+"/" {
+			r.Pattern = "/"
+			unknown.ServeHTTP(w, r)
+			return
+		}
+		mux.ServeHTTP(w, r)
+	})
 }
 
 // otherMethod answers a browser's preflight, and everything else with 405.

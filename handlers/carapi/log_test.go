@@ -95,3 +95,24 @@ func TestUnexpectedErrorsStayInTheLog(t *testing.T) {
 		})
 	}
 }
+
+// ServeMux would answer these with a redirect of its own.
+func TestPathsThatAreNotCleanAreAnsweredAndLogged(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	for _, path := range []string{"//cars", "/x/../cars", "/cars/.", "/cars//1", "/./healthz", "/cars/%2e%2e/cars"} {
+		for _, method := range []string{"GET", "POST", "OPTIONS"} {
+			before := len(b.logs.lines(t))
+			w := b.do(t, method, path, bmw)
+			require.Equal(t, 404, w.Code, "%s %s", method, path)
+			require.JSONEq(t, `{"error":"not found"}`, w.Body.String())
+			require.Equal(t, "application/json", w.Header().Get("Content-Type"))
+			require.Equal(t, "*", w.Header().Get("Access-Control-Allow-Origin"))
+			lines := b.logs.lines(t)
+			require.Len(t, lines, before+1)
+			require.EqualValues(t, 404, lines[before]["status"])
+			require.Equal(t, "/", lines[before]["route"])
+		}
+	}
+	require.Zero(t, b.count(t, "cars"))
+}

@@ -3,8 +3,6 @@ package main
 import (
 	"net/http"
 	"strings"
-
-	"github.com/awslabs/aws-lambda-go-api-proxy/core"
 )
 
 // anonymous is everybody whom API Gateway has not asked who they are, as in stage dev.
@@ -14,7 +12,7 @@ const anonymous = "anonymous"
 // user or role, or the principal of a Lambda authorizer. The members of requestContext are described at
 // https://docs.aws.amazon.com/apigateway/latest/developerguide/api-gateway-mapping-template-reference.html
 func caller(r *http.Request) string {
-	c, ok := core.GetAPIGatewayContextFromContext(r.Context())
+	c, ok := gatewayContext(r.Context())
 	if !ok {
 		return anonymous
 	}

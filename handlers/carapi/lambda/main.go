@@ -13,7 +13,6 @@ import (
 	"os"
 	"runtime/debug"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/aws/aws-lambda-go/events"
@@ -21,7 +20,6 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/credentials"
 	"github.com/aws/aws-sdk-go-v2/service/secretsmanager"
-	"github.com/awslabs/aws-lambda-go-api-proxy/httpadapter"
 
 	"rds-outbox-demo/handlers/carapi"
 	"rds-outbox-demo/internal/rdsdb"
@@ -34,6 +32,7 @@ func main() { os.Exit(run()) }
 
 func run() int {
 	logger := slog.New(slog.NewJSONHandler(os.Stdout, nil))
+	slog.SetDefault(logger) // libraries that use package log, aws-lambda-go among them, write lines of the same form
 	gateway, err := start(logger)
 	if err != nil {
 		logger.Error("starting the car API", "error", err)
@@ -65,7 +64,7 @@ func start(logger *slog.Logger) (*gateway, error) {
 	if err != nil {
 		return nil, err
 	}
-	return newGateway(api, logger), nil
+	return &gateway{api, logger}, nil
 }
 
 // sdkConfig is what Lambda says in the environment. config.LoadDefaultConfig finds the same, and brings SSO, profiles and EC2's
@@ -84,40 +83,30 @@ func sdkConfig() aws.Config {
 
 // gateway gives API Gateway's requests to the API.
 type gateway struct {
-	adapter *httpadapter.HandlerAdapter
-	logger  *slog.Logger
+	api    http.Handler
+	logger *slog.Logger
 }
 
-func newGateway(api http.Handler, logger *slog.Logger) *gateway {
-	return &gateway{httpadapter.New(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		// The header that API Gateway sends knows the trace only; Lambda's own also has the function's segment, and whether it is sampled.
-		// aws-lambda-go puts it into the context under this name.
-		if id, ok := r.Context().Value("x-amzn-trace-id").(string); ok && id != "" {
-			r.Header.Set("X-Amzn-Trace-Id", id)
-		}
-		api.ServeHTTP(w, r)
-	})), logger}
-}
-
+// handle answers one event. Its error is errShape only: returned for what a client sent it would count as a fault of the function,
+// which anyone could raise the alarm with.
 func (g *gateway) handle(ctx context.Context, event events.APIGatewayProxyRequest) (events.APIGatewayProxyResponse, error) {
-	response, err := g.adapter.ProxyWithContext(ctx, event)
+	r, base, err := requestOf(ctx, event)
 	if err != nil {
-		// The adapter could not make a request of the event: a path such as /cars/%zz. Returned as an error it would count as a
-		// fault of the function, which anyone could raise the alarm with.
-		g.logger.LogAttrs(ctx, slog.LevelInfo, "request", slog.Int("hop", 1), slog.String("method", event.HTTPMethod),
-			slog.Int("status", http.StatusBadRequest))
-		return badRequest, nil //nolint:nilerr // it is answered
+		g.logger.LogAttrs(ctx, slog.LevelError, "request", slog.Int("hop", 1), slog.String("error", err.Error()))
+		return events.APIGatewayProxyResponse{}, err
 	}
-	// The stage (/dev) is in the address that the client used but not in the path that the API sees: an absolute path without it
-	// leads nowhere. https://gist.github.com/GREsau/444c7d4d0bb9e8c82dd1a585931028bd compares the two members.
-	if location := response.MultiValueHeaders["Location"]; len(location) == 1 {
-		location[0] = strings.TrimSuffix(event.RequestContext.Path, event.Path) + location[0]
+	// The header that API Gateway sends knows the trace only. Lambda's own also has the function's segment, and whether it is
+	// sampled. aws-lambda-go puts it into the context under this name.
+	if id, ok := ctx.Value("x-amzn-trace-id").(string); ok && id != "" {
+		r.Header.Set("X-Amzn-Trace-Id", id)
 	}
-	return response, nil
-}
-
-var badRequest = events.APIGatewayProxyResponse{
-	StatusCode: http.StatusBadRequest,
-	Headers:    map[string]string{"Content-Type": "application/json", "Access-Control-Allow-Origin": "*"},
-	Body:       `{"error":"bad request"}`,
+	w := &response{header: http.Header{}}
+	g.api.ServeHTTP(w, r)
+	if location := w.header.Get("Location"); location != "" {
+		w.header.Set("Location", base+location)
+	}
+	if r.Method == http.MethodHead { // net/http leaves the body out by itself
+		w.body.Reset()
+	}
+	return events.APIGatewayProxyResponse{StatusCode: w.status, MultiValueHeaders: w.header, Body: w.body.String()}, nil
 }

@@ -53,7 +53,7 @@ func setup(t testing.TB) (*gateway, *pgtest.DB) {
 	logger := slog.New(slog.DiscardHandler)
 	api, err := carapi.New(carapi.Config{Pool: db.Pool, Logger: logger, Caller: caller})
 	require.NoError(t, err)
-	return newGateway(api, logger), db
+	return &gateway{api, logger}, db
 }
 
 func send(t testing.TB, g *gateway, event events.APIGatewayProxyRequest) events.APIGatewayProxyResponse {
@@ -101,8 +101,8 @@ func TestProxyEvents(t *testing.T) {
 		}, 201, "Škoda"},
 		"NoSuchPath":      {"post-cars.json", func(e *events.APIGatewayProxyRequest) { e.Path = "/trucks" }, 404, "not found"},
 		"Preflight":       {"post-cars.json", func(e *events.APIGatewayProxyRequest) { e.HTTPMethod = "OPTIONS" }, 200, ""},
-		"PathNotAnURL":    {"get-car.json", func(e *events.APIGatewayProxyRequest) { e.Path = "/cars/%zz" }, 400, "bad request"},
-		"Base64NotBase64": {"post-cars.json", func(e *events.APIGatewayProxyRequest) { e.IsBase64Encoded = true }, 400, "bad request"},
+		"PathNotAnURL":    {"get-car.json", func(e *events.APIGatewayProxyRequest) { e.Path = "/cars/%zz" }, 404, "not found"},
+		"Base64NotBase64": {"post-cars.json", func(e *events.APIGatewayProxyRequest) { e.IsBase64Encoded = true }, 400, "the body ended early"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
