@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"strings"
 	"time"
@@ -48,8 +49,24 @@ func (a *api) keyOf(r *http.Request, body []byte) (*requestKey, error) {
 	request := sha256.New()
 	// The path has no line end: its id was checked. So two requests never make one text.
 	fmt.Fprintf(request, "%s %s\n%s\n", r.Method, r.URL.Path, strings.Join(r.Header.Values("If-Match"), ","))
-	_, _ = request.Write(body)
+	_, _ = request.Write(canonical(body))
 	return &requestKey{route: r.Pattern, callerHash: caller[:], key: key, requestHash: request.Sum(nil), keep: a.keepKeys}, nil
+}
+
+// canonical returns equal JSON as equal bytes, whatever the order of its members, spaces and escapes are. A client that tries again
+// may encode the body anew. What is not JSON stays as it is.
+func canonical(body []byte) []byte {
+	decoder := json.NewDecoder(bytes.NewReader(body))
+	decoder.UseNumber() // as float64, two long numbers could become one
+	var value any
+	if decoder.Decode(&value) != nil || decoder.Decode(new(any)) != io.EOF {
+		return body
+	}
+	encoded, err := json.Marshal(value) // with sorted names
+	if err != nil {
+		return body
+	}
+	return encoded
 }
 
 // change makes one change of a car. It reads and locks through db, and adds what it writes last to batch. Its answer counts once

@@ -71,7 +71,8 @@ func TestSameKeyAndOtherRequestAreRefused(t *testing.T) {
 	require.Equal(t, 200, b.do(t, "PATCH", car, `{"year":2023}`, key, "k", "If-Match", `"1"`).Code, "another route, another key")
 	events := b.count(t, "outbox")
 	for name, request := range map[string][]string{
-		"OtherBody":    {"POST", "/cars", bmw + " "},
+		"OtherBody":    {"POST", "/cars", `{"make":"BMW","model":"i3","year":2022,"color":"blue "}`},
+		"OtherNumber":  {"POST", "/cars", `{"make":"BMW","model":"i3","year":2022,"color":"blue","n":9007199254740993}`},
 		"OtherChange":  {"PATCH", car, `{"year":2024}`, "If-Match", `"1"`},
 		"OtherCar":     {"PATCH", other, `{"year":2023}`, "If-Match", `"1"`},
 		"OtherIfMatch": {"PATCH", car, `{"year":2023}`, "If-Match", `"2"`},
@@ -88,6 +89,25 @@ func TestSameKeyAndOtherRequestAreRefused(t *testing.T) {
 	require.Equal(t, 204, b.do(t, "DELETE", car, "", key, "k").Code)
 	require.Equal(t, 422, b.do(t, "DELETE", other, "", key, "k").Code)
 	require.Equal(t, 422, b.do(t, "DELETE", car, "x", key, "k").Code)
+}
+
+// A client that tries again may encode the same body in another way.
+func TestEqualJSONIsTheSameRequest(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	first := b.do(t, "POST", "/cars", `{"make":"Škoda","model":"<a>","year":2022,"color":"blue","n":[1.50,{"b":1,"a":2}]}`, key, "k")
+	require.Equal(t, 201, first.Code, first.Body)
+	for name, body := range map[string]string{
+		"Order":   `{"n":[1.50,{"a":2,"b":1}],"color":"blue","year":2022,"model":"<a>","make":"Škoda"}`,
+		"Spaces":  "\t{\n \"make\" : \"Škoda\", \"model\": \"<a>\",\r\n\"year\":2022 ,\"color\":\"blue\",\"n\":[ 1.50, {\"b\":1,\"a\":2} ] }\n",
+		"Escapes": `{"make":"\u0160koda","model":"\u003ca>","year":2022,"color":"bl\u0075e","n":[1.50,{"b":1,"a":2}]}`,
+	} {
+		again := b.do(t, "POST", "/cars", body, key, "k")
+		require.Equal(t, 201, again.Code, "%s: %s", name, again.Body)
+		require.Equal(t, "true", again.Header().Get("Idempotency-Replayed"), name)
+		require.Equal(t, first.Body.String(), again.Body.String(), name)
+	}
+	require.Equal(t, 1, b.count(t, "outbox"))
 }
 
 func TestKeysBelongToTheirCaller(t *testing.T) {
@@ -167,16 +187,17 @@ func TestKeyIsOverAfterItsTime(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	first := b.do(t, "POST", "/cars", bmw, key, "k")
+	const other = `{"make":"VW","model":"ID.3","year":2022}`
 	require.Equal(t, 201, first.Code)
 	require.Equal(t, 1, b.count(t, "idempotency WHERE expires_at BETWEEN now() + interval '23:59' AND now() + interval '24:00'"))
 	b.exec(t, "UPDATE idempotency SET expires_at = now() + interval '1 minute'")
-	require.Equal(t, 422, b.do(t, "POST", "/cars", bmw+" ", key, "k").Code)
+	require.Equal(t, 422, b.do(t, "POST", "/cars", other, key, "k").Code)
 
 	b.exec(t, "UPDATE idempotency SET expires_at = now()")
-	second := b.do(t, "POST", "/cars", bmw+" ", key, "k")
+	second := b.do(t, "POST", "/cars", other, key, "k")
 	require.Equal(t, 201, second.Code, second.Body)
 	require.NotEqual(t, first.Header().Get("Location"), second.Header().Get("Location"))
-	again := b.do(t, "POST", "/cars", bmw+" ", key, "k")
+	again := b.do(t, "POST", "/cars", other, key, "k")
 	require.Equal(t, "true", again.Header().Get("Idempotency-Replayed"))
 	require.Equal(t, second.Body.String(), again.Body.String())
 	require.Equal(t, 1, b.count(t, "idempotency"), "replaced")
