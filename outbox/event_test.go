@@ -55,6 +55,12 @@ func TestRefusedBeforeTheDatabaseSeesIt(t *testing.T) {
 		"EventTypeSpace":               {"event_type", func(e *outbox.Event) { e.Type = "Car Created" }},
 		"NoAggregateID":                {"aggregate_id", func(e *outbox.Event) { e.AggregateID = "" }},
 		"AggregateIDNUL":               {"aggregate_id", func(e *outbox.Event) { e.AggregateID = "a\x00" }},
+		"AggregateIDFFFE":              {"aggregate_id", func(e *outbox.Event) { e.AggregateID = "a\uFFFE" }},
+		"AggregateIDFFFF":              {"aggregate_id", func(e *outbox.Event) { e.AggregateID = "\uFFFF" }},
+		"DataFFFE":                     {"event_data", data("{\"a\":\"\uFFFE\"}")},
+		"DataFFFFInAName":              {"event_data", data("{\"\uFFFF\":1}")},
+		"DataFFFEEscaped":              {"event_data", data(`{"a":"\ufffe"}`)},
+		"DataFFFFEscaped":              {"event_data", data(`{"a":"\\\uFFFF"}`)},
 		"AggregateIDNotUTF8":           {"aggregate_id", func(e *outbox.Event) { e.AggregateID = "a\xff" }},
 		"AggregateIDTooLong":           {"aggregate_id", func(e *outbox.Event) { e.AggregateID = strings.Repeat("é", 256) }},
 		"AggregateIDSpaces":            {"aggregate_id", func(e *outbox.Event) { e.AggregateID = "a" + strings.Repeat(" ", 255) }}, // varchar(255) would cut them

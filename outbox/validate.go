@@ -23,6 +23,13 @@ const (
 // maxDataDepth leaves one level of EventBridge's 1,000 for the detail around the payload.
 const maxDataDepth = 999
 
+// SQS takes only characters of XML 1.0, and EventBridge may put an event into a subscriber's queue as it is
+// (https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_SendMessage.html). Control characters are escaped in JSON.
+const (
+	notXML       = "\uFFFE\uFFFF"
+	refusedBySQS = "contains U+FFFE or U+FFFF, which SQS refuses"
+)
+
 var typePattern = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9._-]*$`)
 
 // validate refuses an event that could not travel the whole path. A committed row that the bus refuses is poison.
@@ -68,6 +75,8 @@ func validateAggregateID(s string) error {
 		return &InvalidEventError{field, "is not valid UTF-8"}
 	case strings.ContainsRune(s, 0):
 		return &InvalidEventError{field, "contains U+0000, which PostgreSQL cannot store"}
+	case strings.ContainsAny(s, notXML):
+		return &InvalidEventError{field, refusedBySQS}
 	case utf8.RuneCountInString(s) > MaxAggregateIDChars:
 		return &InvalidEventError{field, fmt.Sprintf("has %d characters: at most %d", utf8.RuneCountInString(s), MaxAggregateIDChars)}
 	}
@@ -88,6 +97,9 @@ func validateData(data json.RawMessage) error {
 		return invalid("is not valid UTF-8")
 	case !json.Valid(data):
 		return invalid("is not valid JSON")
+	}
+	if bytes.ContainsAny(data, notXML) {
+		return invalid(refusedBySQS)
 	}
 	if reason := badEscape(data); reason != "" {
 		return invalid("%s", reason)
@@ -147,7 +159,7 @@ func numberTravels(n string) bool {
 	return ok && !exact.IsInt()
 }
 
-// badEscape finds the \u escapes that are valid JSON and that jsonb refuses. json.Valid has passed, so a backslash is inside
+// badEscape finds the \u escapes that are valid JSON and that jsonb or SQS refuses. jsonb stores an escape as its character. json.Valid has passed, so a backslash is inside
 // a string and an escape is complete.
 func badEscape(data []byte) string {
 	for i := bytes.IndexByte(data, '\\'); i >= 0 && i < len(data); i++ {
@@ -161,6 +173,8 @@ func badEscape(data []byte) string {
 		switch code := hex4(data[i+1:]); {
 		case code == 0:
 			return `contains \u0000, which PostgreSQL cannot store`
+		case code == 0xFFFE || code == 0xFFFF:
+			return refusedBySQS
 		case code >= 0xDC00 && code <= 0xDFFF:
 			return "contains half of a surrogate pair"
 		case code >= 0xD800 && code <= 0xDBFF:

@@ -34,6 +34,8 @@ func TestRefusedFields(t *testing.T) {
 		"ColorTooLong":         {with("color", quote("🚗", 51)), map[string]string{"color": "must have at most 50 characters"}, nil},
 		"EscapedNul":           {with("make", `"a\u0000b"`), map[string]string{"make": "must not contain U+0000"}, nil},
 		"NulOnly":              {with("color", `"\u0000"`), map[string]string{"color": "must not contain U+0000"}, nil},
+		"EscapedFFFE":          {with("make", `"a\ufffeb"`), map[string]string{"make": "must not contain U+FFFE or U+FFFF"}, nil},
+		"RawFFFF":              {with("color", "\"\uFFFF\""), map[string]string{"color": "must not contain U+FFFE or U+FFFF"}, nil},
 		"HighHalfOfSurrogate":  {with("make", `"a\ud83d"`), map[string]string{"make": "must not contain half of a surrogate pair"}, nil},
 		"LowHalfOfSurrogate":   {with("color", `"\uDE97"`), map[string]string{"color": "must not contain half of a surrogate pair"}, nil},
 		"YearOfHalf":           {with("year", "2020.5"), map[string]string{"year": whole}, nil},

@@ -142,6 +142,8 @@ func (f fields) text(name string, maxChars int) *string {
 		f.wrong[name] = "must not be empty"
 	case strings.ContainsRune(s, 0):
 		f.wrong[name] = "must not contain U+0000"
+	case strings.ContainsAny(s, "\uFFFE\uFFFF"): // the queue of a subscriber would refuse the event
+		f.wrong[name] = "must not contain U+FFFE or U+FFFF"
 	case halfSurrogate(raw, s):
 		f.wrong[name] = "must not contain half of a surrogate pair"
 	case utf8.RuneCountInString(s) > maxChars:

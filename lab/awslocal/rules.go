@@ -2,6 +2,7 @@ package awslocal
 
 import (
 	"fmt"
+	"log/slog"
 	"slices"
 	"strings"
 	"time"
@@ -25,6 +26,7 @@ type rules struct {
 	all    []Rule
 	queues map[string]*queue
 	faults *Faults
+	log    *slog.Logger
 }
 
 func openRules(conf Config, queues map[string]*queue, faults *Faults) (*rules, error) {
@@ -33,7 +35,7 @@ func openRules(conf Config, queues map[string]*queue, faults *Faults) (*rules, e
 			return nil, fmt.Errorf("awslocal: Config.Rules[%d] is %+v: name a bus of Buses, a source and a queue of Queues", i, rule)
 		}
 	}
-	return &rules{conf.Rules, queues, faults}, nil
+	return &rules{conf.Rules, queues, faults, conf.Log}, nil
 }
 
 // deliver runs behind the journal and before PutEvents answers. A kill in between loses nothing that was promised: the call has no answer
@@ -45,6 +47,11 @@ func (r *rules) deliver(events []BusEvent) error {
 				continue
 			}
 			body := logMessage(e)
+			// What EventBridge does with such an event is not documented. A failed delivery is the worst case: PutEvents has accepted it.
+			if err := checkCharacters(body); err != nil {
+				r.log.Error("an event did not get into the queue of its rule", "queue", rule.Queue, "event", e.ID, "err", err)
+				continue
+			}
 			for _, delay := range r.faults.onDelivery(e) {
 				if _, err := r.queues[rule.Queue].send(body, nil, delay); err != nil {
 					return fmt.Errorf("delivering an event to queue %s: %w", rule.Queue, err)

@@ -48,6 +48,20 @@ func TestRuleSendsTheEnvelope(t *testing.T) {
 		`"time":"2026-11-23T09:15:00Z","region":"us-east-1","resources":["replay/x"],"detail":{"n":1,"html":"<&>"}}`, *messages[0].Body)
 }
 
+// A rule puts nothing into a queue that SendMessage would refuse. PutEvents has accepted the event, and the others arrive.
+func TestARuleDeliversWhatSendMessageTakes(t *testing.T) {
+	t.Parallel()
+	_, cfg := start(t, withRule())
+	bus, q := eventbridge.NewFromConfig(cfg), queue(t, cfg)
+	entries := []types.PutEventsRequestEntry{carEvent(1), carEvent(2), carEvent(3)}
+	entries[0].Detail = aws.String("{\"a\":\"\uFFFE\"}")
+	entries[1].Detail = aws.String(`{"a":"\ufffe\u0000"}`) // escaped, it is plain text
+	out, err := bus.PutEvents(t.Context(), &eventbridge.PutEventsInput{Entries: entries})
+	require.NoError(t, err)
+	require.Zero(t, out.FailedEntryCount)
+	require.Len(t, q.receive(), 2)
+}
+
 func TestRulesAreChecked(t *testing.T) {
 	t.Parallel()
 	for name, spoil := range map[string]func(*awslocal.Config){

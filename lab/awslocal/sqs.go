@@ -147,6 +147,14 @@ func notXML(r rune) bool {
 	return r < ' ' && r != '\t' && r != '\n' && r != '\r' || r == '\uFFFE' || r == '\uFFFF'
 }
 
+// checkCharacters holds for a message however it comes, by SendMessage or by a rule.
+func checkCharacters(body string) error {
+	if strings.ContainsFunc(body, notXML) {
+		return clientError("InvalidMessageContents", "Invalid characters found. Valid unicode characters are #x9 | #xA | #xD | #x20 to #xD7FF | #xE000 to #xFFFD | #x10000 to #x10FFFF")
+	}
+	return nil
+}
+
 // sendMessage leaves out MD5OfMessageAttributes; the Go SDK checks the body's sum only.
 func (s *sqs) sendMessage(_ *call, in *sendMessageInput) (any, error) {
 	q, err := s.find(in.QueueUrl)
@@ -166,8 +174,9 @@ func (s *sqs) sendMessage(_ *call, in *sendMessageInput) (any, error) {
 		return nil, clientError("MissingParameter", "The request must contain the parameter MessageBody.")
 	case bytes > maxMessageBytes:
 		return nil, clientError("InvalidParameterValue", fmt.Sprintf("One or more parameters are invalid. Reason: Message must be shorter than %d bytes.", maxMessageBytes))
-	case strings.ContainsFunc(in.MessageBody, notXML):
-		return nil, clientError("InvalidMessageContents", "Invalid characters found. Valid unicode characters are #x9 | #xA | #xD | #x20 to #xD7FF | #xE000 to #xFFFD | #x10000 to #x10FFFF")
+	}
+	if err := checkCharacters(in.MessageBody); err != nil {
+		return nil, err
 	}
 	id, err := q.send(in.MessageBody, in.MessageAttributes, time.Duration(delay)*time.Second)
 	if err != nil {
