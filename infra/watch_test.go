@@ -31,6 +31,7 @@ var alarms = map[string]struct {
 	"ConsumerDiscardsAlarm":    {"AWS/SQS ApproximateNumberOfMessagesVisible", []string{"QueueName"}},
 	"CarStatsLagAlarm":         {"AWS/SQS ApproximateAgeOfOldestMessage", []string{"QueueName"}},
 	"CarStatsFailuresAlarm":    {"AWS/SQS ApproximateNumberOfMessagesVisible", []string{"QueueName"}},
+	"CarStatsDeliveryAlarm":    {"AWS/Events FailedInvocations", []string{"EventBusName", "RuleName"}},
 	"CommitToBusAlarm":         {emf.Namespace + " commit_to_bus_seconds", []string{"FunctionName"}},
 	"MisplacedAlarm":           {emf.Namespace + " misplaced", []string{"FunctionName"}},
 	"EventBusLogAlarm":         {"AWS/Events FailedInvocations", []string{"EventBusName", "RuleName"}},
@@ -59,6 +60,7 @@ func TestAlarms(t *testing.T) {
 		}
 		require.Equal(t, "rds-outbox-demo-"+stage, s.Resources["ApiGatewayRestApi"].get(t, "Name"))
 		require.Equal(t, s.Resources["LogEveryEvent"].get(t, "Name"), s.Resources["EventBusLogAlarm"].get(t, "Dimensions", 1, "Value"))
+		require.Equal(t, s.Resources["CarStatsRule"].get(t, "Name"), s.Resources["CarStatsDeliveryAlarm"].get(t, "Dimensions", 1, "Value"))
 
 		const ms = 1000
 		giveUp := s.Resources[mappingID].number(t, "MaximumRecordAgeInSeconds") * ms
