@@ -45,7 +45,8 @@ func TestFunctions(t *testing.T) {
 	})
 }
 
-// API Gateway has exactly the routes that openapi.json describes, all to one function, but for /openapi.json.
+// API Gateway has exactly the paths that openapi.json describes, but for /openapi.json. Every method of them goes to one function, so
+// that HEAD and a method that the path does not have are answered as on a laptop.
 func TestRoutes(t *testing.T) {
 	data, err := os.ReadFile("../handlers/carapi/openapi.json")
 	require.NoError(t, err)
@@ -57,11 +58,11 @@ func TestRoutes(t *testing.T) {
 	allowed := map[string][]string{} // by preflight
 	for path, members := range described.Paths {
 		preflight := "OPTIONS " + path
-		wantPreflights, allowed[preflight] = append(wantPreflights, preflight), []string{"OPTIONS"}
+		wantPreflights, allowed[preflight] = append(wantPreflights, preflight), []string{"OPTIONS", "HEAD"}
+		wantRoutes = append(wantRoutes, "ANY "+path)
 		for member := range members {
 			if member != "parameters" {
-				method := strings.ToUpper(member)
-				wantRoutes, allowed[preflight] = append(wantRoutes, method+" "+path), append(allowed[preflight], method)
+				allowed[preflight] = append(allowed[preflight], strings.ToUpper(member))
 			}
 		}
 	}
@@ -86,7 +87,7 @@ func TestRoutes(t *testing.T) {
 					require.Contains(t, headers["method.response.header.Access-Control-Allow-Headers"], header)
 				}
 				methods := headers["method.response.header.Access-Control-Allow-Methods"].(string)
-				require.ElementsMatch(t, allowed[route], strings.Split(strings.Trim(methods, "'"), ","))
+				require.Subset(t, strings.Split(strings.Trim(methods, "'"), ","), allowed[route])
 				continue
 			}
 			routes = append(routes, route)

@@ -211,7 +211,7 @@ func TestProdIsClosed(t *testing.T) {
 // An authorizer by parameter: any other than none.
 func TestProdTakesAnotherAuthorizer(t *testing.T) {
 	t.Parallel()
-	require.Equal(t, "COGNITO_USER_POOLS", withParameters(t).Resources["ApiGatewayMethodCarsPost"].get(t, "AuthorizationType"))
+	require.Equal(t, "COGNITO_USER_POOLS", withParameters(t).Resources["ApiGatewayMethodCarsAny"].get(t, "AuthorizationType"))
 }
 
 // Every environment of createCar and carStats may hold two connections (internal/rdsdb). In dev only the throttling bounds createCar's.
