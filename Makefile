@@ -150,13 +150,19 @@ view-test: node_modules/.dev build ## Drive the live view in a real Chromium: RU
 screenshots: node_modules/.dev ## Take the pictures of README.md and docs/failure-lab.md anew.
 	go test -tags browser -count=1 -timeout 10m -v -run '^TestView$$/^(Tour|Pictures)$$' ./lab/view/browser -pictures '$(CURDIR)/docs'
 
+# What contracts/generate makes.
+GENERATED := eventtypes/eventtypes.go
+
 .PHONY: generate
-generate: $(SQLC) ## Generate dbgen from sql/.
+generate: $(SQLC) ## Generate dbgen from sql/, and contracts/eventtypes from the contracts.
 	$(SQLC) generate
+	go run ./contracts/generate contracts
 
 .PHONY: verify
 verify: build $(SQLC) ## Check that generated code, queries and go.mod are current.
 	$(SQLC) diff
+	go run ./contracts/generate bin/generated
+	@for file in $(GENERATED); do diff -u contracts/$$file bin/generated/$$file || { echo "verify: run make generate"; exit 1; }; done
 	$(TEST_DATABASE) sh -c 'DATABASE_URL="$$TEST_DATABASE_URL" && export DATABASE_URL && bin/migrate up && $(SQLC) vet'
 	go mod tidy -diff
 

@@ -1,7 +1,7 @@
 // Package contracts_test keeps the contracts with the subscribers: a JSON Schema per event type and version, of the whole event as
 // EventBridge delivers it. The stack registers the very files (contractSchemas in infra/values.js). They are checked here and nowhere at run time.
 //
-// In: the files, and events of the Go types that the handlers send, through outbox's record and the consumer onto the bus. Out: what
+// In: the files, and events of the generated Go types, which the handlers send, through outbox's record and the consumer onto the bus. Out: what
 // an event has and its contract does not say, or the other way round, and what a change of a released contract breaks.
 package contracts_test
 
@@ -11,16 +11,18 @@ import (
 	"go/ast"
 	"go/parser"
 	"go/token"
+	"go/types"
 	"maps"
 	"os"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 	"testing"
 
 	"github.com/santhosh-tekuri/jsonschema/v6"
 	"github.com/stretchr/testify/require"
+
+	"rds-outbox-demo/contracts/eventtypes"
 )
 
 // schema is a JSON Schema, or one inside another.
@@ -62,38 +64,48 @@ func TestFileSaysWhichEventsItIsOf(t *testing.T) {
 	}
 }
 
-func TestEveryEventTypeHasAContract(t *testing.T) {
+func TestEveryContractIsHeldAgainstItsEvents(t *testing.T) {
 	t.Parallel()
-	described := map[string]string{}
-	for name, contract := range load(t, ".") {
-		described[contract["x-amazon-events-detail-type"].(string)] = name
+	contracts := load(t, ".")
+	require.ElementsMatch(t, slices.Collect(maps.Keys(contracts)), slices.Collect(maps.Keys(payloads)), "give each contract its Go type in payloads")
+	for name, contract := range contracts {
+		data, err := eventtypes.Parse(contract["x-amazon-events-detail-type"].(string), []byte("{}"))
+		require.NoError(t, err, "%s is not in eventtypes: make generate", name)
+		require.Equal(t, aggregateType(contract), data.AggregateType())
 	}
-	sent := eventTypes(t, "../handlers/carapi")
-	require.Contains(t, sent, "CarCreated")
-	for _, eventType := range sent {
-		require.Contains(t, described, eventType, "write its contract: contracts/%s.v1.json", eventType)
-	}
-	require.ElementsMatch(t, slices.Collect(maps.Values(described)), slices.Collect(maps.Keys(payloads)), "give each contract its Go type in payloads")
 }
 
-// eventTypes returns the values of the constants type... of a package.
-func eventTypes(t *testing.T, dir string) (types []string) {
-	t.Helper()
-	files, err := filepath.Glob(filepath.Join(dir, "*.go"))
+// Each type of package eventtypes is made from a contract. So an event that takes its types from there has one.
+func TestEveryEventTypeHasAContract(t *testing.T) {
+	t.Parallel()
+	files, err := filepath.Glob("../handlers/*/*.go")
 	require.NoError(t, err)
+	made := 0
 	for _, file := range files {
-		source, err := parser.ParseFile(token.NewFileSet(), file, nil, parser.SkipObjectResolution)
+		if strings.HasSuffix(file, "_test.go") {
+			continue
+		}
+		set := token.NewFileSet()
+		source, err := parser.ParseFile(set, file, nil, parser.SkipObjectResolution)
 		require.NoError(t, err)
 		ast.Inspect(source, func(node ast.Node) bool {
-			if constant, ok := node.(*ast.ValueSpec); ok && strings.HasPrefix(constant.Names[0].Name, "type") {
-				value, err := strconv.Unquote(constant.Values[0].(*ast.BasicLit).Value)
-				require.NoError(t, err)
-				types = append(types, value)
+			event, ok := node.(*ast.CompositeLit)
+			if !ok || event.Type == nil || types.ExprString(event.Type) != "outbox.Event" || len(event.Elts) == 0 {
+				return true
+			}
+			made++
+			for _, element := range event.Elts {
+				pair, ok := element.(*ast.KeyValueExpr)
+				require.True(t, ok, "%s: name the fields", set.Position(element.Pos()))
+				if want := map[string]string{"Type": ".EventType()", "AggregateType": ".AggregateType()"}[types.ExprString(pair.Key)]; want != "" {
+					require.True(t, strings.HasSuffix(types.ExprString(pair.Value), want),
+						"%s: take it from the type of package contracts/eventtypes: write the contract, then make generate", set.Position(pair.Pos()))
+				}
 			}
 			return true
 		})
 	}
-	return types
+	require.NotZero(t, made, "handlers make events")
 }
 
 // load reads the contracts of a folder by file name.

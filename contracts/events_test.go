@@ -20,19 +20,19 @@ import (
 	"github.com/stretchr/testify/require"
 	"pgregory.net/rapid"
 
+	"rds-outbox-demo/contracts/eventtypes"
 	"rds-outbox-demo/dbgen"
-	"rds-outbox-demo/handlers/carapi"
 	"rds-outbox-demo/handlers/cdcconsumer"
 	"rds-outbox-demo/lab/awslocal"
 	"rds-outbox-demo/lab/awslocal/awstest"
 	"rds-outbox-demo/outbox"
 )
 
-// payloads generates the eventData of each contract, any value of the Go type that the handler sends.
+// payloads generates the eventData of each contract, any value of the generated type. A handler cannot send anything else.
 var payloads = map[string]*rapid.Generator[any]{
-	"CarCreated.v1.json": values[carapi.CarCreated](),
-	"CarUpdated.v1.json": values[carapi.CarUpdated](),
-	"CarDeleted.v1.json": values[carapi.CarDeleted](),
+	"CarCreated.v1.json": values[eventtypes.CarCreated](),
+	"CarUpdated.v1.json": values[eventtypes.CarUpdated](),
+	"CarDeleted.v1.json": values[eventtypes.CarDeleted](),
 }
 
 func values[T any]() *rapid.Generator[any] {

@@ -11,6 +11,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"rds-outbox-demo/contracts/eventtypes"
 	"rds-outbox-demo/dbgen"
 	"rds-outbox-demo/internal/failpoint"
 	"rds-outbox-demo/internal/sabotage"
@@ -40,8 +41,8 @@ func (a *api) createCar(r *http.Request) (answer, error) {
 	}
 	car := dbgen.Car{ID: id, Version: 1, CreatedAt: now, UpdatedAt: now}
 	sent.apply(&car)
-	event, err := newEvent(car, typeCarCreated, CarCreated{
-		CarID: car.ID, Make: car.Make, Model: car.Model, Year: car.Year, Color: car.Color, CreatedAt: car.CreatedAt,
+	event, err := newEvent(car.ID, car.Version, eventtypes.CarCreated{
+		CarID: car.ID, Make: car.Make, Model: car.Model, Year: int64(car.Year), Color: car.Color, CreatedAt: car.CreatedAt,
 	}, traceparent(r))
 	if err != nil {
 		return answer{}, err
@@ -129,8 +130,8 @@ func (a *api) updateCar(r *http.Request) (answer, error) {
 		if err != nil {
 			return answer{}, err
 		}
-		event, err := newEvent(car, typeCarUpdated, CarUpdated{
-			CarID: car.ID, Make: car.Make, Model: car.Model, Year: car.Year, Color: car.Color,
+		event, err := newEvent(car.ID, car.Version, eventtypes.CarUpdated{
+			CarID: car.ID, Make: car.Make, Model: car.Model, Year: int64(car.Year), Color: car.Color,
 			CreatedAt: car.CreatedAt.UTC(), UpdatedAt: car.UpdatedAt.UTC(),
 		}, traceparent(r))
 		if err != nil {
@@ -170,8 +171,8 @@ func (a *api) deleteCar(r *http.Request) (answer, error) {
 			return answer{}, err
 		}
 		car.Version++ // under the lock, which nobody gets before the row is gone
-		event, err := newEvent(car, typeCarDeleted, CarDeleted{
-			CarID: car.ID, Make: car.Make, Model: car.Model, Year: car.Year, Color: car.Color,
+		event, err := newEvent(car.ID, car.Version, eventtypes.CarDeleted{
+			CarID: car.ID, Make: car.Make, Model: car.Model, Year: int64(car.Year), Color: car.Color,
 			CreatedAt: car.CreatedAt.UTC(), DeletedAt: a.timestamp(),
 		}, traceparent(r))
 		if err != nil {
@@ -205,7 +206,8 @@ func lockCar(ctx context.Context, tx dbgen.DBTX, id uuid.UUID, ifMatch precondit
 // another time than the row.
 func (a *api) timestamp() time.Time { return a.now().UTC().Truncate(time.Microsecond) }
 
-func newEvent(car dbgen.Car, eventType string, data any, traceparent string) (outbox.Event, error) {
+// newEvent returns the event of a change, for the outbox. The type of data is the event type, so none can be sent that has no contract.
+func newEvent(aggregate uuid.UUID, version int64, data eventtypes.EventData, traceparent string) (outbox.Event, error) {
 	id, err := uuid.NewV7()
 	if err != nil {
 		return outbox.Event{}, fmt.Errorf("making an event id: %w", err)
@@ -215,7 +217,7 @@ func newEvent(car dbgen.Car, eventType string, data any, traceparent string) (ou
 		return outbox.Event{}, fmt.Errorf("encoding event data: %w", err)
 	}
 	return outbox.Event{
-		ID: id, AggregateType: aggregateCar, AggregateID: car.ID.String(), AggregateVersion: car.Version,
-		Type: eventType, Data: encoded, Traceparent: traceparent,
+		ID: id, AggregateType: data.AggregateType(), AggregateID: aggregate.String(), AggregateVersion: version,
+		Type: data.EventType(), Data: encoded, Traceparent: traceparent,
 	}, nil
 }

@@ -2,13 +2,13 @@ package carstats
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 
+	"rds-outbox-demo/contracts/eventtypes"
 	"rds-outbox-demo/dbgen"
 	"rds-outbox-demo/inbox"
 )
@@ -26,32 +26,42 @@ type change struct {
 	deleted bool
 }
 
-// readChange reads only the members that are counted. A subscriber that ignores the others is not broken by members that are added.
+// readChange takes make and year from the event. Each of these event types carries the whole car.
 func readChange(e inbox.Event) (change, error) {
+	data, err := eventtypes.Parse(e.Type, e.Data)
+	if err != nil {
+		return change{}, err
+	}
 	var c change
-	switch e.Type {
-	case "CarCreated", "CarUpdated":
-	case "CarDeleted":
+	switch data := data.(type) {
+	case eventtypes.CarCreated:
+		c.is, err = kindOf(data.Make, data.Year)
+	case eventtypes.CarUpdated:
+		c.is, err = kindOf(data.Make, data.Year)
+	case eventtypes.CarDeleted:
 		c.deleted = true
+		c.is, err = kindOf(data.Make, data.Year)
 	default:
 		return change{}, fmt.Errorf("type %.100q is not one that the rule lets through: what it says of the car is unknown", e.Type)
 	}
-	var data struct {
-		Make string `json:"make"`
-		Year int32  `json:"year"`
-	}
-	if err := json.Unmarshal(e.Data, &data); err != nil {
+	if err != nil {
 		return change{}, fmt.Errorf("reading eventData: %w", err)
 	}
-	if data.Make == "" || data.Year == 0 {
-		return change{}, errors.New("reading eventData: make or year is missing")
-	}
-	var err error
 	if c.car, err = uuid.Parse(e.AggregateID); err != nil {
 		return change{}, fmt.Errorf("aggregateId %.100q is no car's: %w", e.AggregateID, err)
 	}
-	c.is = kind{data.Make, data.Year}
 	return c, nil
+}
+
+// kindOf checks what parsing does not. A member that is missing has its zero value, and the contract sets no limit to a year.
+func kindOf(make string, year int64) (kind, error) {
+	switch {
+	case make == "" || year == 0:
+		return kind{}, errors.New("make or year is missing")
+	case year != int64(int32(year)):
+		return kind{}, errors.New("year is too large for a column of type integer")
+	}
+	return kind{make, int32(year)}, nil
 }
 
 // totals is what is added to the totals of one kind.
