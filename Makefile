@@ -151,20 +151,27 @@ screenshots: node_modules/.dev ## Take the pictures of README.md and docs/failur
 	go test -tags browser -count=1 -timeout 10m -v -run '^TestView$$/^(Tour|Pictures)$$' ./lab/view/browser -pictures '$(CURDIR)/docs'
 
 # What contracts/generate makes.
-GENERATED := eventtypes/eventtypes.go
+GENERATED := eventtypes/eventtypes.go asyncapi.yaml
 
 .PHONY: generate
-generate: $(SQLC) ## Generate dbgen from sql/, and contracts/eventtypes from the contracts.
+generate: $(SQLC) ## Generate dbgen from sql/, and contracts/eventtypes and contracts/asyncapi.yaml from the contracts.
 	$(SQLC) generate
 	go run ./contracts/generate contracts
 
 .PHONY: verify
-verify: build $(SQLC) ## Check that generated code, queries and go.mod are current.
+verify: build $(SQLC) contracts/npm/node_modules/.installed ## Check that generated code, queries and go.mod are current.
 	$(SQLC) diff
 	go run ./contracts/generate bin/generated
 	@for file in $(GENERATED); do diff -u contracts/$$file bin/generated/$$file || { echo "verify: run make generate"; exit 1; }; done
 	$(TEST_DATABASE) sh -c 'DATABASE_URL="$$TEST_DATABASE_URL" && export DATABASE_URL && bin/migrate up && $(SQLC) vet'
+	node contracts/npm/asyncapi.mjs contracts/asyncapi.yaml
 	go mod tidy -diff
+
+.PHONY: contracts-ts
+contracts-ts: contracts/npm/node_modules/.installed ## Write bin/contracts-ts/events.d.ts, the events for subscribers in TypeScript, and compile an example.
+	@mkdir -p bin/contracts-ts
+	node contracts/npm/typescript.mjs bin/contracts-ts/events.d.ts
+	contracts/npm/node_modules/.bin/tsc --strict --noEmit --target es2022 --module nodenext contracts/npm/subscriber.ts
 
 .PHONY: lint
 lint: $(GOLANGCI_LINT) ## Run gofmt, vet and the linters of .golangci.yml.
@@ -222,6 +229,12 @@ node_modules/.dev: package-lock.json $(if $(HAS_POSTGRES),,postgres-is-absent)
 # PostgreSQL's other versions, which only the tests need.
 lab/postgres/versions/node_modules/.installed: lab/postgres/versions/package-lock.json
 	@scripts/setup.sh npm versions
+	@touch $@
+
+# AsyncAPI's parser and TypeScript, apart from package.json because nothing that runs or deploys needs them.
+contracts/npm/node_modules/.installed: contracts/npm/package-lock.json
+	@echo "installing AsyncAPI's parser and TypeScript (npm)" >&2
+	@cd contracts/npm && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error >&2
 	@touch $@
 
 $(SQLC):

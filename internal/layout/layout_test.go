@@ -39,7 +39,7 @@ var allowed = map[string][]string{
 	"inbox":             {"outbox", "dbgen", "internal/sabotage"},
 	"outboxctl":         {"outbox", "dbgen", "handlers/", "migrate", "internal/"},
 	"internal/":         {"migrate", "sql/migrations", "internal/pgsession", "internal/sabotage"},
-	"lab":               {"dbgen", "handlers/", "inbox", "internal/", "lab/", "migrate", "outbox", "outboxctl", "sql/migrations", "walrelay"},
+	"lab":               {"contracts", "dbgen", "handlers/", "inbox", "internal/", "lab/", "migrate", "outbox", "outboxctl", "sql/migrations", "walrelay"},
 	// Judges that shared code with what they judge would share its mistakes. It holds for Judge, Tally and register.
 	"lab/judge": {"lab/awslocal", "lab/judge"},
 }

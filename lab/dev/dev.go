@@ -135,6 +135,7 @@ func banner(c local.Config, p *local.Path, viewURL string) string {
 	fmt.Fprintf(&b, "  curl -i %s/cars -H 'Content-Type: application/json' -d '{\"make\":\"Toyota\",\"model\":\"Camry\",\"year\":2023,\"color\":\"Blue\"}'\n\n", p.APIURL)
 	fmt.Fprintf(&b, "The live view: %s\n", viewURL)
 	fmt.Fprintf(&b, "All that the API can do: %s/openapi.json\n", p.APIURL)
+	fmt.Fprintf(&b, "All that is on the bus: %s/asyncapi.yaml\n", p.APIURL)
 	fmt.Fprintf(&b, "Elsewhere: make psql, make relay-stop, make relay-start, bin/outboxctl audit. Logs and data: %s. Ctrl-C ends.\n", c.Dir)
 	if c.DatabaseURL != "" {
 		b.WriteString("On your server the slot outbox_relay stays when this ends, and keeps WAL until it is dropped: SELECT pg_drop_replication_slot('outbox_relay');\n")

@@ -5,10 +5,12 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/http"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"rds-outbox-demo/contracts"
 	"rds-outbox-demo/handlers/carapi"
 	"rds-outbox-demo/internal/pgsession"
 	"rds-outbox-demo/internal/rdsdb"
@@ -51,5 +53,17 @@ func runAPI(ctx context.Context, listener net.Listener, c APIConfig) error {
 	if err != nil {
 		return err
 	}
-	return serve(ctx, carapi.NewServer(c.Observe.watchAPI(handler)), listener, time.Second)
+	return serve(ctx, carapi.NewServer(withAsyncAPI(c.Observe.watchAPI(handler))), listener, time.Second)
+}
+
+// withAsyncAPI adds GET /asyncapi.yaml beside the API's openapi.json. It is not part of the API, which has nothing to do with the bus.
+func withAsyncAPI(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method != http.MethodGet || r.URL.Path != "/asyncapi.yaml" {
+			next.ServeHTTP(w, r)
+			return
+		}
+		w.Header().Set("Content-Type", "application/yaml")
+		_, _ = w.Write(contracts.AsyncAPI)
+	})
 }

@@ -46,6 +46,10 @@ func (v *View) routes() (http.Handler, error) {
 	if err := index.Execute(&front, struct{ Token string }{v.token}); err != nil {
 		return nil, fmt.Errorf("writing the page: %w", err)
 	}
+	described, err := template.ParseFS(page, "page/contracts.html")
+	if err != nil {
+		return nil, fmt.Errorf("reading the page of contracts: %w", err)
+	}
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", contentTypes[".html"])
@@ -55,7 +59,7 @@ func (v *View) routes() (http.Handler, error) {
 		name := r.PathValue("file")
 		content, err := page.ReadFile("page/" + name)
 		kind := contentTypes[path.Ext(name)]
-		if err != nil || kind == "" || name == "index.html" {
+		if err != nil || kind == "" || path.Ext(name) == ".html" { // a template
 			http.NotFound(w, r)
 			return
 		}
@@ -66,6 +70,7 @@ func (v *View) routes() (http.Handler, error) {
 		answer(w, http.StatusOK, meta{v.path.APIURL, maxLoad, hops, v.switches.definitions(), experiments})
 	})
 	mux.Handle("GET /live", v.frames)
+	mux.Handle("GET /contracts", v.getContracts(described))
 	mux.HandleFunc("GET /events/{id}", v.getEvent)
 	mux.HandleFunc("GET /events/{id}/where", v.getWhere)
 	mux.HandleFunc("POST /cars", v.postCar)

@@ -87,7 +87,7 @@ func TestServer(t *testing.T) {
 			"OtherPortPage":   {"Sec-Fetch-Site", "same-site"},
 		} {
 			for _, target := range []struct{ method, path string }{
-				{"GET", "/"}, {"GET", "/page/view.css"}, {"GET", "/meta"}, {"GET", "/live"}, {"GET", "/events/" + uuid.NewString()}, {"GET", "/events/" + uuid.NewString() + "/where"}, {"POST", "/cars"},
+				{"GET", "/"}, {"GET", "/page/view.css"}, {"GET", "/meta"}, {"GET", "/contracts"}, {"GET", "/live"}, {"GET", "/events/" + uuid.NewString()}, {"GET", "/events/" + uuid.NewString() + "/where"}, {"POST", "/cars"},
 				{"POST", "/switches/kill-relay"}, {"POST", "/load"}, {"POST", "/tour/1"}, {"DELETE", "/tour"}, {"OPTIONS", "/cars"}, {"HEAD", "/"},
 			} {
 				got := v.ask(t, target.method, target.path, `{"on":true,"rate":500}`, append(header, "X-View-Token", v.token)...)
@@ -179,7 +179,7 @@ func TestServer(t *testing.T) {
 	})
 	t.Run("EveryAnswerIsGuarded", func(t *testing.T) {
 		t.Parallel()
-		for _, path := range []string{"/", "/page/view.css", "/meta", "/nothing", "/events/x", "/events/x/where"} {
+		for _, path := range []string{"/", "/page/view.css", "/meta", "/contracts", "/nothing", "/events/x", "/events/x/where"} {
 			header := v.ask(t, "GET", path, "").header
 			require.Equal(t, policy, header.Get("Content-Security-Policy"), path)
 			require.Equal(t, "nosniff", header.Get("X-Content-Type-Options"), path)

@@ -197,6 +197,21 @@ func isAccessible(t *testing.T, d *dev) {
 	tb.balanced(d)
 }
 
+func contractsAreAccessible(t *testing.T, d *dev) {
+	for name, l := range map[string]look{
+		"wide": {width: 1400, height: 900, still: true}, "narrow": {width: 360, height: 740, still: true, dark: true},
+	} {
+		tb := show(t, d, l)
+		tb.click(`footer a[href="/contracts"]`)
+		tb.wait("the contracts", `document.querySelector('#event-CarCreated')`)
+		tb.axe("the contracts, " + name)
+		tb.click("details summary")
+		tb.click("#theme")
+		require.Equal(t, !l.dark, tb.dark(), "the page's own switch does not change the theme")
+		tb.axe("the contracts, " + name + ", the other theme")
+	}
+}
+
 // dark reports whether the page's ground is nearer to black than to white.
 func (tb *tab) dark() bool {
 	tb.t.Helper()

@@ -37,6 +37,7 @@ func TestView(t *testing.T) {
 		{"FitsANarrowWindow", fitsANarrowWindow},
 		{"StandsStillWhereThatIsAskedFor", standsStill},
 		{"IsAccessible", isAccessible},
+		{"ContractsAreAccessible", contractsAreAccessible},
 		{"Switches", switchesBreakAndMend},
 		{"Tour", tourPasses},
 		{"Pictures", showsADeadRelay},
