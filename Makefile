@@ -141,7 +141,7 @@ stress: node_modules/.dev build ## Run tests beside two busy loops per core, by 
 	$(TEST_DATABASE) sh scripts/stress.sh -shuffle=on -timeout 30m -count=$(or $(COUNT),1) $(if $(RUN),-run '$(RUN)') $(or $(PKG),./...)
 
 .PHONY: yours
-yours: node_modules/.dev build $(SQLC) ## Follow docs/make-it-yours.md on a copy of this tree: a new entity, from its migration to the bus.
+yours: node_modules/.dev contracts/npm/node_modules/.installed build $(SQLC) ## Follow docs/make-it-yours.md on a copy of this tree: a new entity, from its migration to the bus.
 	go test -tags yours -count=1 -timeout 10m -run '^TestMakeItYours$$' ./docs
 
 .PHONY: view-test screenshots
