@@ -28,6 +28,7 @@ import (
 	"rds-outbox-demo/handlers/carapi"
 	"rds-outbox-demo/handlers/cdcconsumer"
 	"rds-outbox-demo/internal/pgtest"
+	"rds-outbox-demo/internal/rdsdb"
 	"rds-outbox-demo/lab/awslocal"
 	"rds-outbox-demo/lab/awslocal/awstest"
 	"rds-outbox-demo/lab/labtest"
@@ -112,8 +113,10 @@ func (r *recordRun) request(t *testing.T) []byte {
 	require.NoError(t, r.db.Pool.QueryRow(t.Context(), "SELECT 'record_' || oid FROM pg_database WHERE datname = current_database()").Scan(&slot))
 	_, err := r.db.Pool.Exec(t.Context(), "SELECT pg_create_logical_replication_slot(($1 || '_look')::name, 'pgoutput')", slot)
 	require.NoError(t, err)
+	database, err := rdsdb.NewURLLogin(r.db.URL, "walrelay")
+	require.NoError(t, err)
 	relay, err := walrelay.New(walrelay.Config{
-		DatabaseURL: r.db.URL, Stream: "outbox", Slot: slot, Kinesis: kinesis.NewFromConfig(r.config), Log: r.log.logger(),
+		Database: database, Stream: "outbox", Slot: slot, Kinesis: kinesis.NewFromConfig(r.config), Log: r.log.logger(),
 	})
 	require.NoError(t, err)
 	recordBackground(t, func(ctx context.Context) { _ = relay.Run(ctx) })

@@ -22,6 +22,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"rds-outbox-demo/internal/pgtest"
+	"rds-outbox-demo/internal/rdsdb"
 	"rds-outbox-demo/lab/awslocal"
 	"rds-outbox-demo/lab/awslocal/awstest"
 	"rds-outbox-demo/lab/labtest"
@@ -176,8 +177,10 @@ const elsewhere = "elsewhere"
 
 func (r *rig) startRelayTo(t *testing.T, stream string) (stop func()) {
 	t.Helper()
+	database, err := rdsdb.NewURLLogin(r.db.URL, "walrelay")
+	require.NoError(t, err)
 	relay, err := walrelay.New(walrelay.Config{
-		DatabaseURL: r.db.URL, Stream: stream, Slot: r.slot, Kinesis: kinesis.NewFromConfig(r.config), Log: slog.New(slog.DiscardHandler),
+		Database: database, Stream: stream, Slot: r.slot, Kinesis: kinesis.NewFromConfig(r.config), Log: slog.New(slog.DiscardHandler),
 	})
 	require.NoError(t, err)
 	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))

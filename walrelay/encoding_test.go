@@ -15,8 +15,8 @@ func TestADatabaseThatIsNotUTF8IsRefused(t *testing.T) {
 	r := newRig(t)
 	for _, encoding := range []string{"LATIN1", "SQL_ASCII"} {
 		t.Run(encoding, func(t *testing.T) {
-			config := r.config()
-			config.DatabaseURL = pgtest.NewWithEncoding(t, encoding)
+			config := r.config(t)
+			config.Database = login(t, pgtest.NewWithEncoding(t, encoding))
 			relay, err := walrelay.New(config)
 			require.NoError(t, err)
 			var setup *walrelay.SetupError

@@ -218,7 +218,7 @@ func TestPublicationDroppedAndMadeAgain(t *testing.T) {
 	r.exec(t, "CREATE PUBLICATION outbox_publication FOR TABLE outbox WITH (publish = 'insert')")
 	r.append(t, "a", 5, 3, 3)
 
-	relay, err := walrelay.New(r.config())
+	relay, err := walrelay.New(r.config(t))
 	require.NoError(t, err)
 	var setup *walrelay.SetupError
 	require.ErrorAs(t, relay.Run(t.Context()), &setup)

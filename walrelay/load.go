@@ -132,10 +132,10 @@ func loadLease(ctx context.Context, control *pgx.Conn) (time.Duration, error) {
 // connectLoader opens the loader's session. It is a replication connection, because only such a session can make a slot and read the
 // snapshot that the slot begins at.
 func (r *Relay) connectLoader(ctx context.Context, lease time.Duration) (*pgx.Conn, error) {
-	config := r.database.Copy()
-	config.RuntimeParams["replication"] = "database"
-	config.DefaultQueryExecMode = pgx.QueryExecModeSimpleProtocol // a replication connection has no other
-	session, err := pgx.ConnectConfig(ctx, config)
+	session, err := r.database.Connect(ctx, func(config *pgx.ConnConfig) {
+		config.RuntimeParams["replication"] = "database"
+		config.DefaultQueryExecMode = pgx.QueryExecModeSimpleProtocol // a replication connection has no other
+	})
 	if err != nil {
 		return nil, fmt.Errorf("connecting to PostgreSQL: %w", err) // pgconn's text has no password
 	}

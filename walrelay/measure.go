@@ -6,8 +6,6 @@ import (
 	"log/slog"
 	"time"
 
-	"github.com/jackc/pgx/v5"
-
 	"rds-outbox-demo/dbgen"
 	"rds-outbox-demo/internal/emf"
 )
@@ -28,7 +26,7 @@ func (r *Relay) measure(ctx context.Context, p *pipeline) {
 func (r *Relay) measureOnce(ctx context.Context, refused string) error {
 	ctx, cancel := context.WithTimeout(ctx, setupTimeout)
 	defer cancel()
-	conn, err := pgx.ConnectConfig(ctx, r.database)
+	conn, err := r.database.Connect(ctx, nil)
 	if err != nil {
 		return fmt.Errorf("connecting to PostgreSQL: %w", err)
 	}

@@ -8,6 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"rds-outbox-demo/internal/pgtest"
+	"rds-outbox-demo/internal/rdsdb"
 )
 
 func TestTheSlotsLineSaysWhetherTheRelayIsReady(t *testing.T) {
@@ -17,8 +18,10 @@ func TestTheSlotsLineSaysWhetherTheRelayIsReady(t *testing.T) {
 	require.NoError(t, db.Pool.QueryRow(t.Context(), `SELECT slot_name FROM pg_create_logical_replication_slot(
 		(SELECT 'measured_' || oid FROM pg_database WHERE datname = current_database()), 'pgoutput')`).Scan(&slot))
 	var log bytes.Buffer
+	database, err := rdsdb.NewURLLogin(db.URL, "walrelay")
+	require.NoError(t, err)
 	relay, err := New(Config{
-		DatabaseURL: db.URL, Stream: "s", Slot: slot, Kinesis: refusing{}, Log: slog.New(slog.NewTextHandler(&log, nil)),
+		Database: database, Stream: "s", Slot: slot, Kinesis: refusing{}, Log: slog.New(slog.NewTextHandler(&log, nil)),
 	})
 	require.NoError(t, err)
 	require.NoError(t, relay.measureOnce(t.Context(), ""))

@@ -154,7 +154,7 @@ func TestAPartitionedOutboxWithoutItsRootIsRefused(t *testing.T) {
 	r := newRig(t)
 	r.partition(t)
 	r.exec(t, "ALTER PUBLICATION outbox_publication SET (publish_via_partition_root = false)")
-	relay, err := walrelay.New(r.config())
+	relay, err := walrelay.New(r.config(t))
 	require.NoError(t, err)
 	var setup *walrelay.SetupError
 	require.ErrorAs(t, relay.Run(t.Context()), &setup)

@@ -100,9 +100,9 @@ func (r *Relay) checkSlot(ctx context.Context, queries *dbgen.Queries) (exists b
 		return false, fmt.Errorf("reading slot %s: %w", r.slot, err)
 	}
 	switch {
-	case slot.Plugin != "pgoutput" || slot.Database != r.database.Database:
+	case slot.Plugin != "pgoutput" || slot.Database != r.database.Database():
 		return false, &SetupError{
-			fmt.Sprintf("slot %s is for plugin %q and database %q, not for pgoutput and %q", r.slot, slot.Plugin, slot.Database, r.database.Database),
+			fmt.Sprintf("slot %s is for plugin %q and database %q, not for pgoutput and %q", r.slot, slot.Plugin, slot.Database, r.database.Database()),
 			"give the relay another slot name",
 		}
 	case slot.WalStatus == "lost":

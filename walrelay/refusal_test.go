@@ -34,7 +34,7 @@ func TestARelayThatIsRefusedGoesOnAfterwards(t *testing.T) {
 func TestAStreamThatDoesNotExistEndsTheRelay(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
-	config := r.config()
+	config := r.config(t)
 	config.Stream = "absent"
 	relay, err := walrelay.New(config)
 	require.NoError(t, err)

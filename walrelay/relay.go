@@ -26,7 +26,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgproto3"
 
-	"rds-outbox-demo/internal/pgsession"
+	"rds-outbox-demo/internal/rdsdb"
 )
 
 const (
@@ -53,9 +53,9 @@ type Kinesis interface {
 
 // Config says what to relay where. Every field is required.
 type Config struct {
-	// DatabaseURL names the database of table outbox. Its user needs REPLICATION (on RDS: rds_replication) and outbox_relay's
+	// Database opens sessions in the database of table outbox. Its user needs REPLICATION (on RDS: rds_replication) and outbox_relay's
 	// SELECT for the initial load. Not through a pooler: replication needs a session of its own.
-	DatabaseURL string
+	Database *rdsdb.Login
 	// Stream is the name of the Kinesis data stream.
 	Stream string
 	// Slot is the name of the replication slot. It has 1-63 of a-z, 0-9 and _, and does not begin with a digit. Relays with the same slot are active and standby.
@@ -66,7 +66,7 @@ type Config struct {
 
 // Relay relays one database's outbox to one stream.
 type Relay struct {
-	database *pgx.ConnConfig
+	database *rdsdb.Login
 	stream   string
 	slot     string
 	kinesis  Kinesis
@@ -84,14 +84,9 @@ var slotPattern = regexp.MustCompile(`^[a-z_][a-z0-9_]{0,62}$`)
 
 // New checks the configuration; it does not connect.
 func New(c Config) (*Relay, error) {
-	if c.DatabaseURL == "" {
-		return nil, errors.New("walrelay: DatabaseURL is empty")
-	}
-	database, err := pgsession.ParseConfig(c.DatabaseURL)
-	if err != nil {
-		return nil, fmt.Errorf("walrelay: DatabaseURL: %w", err)
-	}
 	switch {
+	case c.Database == nil:
+		return nil, errors.New("walrelay: Database is nil")
 	case c.Stream == "":
 		return nil, errors.New("walrelay: Stream is empty")
 	case !slotPattern.MatchString(c.Slot):
@@ -101,9 +96,7 @@ func New(c Config) (*Relay, error) {
 	case c.Log == nil:
 		return nil, errors.New("walrelay: Log is nil")
 	}
-	// There are no limits here. The session of a load gets its own (LoadSession).
-	pgsession.Fix(database, "walrelay", pgsession.Limits{})
-	return &Relay{database: database, stream: c.Stream, slot: c.Slot, kinesis: c.Kinesis, log: c.Log, drainFor: drainTimeout}, nil
+	return &Relay{database: c.Database, stream: c.Stream, slot: c.Slot, kinesis: c.Kinesis, log: c.Log, drainFor: drainTimeout}, nil
 }
 
 // Run relays until ctx ends. It then waits up to 3 s for outstanding answers, confirms them and
@@ -165,7 +158,7 @@ func (r *Relay) session(ctx context.Context) (streamed time.Duration, err error)
 	setup, cancel := context.WithTimeout(ctx, setupTimeout)
 	defer cancel()
 	stop := r.waiting(setup, "a connection to PostgreSQL", nil)
-	control, err := pgx.ConnectConfig(setup, r.database)
+	control, err := r.database.Connect(setup, nil)
 	stop()
 	if err != nil {
 		return 0, fmt.Errorf("connecting to PostgreSQL: %w", err) // pgconn's text has no password
@@ -181,30 +174,30 @@ func (r *Relay) session(ctx context.Context) (streamed time.Duration, err error)
 		}
 		return 0, nil
 	}
-	replicationConfig := r.database.Config.Copy()
-	replicationConfig.RuntimeParams["replication"] = "database"
-	replicationConfig.BuildFrontend = func(r io.Reader, w io.Writer) *pgproto3.Frontend {
-		return pgproto3.NewFrontend(bufio.NewReaderSize(r, readChunk), w)
-	}
 	stop = r.waiting(setup, "a replication connection to PostgreSQL", nil)
-	replication, err := pgconn.ConnectConfig(setup, replicationConfig)
+	replication, err := r.database.Connect(setup, func(config *pgx.ConnConfig) {
+		config.RuntimeParams["replication"] = "database"
+		config.BuildFrontend = func(r io.Reader, w io.Writer) *pgproto3.Frontend {
+			return pgproto3.NewFrontend(bufio.NewReaderSize(r, readChunk), w)
+		}
+	})
 	stop()
 	if err != nil {
 		return 0, fmt.Errorf("connecting to PostgreSQL for replication: %w", err)
 	}
-	defer closeConn(replication)
+	defer closeConn(replication.PgConn())
 	timeout, err := walSenderTimeout(setup, control)
 	if err != nil {
 		return 0, err
 	}
 	stop = r.waiting(setup, "the slot's stream to start", nil)
-	err = r.startReplication(setup, replication)
+	err = r.startReplication(setup, replication.PgConn())
 	stop()
 	if err != nil {
 		return 0, fmt.Errorf("streaming from slot %s: %w", r.slot, err)
 	}
 	start := time.Now()
-	err = r.streamWAL(ctx, control, replication, timeout)
+	err = r.streamWAL(ctx, control, replication.PgConn(), timeout)
 	return time.Since(start), err
 }
 

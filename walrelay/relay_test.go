@@ -213,16 +213,16 @@ func TestTheRolesOfTheMigrationsSuffice(t *testing.T) {
 func TestConfigurationIsRefusedByName(t *testing.T) {
 	t.Parallel()
 	good := walrelay.Config{
-		DatabaseURL: "postgres://localhost/x", Stream: "s", Slot: "relay", Kinesis: struct{ walrelay.Kinesis }{}, Log: slog.New(slog.DiscardHandler),
+		Database: login(t, "postgres://localhost/x"), Stream: "s", Slot: "relay", Kinesis: struct{ walrelay.Kinesis }{}, Log: slog.New(slog.DiscardHandler),
 	}
 	_, err := walrelay.New(good)
 	require.NoError(t, err)
 	for field, change := range map[string]func(*walrelay.Config){
-		"DatabaseURL": func(c *walrelay.Config) { c.DatabaseURL = "" },
-		"Stream":      func(c *walrelay.Config) { c.Stream = "" },
-		"Slot":        func(c *walrelay.Config) { c.Slot = "Relay-1" },
-		"Kinesis":     func(c *walrelay.Config) { c.Kinesis = nil },
-		"Log":         func(c *walrelay.Config) { c.Log = nil },
+		"Database": func(c *walrelay.Config) { c.Database = nil },
+		"Stream":   func(c *walrelay.Config) { c.Stream = "" },
+		"Slot":     func(c *walrelay.Config) { c.Slot = "Relay-1" },
+		"Kinesis":  func(c *walrelay.Config) { c.Kinesis = nil },
+		"Log":      func(c *walrelay.Config) { c.Log = nil },
 	} {
 		bad := good
 		change(&bad)
@@ -293,7 +293,7 @@ func TestSetupErrors(t *testing.T) {
 				t.Cleanup(func() { r.exec(t, "DROP ROLE nobody_"+r.slot) })
 				config, err := pgx.ParseConfig(r.db.URL)
 				require.NoError(t, err)
-				c.DatabaseURL = fmt.Sprintf("postgres://nobody_%s:wrong@%s:%d/%s", r.slot, config.Host, config.Port, config.Database)
+				c.Database = login(t, fmt.Sprintf("postgres://nobody_%s:wrong@%s:%d/%s", r.slot, config.Host, config.Port, config.Database))
 			},
 			"SQLSTATE 28P01", "password",
 		},
@@ -301,7 +301,7 @@ func TestSetupErrors(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			r := newRig(t)
-			config := r.config()
+			config := r.config(t)
 			tc.prepare(t, r, &config)
 			relay, err := walrelay.New(config)
 			require.NoError(t, err)

@@ -9,6 +9,7 @@ import (
 	"net"
 	"os/exec"
 	"reflect"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -24,6 +25,7 @@ import (
 	"rds-outbox-demo/dbgen"
 	"rds-outbox-demo/internal/failpoint"
 	"rds-outbox-demo/internal/pgtest"
+	"rds-outbox-demo/internal/rdsdb"
 	"rds-outbox-demo/lab/awslocal"
 	"rds-outbox-demo/lab/awslocal/awstest"
 	"rds-outbox-demo/lab/labtest"
@@ -44,6 +46,7 @@ type rig struct {
 	read    []outbox.Record
 	ids     map[uuid.UUID]bool // of read
 	log     *labtest.Log       // of the relays
+	env     []string           // of the programs instead of DATABASE_URL
 }
 
 func newRig(t *testing.T) *rig {
@@ -62,8 +65,16 @@ func newRigOn(t *testing.T, db *pgtest.DB, slot string) *rig {
 
 func (r *rig) logged() string { return r.log.String() }
 
-func (r *rig) config() walrelay.Config {
-	return walrelay.Config{DatabaseURL: r.db.URL, Stream: stream, Slot: r.slot, Kinesis: r.kinesis, Log: slog.New(slog.NewTextHandler(r.log, nil))}
+func (r *rig) config(t *testing.T) walrelay.Config {
+	t.Helper()
+	return walrelay.Config{Database: login(t, r.db.URL), Stream: stream, Slot: r.slot, Kinesis: r.kinesis, Log: slog.New(slog.NewTextHandler(r.log, nil))}
+}
+
+func login(t *testing.T, url string) *rdsdb.Login {
+	t.Helper()
+	login, err := rdsdb.NewURLLogin(url, "walrelay")
+	require.NoError(t, err)
+	return login
 }
 
 // proxy puts itself between the relays to come and the server.
@@ -80,7 +91,7 @@ func (r *rig) proxy(t *testing.T, pass func(_ *labtest.Proxy, fromServer bool, p
 // would decide whether it confirms what is on the stream.
 func (r *rig) relay(t *testing.T) *walrelay.Relay {
 	t.Helper()
-	relay, err := walrelay.New(r.config())
+	relay, err := walrelay.New(r.config(t))
 	require.NoError(t, err)
 	relay.DrainFor(labtest.Patience)
 	return relay
@@ -159,8 +170,12 @@ func (r *rig) spawnWithFailpoint(t *testing.T, point failpoint.Point, hit int) (
 func (r *rig) command(t *testing.T, program string, env ...string) (*exec.Cmd, <-chan struct{}) {
 	t.Helper()
 	cmd := exec.Command(program)
-	cmd.Env = append(env, "DATABASE_URL="+r.db.URL, "STREAM_NAME="+stream, "SLOT_NAME="+r.slot, "AWS_REGION=us-east-1",
-		"AWS_ACCESS_KEY_ID=local", "AWS_SECRET_ACCESS_KEY=local", "AWS_ENDPOINT_URL_KINESIS="+r.url)
+	database := r.env
+	if database == nil {
+		database = []string{"DATABASE_URL=" + r.db.URL}
+	}
+	cmd.Env = append(slices.Concat(env, database), "STREAM_NAME="+stream, "SLOT_NAME="+r.slot, "AWS_REGION=us-east-1",
+		"AWS_ACCESS_KEY_ID=local", "AWS_SECRET_ACCESS_KEY=local", "AWS_ENDPOINT_URL_KINESIS="+r.url, "AWS_ENDPOINT_URL_SECRETS_MANAGER="+r.url)
 	cmd.Stdout, cmd.Stderr = r.log, r.log
 	require.NoError(t, cmd.Start())
 	dead := make(chan struct{})

@@ -39,7 +39,7 @@ func newServerRig(t *testing.T, settings map[string]string) (_ *rig, crash func(
 func TestWALLevelNotLogical(t *testing.T) {
 	t.Parallel()
 	r, _ := newServerRig(t, map[string]string{"wal_level": "replica"})
-	relay, err := walrelay.New(r.config())
+	relay, err := walrelay.New(r.config(t))
 	require.NoError(t, err)
 	var setup *walrelay.SetupError
 	require.ErrorAs(t, relay.Run(t.Context()), &setup)
@@ -60,7 +60,7 @@ func TestStandbyServer(t *testing.T) {
 		return err == nil && standby
 	})
 
-	relay, err := walrelay.New(r.config())
+	relay, err := walrelay.New(r.config(t))
 	require.NoError(t, err)
 	require.EqualError(t, relay.Run(t.Context()), "the server is a standby: connect to its primary")
 }
@@ -70,7 +70,7 @@ func TestNoSlotLeft(t *testing.T) {
 	t.Parallel()
 	r, _ := newServerRig(t, map[string]string{"max_replication_slots": "1"})
 	r.append(t, "a", 10, 1, 2)
-	relay, err := walrelay.New(r.config())
+	relay, err := walrelay.New(r.config(t))
 	require.NoError(t, err)
 	var setup *walrelay.SetupError
 	require.ErrorAs(t, relay.Run(t.Context()), &setup)
@@ -98,7 +98,7 @@ func TestSlotLost(t *testing.T) {
 		return status == "lost"
 	})
 
-	relay, err := walrelay.New(r.config())
+	relay, err := walrelay.New(r.config(t))
 	require.NoError(t, err)
 	var setup *walrelay.SetupError
 	require.ErrorAs(t, relay.Run(t.Context()), &setup)

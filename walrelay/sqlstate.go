@@ -104,6 +104,8 @@ func (r *Relay) react(err error) (reaction, error) {
 	case errors.As(err, &pgErr):
 		state := sqlStates[pgErr.Code]
 		switch {
+		case pgErr.Code == "28P01" && r.database.MayBeRotating():
+			return passes, err
 		case state.reaction == stops:
 			return stops, r.setupError(err, state)
 		case state.reaction == passes && errors.Is(err, errInitialLoad):

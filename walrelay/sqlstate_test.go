@@ -24,6 +24,7 @@ import (
 	"github.com/jackc/pgx/v5/pgproto3"
 	"github.com/stretchr/testify/require"
 
+	"rds-outbox-demo/internal/rdsdb"
 	"rds-outbox-demo/lab/labtest"
 )
 
@@ -71,8 +72,10 @@ func firstWait(t *testing.T, log *labtest.Log) time.Duration {
 func run(t *testing.T, databaseURL string) (*labtest.Log, <-chan error) {
 	t.Helper()
 	log := labtest.NewLog(t)
+	database, err := rdsdb.NewURLLogin(databaseURL, "walrelay")
+	require.NoError(t, err)
 	relay, err := New(Config{
-		DatabaseURL: databaseURL, Stream: "outbox", Slot: "relay",
+		Database: database, Stream: "outbox", Slot: "relay",
 		Kinesis: kinesis.New(kinesis.Options{}), // never asked
 		Log:     slog.New(slog.NewTextHandler(log, nil)),
 	})

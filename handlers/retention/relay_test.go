@@ -15,6 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"rds-outbox-demo/handlers/retention"
+	"rds-outbox-demo/internal/rdsdb"
 	"rds-outbox-demo/lab/awslocal"
 	"rds-outbox-demo/lab/awslocal/awstest"
 	"rds-outbox-demo/lab/labtest"
@@ -27,8 +28,10 @@ func (r *rig) relay(t *testing.T) (arrived func() map[string]int) {
 	t.Helper()
 	_, config := awstest.Start(t, awslocal.Config{Streams: []awslocal.Stream{{Name: "outbox", Shards: 1}}})
 	stream := kinesis.NewFromConfig(config)
+	database, err := rdsdb.NewURLLogin(r.url, "walrelay")
+	require.NoError(t, err)
 	relay, err := walrelay.New(walrelay.Config{
-		DatabaseURL: r.url, Stream: "outbox", Slot: r.slot, Kinesis: stream, Log: slog.New(slog.DiscardHandler),
+		Database: database, Stream: "outbox", Slot: r.slot, Kinesis: stream, Log: slog.New(slog.DiscardHandler),
 	})
 	require.NoError(t, err)
 	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))

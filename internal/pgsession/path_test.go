@@ -159,8 +159,10 @@ func (p *path) showAs(t *testing.T, pool *rdsdb.Pool, name string) string {
 
 func (p *path) testRelay(t *testing.T) {
 	log := labtest.NewLog(t)
+	database, err := rdsdb.NewURLLogin(p.relayURL, "walrelay")
+	require.NoError(t, err)
 	relay, err := walrelay.New(walrelay.Config{
-		DatabaseURL: p.relayURL, Stream: "outbox", Slot: p.name, Kinesis: p.kinesis, Log: slog.New(slog.NewTextHandler(log, nil)),
+		Database: database, Stream: "outbox", Slot: p.name, Kinesis: p.kinesis, Log: slog.New(slog.NewTextHandler(log, nil)),
 	})
 	require.NoError(t, err)
 	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
@@ -276,7 +278,9 @@ func TestTheRelayRefusesRowsThatAPolicyHides(t *testing.T) {
 	require.NoError(t, hidden.QueryRow(t.Context(), "SELECT count(*) FROM public.outbox").Scan(&rows))
 	require.Zero(t, rows, "the policy hides the row")
 
-	relay, err := walrelay.New(walrelay.Config{DatabaseURL: p.relayURL, Stream: "outbox", Slot: p.name, Kinesis: p.kinesis, Log: slog.New(slog.DiscardHandler)})
+	database, err := rdsdb.NewURLLogin(p.relayURL, "walrelay")
+	require.NoError(t, err)
+	relay, err := walrelay.New(walrelay.Config{Database: database, Stream: "outbox", Slot: p.name, Kinesis: p.kinesis, Log: slog.New(slog.DiscardHandler)})
 	require.NoError(t, err)
 	err = relay.Run(t.Context())
 	var setup *walrelay.SetupError

@@ -1,7 +1,8 @@
-// Package rdsdb is how a Lambda function reaches PostgreSQL on Amazon RDS: through a Pool, or by one session (ConnConfig).
+// Package rdsdb is how a program reaches PostgreSQL on Amazon RDS: through a Pool, by single sessions for weeks (Login), or by one
+// session (ConnConfig).
 //
 // In: the DB_* settings and a Secrets Manager client. Out: connections that are encrypted and verified (unless DB_SSL is false). Those
-// of a Pool are made when they are first needed, and made again with the new password after a rotation.
+// of a Pool are made when they are first needed. A Pool and a Login read the new password after a rotation.
 package rdsdb
 
 import (

@@ -11,6 +11,9 @@ import (
 	"os/signal"
 	"syscall"
 
+	// The public web's roots, for where there is no system store, such as an image on an empty base.
+	_ "golang.org/x/crypto/x509roots/fallback"
+
 	"rds-outbox-demo/outboxctl"
 )
 

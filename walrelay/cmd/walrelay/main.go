@@ -1,13 +1,15 @@
 // Command walrelay relays one database's outbox to one Kinesis stream until SIGINT or SIGTERM. A first signal lets answers on
 // their way arrive (3 s), a second ends it at once.
 //
-// Environment: DATABASE_URL, STREAM_NAME, SLOT_NAME (default outbox_relay), and the AWS SDK's own (AWS_REGION, credentials,
-// AWS_ENDPOINT_URL_KINESIS), and Go's own GOGC and GOMEMLIMIT (default 400 and 44 MiB). Exit code 0 after a signal, 1 when a person has to look.
+// Environment: DB_HOST, DB_PORT, DB_NAME, DB_USER, DB_SECRET_ARN and DB_SSL (package rdsdb), or DATABASE_URL in their place;
+// STREAM_NAME, SLOT_NAME (default outbox_relay), the AWS SDK's own (AWS_REGION, credentials, AWS_ENDPOINT_URL_KINESIS), and Go's own
+// GOGC and GOMEMLIMIT (default 400 and 44 MiB). Exit code 0 after a signal, 1 when a person has to look.
 package main
 
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -17,7 +19,13 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/config"
 	"github.com/aws/aws-sdk-go-v2/service/kinesis"
+	"github.com/aws/aws-sdk-go-v2/service/secretsmanager"
 
+	// The public web's roots, for where there is no system store. An image on an empty base has none, and every call to AWS would
+	// fail with "certificate signed by unknown authority".
+	_ "golang.org/x/crypto/x509roots/fallback"
+
+	"rds-outbox-demo/internal/rdsdb"
 	"rds-outbox-demo/walrelay"
 )
 
@@ -43,12 +51,9 @@ func tuneCollector() {
 }
 
 func run(log *slog.Logger) error {
-	databaseURL, stream := os.Getenv("DATABASE_URL"), os.Getenv("STREAM_NAME")
-	slot := cmp.Or(os.Getenv("SLOT_NAME"), "outbox_relay")
-	for name, value := range map[string]string{"DATABASE_URL": databaseURL, "STREAM_NAME": stream} {
-		if value == "" {
-			return fmt.Errorf("%s is not set", name)
-		}
+	stream := os.Getenv("STREAM_NAME")
+	if stream == "" {
+		return errors.New("STREAM_NAME is not set")
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	context.AfterFunc(ctx, stop) // the second signal finds the default handler
@@ -56,12 +61,16 @@ func run(log *slog.Logger) error {
 	if err != nil {
 		return fmt.Errorf("loading the AWS configuration: %w", err)
 	}
+	database, err := rdsdb.LoginFromEnv(os.Getenv, "walrelay", secretsmanager.NewFromConfig(awsConfig))
+	if err != nil {
+		return err
+	}
 	relay, err := walrelay.New(walrelay.Config{
-		DatabaseURL: databaseURL,
-		Stream:      stream,
-		Slot:        slot,
-		Kinesis:     kinesis.NewFromConfig(awsConfig),
-		Log:         log,
+		Database: database,
+		Stream:   stream,
+		Slot:     cmp.Or(os.Getenv("SLOT_NAME"), "outbox_relay"),
+		Kinesis:  kinesis.NewFromConfig(awsConfig),
+		Log:      log,
 	})
 	if err != nil {
 		return err
