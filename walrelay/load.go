@@ -71,6 +71,7 @@ func (r *Relay) load(ctx context.Context, control *pgx.Conn) error {
 		relay: r, session: session, control: control, lease: lease, pipeline: newPipeline(),
 		slot: fmt.Sprintf("%.40s_load_%d", r.slot, session.PgConn().PID()),
 	}
+	r.enter(phase{state: stateLoading, slot: l.slot, pipeline: l.pipeline})
 	before, err := outbox.LookAtPublication(setup, control)
 	if err != nil {
 		return err

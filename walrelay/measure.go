@@ -2,9 +2,12 @@ package walrelay
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"time"
+
+	"github.com/jackc/pgx/v5"
 
 	"rds-outbox-demo/dbgen"
 	"rds-outbox-demo/internal/emf"
@@ -13,35 +16,92 @@ import (
 // measureInterval is how often the slot is measured; CloudWatch keeps one value a minute.
 const measureInterval = time.Minute
 
-// measure writes what the slot holds back, until ctx ends. On a connection of its own each time: the streaming one cannot be asked.
-func (r *Relay) measure(ctx context.Context, p *pipeline) {
-	for ctx.Err() == nil {
-		if err := r.measureOnce(ctx, p.refusal()); err != nil && ctx.Err() == nil {
-			r.log.Warn("measuring the slot", "hop", 3, "slot", r.slot, "error", err)
-		}
-		wait(ctx, measureInterval)
+// The states of a relay, as member state of its line slot names them.
+const (
+	stateConnecting = "connecting" // at the start, and between two sessions
+	stateStreaming  = "streaming"
+	stateLoading    = "loading" // also while it waits for the slot
+	stateStandby    = "standby"
+)
+
+// phase is what the relay does at the moment.
+type phase struct {
+	state    string
+	slot     string    // what holds back the WAL for it: the temporary slot while it loads
+	pipeline *pipeline // of stateStreaming and stateLoading
+}
+
+// enter begins a phase. Its first line comes at once.
+func (r *Relay) enter(p phase) {
+	before := r.phase.Swap(&p)
+	if p.state == before.state || p.state == stateConnecting {
+		return // a relay that is refused again and again would open a session more each time
+	}
+	select {
+	case r.entered <- struct{}{}:
+	default: // one line is due already, and it will be about this phase
 	}
 }
 
-func (r *Relay) measureOnce(ctx context.Context, refused string) error {
+// measure writes a line about the relay and its slot every minute, whatever the relay does, until ctx ends. A relay without a line
+// is dead or cut off. If only a relay that streams wrote lines, an alarm could not tell a standby or a load from a dead relay.
+func (r *Relay) measure(ctx context.Context) {
+	ticker := time.NewTicker(r.measureEvery)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-r.entered:
+		case <-ticker.C:
+		}
+		r.measureOnce(ctx)
+	}
+}
+
+func (r *Relay) measureOnce(ctx context.Context) {
+	p := r.phase.Load()
+	slot, err := r.slotHealth(ctx, p.slot)
+	if ctx.Err() != nil {
+		return
+	}
+	level, attributes, metrics := slog.LevelInfo, []slog.Attr(nil), []emf.Metric{{Name: "streaming", Unit: emf.Count}}
+	if err == nil {
+		attributes, metrics = slotAttributes(slot), append(metrics, slotMetrics...)
+	}
+	streaming := 0
+	if p.pipeline != nil {
+		streaming = 1
+	}
+	attributes = append(attributes, slog.String("state", p.state), slog.Int("streaming", streaming))
+	if p.pipeline != nil {
+		refused := p.pipeline.refusal()
+		attributes = append(attributes, slog.Bool("ready", refused == ""))
+		if refused != "" {
+			level = slog.LevelWarn
+			attributes = append(attributes, slog.String("refused", "Kinesis answers "+refused))
+		}
+	}
+	if err != nil && !errors.Is(err, pgx.ErrNoRows) { // no slot yet: the first relay makes it
+		level = slog.LevelWarn
+		attributes = append(attributes, slog.String("error", err.Error()))
+	}
+	r.logMetrics(ctx, level, "slot", attributes, metrics...)
+}
+
+// slotHealth asks on a session of its own, because the streaming one takes no queries.
+func (r *Relay) slotHealth(ctx context.Context, name string) (slot dbgen.SlotHealthRow, err error) {
 	ctx, cancel := context.WithTimeout(ctx, setupTimeout)
 	defer cancel()
 	conn, err := r.database.Connect(ctx, nil)
 	if err != nil {
-		return fmt.Errorf("connecting to PostgreSQL: %w", err)
+		return slot, fmt.Errorf("measuring the slot: connecting to PostgreSQL: %w", err)
 	}
 	defer closeConn(conn.PgConn())
-	slot, err := dbgen.New(conn).SlotHealth(ctx, r.slot)
-	if err != nil {
-		return fmt.Errorf("reading slot %s: %w", r.slot, err)
+	if slot, err = dbgen.New(conn).SlotHealth(ctx, name); err != nil {
+		return slot, fmt.Errorf("measuring slot %s: %w", name, err)
 	}
-	level, attributes := slog.LevelInfo, append(slotAttributes(slot), slog.Bool("ready", refused == ""))
-	if refused != "" {
-		level = slog.LevelWarn
-		attributes = append(attributes, slog.String("refused", "Kinesis answers "+refused))
-	}
-	r.logMetrics(ctx, level, "slot", attributes, slotMetrics...)
-	return nil
+	return slot, nil
 }
 
 // slotAttributes returns the values of slotMetrics.

@@ -24,11 +24,27 @@ func TestTheSlotsLineSaysWhetherTheRelayIsReady(t *testing.T) {
 		Database: database, Stream: "s", Slot: slot, Kinesis: refusing{}, Log: slog.New(slog.NewTextHandler(&log, nil)),
 	})
 	require.NoError(t, err)
-	require.NoError(t, relay.measureOnce(t.Context(), ""))
-	require.Contains(t, log.String(), "ready=true")
+	p := newPipeline()
+	relay.enter(phase{state: stateStreaming, slot: slot, pipeline: p})
+	relay.measureOnce(t.Context())
+	require.Contains(t, log.String(), "state=streaming streaming=1 ready=true")
 	require.NotContains(t, log.String(), "refused")
 	log.Reset()
-	require.NoError(t, relay.measureOnce(t.Context(), "AccessDeniedException"))
+	p.setRefusal("AccessDeniedException")
+	relay.measureOnce(t.Context())
 	require.Contains(t, log.String(), "level=WARN msg=slot hop=3")
 	require.Contains(t, log.String(), "ready=false refused=\"Kinesis answers AccessDeniedException\"")
+}
+
+// A relay that cannot reach the server says so, with the metric that an alarm goes by.
+func TestTheSlotsLineSaysThatTheServerCannotBeReached(t *testing.T) {
+	t.Parallel()
+	var log bytes.Buffer
+	database, err := rdsdb.NewURLLogin("postgres://user:secret@127.0.0.1:1/x", "walrelay")
+	require.NoError(t, err)
+	relay, err := New(Config{Database: database, Stream: "s", Slot: "relay", Kinesis: refusing{}, Log: slog.New(slog.NewTextHandler(&log, nil))})
+	require.NoError(t, err)
+	relay.measureOnce(t.Context())
+	require.Regexp(t, `level=WARN msg=slot hop=3 SlotName=relay state=connecting streaming=0 error="measuring the slot: .*{Name:streaming Unit:Count}\]`, log.String())
+	require.NotContains(t, log.String(), "secret")
 }

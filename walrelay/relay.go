@@ -19,6 +19,8 @@ import (
 	"io"
 	"log/slog"
 	"regexp"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/service/kinesis"
@@ -73,6 +75,10 @@ type Relay struct {
 	log      *slog.Logger
 	drainFor time.Duration // drainTimeout
 
+	measureEvery time.Duration // measureInterval
+	phase        atomic.Pointer[phase]
+	entered      chan struct{} // a line about the phase is due
+
 	// identity and outboxID are from the latest look at the publication. They outlive a session,
 	// because a change between two sessions is as bad as one within a session.
 	identity string
@@ -96,7 +102,12 @@ func New(c Config) (*Relay, error) {
 	case c.Log == nil:
 		return nil, errors.New("walrelay: Log is nil")
 	}
-	return &Relay{database: c.Database, stream: c.Stream, slot: c.Slot, kinesis: c.Kinesis, log: c.Log, drainFor: drainTimeout}, nil
+	r := &Relay{
+		database: c.Database, stream: c.Stream, slot: c.Slot, kinesis: c.Kinesis, log: c.Log,
+		drainFor: drainTimeout, measureEvery: measureInterval, entered: make(chan struct{}, 1),
+	}
+	r.phase.Store(&phase{state: stateConnecting, slot: c.Slot})
+	return r, nil
 }
 
 // Run relays until ctx ends. It then waits up to 3 s for outstanding answers, confirms them and
@@ -106,6 +117,11 @@ func New(c Config) (*Relay, error) {
 // such as a stream that is gone. Both need a person. Nothing is lost meanwhile, because the slot
 // keeps the WAL.
 func (r *Relay) Run(ctx context.Context) error {
+	measuring, cancel := context.WithCancel(ctx)
+	var group sync.WaitGroup
+	group.Go(func() { r.measure(measuring) })
+	defer group.Wait()
+	defer cancel()
 	standby := false
 	var standing *pace // of the standby's lines
 	passing := streak{first: minBackoff, longest: maxBackoff}
@@ -118,6 +134,7 @@ func (r *Relay) Run(ctx context.Context) error {
 		case reaction == stops:
 			return err
 		case reaction == standsBy:
+			r.enter(phase{state: stateStandby, slot: r.slot})
 			if !standby {
 				standing = newPace()
 			}
@@ -143,6 +160,7 @@ func (r *Relay) Run(ctx context.Context) error {
 
 // waitAgain logs a failure and waits until the next session.
 func (r *Relay) waitAgain(ctx context.Context, s *streak, streamed time.Duration, err error) {
+	r.enter(phase{state: stateConnecting, slot: r.slot})
 	delay := s.failed(streamed)
 	r.log.Warn("session ended, connecting again", "hop", 3, "slot", r.slot,
 		"attempts", s.attempts, "since", s.since, "retry_in_ms", delay.Milliseconds(), "error", err)

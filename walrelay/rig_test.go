@@ -115,7 +115,13 @@ func (r *rig) start(t *testing.T) (stop func() error) {
 // run starts a relay and returns what Run ends with.
 func (r *rig) run(t *testing.T) <-chan error {
 	t.Helper()
+	return r.runWith(t, func(*walrelay.Relay) {})
+}
+
+func (r *rig) runWith(t *testing.T, set func(*walrelay.Relay)) <-chan error {
+	t.Helper()
 	relay := r.relay(t)
+	set(relay)
 	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
 	ended, done := make(chan error, 1), make(chan struct{})
 	go func() {

@@ -79,13 +79,13 @@ func (r *Relay) streamWAL(ctx context.Context, control *pgx.Conn, conn *pgconn.P
 		drainFor:  r.drainFor,
 		lastHeard: time.Now(),
 	}
+	r.enter(phase{state: stateStreaming, slot: r.slot, pipeline: w.pipeline})
 	w.statusInterval, w.patience = intervals(walSenderTimeout)
 	w.watcher = r.newWatcher(control, w.pipeline, w.patience)
 	// Senders and watcher outlive ctx: a stopping relay still waits for their answers.
 	sendCtx, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	var group sync.WaitGroup
 	group.Go(func() { sender{r.kinesis, r.stream, r.slot, r.log}.run(sendCtx, w.pipeline) })
-	group.Go(func() { r.measure(sendCtx, w.pipeline) })
 	group.Go(func() { w.watcher.run(sendCtx) })
 	defer func() {
 		cancel()

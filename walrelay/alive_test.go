@@ -1,0 +1,78 @@
+package walrelay_test
+
+import (
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"rds-outbox-demo/lab/awslocal"
+	"rds-outbox-demo/lab/labtest"
+	"rds-outbox-demo/walrelay"
+)
+
+const slotValues = `slot_lag_bytes=\d+ retained_wal_bytes=\d+ `
+
+// says waits for lines about the slot, again and again.
+func (r *rig) says(t *testing.T, pattern string) {
+	t.Helper()
+	line := regexp.MustCompile(`msg=slot hop=3 SlotName=` + r.slot + ` ` + pattern)
+	before := len(line.FindAllString(r.logged(), -1))
+	r.eventually(t, "lines "+pattern, func() bool { return len(line.FindAllString(r.logged(), -1)) > before+2 })
+}
+
+// startMeasuring runs a relay that measures all the time and logs by itself.
+func (r *rig) startMeasuring(t *testing.T) *rig {
+	t.Helper()
+	own := *r
+	own.log = labtest.NewLog(t)
+	own.runWith(t, func(relay *walrelay.Relay) { relay.MeasureEvery(time.Millisecond) })
+	return &own
+}
+
+// A relay that writes nothing is dead. So it writes about the slot in every state: an alarm can tell "nobody streams" from "nobody
+// lives", and a first load counts as alive.
+func TestTheSlotIsMeasuredInEveryState(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	r.append(t, "a", 50, 1, 20)
+	active := r.stick("a7")
+	first := r.startMeasuring(t)
+	first.says(t, slotValues+`state=loading streaming=1 ready=true _aws.*{Name:streaming Unit:Count} {Name:slot_lag_bytes`)
+	second := r.startMeasuring(t)
+	second.says(t, `state=standby streaming=0 _aws`) // the slot is not there yet
+	require.NotZero(t, active.Struck())
+	active.Off()
+
+	streams, stands := first, second
+	r.eventually(t, "a relay that streams", func() bool {
+		if strings.Contains(second.logged(), "msg=streaming") { // it was there first when the slot was made
+			streams, stands = second, first
+		}
+		return strings.Contains(streams.logged(), "msg=streaming")
+	})
+	streams.says(t, slotValues+`state=streaming streaming=1 ready=true _aws`)
+	stands.says(t, slotValues+`state=standby streaming=0 _aws`)
+	r.requireWhole(t, r.await(t, 1000))
+}
+
+// Also while it waits for the slot, and between two sessions.
+func TestTheSlotIsMeasuredWhileTheRelayWaits(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	tx, err := r.db.Pool.Begin(t.Context())
+	require.NoError(t, err)
+	_, err = tx.Exec(t.Context(), "SELECT pg_current_xact_id()")
+	require.NoError(t, err)
+	relay := r.startMeasuring(t)
+	relay.says(t, `.*state=loading streaming=1`)
+	require.NoError(t, tx.Rollback(t.Context()))
+	relay.says(t, slotValues+`state=streaming streaming=1`)
+
+	down := awslocal.Fault{Service: "kinesis", Operation: "DescribeStreamSummary", Kind: awslocal.CallError, Status: 503}
+	r.aws.Faults().Add(down)
+	r.exec(t, "SELECT pg_terminate_backend($1)", r.streaming(t))
+	relay.says(t, slotValues+`state=connecting streaming=0 _aws`)
+}
