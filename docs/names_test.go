@@ -22,7 +22,7 @@ func known(t *testing.T) (n names) {
 		n.programs = append(n.programs, rule[1])
 	}
 	n.verbs = []string{"help", "version"}
-	for _, verb := range regexp.MustCompile(`(?m)^\t\{"([a-z]+)", "`).FindAllStringSubmatch(read(t, "outboxctl/outboxctl.go"), -1) {
+	for _, verb := range regexp.MustCompile(`(?m)^\t\{"([a-z-]+)", "`).FindAllStringSubmatch(read(t, "outboxctl/outboxctl.go"), -1) {
 		n.verbs = append(n.verbs, verb[1])
 	}
 	require.Subset(t, n.targets, []string{"help", "dev", "relay-start", "migrate", "events", "test"})

@@ -29,6 +29,7 @@ var commands = []command{
 	{"redrive", "list | show <id> | <id> | --reason R | --all", "send parked events again", runRedrive},
 	{"replay", "", "send events again from the table", runReplay},
 	{"purge", "", "delete published rows that are old enough", runPurge},
+	{"copy-slot", "--from <slot>", "make walrelay's slot at the position of another relay's", runCopySlot},
 	{"doctor", "", "what is wrong with this set-up", runDoctor},
 }
 
@@ -129,7 +130,7 @@ func usage() string {
 	var b strings.Builder
 	b.WriteString("usage: outboxctl <command> [flags]; outboxctl help <command> tells more\n")
 	for _, c := range commands {
-		fmt.Fprintf(&b, "  %-8s %s\n", c.name, c.summary)
+		fmt.Fprintf(&b, "  %-9s %s\n", c.name, c.summary)
 	}
 	b.WriteString("  help     this list, or a command's flags\n  version  the commit that this program was built from")
 	return b.String()
