@@ -33,6 +33,7 @@ var payloads = map[string]*rapid.Generator[any]{
 	"CarCreated.v1.json": values[eventtypes.CarCreated](),
 	"CarUpdated.v1.json": values[eventtypes.CarUpdated](),
 	"CarDeleted.v1.json": values[eventtypes.CarDeleted](),
+	"CanaryBeat.v1.json": values[eventtypes.CanaryBeat](),
 }
 
 func values[T any]() *rapid.Generator[any] {
@@ -84,7 +85,10 @@ func TestGoldenEventsKeepTheirContract(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			eventType := contract["x-amazon-events-detail-type"].(string)
-			data, err := os.ReadFile(filepath.Join("../handlers/carapi/testdata", eventType+".json"))
+			golden, err := filepath.Glob(filepath.Join("../handlers/*/testdata", eventType+".json"))
+			require.NoError(t, err)
+			require.Len(t, golden, 1)
+			data, err := os.ReadFile(golden[0])
 			require.NoError(t, err)
 			event := publisher(t)(outbox.Record{Operation: outbox.OperationInsert, Row: dbgen.Outbox{
 				ID: uuid.Must(uuid.NewV7()), AggregateType: aggregateType(contract), AggregateID: uuid.NewString(), AggregateVersion: 1,

@@ -32,7 +32,7 @@ func TestFunctions(t *testing.T) {
 		keys := map[any]bool{}
 		for name, id := range map[string]string{
 			"createCar": "CreateCarLambdaFunction", "cdcConsumer": "CdcConsumerLambdaFunction", "retention": "RetentionLambdaFunction",
-			"carStats": "CarStatsLambdaFunction", "migrate": "MigrateLambdaFunction",
+			"carStats": "CarStatsLambdaFunction", "canary": "CanaryLambdaFunction", "migrate": "MigrateLambdaFunction",
 		} {
 			function := s.Resources[id]
 			require.Equal(t, "rds-outbox-demo-"+stage+"-"+name, function.get(t, "FunctionName"))
@@ -40,7 +40,7 @@ func TestFunctions(t *testing.T) {
 			require.Equal(t, []any{"arm64"}, function.get(t, "Architectures"), id)
 			keys[function.get(t, "Code", "S3Key")] = true
 		}
-		require.Len(t, keys, 5, "two functions share a zip")
+		require.Len(t, keys, 6, "two functions share a zip")
 		require.Less(t, s.Resources["CreateCarLambdaFunction"].number(t, "Timeout"), 29.0, "API Gateway gives up first")
 	})
 }

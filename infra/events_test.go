@@ -98,7 +98,7 @@ func parameter(t testing.TB, s *stack, name string) float64 {
 func TestBusLogIsAllowedToArrive(t *testing.T) {
 	forEachStage(t, func(t *testing.T, stage string, s *stack) {
 		bus := map[string]any{"Ref": "OutboxEventBus"}
-		require.Equal(t, []string{"CarStatsRule", "LogEveryEvent", scheduleID}, s.of("AWS::Events::Rule"))
+		require.Equal(t, []string{beatID, "CarStatsRule", "LogEveryEvent", scheduleID}, s.of("AWS::Events::Rule"))
 		rule := s.Resources["LogEveryEvent"]
 		require.Equal(t, bus, rule.get(t, "EventBusName"))
 		require.Equal(t, map[string]any{"source": []any{map[string]any{"prefix": ""}}}, rule.get(t, "EventPattern"))
@@ -135,6 +135,20 @@ func TestBusIsArchived(t *testing.T) {
 }
 
 const scheduleID = "RetentionEventsRuleSchedule1"
+
+const beatID = "CanaryEventsRuleSchedule1"
+
+// Somebody who looks at an idle dev stage must not wonder about events. In prod a path that is silent must not look like an idle one.
+func TestTheCanaryBeatsInProd(t *testing.T) {
+	forEachStage(t, func(t *testing.T, stage string, s *stack) {
+		beat := s.Resources[beatID]
+		require.Equal(t, map[string]string{"dev": "DISABLED", "prod": "ENABLED"}[stage], beat.get(t, "State"))
+		require.Equal(t, "rate(1 minute)", beat.get(t, "ScheduleExpression"))
+		require.NotContains(t, beat.Properties, "EventBusName", "rules with a schedule are on the default bus")
+		rule := s.Resources["CarStatsRule"].get(t, "EventPattern")
+		require.NotContains(t, jsonOf(t, rule), "anary", "a subscriber does not get the beats")
+	})
+}
 
 // Rows go only after the stream has forgotten their records, and only where somebody has said so: under DMS the slot proves nothing
 // that is documented. Idempotency keys go in any case, so the function always runs.

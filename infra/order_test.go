@@ -21,13 +21,13 @@ import (
 func TestEverythingWaitsForTheMigration(t *testing.T) {
 	forEachStage(t, func(t *testing.T, stage string, s *stack) {
 		require.Equal(t, []string{"DatabaseMigration"}, s.of("Custom::DatabaseMigration"))
-		waiting := append([]string{"CreateCarLambdaFunction", "CdcConsumerLambdaFunction", "RetentionLambdaFunction", "CarStatsLambdaFunction", mappingID, statsMappingID, "ApiStage"}, s.of("AWS::ApiGateway::Deployment")...)
+		waiting := append([]string{"CreateCarLambdaFunction", "CdcConsumerLambdaFunction", "RetentionLambdaFunction", "CarStatsLambdaFunction", "CanaryLambdaFunction", mappingID, statsMappingID, "ApiStage"}, s.of("AWS::ApiGateway::Deployment")...)
 		for _, id := range waiting {
 			require.Contains(t, s.uses(id), "DatabaseMigration", id)
 		}
 		// What it needs to reach database and secrets, and to answer. On delete these go after it.
 		needs := []string{"MigrateLambdaFunction", "MigrateRole", "MigrateLogGroup", "Database", "DatabaseParameters", "DatabaseSecret",
-			"ApiDatabaseSecret", "DmsDatabaseSecret", "RetentionDatabaseSecret", "CarStatsDatabaseSecret", "SubnetARoutes", "SubnetBRoutes"}
+			"ApiDatabaseSecret", "DmsDatabaseSecret", "RetentionDatabaseSecret", "CarStatsDatabaseSecret", "CanaryDatabaseSecret", "SubnetARoutes", "SubnetBRoutes"}
 		if stage == "dev" {
 			needs = append(needs, "DefaultRoute", "InternetGatewayAttachment", "DatabaseFromEverywhere")
 		} else {
@@ -49,7 +49,7 @@ func TestMigrationRunsAgainWhenItMust(t *testing.T) {
 		require.Equal(t, map[string]any{"Ref": "Database"}, migration.get(t, "Database"))
 		require.Equal(t, []any{
 			map[string]any{"Ref": "ApiDatabaseSecret"}, map[string]any{"Ref": "DmsDatabaseSecret"}, map[string]any{"Ref": "RetentionDatabaseSecret"},
-			map[string]any{"Ref": "CarStatsDatabaseSecret"},
+			map[string]any{"Ref": "CarStatsDatabaseSecret"}, map[string]any{"Ref": "CanaryDatabaseSecret"},
 		}, migration.get(t, "Secrets"))
 		require.Greater(t, migration.number(t, "ServiceTimeout"), s.Resources["MigrateLambdaFunction"].number(t, "Timeout"))
 	})
@@ -59,7 +59,7 @@ func TestMigrationRunsAgainWhenItMust(t *testing.T) {
 func TestPasswordVersionChangesSecretsAndMigration(t *testing.T) {
 	t.Parallel()
 	before, after := packaged(t, "prod"), withParameters(t)
-	for _, id := range []string{"DatabaseMigration", "ApiDatabaseSecret", "DmsDatabaseSecret", "RetentionDatabaseSecret", "CarStatsDatabaseSecret"} {
+	for _, id := range []string{"DatabaseMigration", "ApiDatabaseSecret", "DmsDatabaseSecret", "RetentionDatabaseSecret", "CarStatsDatabaseSecret", "CanaryDatabaseSecret"} {
 		require.NotEqual(t, before.Resources[id], after.Resources[id], id)
 	}
 	// CloudFormation would make a new password of any other definition, and the database would not learn of it.
@@ -92,6 +92,7 @@ func TestFunctionsGetWhatTheyRead(t *testing.T) {
 		"CdcConsumerLambdaFunction": {"handlers/cdcconsumer/lambda"},
 		"RetentionLambdaFunction":   {"handlers/retention/lambda", database},
 		"CarStatsLambdaFunction":    {"handlers/carstats/lambda", database},
+		"CanaryLambdaFunction":      {"handlers/canary/lambda", database},
 		"MigrateLambdaFunction":     {"migrate/lambda", database},
 	}
 	forEachStage(t, func(t *testing.T, _ string, s *stack) {

@@ -30,7 +30,7 @@ func TestPackagingIsRepeatable(t *testing.T) {
 		}
 	}
 	require.Equal(t, key.ReplaceAllString(jsonOf(t, first.Resources), ""), key.ReplaceAllString(jsonOf(t, second.Resources), ""))
-	for _, name := range []string{"createCar", "cdcConsumer", "retention", "carStats", "migrate"} {
+	for _, name := range []string{"createCar", "cdcConsumer", "retention", "carStats", "canary", "migrate"} {
 		require.Equal(t, hashOf(t, first, name), hashOf(t, second, name), name)
 	}
 }
@@ -52,7 +52,7 @@ func hashOf(t testing.TB, s *stack, name string) [32]byte {
 func TestZipsHoldAnExecutableBootstrap(t *testing.T) {
 	t.Parallel()
 	s := packaged(t, "dev")
-	for _, name := range []string{"createCar", "cdcConsumer", "retention", "carStats", "migrate"} {
+	for _, name := range []string{"createCar", "cdcConsumer", "retention", "carStats", "canary", "migrate"} {
 		archive, err := zip.OpenReader(filepath.Join(s.dir, ".serverless", name+".zip"))
 		require.NoError(t, err)
 		require.Len(t, archive.File, 1, name)

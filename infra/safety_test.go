@@ -26,6 +26,10 @@ var roles = map[string]map[string][]string{
 		"logs:CreateLogStream": {"RetentionLogGroup"}, "logs:PutLogEvents": {"RetentionLogGroup"},
 		"secretsmanager:GetSecretValue": {"RetentionDatabaseSecret"},
 	},
+	"CanaryRole": {
+		"logs:CreateLogStream": {"CanaryLogGroup"}, "logs:PutLogEvents": {"CanaryLogGroup"},
+		"secretsmanager:GetSecretValue": {"CanaryDatabaseSecret"},
+	},
 	"CarStatsRole": {
 		"logs:CreateLogStream": {"CarStatsLogGroup"}, "logs:PutLogEvents": {"CarStatsLogGroup"},
 		"sqs:ReceiveMessage": {"CarStatsQueue"}, "sqs:DeleteMessage": {"CarStatsQueue"}, "sqs:GetQueueAttributes": {"CarStatsQueue"},
@@ -33,8 +37,8 @@ var roles = map[string]map[string][]string{
 	},
 	"MigrateRole": {
 		"logs:CreateLogStream": {"MigrateLogGroup"}, "logs:PutLogEvents": {"MigrateLogGroup"},
-		"secretsmanager:GetSecretValue": {"DatabaseSecret", "ApiDatabaseSecret", "DmsDatabaseSecret", "RetentionDatabaseSecret", "CarStatsDatabaseSecret"},
-		"secretsmanager:PutSecretValue": {"ApiDatabaseSecret", "DmsDatabaseSecret", "RetentionDatabaseSecret", "CarStatsDatabaseSecret"},
+		"secretsmanager:GetSecretValue": {"DatabaseSecret", "ApiDatabaseSecret", "DmsDatabaseSecret", "RetentionDatabaseSecret", "CarStatsDatabaseSecret", "CanaryDatabaseSecret"},
+		"secretsmanager:PutSecretValue": {"ApiDatabaseSecret", "DmsDatabaseSecret", "RetentionDatabaseSecret", "CarStatsDatabaseSecret", "CanaryDatabaseSecret"},
 	},
 }
 
@@ -143,7 +147,7 @@ func TestDeletionIsDecided(t *testing.T) {
 			}
 			require.Equal(t, want, [2]string{r.DeletionPolicy, r.UpdateReplacePolicy}, id)
 		}
-		require.Equal(t, 19, seen)
+		require.Equal(t, 21, seen)
 		require.Equal(t, stage == "dev", s.Resources["Database"].get(t, "DeleteAutomatedBackups"))
 	})
 }
@@ -153,7 +157,7 @@ func TestTLSAndEncryptionInBothStages(t *testing.T) {
 		require.EqualValues(t, 1, parameter(t, s, "rds.force_ssl"))
 		require.Equal(t, true, s.Resources["Database"].get(t, "StorageEncrypted"))
 		require.Equal(t, "rds-ca-rsa2048-g1", s.Resources["Database"].get(t, "CACertificateIdentifier"))
-		for _, id := range []string{"CreateCarLambdaFunction", "CarStatsLambdaFunction", "RetentionLambdaFunction", "MigrateLambdaFunction"} {
+		for _, id := range []string{"CreateCarLambdaFunction", "CarStatsLambdaFunction", "RetentionLambdaFunction", "CanaryLambdaFunction", "MigrateLambdaFunction"} {
 			require.Equal(t, "true", s.Resources[id].get(t, "Environment", "Variables", "DB_SSL"), id)
 		}
 		warning := s.custom["deployWarning"].(string)
@@ -182,7 +186,7 @@ func TestProdIsClosed(t *testing.T) {
 			require.Equal(t, "AWS_IAM", r.get(t, "AuthorizationType"), id)
 		case "AWS::Lambda::Permission":
 			principal := "apigateway.amazonaws.com"
-			if logicalID(t, r.get(t, "FunctionName")) == "RetentionLambdaFunction" {
+			if slices.Contains([]string{"RetentionLambdaFunction", "CanaryLambdaFunction"}, logicalID(t, r.get(t, "FunctionName"))) { // on a schedule
 				principal = "events.amazonaws.com"
 			}
 			require.Equal(t, principal, r.get(t, "Principal"), id)
@@ -197,7 +201,7 @@ func TestProdIsClosed(t *testing.T) {
 	require.GreaterOrEqual(t, database.number(t, "BackupRetentionPeriod"), 14.0)
 
 	for id, inside := range map[string]bool{
-		"CreateCarLambdaFunction": true, "CarStatsLambdaFunction": true, "RetentionLambdaFunction": true, "MigrateLambdaFunction": true,
+		"CreateCarLambdaFunction": true, "CarStatsLambdaFunction": true, "RetentionLambdaFunction": true, "CanaryLambdaFunction": true, "MigrateLambdaFunction": true,
 		"CdcConsumerLambdaFunction": false,
 	} {
 		require.Equal(t, inside, s.Resources[id].Properties["VpcConfig"] != nil, id)

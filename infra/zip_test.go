@@ -230,20 +230,34 @@ func TestCarStatsZip(t *testing.T) {
 	require.Equal(t, "Škoda1905 1 1", counted)
 }
 
+func TestCanaryZip(t *testing.T) {
+	t.Parallel()
+	s := packaged(t, "dev")
+	db := pgtest.New(t)
+	variables, config := database(t, db.URL, "canary")
+	_, cloud := awstest.Start(t, awslocal.Config{Secrets: map[string]string{"canary": login(config.User, config.Password)}})
+	f := start(t, s, "canary", variables, map[string]string{"AWS_ENDPOINT_URL_SECRETS_MANAGER": *cloud.BaseEndpoint})
+	a := invoke(t, f, json.RawMessage(`{"source":"aws.events","detail-type":"Scheduled Event","detail":{}}`), timeout)
+	require.False(t, a.Failed, "%s", a.Body)
+	var id string
+	require.NoError(t, db.Pool.QueryRow(t.Context(), "SELECT id::text FROM outbox WHERE aggregate_type = 'Canary'").Scan(&id))
+	require.JSONEq(t, `{"eventId":"`+id+`"}`, string(a.Body))
+}
+
 func TestMigrateZip(t *testing.T) {
 	t.Parallel()
 	s := packaged(t, "dev")
 	url := pgtest.NewEmpty(t)
 	variables, config := database(t, url, "master")
 	id := strings.ReplaceAll(uuid.NewString(), "-", "") // roles belong to the server
-	api, dms, retention, stats := "api_"+id, "dms_"+id, "retention_"+id, "carstats_"+id
+	api, dms, retention, stats, canary := "api_"+id, "dms_"+id, "retention_"+id, "carstats_"+id, "canary_"+id
 	server, cloud := awstest.Start(t, awslocal.Config{Secrets: map[string]string{
 		"master": login(config.User, config.Password), "api": login(api, "apiPassword1"), "dms": login(dms, "dmsPassword1"),
-		"retention": login(retention, "retentionPassword1"), "carstats": login(stats, "carstatsPassword1"),
+		"retention": login(retention, "retentionPassword1"), "carstats": login(stats, "carstatsPassword1"), "canary": login(canary, "canaryPassword1"),
 	}})
 	variables["API_SECRET_ARN"], variables["DMS_SECRET_ARN"], variables["RETENTION_SECRET_ARN"] = "api", "dms", "retention"
-	variables["CARSTATS_SECRET_ARN"] = "carstats"
-	t.Cleanup(func() { dropRoles(t, url, api, dms, retention, stats) })
+	variables["CARSTATS_SECRET_ARN"], variables["CANARY_SECRET_ARN"] = "carstats", "canary"
+	t.Cleanup(func() { dropRoles(t, url, api, dms, retention, stats, canary) })
 	f := start(t, s, "migrate", variables, map[string]string{"AWS_ENDPOINT_URL_SECRETS_MANAGER": *cloud.BaseEndpoint})
 
 	type response struct {

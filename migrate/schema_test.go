@@ -165,6 +165,7 @@ func TestGrants(t *testing.T) {
 		"outbox_api":       {"InsertOutbox", "InsertCar", "SelectCar", "UpdateCar", "DeleteCar", "InsertKey", "SelectKeys", "SelectKeyEnds", "DeleteKeys"},
 		"outbox_relay":     {"SelectOutbox", "SelectAges"},
 		"outbox_retention": {"SelectAges", "DeleteOutbox", "SelectKeyEnds", "DeleteKeys"},
+		"outbox_canary":    {"InsertOutbox"},
 		"outbox_carstats":  {}, // its own tables: handlers/carstats
 	} {
 		for name, statement := range statements {
@@ -199,7 +200,7 @@ func TestRolesOfTwoDatabasesAtOnce(t *testing.T) {
 	for _, name := range all {
 		text, err := fs.ReadFile(migrations.FS, name)
 		require.NoError(t, err)
-		renamed := strings.NewReplacer("outbox_api", unique+"api", "outbox_relay", unique+"relay", "outbox_retention", unique+"retention", "outbox_carstats", unique+"carstats").Replace(string(text))
+		renamed := strings.NewReplacer("outbox_api", unique+"api", "outbox_relay", unique+"relay", "outbox_retention", unique+"retention", "outbox_carstats", unique+"carstats", "outbox_canary", unique+"canary").Replace(string(text))
 		files[name] = &fstest.MapFile{Data: []byte(renamed)}
 	}
 	server, err := pgx.ParseConfig(pgtest.ServerURL(t))

@@ -25,6 +25,8 @@ type EventData interface {
 // contract does not have are ignored. A member that is missing has its zero value. An event type without a contract is an error.
 func Parse(eventType string, eventData []byte) (EventData, error) {
 	switch eventType {
+	case "CanaryBeat":
+		return parse[CanaryBeat](eventData)
 	case "CarCreated":
 		return parse[CarCreated](eventData)
 	case "CarDeleted":
@@ -46,6 +48,19 @@ func parse[T EventData](eventData []byte) (EventData, error) {
 	}
 	return data, nil
 }
+
+// CanaryBeat is the eventData of event type CanaryBeat. The canary was there. It comes once a
+// minute and says that the path works; it is no business of a subscriber. When the beat was sent.
+type CanaryBeat struct {
+	// By the clock of the function canary, in UTC.
+	SentAt time.Time `json:"sentAt"`
+}
+
+// EventType returns "CanaryBeat".
+func (CanaryBeat) EventType() string { return "CanaryBeat" }
+
+// AggregateType returns "Canary".
+func (CanaryBeat) AggregateType() string { return "Canary" }
 
 // CarCreated is the eventData of event type CarCreated. A car was created. The first event of a
 // car. The car as it was created.

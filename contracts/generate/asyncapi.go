@@ -156,10 +156,17 @@ func bus(root string) (name string, stages []string, err error) {
 	return name, slices.Sorted(maps.Keys(service.Params)), nil
 }
 
-// sample returns an example of an event: the one of record-format with the golden eventData of the event type, which is what the API
-// wrote in a test. The ids and times of the two are made one. Of another event type it has version 2.
+// sample returns an example of an event. It is the event of record-format with the golden eventData of the event type, which its handler
+// wrote in a test. The ids and times of the two are made one. A later event of a car has version 2.
 func sample(root string, target []byte, c contract) ([]byte, error) {
-	golden, err := os.ReadFile(filepath.Join(root, "handlers/carapi/testdata", c.DetailType+".json"))
+	files, err := filepath.Glob(filepath.Join(root, "handlers/*/testdata", c.DetailType+".json"))
+	if err != nil {
+		return nil, err
+	}
+	if len(files) != 1 {
+		return nil, fmt.Errorf("%d files handlers/*/testdata/%s.json, and one is needed", len(files), c.DetailType)
+	}
+	golden, err := os.ReadFile(files[0])
 	if err != nil {
 		return nil, err
 	}
@@ -189,7 +196,10 @@ func sample(root string, target []byte, c contract) ([]byte, error) {
 	if event.DetailType == c.DetailType {
 		return target, nil
 	}
-	event.DetailType, event.Source, event.Detail.AggregateType, event.Detail.AggregateVersion = c.DetailType, c.Source, c.aggregateType, 2
+	if event.Detail.AggregateType == c.aggregateType {
+		event.Detail.AggregateVersion = 2
+	}
+	event.DetailType, event.Source, event.Detail.AggregateType = c.DetailType, c.Source, c.aggregateType
 	event.Detail.EventData = []byte(strings.NewReplacer("01234567-89ab-7cde-8f01-23456789abcd", event.Detail.AggregateID,
 		"2026-11-23T05:07:08.123456Z", event.Detail.Timestamp).Replace(string(golden)))
 	return json.Marshal(event)

@@ -61,7 +61,7 @@ func TestRefusedContracts(t *testing.T) {
 func TestWhatTheBusIsDescribedByIsRefused(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct{ file, text, want string }{
-		"NoExample":      {"handlers/carapi/testdata/ShipmentSent.v2.json", "", "making the example of ShipmentSent.v2: open"},
+		"NoExample":      {"handlers/carapi/testdata/ShipmentSent.v2.json", "", "making the example of ShipmentSent.v2: 0 files"},
 		"NoBus":          {"infra/bus.yml", "Resources: {}", "in which there is no stage"},
 		"ABrokenStack":   {"serverless.yml", "service: [", "reading serverless.yml"},
 		"ABrokenExample": {"docs/record-format/6-target.json", "{", "unexpected end of JSON input"},

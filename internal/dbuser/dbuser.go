@@ -35,6 +35,8 @@ var (
 	Retention = Component{group: "outbox_retention"}
 	// CarStats keeps its totals and its inbox. It sees neither cars nor outbox, because it learns everything from the bus.
 	CarStats = Component{group: "outbox_carstats"}
+	// Canary appends to outbox. It cannot read, change or remove an event, and knows no other table.
+	Canary = Component{group: "outbox_canary"}
 )
 
 // Login is a user's name and password.

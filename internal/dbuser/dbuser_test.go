@@ -21,6 +21,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"rds-outbox-demo/dbgen"
+	"rds-outbox-demo/handlers/canary"
 	"rds-outbox-demo/handlers/carapi"
 	"rds-outbox-demo/handlers/carstats"
 	"rds-outbox-demo/inbox"
@@ -152,6 +153,21 @@ func TestOnRDS(t *testing.T) {
 		refused(t, pool, "SELECT * FROM outbox", "SELECT event_data FROM outbox", "UPDATE outbox SET traceparent = NULL", "TRUNCATE outbox",
 			"INSERT INTO outbox (id) VALUES (gen_random_uuid())", "SELECT * FROM cars", "DELETE FROM cars", "CREATE TABLE public.mine (n int)",
 			"SELECT pg_drop_replication_slot('x')", "SET ROLE outbox_api")
+	})
+
+	t.Run("CanaryUserAppendsAndReadsNothing", func(t *testing.T) {
+		t.Parallel()
+		login := dbuser.Login{Name: unique("canary"), Password: rand.Text()}
+		require.NoError(t, ensure(t, server.master, dbuser.Canary, login))
+		requireNoPower(t, server.master, login.Name)
+		pool, err := pgxpool.New(t.Context(), url(server.master, login))
+		require.NoError(t, err)
+		t.Cleanup(pool.Close)
+
+		_, err = canary.Beat(t.Context(), pool, time.Now())
+		require.NoError(t, err)
+		refused(t, pool, "SELECT id FROM outbox", "UPDATE outbox SET traceparent = NULL", "DELETE FROM outbox", "TRUNCATE outbox",
+			"SELECT * FROM cars", "SELECT * FROM idempotency", "SELECT * FROM inbox", "CREATE TABLE public.mine (n int)", "SET ROLE outbox_api")
 	})
 
 	t.Run("CarStatsUserCountsAndSeesNothingOfTheService", func(t *testing.T) {

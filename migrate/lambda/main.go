@@ -2,8 +2,9 @@
 // users of the components, with the passwords that their secrets hold (package dbuser).
 //
 // In: requests of CloudFormation for Custom::DatabaseMigration; or, by hand, {"command":"up"}, {"command":"status"},
-// {"command":"slots"} or {"command":"rotate","user":"api"}. Environment: DB_HOST, DB_PORT, DB_NAME, DB_USER, DB_SECRET_ARN and DB_SSL (package rdsdb) of the
-// master user; API_SECRET_ARN, DMS_SECRET_ARN, RETENTION_SECRET_ARN and CARSTATS_SECRET_ARN, secrets with {"username","password"} of the
+// {"command":"slots"} or {"command":"rotate","user":"api"}. Environment: DB_HOST, DB_PORT, DB_NAME, DB_USER, DB_SECRET_ARN and DB_SSL
+// (package rdsdb) of the master user; API_SECRET_ARN, DMS_SECRET_ARN, RETENTION_SECRET_ARN, CARSTATS_SECRET_ARN and CANARY_SECRET_ARN,
+// secrets with {"username","password"} of the
 // users to make.
 // Out: an answer to CloudFormation, which waits for one up to an hour; or JSON. JSON log lines on standard output.
 package main
@@ -83,7 +84,7 @@ func (f *function) handle(ctx context.Context, event json.RawMessage) (any, erro
 	return answer, nil
 }
 
-const usage = `send {"command":"up"}, {"command":"status"}, {"command":"slots"} or {"command":"rotate","user":"api"}, where user may also be dms, retention or carstats`
+const usage = `send {"command":"up"}, {"command":"status"}, {"command":"slots"} or {"command":"rotate","user":"api"}, where user may also be dms, retention, carstats or canary`
 
 // log is the one line of an invocation.
 func (f *function) log(ctx context.Context, message string, request slog.Attr, answer any, err error) {

@@ -35,8 +35,8 @@ func TestCommands(t *testing.T) {
 
 	up := p.command(t, `{"command":"up"}`)
 	require.False(t, up.failed, up.body)
-	require.JSONEq(t, fmt.Sprintf(`{"version":%d,"ran":["%s"],"users":[%q,%q,%q,%q]}`,
-		len(files), strings.Join(files, `","`), s.api, s.dms, s.retention, s.carstats), up.body)
+	require.JSONEq(t, fmt.Sprintf(`{"version":%d,"ran":["%s"],"users":[%q,%q,%q,%q,%q]}`,
+		len(files), strings.Join(files, `","`), s.api, s.dms, s.retention, s.carstats, s.canary), up.body)
 	api, err := s.login(t, s.api, "first-api-password")
 	require.NoError(t, err)
 	dms, err := s.login(t, s.dms, "first-dms-password")
@@ -47,7 +47,7 @@ func TestCommands(t *testing.T) {
 	require.NoError(t, err)
 
 	again := p.command(t, `{"command":"up"}`)
-	require.JSONEq(t, fmt.Sprintf(`{"version":%d,"ran":[],"users":[%q,%q,%q,%q]}`, len(files), s.api, s.dms, s.retention, s.carstats), again.body)
+	require.JSONEq(t, fmt.Sprintf(`{"version":%d,"ran":[],"users":[%q,%q,%q,%q,%q]}`, len(files), s.api, s.dms, s.retention, s.carstats, s.canary), again.body)
 	var after statusAnswer
 	require.NoError(t, json.Unmarshal([]byte(p.command(t, `{"command":"status"}`).body), &after))
 	require.EqualValues(t, len(files), after.Version)
@@ -107,6 +107,7 @@ func TestRotate(t *testing.T) {
 		"dms":       {s.dms, "arn:dms", "first-dms-password"},
 		"retention": {s.retention, "arn:retention", "first-retention-password"},
 		"carstats":  {s.carstats, "arn:carstats", "first-carstats-password"},
+		"canary":    {s.canary, "arn:canary", "first-canary-password"},
 	} {
 		open, err := s.login(t, rotated.name, rotated.password)
 		require.NoError(t, err)

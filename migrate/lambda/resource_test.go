@@ -135,7 +135,7 @@ func TestCustomResource(t *testing.T) {
 		lambda, cloudFormation := start(t, map[string]string{"DB_PORT": "postgres", "AWS_ENDPOINT_URL": "http://127.0.0.1:1"}), newPresigned(t, http.StatusOK)
 		response := cloudFormation.ask(t, lambda, cfn.RequestCreate)
 		require.Equal(t, cfn.StatusFailed, response.Status)
-		for _, variable := range []string{"DB_PORT", "DB_SSL", "API_SECRET_ARN", "DMS_SECRET_ARN", "RETENTION_SECRET_ARN", "CARSTATS_SECRET_ARN"} {
+		for _, variable := range []string{"DB_PORT", "DB_SSL", "API_SECRET_ARN", "DMS_SECRET_ARN", "RETENTION_SECRET_ARN", "CARSTATS_SECRET_ARN", "CANARY_SECRET_ARN"} {
 			require.Contains(t, response.Reason, variable)
 		}
 		response = cloudFormation.ask(t, lambda, cfn.RequestDelete)

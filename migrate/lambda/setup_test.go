@@ -90,10 +90,10 @@ func migrationFiles(t *testing.T) []string {
 
 // stage is what the function finds in a deployed stage: an empty database and five secrets.
 type stage struct {
-	super                         *pgx.ConnConfig // may look at everything
-	api, dms, retention, carstats string          // names of the users
-	secrets                       *secretStore
-	env                           map[string]string
+	super                                 *pgx.ConnConfig // may look at everything
+	api, dms, retention, carstats, canary string          // names of the users
+	secrets                               *secretStore
+	env                                   map[string]string
 }
 
 func newStage(t *testing.T) *stage {
@@ -101,10 +101,10 @@ func newStage(t *testing.T) *stage {
 	super, err := pgx.ParseConfig(pgtest.NewEmpty(t))
 	require.NoError(t, err)
 	id := strings.ToLower(rand.Text()[:8]) // roles belong to the server
-	s := &stage{super: super, api: "api_" + id, dms: "dms_" + id, retention: "retention_" + id, carstats: "carstats_" + id}
+	s := &stage{super: super, api: "api_" + id, dms: "dms_" + id, retention: "retention_" + id, carstats: "carstats_" + id, canary: "canary_" + id}
 	s.exec(t, "ALTER DATABASE "+super.Database+" OWNER TO master")
 	t.Cleanup(func() {
-		for _, role := range []string{s.api, s.dms, s.retention, s.carstats} {
+		for _, role := range []string{s.api, s.dms, s.retention, s.carstats, s.canary} {
 			if s.ask(t, "SELECT count(*)::text FROM pg_roles WHERE rolname = $1", role) == "1" {
 				s.exec(t, "DROP OWNED BY "+role)
 				s.exec(t, "DROP ROLE "+role)
@@ -117,11 +117,13 @@ func newStage(t *testing.T) *stage {
 		"arn:dms":       fmt.Sprintf(`{"username":%q,"password":"first-dms-password","host":"db.example.com","port":5432}`, s.dms),
 		"arn:retention": fmt.Sprintf(`{"username":%q,"password":"first-retention-password"}`, s.retention),
 		"arn:carstats":  fmt.Sprintf(`{"username":%q,"password":"first-carstats-password"}`, s.carstats),
+		"arn:canary":    fmt.Sprintf(`{"username":%q,"password":"first-canary-password"}`, s.canary),
 	})
 	s.env = map[string]string{
 		"DB_HOST": super.Host, "DB_PORT": fmt.Sprint(super.Port), "DB_NAME": super.Database, "DB_USER": "master", "DB_SSL": "false",
 		"DB_SECRET_ARN": "arn:master", "API_SECRET_ARN": "arn:api", "DMS_SECRET_ARN": "arn:dms", "RETENTION_SECRET_ARN": "arn:retention",
 		"CARSTATS_SECRET_ARN":              "arn:carstats",
+		"CANARY_SECRET_ARN":                "arn:canary",
 		"AWS_ENDPOINT_URL_SECRETS_MANAGER": s.secrets.url, "AWS_REGION": "eu-west-1", "AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test",
 	}
 	return s

@@ -36,6 +36,7 @@ var users = []user{
 	{"dms", "DMS_SECRET_ARN", dbuser.DMS},
 	{"retention", "RETENTION_SECRET_ARN", dbuser.Retention},
 	{"carstats", "CARSTATS_SECRET_ARN", dbuser.CarStats},
+	{"canary", "CANARY_SECRET_ARN", dbuser.Canary},
 }
 
 // job is what one invocation works with.
