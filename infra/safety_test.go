@@ -207,8 +207,17 @@ func TestProdIsClosed(t *testing.T) {
 		require.Equal(t, inside, s.Resources[id].Properties["VpcConfig"] != nil, id)
 	}
 	subnets := list(s.Resources["CreateCarLambdaFunction"].get(t, "VpcConfig", "SubnetIds"))
-	require.Equal(t, subnets, s.Resources["SecretsManagerEndpoint"].get(t, "SubnetIds"))
-	require.Equal(t, true, s.Resources["SecretsManagerEndpoint"].get(t, "PrivateDnsEnabled"))
+	for _, id := range []string{"SecretsManagerEndpoint", "KinesisEndpoint"} {
+		endpoint := s.Resources[id]
+		require.Equal(t, subnets, endpoint.get(t, "SubnetIds"), id)
+		require.Equal(t, true, endpoint.get(t, "PrivateDnsEnabled"), id)
+		require.Equal(t, []any{map[string]any{"Fn::GetAtt": []any{"EndpointSecurityGroup", "GroupId"}}}, endpoint.get(t, "SecurityGroupIds"), id)
+	}
+	admitted := s.Resources["EndpointSecurityGroup"].get(t, "SecurityGroupIngress", 0, "CidrIp")
+	require.Equal(t, map[string]any{"Fn::GetAtt": []any{"Vpc", "CidrBlock"}}, admitted, "a relay comes from another stack")
+	statements := s.Resources["KinesisEndpoint"].get(t, "PolicyDocument", "Statement").([]any)
+	require.Len(t, statements, 1)
+	require.Equal(t, "OutboxStream", logicalID(t, statements[0].(map[string]any)["Resource"]), "no other stream can be written through it")
 	require.Equal(t, "Gateway", s.Resources["S3Endpoint"].get(t, "VpcEndpointType"))
 }
 
