@@ -66,7 +66,7 @@ func TestFunctionsAreBuiltForARM64(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	require.NoError(t, os.CopyFS(filepath.Join(dir, "infra"), os.DirFS(".")))
-	for name, content := range map[string]string{"go.mod": "module small\n\ngo 1.26\n", "small/main.go": "package main\n\nfunc main() {}\n"} {
+	for name, content := range map[string]string{"go.mod": "module rds-outbox-demo\n\ngo 1.26\n", "small/main.go": "package main\n\nfunc main() {}\n"} {
 		require.NoError(t, os.MkdirAll(filepath.Dir(filepath.Join(dir, name)), 0o750))
 		require.NoError(t, os.WriteFile(filepath.Join(dir, name), []byte(content), 0o600))
 	}

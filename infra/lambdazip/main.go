@@ -13,10 +13,11 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"time"
+
+	"rds-outbox-demo/infra/gobuild"
 )
 
 func main() { os.Exit(run()) }
@@ -52,7 +53,7 @@ func zipAll(out string, functions []string, arch string) (err error) {
 			return fmt.Errorf("argument %q: write it as name=package", function)
 		}
 		binary := filepath.Join(built, name)
-		if err := build(binary, folder, arch); err != nil {
+		if err := gobuild.Build(binary, folder, arch); err != nil {
 			return fmt.Errorf("building %s of %s: %w", name, folder, err)
 		}
 		if err := zipBootstrap(filepath.Join(out, name+".zip"), binary); err != nil {
@@ -60,16 +61,6 @@ func zipAll(out string, functions []string, arch string) (err error) {
 		}
 	}
 	return nil
-}
-
-func build(binary, folder, arch string) error {
-	// -trimpath, -buildvcs and -buildid keep this machine's paths and this checkout's commit out of the binary. lambda.norpc leaves
-	// out the protocol of the go1.x runtime.
-	command := exec.Command("go", "build", "-trimpath", "-buildvcs=false", "-tags=lambda.norpc", "-ldflags=-s -w -buildid=", //nolint:gosec,noctx // packages named by serverless.yml
-		"-o", binary, "./"+filepath.ToSlash(folder))
-	command.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS=linux", "GOARCH="+arch)
-	command.Stdout, command.Stderr = os.Stderr, os.Stderr
-	return command.Run()
 }
 
 // epoch is the oldest time that a zip can hold: the time of the build would make every zip a new one.

@@ -38,6 +38,7 @@ var allowed = map[string][]string{
 	"migrate":           {"sql/migrations", "internal/"},
 	"inbox":             {"outbox", "dbgen", "internal/sabotage"},
 	"outboxctl":         {"outbox", "dbgen", "handlers/", "migrate", "internal/"},
+	"infra/gobuild":     {},
 	"internal/":         {"migrate", "sql/migrations", "internal/pgsession", "internal/sabotage"},
 	"lab":               {"contracts", "dbgen", "handlers/", "inbox", "internal/", "lab/", "migrate", "outbox", "outboxctl", "sql/migrations", "walrelay"},
 	// Judges that shared code with what they judge would share its mistakes. It holds for Judge, Tally and register.
