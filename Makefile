@@ -91,20 +91,24 @@ rotate: ## Change a login user's password: STAGE=dev LOGIN=api, dms, retention o
 
 STAGE_AND_REGION = $(or $(STAGE),dev) $(or $(REGION),us-east-1)
 
-.PHONY: deploy dms url events remove
+.PHONY: deploy dms walrelay url events outboxctl remove
 deploy: node_modules/.dev ## Deploy the main stack: network, database, migrations, functions, stream, bus.
 	@scripts/deploy.sh $(STAGE_AND_REGION)
 dms: ## Deploy the DMS stack and start or resume its task: events begin to flow. STOP=1 stops it.
 	@scripts/deploy-dms.sh $(STAGE_AND_REGION) $(if $(STOP),--stop)
+walrelay: ## Deploy walrelay on Fargate in place of DMS: TASKS= (2), STOP=1 ends its tasks, FROM=dms goes on where DMS stands.
+	@scripts/deploy-walrelay.sh $(STAGE_AND_REGION) $(if $(STOP),--stop) $(if $(FROM),--from $(FROM)) $(if $(TASKS),Tasks=$(TASKS))
 url: ## Print the API's URL.
 	@scripts/url.sh $(STAGE_AND_REGION)
 events: ## Follow the events on the bus.
 	@scripts/events.sh $(STAGE_AND_REGION)
-remove: node_modules/.dev ## Remove both stacks, and look for what is left that costs money.
+outboxctl: ## Run outboxctl once beside the database, in walrelay's cluster: ARGS='audit --since 2h'.
+	@scripts/run-outboxctl.sh $(STAGE_AND_REGION) $(ARGS)
+remove: node_modules/.dev ## Remove the relays' stacks and the main stack, and look for what is left that costs money.
 	@scripts/remove.sh $(STAGE_AND_REGION)
 
 .PHONY: rehearse
-rehearse: node_modules/.dev build ## Rehearse deploy, migrate, an event, redeploy, DMS and remove against an emulated AWS.
+rehearse: node_modules/.dev build ## Rehearse deploy, migrate, an event, redeploy, both relays and remove against an emulated AWS.
 	@lab/rehearsal/run.sh
 
 ##

@@ -1,10 +1,11 @@
 'use strict';
 
-// What osls cannot do by itself. In: serverless.yml. Out: one zip per function in .serverless/, a stage of its own for the API, and
-// a warning before a deployment that is open to everyone.
+// What osls cannot do by itself. In: serverless.yml. Out: one zip per function in .serverless/, a stage of its own for the API, a
+// warning before a deployment that is open to everyone, and no removal under a relay.
 
 const { createHash } = require('node:crypto');
 const { spawnSync } = require('node:child_process');
+const { CloudFormationClient, DescribeStacksCommand } = require('@aws-sdk/client-cloudformation'); // osls's own
 
 class Plugin {
   constructor(serverless, options, { log, progress }) {
@@ -17,6 +18,7 @@ class Plugin {
       'before:package:createDeploymentArtifacts': () => this.zipFunctions(),
       'after:aws:package:finalize:mergeCustomProviderResources': () => this.bindApiStage(),
       'before:deploy:deploy': () => this.warn(),
+      'before:remove:remove': () => this.refuseUnderRelays(),
     };
   }
 
@@ -62,6 +64,26 @@ class Plugin {
     delete resources[generatedId];
     resources[`ApiGatewayDeployment${hash}`] = deployment;
     stage.Properties.DeploymentId = { Ref: `ApiGatewayDeployment${hash}` };
+  }
+
+  // refuseUnderRelays ends `osls remove` while a relay's stack is there. It uses the database's security group and subnets, so the
+  // main stack would lose its database first and then end in DELETE_FAILED.
+  async refuseUnderRelays() {
+    const provider = this.serverless.getProvider('aws');
+    const client = new CloudFormationClient(await provider.getAwsSdkV3Config());
+    for (const relay of ['walrelay', 'dms']) {
+      const StackName = `${provider.naming.getStackName()}-${relay}`;
+      try {
+        await client.send(new DescribeStacksCommand({ StackName }));
+      } catch (error) {
+        if (error.message.includes('does not exist')) continue;
+        throw error;
+      }
+      throw new this.serverless.classes.Error(
+        `Stack ${StackName} still uses this one. To remove both: make remove STAGE=${provider.getStage()} REGION=${provider.getRegion()}`,
+        'RELAY_EXISTS'
+      );
+    }
   }
 
   warn() {

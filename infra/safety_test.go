@@ -81,7 +81,7 @@ func TestOneRolePerFunctionNamesSingleResources(t *testing.T) {
 				require.Contains(t, managed, policy.(map[string]any)["Fn::Sub"], id)
 			}
 		}
-		for i, service := range []string{"cloudwatch.amazonaws.com", "dms.amazonaws.com"} {
+		for i, service := range []string{"cloudwatch.amazonaws.com", "dms.amazonaws.com", "events.amazonaws.com"} {
 			statement := s.Resources["AlarmTopicPolicy"].get(t, "PolicyDocument", "Statement", i).(map[string]any)
 			require.Equal(t, map[string]any{"Service": service}, statement["Principal"])
 			require.Equal(t, "sns:Publish", statement["Action"])

@@ -1,6 +1,6 @@
 # shellcheck shell=bash
 # Sourced by the scripts that talk to AWS: one place that checks stage and region, calls the AWS CLI, and says in one line what
-# went wrong. Sets stage, region, main_stack and dms_stack.
+# went wrong. Sets stage, region, main_stack, dms_stack and walrelay_stack.
 
 program=$(basename "$0" .sh)
 export AWS_PAGER='' # version 2 of the CLI would wait in a pager
@@ -20,7 +20,7 @@ stage_and_region() {
     stage=$1 region=$2
     main_stack=rds-outbox-demo-$stage
     # shellcheck disable=SC2034 # used by those who source this
-    dms_stack=$main_stack-dms
+    dms_stack=$main_stack-dms walrelay_stack=$main_stack-walrelay
     command -v aws >/dev/null || die "the AWS CLI (aws) is not installed"
     ask sts get-caller-identity >/dev/null
 }
@@ -69,7 +69,7 @@ stack_status() {
 read_outputs() {
     local stack=$1 status name missing=() target=deploy
     shift
-    [[ $stack == "$main_stack" ]] || target=dms
+    [[ $stack == "$main_stack" ]] || target=${stack##*-}
     status=$(stack_status "$stack")
     [[ $status != absent ]] ||
         die "there is no stack $stack in $region: is it another stage or region? To make it: make $target STAGE=$stage REGION=$region"

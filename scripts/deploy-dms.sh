@@ -5,6 +5,8 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 # shellcheck source=scripts/aws.sh
 . scripts/aws.sh
+# shellcheck source=scripts/stack.sh
+. scripts/stack.sh
 
 usage='usage: scripts/deploy-dms.sh <stage> <region> [--stop] [Parameter=Value ...]
   --stop            stop the task and change nothing else; commits wait in the WAL
@@ -69,60 +71,22 @@ wait_for_vpc_role() {
     die "DMS does not accept the new role dms-vpc-role after 2 minutes: run this again"
 }
 
-# --- network --------------------------------------------------------------------------------------------------------------------
-# find_subnets sets subnets, one in each of two zones, and network: public if both have a route to an internet gateway.
-find_subnets() {
-    local vpc=$1 answer public
-    answer=$(ask ec2 describe-subnets --filters "Name=vpc-id,Values=$vpc" --query 'Subnets[].[AvailabilityZone,SubnetId]')
-    # Sorted, so that every run finds the same two.
-    read -r -d '' -a subnets < <(sort <<<"$answer" | awk 'NF == 2 && !seen[$1]++ { print $2 }' | head -n 2) || true
-    ((${#subnets[@]} == 2)) || die "VPC $vpc has subnets in ${#subnets[@]} zone(s), and DMS needs two: add one in another zone"
-    public=$(ask ec2 describe-route-tables --filters "Name=vpc-id,Values=$vpc" \
-        --query "RouteTables[?Routes[?starts_with(GatewayId || '-', 'igw-')]].Associations[].[SubnetId]")
-    network=public
-    for answer in "${subnets[@]}"; do
-        grep -qx "$answer" <<<"$public" || network=private
-    done
-}
-
 # --- the stack ------------------------------------------------------------------------------------------------------------------
-# deploy_stack makes a change set first: only when something changes does the task have to stop.
+# deploy_stack stops the task only when something changes.
 deploy_stack() {
-    local status verb=update answer change_set
-    status=$(stack_status "$dms_stack")
-    case $status in
-    REVIEW_IN_PROGRESS) verb=create ;;
-    *_IN_PROGRESS) die "stack $dms_stack is $status: run this again when that is over" ;;
-    ROLLBACK_COMPLETE) # the first deployment failed and nothing is left but the name
-        ask cloudformation delete-stack --stack-name "$dms_stack" >/dev/null
-        ask cloudformation wait stack-delete-complete --stack-name "$dms_stack" >/dev/null
-        verb=create
-        ;;
-    absent) verb=create ;;
-    *ROLLBACK_FAILED | *DELETE_FAILED | CREATE_FAILED)
-        die "stack $dms_stack is $status ($(stack_failure "$dms_stack")): repair or delete it in the CloudFormation console, then run this again" ;;
-    esac
-    say "$verb of stack $dms_stack (a replication instance takes 5 to 15 minutes)"
-    answer=$(ask cloudformation deploy --stack-name "$dms_stack" --template-file dms-setup.yaml --capabilities CAPABILITY_IAM \
-        --no-execute-changeset --no-fail-on-empty-changeset --parameter-overrides \
+    make_change_set "$dms_stack" dms-setup.yaml \
         "StackName=$main_stack" "DmsDatabaseSecretArn=$(output DmsDatabaseSecretArn)" "DatabaseSecurityGroupId=$(output DatabaseSecurityGroupId)" \
         "KinesisStreamArn=$(output KinesisStreamArn)" "AlarmTopicArn=$(output AlarmTopicArn)" "VpcId=$(output VpcId)" \
-        "SubnetIds=$(IFS=,; echo "${subnets[*]}")" "Network=$network" ${parameters[@]+"${parameters[@]}"})
-    change_set=$(grep -o 'arn:[^ ]*:changeSet/[^ ]*' <<<"$answer" || true)
-    if [[ -z $change_set ]]; then
-        say "stack $dms_stack is up to date"
-        return
-    fi
+        "SubnetIds=$(IFS=,; echo "${subnets[*]}")" "Network=$network" ${parameters[@]+"${parameters[@]}"}
+    [[ -n $change_set ]] || return 0
+    local note=''
     if [[ $verb == update ]]; then
         use_task
         stop_task # DMS changes neither a running task nor its endpoints
+        note='the task was stopped for the update and is not resumed; its slot keeps the WAL'
     fi
-    ask cloudformation execute-change-set --change-set-name "$change_set" >/dev/null
-    if ! cli cloudformation wait "stack-$verb-complete" --stack-name "$dms_stack" >/dev/null 2>&1; then
-        status=$(stack_status "$dms_stack")
-        [[ $verb == create ]] || say "the task was stopped for the update and is not resumed; its slot keeps the WAL"
-        die "stack $dms_stack is $status: $(stack_failure "$dms_stack"). When the cause is gone, run this again"
-    fi
+    say "waiting for it (a replication instance takes 5 to 15 minutes)"
+    execute_change_set "$dms_stack" "$note"
 }
 
 # test_connection NAME ARN: a task that cannot connect would only say so much later.
@@ -148,6 +112,8 @@ if $stop; then
     print_task
     exit
 fi
+count=$(walrelay_count)
+((count == 0)) || die "walrelay runs ($count tasks), and both relays at once send every event twice. Stop it first: make walrelay STAGE=$stage REGION=$region STOP=1"
 read_outputs "$main_stack" DatabaseSecurityGroupId DmsDatabaseSecretArn KinesisStreamArn AlarmTopicArn VpcId
 if [[ $stage == prod && ${parameters[*]-} != *MultiAZ=* ]]; then parameters+=(MultiAZ=true); fi
 find_subnets "$(output VpcId)"

@@ -18,6 +18,7 @@ var deployed = world{
 	"iam get-role":                    out("there"),
 	"iam list-attached-role-policies": out("policy"),
 	"cloudformation deploy":           out("\nWaiting for changeset to be created..\n\nNo changes to deploy. Stack rds-outbox-demo-dev-dms is up to date"),
+	walrelayStatus:                    fails(noStack),
 	dmsStatus:                         out("CREATE_COMPLETE"),
 	dmsOutput: out("ReplicationTaskArn\tarn:task\nReplicationInstanceArn\tarn:instance\n" +
 		"SourceEndpointArn\tarn:source\nTargetEndpointArn\tarn:target"),
@@ -238,7 +239,7 @@ func TestDeployDMSRefuses(t *testing.T) {
 		"OutputsMissing": {deployed.with(world{mainOutput: out("VpcId\tvpc-1\nKinesisStreamArn\tarn:stream")}),
 			"dev us-east-1", []string{"stack rds-outbox-demo-dev (UPDATE_COMPLETE) has no output DatabaseSecurityGroupId DmsDatabaseSecretArn AlarmTopicArn: deploy it again"}, "deploy"},
 		"OneZone": {deployed.with(world{"ec2 describe-subnets": out("us-east-1a\tsubnet-a1\nus-east-1a\tsubnet-a2")}),
-			"dev us-east-1", []string{"VPC vpc-1 has subnets in 1 zone(s), and DMS needs two"}, "deploy"},
+			"dev us-east-1", []string{"VPC vpc-1 has subnets in 1 zone(s), and a relay needs two"}, "deploy"},
 		"RoleCannotBeMade": {deployed.with(world{
 			"iam get-role":    fails("An error occurred (NoSuchEntity) when calling the GetRole operation: The role cannot be found."),
 			"iam create-role": fails("An error occurred (AccessDenied) when calling the CreateRole operation: not authorized to perform: iam:CreateRole")}),
@@ -248,6 +249,8 @@ func TestDeployDMSRefuses(t *testing.T) {
 			"iam create-role": out(""), "iam attach-role-policy": out(""),
 			"create-replication-subnet-group": fails("An error occurred (AccessDeniedFault): The IAM Role arn:aws:iam::1:role/dms-vpc-role is not configured properly.")}),
 			"dev us-east-1", []string{"DMS does not accept the new role dms-vpc-role after 2 minutes: run this again"}, "deploy"},
+		"WalrelayRuns": {deployed.with(world{walrelayStatus: out("UPDATE_COMPLETE"), walrelayCount: out("2")}),
+			"dev us-east-1", []string{"walrelay runs (2 tasks), and both relays at once send every event twice. Stop it first: make walrelay STAGE=dev REGION=us-east-1 STOP=1"}, "deploy"},
 		"StackBusy": {deployed.with(world{dmsStatus: out("UPDATE_IN_PROGRESS")}),
 			"dev us-east-1", []string{"stack rds-outbox-demo-dev-dms is UPDATE_IN_PROGRESS: run this again when that is over"}, "deploy"},
 		"StackBroken": {deployed.with(world{dmsStatus: out("UPDATE_ROLLBACK_FAILED"), "cloudformation describe-stack-events": out("DmsReplicationTask\tUPDATE_FAILED\ttask is running")}),

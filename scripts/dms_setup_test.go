@@ -2,56 +2,14 @@ package scripts
 
 import (
 	"encoding/json"
-	"os"
 	"os/exec"
 	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
-	"go.yaml.in/yaml/v3"
 
 	"rds-outbox-demo/lab/labtest"
 )
-
-// template reads dms-setup.yaml with its short forms written out: !Ref x is {"Ref": "x"}.
-func template(t *testing.T) map[string]any {
-	t.Helper()
-	content, err := os.ReadFile("../dms-setup.yaml")
-	require.NoError(t, err)
-	var document yaml.Node
-	require.NoError(t, yaml.Unmarshal(content, &document))
-	return expand(t, document.Content[0]).(map[string]any)
-}
-
-func expand(t *testing.T, node *yaml.Node) any {
-	t.Helper()
-	if name, short := strings.CutPrefix(node.Tag, "!"); short && !strings.HasPrefix(name, "!") {
-		plain := *node
-		plain.Tag = ""
-		if name != "Ref" && name != "Condition" {
-			name = "Fn::" + name
-		}
-		return map[string]any{name: expand(t, &plain)}
-	}
-	switch node.Kind {
-	case yaml.MappingNode:
-		all := map[string]any{}
-		for i := 0; i < len(node.Content); i += 2 {
-			all[node.Content[i].Value] = expand(t, node.Content[i+1])
-		}
-		return all
-	case yaml.SequenceNode:
-		all := []any{}
-		for _, item := range node.Content {
-			all = append(all, expand(t, item))
-		}
-		return all
-	default:
-		var value any
-		require.NoError(t, node.Decode(&value))
-		return value
-	}
-}
 
 // at follows keys into nested objects.
 func at(t *testing.T, value any, keys ...string) any {
@@ -75,7 +33,7 @@ func object(t *testing.T, value any) map[string]any {
 // TestDMSSetupKeepsEvents holds every setting by which DMS would lose, cut or reorder events while its task looks fine.
 func TestDMSSetupKeepsEvents(t *testing.T) {
 	t.Parallel()
-	resources := at(t, template(t), "Resources")
+	resources := at(t, labtest.Template(t, "dms-setup.yaml"), "Resources")
 	task := at(t, resources, "DmsReplicationTask", "Properties")
 	source := at(t, resources, "DmsSourceEndpoint", "Properties")
 	target := at(t, resources, "DmsTargetEndpoint", "Properties", "KinesisSettings")
@@ -163,13 +121,13 @@ func TestDMSSetupKeepsEvents(t *testing.T) {
 		require.Equal(t, "3.6.1", at(t, instance, "EngineVersion"))
 		require.Equal(t, false, at(t, instance, "AutoMinorVersionUpgrade"))
 		require.Equal(t, map[string]any{"Fn::Sub": "${StackName}-replication-task"}, at(t, task, "ReplicationTaskIdentifier"))
-		require.Equal(t, "dms.t3.small", at(t, template(t), "Parameters", "ReplicationInstanceClass", "Default"))
+		require.Equal(t, "dms.t3.small", at(t, labtest.Template(t, "dms-setup.yaml"), "Parameters", "ReplicationInstanceClass", "Default"))
 	})
 }
 
 func TestDMSSetupTellsSomebody(t *testing.T) {
 	t.Parallel()
-	resources := at(t, template(t), "Resources").(map[string]any)
+	resources := at(t, labtest.Template(t, "dms-setup.yaml"), "Resources").(map[string]any)
 	instance := at(t, resources, "DmsReplicationInstance", "Properties", "ReplicationInstanceIdentifier")
 	alarms := 0
 	for name, resource := range resources {
@@ -199,7 +157,7 @@ func TestDMSSetupTellsSomebody(t *testing.T) {
 
 func TestDMSSetupGrantsSingleResources(t *testing.T) {
 	t.Parallel()
-	for name, resource := range at(t, template(t), "Resources").(map[string]any) {
+	for name, resource := range at(t, labtest.Template(t, "dms-setup.yaml"), "Resources").(map[string]any) {
 		if at(t, resource, "Type") != "AWS::IAM::Role" {
 			continue
 		}
@@ -216,20 +174,20 @@ func TestDMSSetupGrantsSingleResources(t *testing.T) {
 
 func TestDMSSetupOutputs(t *testing.T) {
 	t.Parallel()
-	outputs := at(t, template(t), "Outputs").(map[string]any)
+	outputs := at(t, labtest.Template(t, "dms-setup.yaml"), "Outputs").(map[string]any)
 	require.Len(t, outputs, 4)
 	for _, name := range []string{"ReplicationInstanceArn", "ReplicationTaskArn", "SourceEndpointArn", "TargetEndpointArn"} {
 		require.Equal(t, map[string]any{"Fn::Sub": "${AWS::StackName}-" + name}, at(t, outputs, name, "Export", "Name"))
 	}
 }
 
-func TestDMSSetupPassesCfnLint(t *testing.T) {
+func TestRelayTemplatesPassCfnLint(t *testing.T) {
 	t.Parallel()
 	if _, err := exec.LookPath("cfn-lint"); err != nil {
 		const absent = "cfn-lint is not installed: pip install -r lab/rehearsal/requirements.txt"
 		labtest.Missing(t, absent)
 	}
-	output, err := exec.CommandContext(t.Context(), "cfn-lint", "../dms-setup.yaml").CombinedOutput()
+	output, err := exec.CommandContext(t.Context(), "cfn-lint", "../dms-setup.yaml", "../walrelay-setup.yaml").CombinedOutput()
 	require.NoError(t, err, "%s", output)
 	require.Empty(t, string(output))
 }

@@ -1,6 +1,7 @@
 package scripts
 
 import (
+	"slices"
 	"strings"
 	"testing"
 
@@ -88,6 +89,8 @@ var removable = deployed.with(world{
 	"s3api list-buckets":             out("rds-outbox-demo-dev2-bucket"),
 	"logs describe-log-groups":       out("/aws/lambda/rds-outbox-demo-prod-createCar"),
 	"ec2 describe-vpc-endpoints":     out(""),
+	"ecs list-clusters":              out("arn:aws:ecs:us-east-1:1:cluster/rds-outbox-demo-prod-walrelay"),
+	"ecr describe-repositories":      out("rds-outbox-demo-prod/walrelay"),
 })
 
 func TestRemove(t *testing.T) {
@@ -115,6 +118,22 @@ func TestRemove(t *testing.T) {
 		require.Zero(t, r.Exit, r.Err)
 		require.Zero(t, r.called("stop-replication-task"))
 		require.Equal(t, 1, r.called("delete-stack"))
+	})
+	t.Run("WalrelayGoesBeforeTheMainStack", func(t *testing.T) {
+		t.Parallel()
+		both := removable.with(world{walrelayStatus: out("UPDATE_COMPLETE"), "describe-stacks rds-outbox-demo-dev-walrelay Stacks[0].StackId": out("arn:walrelay")})
+		r := run(t, both, nil, "remove.sh", "dev", "us-east-1")
+		require.Zero(t, r.Exit, r.Err)
+		require.Equal(t, []string{"rds-outbox-demo-dev-walrelay", "arn:walrelay", "rds-outbox-demo-dev-dms", "arn:dms", "remove"},
+			order(result{Calls: slices.DeleteFunc(r.Calls, func(call string) bool { return !strings.Contains(call, "delete") && !strings.Contains(call, "remove") })},
+				"rds-outbox-demo-dev-walrelay", "arn:walrelay", "rds-outbox-demo-dev-dms", "arn:dms", "remove"))
+
+		r = run(t, both.with(world{
+			"cloudformation wait":                  {{Err: "Waiter failed", Exit: 255}},
+			"cloudformation describe-stack-events": out("Service\tDELETE_FAILED\tin use"),
+		}), nil, "remove.sh", "dev", "us-east-1")
+		require.Contains(t, r.Err, "stack rds-outbox-demo-dev-walrelay could not be deleted: Service: in use. The main stack is untouched")
+		require.Zero(t, r.called("osls"))
 	})
 	t.Run("NothingThereIsSaid", func(t *testing.T) {
 		t.Parallel()

@@ -121,7 +121,7 @@ func (r result) errorLine(t *testing.T) string {
 	return strings.TrimSpace(r.Err)
 }
 
-// run calls a script in a copy of the repository, with stubs in place of aws, osls and bin/migrate, and with a sleep that does not.
+// run calls a script in a copy of the repository, with stubs in place of aws, go, osls and bin/migrate, and with a sleep that does not.
 func run(t *testing.T, w world, env []string, script string, args ...string) result {
 	t.Helper()
 	root, stubs := t.TempDir(), t.TempDir()
@@ -143,7 +143,7 @@ func run(t *testing.T, w world, env []string, script string, args ...string) res
 	nothing, err := exec.LookPath("true")
 	require.NoError(t, err)
 	require.NoError(t, os.Symlink(nothing, filepath.Join(stubs, "sleep")))
-	for _, path := range []string{filepath.Join(stubs, "aws"), filepath.Join(root, "bin/migrate"), filepath.Join(root, "node_modules/.bin/osls")} {
+	for _, path := range []string{filepath.Join(stubs, "aws"), filepath.Join(stubs, "go"), filepath.Join(root, "bin/migrate"), filepath.Join(root, "node_modules/.bin/osls")} {
 		require.NoError(t, os.Symlink(self, path))
 	}
 	content, err := json.Marshal(w)
@@ -196,4 +196,6 @@ const (
 	taskSince     = "describe-replication-tasks ReplicationTasks[0].ReplicationTaskStats.StartDate"
 	invokeMigrate = "lambda invoke the-function"
 	noStack       = "An error occurred (ValidationError) when calling the DescribeStacks operation: Stack with id x does not exist"
+	// No walrelay until a test says so.
+	walrelayStatus = "describe-stacks rds-outbox-demo-dev-walrelay Stacks[0].StackStatus"
 )

@@ -1,0 +1,37 @@
+#!/usr/bin/env bash
+# Runs outboxctl once in the cluster of walrelay, beside a database that nothing else reaches. Prints what it prints and ends with its
+# exit code, or with 1 when no task ran.
+#   scripts/run-outboxctl.sh prod eu-west-1 audit --from 2026-03-01T12:00:00Z
+set -euo pipefail
+cd "$(dirname "$0")/.."
+# shellcheck source=scripts/aws.sh
+. scripts/aws.sh
+
+(($# >= 3)) || die "usage: scripts/run-outboxctl.sh <stage> <region> <command> [argument ...]"
+stage_and_region "$1" "$2"
+shift 2
+words=''
+for word in "$@"; do
+    [[ $word != *[\"\\]* ]] || die "argument $word: without quotes and backslashes, please"
+    words+=",\"$word\""
+done
+read_outputs "$walrelay_stack" ClusterName LogGroupName TaskNetwork
+cluster=$(output ClusterName)
+# Two answers, because a task that cannot be placed is no error of the call.
+answer=$(ask ecs run-task --cluster "$cluster" --task-definition "$main_stack-outboxctl" --launch-type FARGATE \
+    --network-configuration "$(output TaskNetwork)" --overrides "{\"containerOverrides\":[{\"name\":\"outboxctl\",\"command\":[${words#,}]}]}" \
+    --query '[tasks[0].taskArn,failures[0].reason]')
+IFS=$'\t' read -r task reason <<<"$answer"
+[[ $task != None ]] || die "no task was started: $reason"
+say "task ${task##*/} runs outboxctl $*"
+look=0
+until [[ $(ask ecs describe-tasks --cluster "$cluster" --tasks "$task" --query 'tasks[0].lastStatus') == STOPPED ]]; do
+    ((look++ < 720)) || die "task ${task##*/} still runs after an hour: look at it in the ECS console"
+    sleep 5
+done
+answer=$(ask ecs describe-tasks --cluster "$cluster" --tasks "$task" --query 'tasks[0].[containers[0].exitCode,stoppedReason]')
+IFS=$'\t' read -r code reason <<<"$answer"
+[[ $code != None ]] || die "outboxctl did not run: $reason"
+ask logs filter-log-events --log-group-name "$(output LogGroupName)" --log-stream-names "outboxctl/outboxctl/${task##*/}" --query 'events[].[message]' |
+    grep -vx None || true
+exit "$code"

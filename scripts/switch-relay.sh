@@ -1,0 +1,29 @@
+# shellcheck shell=bash
+# Sourced by deploy-walrelay.sh for --from dms, with the image pushed: stops the DMS task and copies its slot, so that walrelay sends
+# what follows and does not load the table. audit_switch looks at the result.
+
+# shellcheck disable=SC2154 # set by those who source this
+scripts/deploy-dms.sh "$stage" "$region" --stop
+# Nobody may read the slot while it is copied, and no walrelay may have made one of its own.
+deploy_stack 0 "Image=$image"
+set_count 0
+say "copying the slot of DMS to $slot"
+scripts/run-outboxctl.sh "$stage" "$region" copy-slot --from dms ||
+    die "the slot was not copied. Nothing is lost: both relays stand still, and the slot of DMS keeps the WAL. To go back: make dms STAGE=$stage REGION=$region"
+
+audit_switch() {
+    local look
+    # Events on their way count as missing until they have arrived.
+    for ((look = 0; look < 5; look++)); do
+        if scripts/run-outboxctl.sh "$stage" "$region" audit; then
+            say "walrelay has gone on where DMS stopped. Not documented is when DMS confirms to its slot what Kinesis has accepted:
+events may have come twice (the audit counts them), and if it ever confirms too early, the audit names what is missing and
+  make outboxctl STAGE=$stage REGION=$region ARGS='replay ...'
+sends it. The DMS stack is still there, with a slot that keeps WAL. When you do not want to go back, delete it:
+  aws cloudformation delete-stack --stack-name $dms_stack --region $region"
+            return
+        fi
+        sleep 30
+    done
+    die "the audit is not clean: docs/outboxctl.md says how to send again what is missing"
+}
