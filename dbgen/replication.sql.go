@@ -260,6 +260,34 @@ func (q *Queries) SlotGet(ctx context.Context, slot string) (SlotGetRow, error) 
 	return i, err
 }
 
+const SlotsOfPlugin = `-- name: SlotsOfPlugin :many
+SELECT slot_name::text AS slot_name
+FROM pg_catalog.pg_replication_slots
+WHERE plugin = $1::name AND database = current_database()
+ORDER BY slot_name
+`
+
+// The logical slots of this database that decode with a plugin. DMS gives its slot a name that nobody chose.
+func (q *Queries) SlotsOfPlugin(ctx context.Context, plugin string) ([]string, error) {
+	rows, err := q.db.Query(ctx, SlotsOfPlugin, plugin)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []string
+	for rows.Next() {
+		var slot_name string
+		if err := rows.Scan(&slot_name); err != nil {
+			return nil, err
+		}
+		items = append(items, slot_name)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
 const WALInsertPosition = `-- name: WALInsertPosition :one
 SELECT pg_current_wal_insert_lsn()::text AS lsn
 `

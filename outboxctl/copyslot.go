@@ -6,6 +6,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"strings"
 
 	"github.com/jackc/pgx/v5"
 
@@ -15,7 +16,7 @@ import (
 // runCopySlot makes walrelay's slot at the position of another relay's, so that walrelay streams exactly what follows. Without it a
 // new slot begins with a load, which sends every row of outbox again.
 func runCopySlot(ctx context.Context, p *program, flags *flag.FlagSet, args []string) error {
-	from := flags.String("from", "", "the `slot` to copy, such as that of a DMS task that was stopped")
+	from := flags.String("from", "", "the `slot` to copy, such as that of a DMS task that was stopped; dms finds that one by its plugin")
 	dryRun := flags.Bool("dry-run", false, "check both slots, but copy nothing")
 	rest, err := parse(flags, args)
 	if err != nil {
@@ -57,6 +58,11 @@ func copySlot(ctx context.Context, conn *pgx.Conn, from, to string, dryRun bool)
 	if !errors.Is(err, pgx.ErrNoRows) {
 		return nil, fmt.Errorf("looking at slot %s: %w", to, err)
 	}
+	if from == dms {
+		if from, err = slotOfDMS(ctx, queries); err != nil {
+			return nil, err
+		}
+	}
 	source, err := queries.SlotHealth(ctx, from)
 	switch {
 	case errors.Is(err, pgx.ErrNoRows):
@@ -83,6 +89,23 @@ func copySlot(ctx context.Context, conn *pgx.Conn, from, to string, dryRun bool)
 	}
 	report.ConfirmedLSN = made.ConfirmedLSN
 	return report, nil
+}
+
+// dms in place of a slot's name stands for the slot of DMS, which gives it a name that nobody chose.
+const dms = "dms"
+
+// slotOfDMS returns the name of the database's only slot with the plugin that DMS uses.
+func slotOfDMS(ctx context.Context, queries *dbgen.Queries) (string, error) {
+	names, err := queries.SlotsOfPlugin(ctx, "test_decoding")
+	switch {
+	case err != nil:
+		return "", fmt.Errorf("looking for the slot of DMS: %w", err)
+	case len(names) == 0:
+		return "", errors.New("no slot of this database has the plugin of DMS, test_decoding: its task was never started, or its slot is gone")
+	case len(names) > 1:
+		return "", fmt.Errorf("several slots have the plugin of DMS, test_decoding: name one of %s", strings.Join(names, ", "))
+	}
+	return names[0], nil
 }
 
 type copySlotReport struct {

@@ -66,6 +66,7 @@ func TestACopiedSlotStreamsWhatTheOtherRelayHasNotConfirmed(t *testing.T) {
 	dry := r.run(t, "copy-slot", "--from", dms, "--dry-run")
 	require.Zero(t, dry.code, dry.err)
 	require.Regexp(t, `^dry run: slot `+dms+` would be copied to `+r.slot+`, confirmed to [0-9A-F]+/[0-9A-F]+\n$`, dry.out)
+	require.Equal(t, dry.out, r.run(t, "copy-slot", "--from", "dms", "--dry-run").out, "found by its plugin")
 	report := decode[copySlotReport](t, r.run(t, "copy-slot", "--from", dms, "--json"))
 	var confirmed string
 	require.NoError(t, r.db.Pool.QueryRow(t.Context(), "SELECT confirmed_flush_lsn::text FROM pg_replication_slots WHERE slot_name = $1", dms).Scan(&confirmed))
@@ -98,6 +99,7 @@ func TestASlotIsNotCopied(t *testing.T) {
 		require.Equal(t, 2, r.run(t, args...).code)
 	}
 	refused(t, r.slot+"_dms", "does not exist")
+	refused(t, "dms", "no slot of this database has the plugin of DMS")
 
 	_, err := r.db.Pool.Exec(t.Context(), "SELECT pg_create_physical_replication_slot($1)", r.slot+"_physical")
 	require.NoError(t, err)
@@ -116,6 +118,11 @@ func TestASlotIsNotCopied(t *testing.T) {
 	r.setup.Slot = active
 	r.makeSlot(t, r.slot+"_dms", "test_decoding")
 	refused(t, r.slot+"_dms", "slot "+r.slot+" exists")
+	t.Run("TwoTasks", func(t *testing.T) {
+		r.makeSlot(t, r.slot+"_other", "test_decoding")
+		r.setup.Slot = r.slot + "_copy"
+		refused(t, "dms", "several slots have the plugin of DMS, test_decoding: name one of "+r.slot+"_dms, "+r.slot+"_other")
+	})
 
 	r.setup.Slot = r.slot + "_copy"
 	loader, err := r.db.Pool.Acquire(t.Context())

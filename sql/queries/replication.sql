@@ -109,6 +109,13 @@ LIMIT 1;
 -- Makes a slot at the position of another. The session of a temporary source must still be there. A temporary copy ends with this session.
 SELECT pg_copy_logical_replication_slot(@source::name, @slot::name, @temporary::boolean, 'pgoutput');
 
+-- name: SlotsOfPlugin :many
+-- The logical slots of this database that decode with a plugin. DMS gives its slot a name that nobody chose.
+SELECT slot_name::text AS slot_name
+FROM pg_catalog.pg_replication_slots
+WHERE plugin = @plugin::name AND database = current_database()
+ORDER BY slot_name;
+
 -- name: SlotDrop :exec
 SELECT pg_drop_replication_slot(@slot::name);
 
