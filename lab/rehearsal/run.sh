@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Rehearses a stage's whole life against an emulated AWS: deploy, migrate, an event from the API to the bus, redeploy, DMS, remove.
-# Real are osls, the AWS CLI, our scripts, the functions' zips, PostgreSQL and walrelay; the emulator stands in for AWS.
+# Rehearses a stage's whole life against an emulated AWS: deploy, migrate, an event from the API to the bus, redeploy, both relays, remove.
+# Real are osls, the AWS CLI, our scripts, the functions' zips, walrelay's image, PostgreSQL; the emulator stands in for AWS.
 #
 # Without what it needs it says `rehearse: not run: <reason>` and ends with 0; with CI=true that is a failure. It works on a copy of
 # the tree and leaves nothing behind. Exit code 0, or 1 with the step that failed and what that step printed.
@@ -22,7 +22,7 @@ if [[ ${1:-} != --with-database ]]; then
     [[ $(python3 -c 'import moto; print(moto.__version__)' 2>/dev/null) == "$moto" ]] || not_run "python3 has no moto $moto: $install"
     command -v aws >/dev/null || not_run "the AWS CLI is not installed: $install"
     [[ -x node_modules/.bin/osls ]] || not_run "osls is not installed: npm ci --ignore-scripts"
-    [[ -x bin/lab && -x bin/walrelay ]] || not_run "bin/lab and bin/walrelay are not built: make build"
+    [[ -x bin/lab ]] || not_run "bin/lab is not built: make build"
     exec bin/lab with-postgres -throwaway -- lab/rehearsal/run.sh --with-database
 fi
 
@@ -34,7 +34,7 @@ cleanup() {
 }
 touch "$work/processes"
 trap cleanup EXIT
-mkdir "$work/repo" "$work/bin"
+mkdir "$work/repo" "$work/bin" "$work/images"
 tar -cf - --exclude=./node_modules --exclude=./bin --exclude=./.git --exclude=./.data --exclude=./.cache --exclude=./.serverless . | tar -xf - -C "$work/repo"
 ln -s "$root/node_modules" "$root/bin" "$work/repo/"
 # The scripts wait for things that take minutes in AWS and no time here.
@@ -50,7 +50,13 @@ export AWS_ENDPOINT_URL=http://127.0.0.1:$free_port AWS_ACCESS_KEY_ID=test AWS_S
 export AWS_CONFIG_FILE=/dev/null AWS_SHARED_CREDENTIALS_FILE=/dev/null AWS_PAGER='' NO_PROXY=127.0.0.1 no_proxy=127.0.0.1
 export SLS_AWS_MONITORING_FREQUENCY=200 NODE_NO_WARNINGS=1
 LAMBDA_GOARCH=$(go env GOHOSTARCH)
-export LAMBDA_GOARCH
+export LAMBDA_GOARCH WALRELAY_GOARCH=$LAMBDA_GOARCH
+go build -o "$work/registry" ./lab/rehearsal/registry
+"$work/registry" >"$work/registry.address" 2>"$work/registry.log" &
+echo $! >>"$work/processes"
+until [[ -s $work/registry.address ]]; do sleep 0.1; done
+EMULATOR_REGISTRY=$(cat "$work/registry.address")
+export EMULATOR_REGISTRY EMULATOR_IMAGES=$work/images
 # The database is the local server, whatever endpoint the stack gives the functions.
 MOTO_PORT=$free_port EMULATOR_PASSWORD_dbadmin=$password EMULATOR_ENV_DB_HOST=$host EMULATOR_ENV_DB_PORT=$port EMULATOR_ENV_DB_SSL=false \
     python3 lab/rehearsal/emulator >"$work/emulator.log" 2>&1 &
@@ -78,8 +84,8 @@ step() {
 aws() { command aws --endpoint-url "$AWS_ENDPOINT_URL" --output text "$@"; }
 sql() { DATABASE_URL=$TEST_DATABASE_URL bin/lab psql <<<"$1"; }
 output() { aws cloudformation describe-stacks --stack-name "$stack" --query "Stacks[0].Outputs[?OutputKey=='$1'].OutputValue"; }
-eventually() { # COMMAND...: within 20 seconds
-    local until=$((SECONDS + 20))
+eventually() { # COMMAND...: within three minutes, which say nothing about speed
+    local until=$((SECONDS + 180))
     until "$@"; do
         ((SECONDS < until)) || return 1
         sleep 0.2
@@ -117,6 +123,10 @@ inventory() {
     aws apigateway get-rest-apis --query 'items[].[name]'
     aws logs describe-log-groups --query 'logGroups[].[logGroupName]'
     aws s3api list-buckets --query 'Buckets[].[Name]'
+    aws ecs list-clusters --query 'clusterArns[].[@]'
+    aws ecr describe-repositories --query 'repositories[].[repositoryName]'
+    aws events list-rules --query 'Rules[].[Name]'
+    pgrep -f "^$work/images" || true # tasks
     aws dms describe-replication-instances --query 'ReplicationInstances[].[ReplicationInstanceIdentifier]'
     aws dms describe-endpoints --query 'Endpoints[].[EndpointIdentifier]'
     aws dms describe-replication-tasks --query 'ReplicationTasks[].[ReplicationTaskIdentifier]'
@@ -150,16 +160,41 @@ print(json.loads(answer["body"])["car"]["id"])
 PYTHON
 }
 
-# start_relay runs walrelay as the user that DMS gets. On RDS the grant of rds_replication lets it replicate; elsewhere an attribute.
-start_relay() {
-    local secret
+walrelay() { PATH=$work/bin:$PATH scripts/deploy-walrelay.sh "$stage" "$region" "$@"; }
+outboxctl() { PATH=$work/bin:$PATH scripts/run-outboxctl.sh "$stage" "$region" "$@"; }
+# On RDS the grant of rds_replication lets the user of DMS replicate; elsewhere an attribute does.
+walrelay_runs() {
     sql "SELECT 'member' AS rds_replication WHERE pg_has_role('outbox_dms_user', 'rds_replication', 'MEMBER');" | grep -w member
     sql "ALTER ROLE outbox_dms_user REPLICATION;"
-    secret=$(aws secretsmanager get-secret-value --secret-id "$(output DmsDatabaseSecretArn)" --query SecretString)
-    DATABASE_URL=$(python3 -c 'import json, sys; s = json.loads(sys.argv[1]); print("postgres://%s:%s@%s/outboxdb?sslmode=disable" % (s["username"], s["password"], sys.argv[2]))' "$secret" "$host:$port") \
-        STREAM_NAME=$(output KinesisStreamName) bin/walrelay >"$work/walrelay.log" 2>&1 &
-    echo $! >>"$work/processes"
+    walrelay >"$work/state"
+    grep 'walrelay of rds-outbox-demo-dev: 2 tasks, one streams; slot outbox_relay' "$work/state"
 }
+audited() { outboxctl audit --since 2h --grace 0s | grep 'ok:'; }
+walrelay_again() {
+    walrelay >"$work/again" 2>&1
+    grep 'the repository has it already' "$work/again"
+    grep 'is up to date' "$work/again"
+}
+# Both tasks' sessions end after the rotation, so that both have to log in with the new password.
+rotated() {
+    scripts/migrate.sh "$stage" "$region" rotate dms
+    sql "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'outbox_dms_user';"
+    car
+    event_arrives
+}
+# stand_in makes a slot as DMS would, which walrelay sends for: what it has read is on the bus.
+stand_in() {
+    sql "SELECT pg_create_logical_replication_slot('dms_slot', 'test_decoding');"
+    car
+    event_arrives
+    cp "$work/car" "$work/car.read"
+    sql "SELECT count(*) FROM pg_logical_slot_get_changes('dms_slot', NULL, NULL);"
+}
+walrelay_stops() {
+    refused dms 2>&1 | grep 'walrelay runs (2 tasks), and both relays at once send every event twice'
+    walrelay --stop | grep 'stopped; slot outbox_relay keeps the WAL'
+}
+
 event_arrives() {
     local follower seen=true
     scripts/events.sh "$stage" "$region" >"$work/events" &
@@ -167,7 +202,7 @@ event_arrives() {
     eventually grep -q "$(cat "$work/car")" "$work/events" || seen=false
     kill "$follower"
     if ! $seen; then
-        cat "$work/walrelay.log"
+        aws logs filter-log-events --log-group-name "/ecs/$stack-walrelay" --query 'events[].[message]' | tail -n 40
         return 1
     fi
     grep "$(cat "$work/car")" "$work/events" >"$work/event"
@@ -219,17 +254,41 @@ dms_stops_and_resumes() {
     grep ': running' "$work/resumed"
     grep resume-processing "$work/resumed"
 }
+relays_exclude_each_other() {
+    refused walrelay 2>&1 | grep 'the DMS task is running, and both relays at once send every event twice'
+    refused osls remove 2>&1 | grep "To remove both: make remove STAGE=$stage REGION=$region"
+}
+# switched: what the stand-in has read must not come again, and what it has not read must come.
+switched() {
+    local id
+    sql "SELECT pg_drop_replication_slot('outbox_relay');"
+    car
+    cp "$work/car" "$work/car.unread"
+    walrelay --from dms >"$work/switch" 2>&1 || { cat "$work/switch"; return 1; }
+    grep 'copy-slot: made slot outbox_relay from dms_slot' "$work/switch"
+    car
+    event_arrives
+    for id in "$(cat "$work/car.read")" "$(cat "$work/car.unread")" "$(cat "$work/car")"; do
+        [[ $(aws logs filter-log-events --log-group-name "$(output EventBusLogGroupName)" --query 'events[].[message]' | grep -c "$id") == 1 ]] ||
+            { echo "car $id is not once on the bus"; cat "$work/switch"; return 1; }
+    done
+}
 remove() { PATH=$work/bin:$PATH scripts/remove.sh "$stage" "$region"; }
 nothing_is_left() {
     inventory | sort >"$work/after"
     # The account-wide roles stay on purpose.
-    diff "$work/before" <(grep -vx 'dms-vpc-role\|dms-cloudwatch-logs-role' "$work/after")
+    diff "$work/before" <(grep -vx 'dms-vpc-role\|dms-cloudwatch-logs-role\|AWSServiceRoleForECS' "$work/after")
 }
 
-# prod is private: DMS without a public address, an endpoint for Kinesis, a standby; and nobody removes it by mistake.
+# prod is private: relays without a public address, DMS with a standby; and nobody removes it by mistake.
 prod() {
     stage=prod stack=rds-outbox-demo-prod
     deploy
+    walrelay | grep 'one streams'
+    aws ec2 describe-vpc-endpoints --query "VpcEndpoints[?State!='deleted'].[ServiceName]" | sed 's/.*us-east-1.//' | sort | paste -sd ' ' |
+        grep -x 'ecr.api ecr.dkr kinesis-streams logs s3 secretsmanager'
+    audited
+    walrelay --stop
     dms
     aws cloudformation describe-stacks --stack-name "$stack-dms" --query 'Stacks[0].Parameters[].[ParameterKey,ParameterValue]' >"$work/parameters"
     cat "$work/parameters"
@@ -245,17 +304,24 @@ step "osls deploys" deploy
 step "every output is there" outputs_are_there
 step "the custom resource ran the migrations" migrated
 step "② createCar makes a car" car
-step "③ walrelay starts as the user of DMS" start_relay
+step "③④ walrelay is deployed from a pushed image, and streams" walrelay_runs
 step "⑥ the event is in the bus's log group" event_arrives
 step "⑥ carStats has counted the car" event_is_counted
+step "outboxctl audits beside the database" audited
+step "an unchanged image and an unchanged walrelay are skipped" walrelay_again
+step "③ walrelay goes on after its password was rotated" rotated
 step "② retention is off until it is switched on" retention_is_off
 step "an unchanged deployment is skipped" deploy_again
 step "a new migration runs" new_migration
 step "a broken migration fails the deployment with its SQL error" broken_migration
 step "deploying goes on after it" deploy
+step "a slot stands in for that of DMS" stand_in
+step "walrelay keeps DMS away until it is stopped" walrelay_stops
 step "the DMS script deploys, and the task runs" dms_runs
 step "the task stops, and resumes" dms_stops_and_resumes
-step "remove takes both stacks" remove
+step "a running DMS keeps walrelay and osls remove away" relays_exclude_each_other
+step "walrelay goes on where DMS stands, and sends nothing twice" switched
+step "remove takes all three stacks" remove
 step "nothing is left" nothing_is_left
-step "prod deploys, with a DMS of its own, and is protected" prod
+step "prod deploys, with relays of its own, and is protected" prod
 echo "rehearse: pass: wiring, protocols and outputs hold (IAM, rollback and timing are AWS's own: lab/rehearsal/README.md)"

@@ -10,7 +10,9 @@ from moto.server import main  # noqa: E402
 
 import cloudformation  # noqa: E402, F401 (each patches moto when imported)
 import functions  # noqa: E402, F401
+import insights  # noqa: E402, F401
 import resources  # noqa: E402, F401
+import tasks  # noqa: E402, F401
 from connect import HOST, PORT  # noqa: E402
 
 main(["-H", HOST, "-p", str(PORT)])

@@ -150,3 +150,20 @@ def delete_for_good(self):
 
 
 cf_models.Stack.delete = delete_for_good
+
+
+# --- an update also makes what a condition held back, and updates services whose task definition is a new one -------
+update_map = cf.ResourceMap.update
+
+
+def update_with_dependents(self, template, parameters=None):
+    update_map(self, template, parameters)
+    for name, resource in template["Resources"].items():
+        if self._parsed_resources.get(name) is None:
+            self[name]
+        elif resource["Type"] == "AWS::ECS::Service":
+            self._parsed_resources[name] = cf.parse_and_update_resource(
+                name, resource, self, account_id=self._account_id, region_name=self._region_name)
+
+
+cf.ResourceMap.update = update_with_dependents
