@@ -63,7 +63,7 @@ func TestCostSums(t *testing.T) {
 	text := read(t, costPage)
 	prod := known["prod"]
 	for _, amount := range []float64{
-		730 * prod["dms"], 730 * (prod["shard"] + prod["week"]), 3 * 2 * 730 * prod["endpoint"],
+		730 * prod["dms"], 730 * (prod["shard"] + prod["week"]),
 		3040*prod["api"] - 333*3.50 - 667*2.80 - 2040*2.38,
 	} {
 		require.True(t, strings.Contains(text, "$"+costFormat(amount, 2)), "the page does not say $%s", costFormat(amount, 2))
@@ -74,17 +74,19 @@ func TestCostSums(t *testing.T) {
 	}
 	// Break-even: what walrelay's log may cost until DMS is cheaper, at an event a call and at 500.
 	full := (0.38 + 499*0.035) / 500 * prod["log"]
-	for _, relay := range []string{"with-machine", "with-fargate"} {
-		saved := prod["with-dms"] - prod[relay] - 2*prod["metric"]
-		for _, said := range []string{
-			costDifference(saved), costFormat(saved/prod["relaying"]/30.4, 1) + " million", costFormat(saved/full/30.4, 0) + " million",
-		} {
-			require.True(t, strings.Contains(text, said), "the page does not say %s, %s", said, relay)
-		}
+	saved := prod["with-dms"] - prod["with-machine"] - 2*prod["metric"]
+	for _, said := range []string{
+		costDifference(saved), costFormat(saved/prod["relaying"]/30.4, 1) + " million", costFormat(saved/full/30.4, 0) + " million",
+		costDifference(prod["with-dms"] - prod["with-walrelay"] - 2*prod["metric"]),
+		"$" + costFormat(730*prod["zones"]*prod["walrelay-endpoints"]*prod["endpoint"], 2),
+		"$" + costFormat(prod["tasks"]*(182.5*prod["vcpu"]+365*prod["gb"]), 2), "$" + costFormat(730*prod["dms-machines"]*prod["dms"], 2),
+	} {
+		require.True(t, strings.Contains(text, said), "the page does not say %s", said)
 	}
-	for column, share := range map[string]string{"10 thousand a day": "18 %", "1 million a day": "10 %", "100 million a day": "0.2 %"} {
+	require.Less(t, known["dev"]["by-walrelay"], known["dev"]["by-dms"], "in dev walrelay is the cheaper one")
+	for column, share := range map[string]string{"10 thousand a day": "26 %", "1 million a day": "15 %", "100 million a day": "0.3 %"} {
 		at := known[column]
-		for _, said := range []string{costDifference(at["total-dms"] - at["total-machine"]), costDifference(at["total-dms"] - at["total-fargate"]), share} {
+		for _, said := range []string{costDifference(at["total-dms"] - at["total-machine"]), costDifference(at["total-dms"] - at["total-walrelay"]), share} {
 			require.True(t, strings.Contains(text, said), "the page does not say %s, at %s", said, column)
 		}
 		require.InDelta(t, costNumber(t, strings.TrimSuffix(share, " %")), 100*at["by-dms"]/at["total-dms"], 0.5)
@@ -124,7 +126,7 @@ func TestCostCounts(t *testing.T) {
 			counts[row.name] = row.cells[1:3]
 		}
 	}
-	require.Len(t, counts, 12)
+	require.Len(t, counts, 17)
 	for i, stage := range []string{"dev", "prod"} {
 		is := func(name string, want int) {
 			require.Equal(t, strconv.Itoa(want), counts[name][i], "%s of %s", name, stage)
@@ -147,12 +149,28 @@ func TestCostCounts(t *testing.T) {
 		is("secrets", costCount(t, `Type: AWS::SecretsManager::Secret\b`, "infra/*.yml"))
 		is("metrics", costCount(t, `emf\.Metric\{Name: |\{Name: "\w+", Unit: emf`, "handlers/*/*.go"))
 		is("relay-metrics", costCount(t, `emf\.Metric\{Name: |\{Name: "\w+", Unit: emf`, "walrelay/*.go"))
+		is("slot-metrics", costCount(t, `\{Name: "\w+", Unit: emf`, "walrelay/measure.go"))
+		is("dms-machines", 1+either(costCount(t, `\[\[ \$stage == `+stage+` .*MultiAZ=true`, "scripts/deploy-dms.sh") == 1))
+		is("tasks", costDefaultTasks(t))
+		is("walrelay-alarms", costCount(t, `(?m)^ +Type: AWS::CloudWatch::Alarm$`, "walrelay-setup.yaml"))
+		is("walrelay-endpoints", costCount(t, `VpcEndpointType: Interface`, "walrelay-setup.yaml"))
 		is("zones", 2*either(private))
 		is("addresses", either(!private))
 	}
 	require.Equal(t, 2, costCount(t, `VpcEndpointType: Interface`, "infra/network-private.yml"), "Secrets Manager's in access, Kinesis's with the relay")
 	require.Zero(t, costCount(t, `AWS::EC2::VPCEndpoint`, "dms-setup.yaml"))
 	require.Equal(t, 1, costCount(t, `Default: dms\.t3\.small`, "dms-setup.yaml"))
+}
+
+// costDefaultTasks is how many tasks deploy-walrelay.sh deploys when nobody says otherwise, and of the size on the page.
+func costDefaultTasks(t *testing.T) int {
+	t.Helper()
+	require.Equal(t, 2, costCount(t, `(?m)^      Cpu: "256"\n      Memory: "512"$`, "walrelay-setup.yaml"), "a quarter of a vCPU, half a GB")
+	found := regexp.MustCompile(`\|\| tasks=(\d)`).FindStringSubmatch(read(t, "scripts/deploy-walrelay.sh"))
+	require.NotNil(t, found)
+	tasks, err := strconv.Atoi(found[1])
+	require.NoError(t, err)
+	return tasks
 }
 
 // costCount is how often the pattern occurs in the files that are no tests.
