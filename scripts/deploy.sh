@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Deploys the main stack with osls: network, database, migrations, functions, stream, bus. What carries events from the database to
-# the stream comes afterwards: scripts/deploy-dms.sh.
+# the stream comes afterwards: scripts/deploy-walrelay.sh or scripts/deploy-dms.sh.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 # shellcheck source=scripts/aws.sh
@@ -31,4 +31,4 @@ if [[ $(output DatabaseProtected) == true ]]; then
     ask rds modify-db-instance --db-instance-identifier "$(output DatabaseInstanceIdentifier)" --deletion-protection --apply-immediately >/dev/null
 fi
 say "deployed: $(output ApiEndpoint)
-Events wait in the database until something relays them: make dms STAGE=$stage REGION=$region"
+Events wait in the database until something relays them: make walrelay STAGE=$stage REGION=$region (or make dms STAGE=$stage REGION=$region)"

@@ -16,5 +16,5 @@ stage_and_region "$1" "$2"
 read_outputs "$main_stack" MigrateFunctionName
 call_migrate "$payload"
 if [[ ${*:3} == 'rotate dms' ]]; then
-    say "the task still uses the old password: stop it and let it resume, scripts/deploy-dms.sh $stage $region --stop, then without --stop"
+    say "walrelay reads the new password by itself. A DMS task still uses the old one: stop it and let it resume, scripts/deploy-dms.sh $stage $region --stop, then without --stop"
 fi
