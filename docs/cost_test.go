@@ -147,7 +147,7 @@ func TestCostCounts(t *testing.T) {
 		is("dms-alarms", costCount(t, `(?m)^ +Type: AWS::CloudWatch::Alarm$`, "dms-setup.yaml"))
 		is("dashboards", costCount(t, `Type: AWS::CloudWatch::Dashboard\b`, "infra/*.yml"))
 		is("secrets", costCount(t, `Type: AWS::SecretsManager::Secret\b`, "infra/*.yml"))
-		is("metrics", costCount(t, `emf\.Metric\{Name: |\{Name: "\w+", Unit: emf`, "handlers/*/*.go"))
+		is("metrics", costCount(t, `emf\.Metric\{Name: |\{Name: "\w+", Unit: emf`, "handlers/*/*.go")+costCount(t, `Type: AWS::Logs::MetricFilter\b`, "infra/*.yml"))
 		is("relay-metrics", costCount(t, `emf\.Metric\{Name: |\{Name: "\w+", Unit: emf`, "walrelay/*.go"))
 		is("slot-metrics", costCount(t, `\{Name: "\w+", Unit: emf`, "walrelay/measure.go"))
 		is("dms-machines", 1+either(costCount(t, `\[\[ \$stage == `+stage+` .*MultiAZ=true`, "scripts/deploy-dms.sh") == 1))

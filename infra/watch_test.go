@@ -33,6 +33,7 @@ var alarms = map[string]struct {
 	"CarStatsFailuresAlarm":    {"AWS/SQS ApproximateNumberOfMessagesVisible", []string{"QueueName"}},
 	"CarStatsDeliveryAlarm":    {"AWS/Events FailedInvocations", []string{"EventBusName", "RuleName"}},
 	"CommitToBusAlarm":         {emf.Namespace + " commit_to_bus_seconds", []string{"FunctionName"}},
+	"CanaryAlarm":              {"", nil}, // its namespace has the stage
 	"MisplacedAlarm":           {emf.Namespace + " misplaced", []string{"FunctionName"}},
 	"EventBusLogAlarm":         {"AWS/Events FailedInvocations", []string{"EventBusName", "RuleName"}},
 	"ConsumerSilentAlarm":      {}, // of two metrics
