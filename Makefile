@@ -82,7 +82,7 @@ migrate: own-data build
 endif
 
 .PHONY: rotate
-rotate: ## Change a login user's password: STAGE=dev LOGIN=api, dms, retention or carstats.
+rotate: ## Change a login user's password: STAGE=dev LOGIN=api, dms, retention, carstats or canary.
 	@scripts/migrate.sh $(STAGE_AND_REGION) rotate $(LOGIN)
 
 ##
