@@ -80,7 +80,7 @@ func TestWhatRunsElsewhereIsKnown(t *testing.T) {
 		"scripts/deploy.sh dev us-east-1":        "",
 		"npx osls deploy --stage dev":            "",
 		"aws lambda invoke --function-name x":    "",
-		"make rotate STAGE=dev LOGIN=api":        "with rotate",
+		"make rotate STAGE=dev LOGIN=api":        "does not run scripts/migrate.sh with",
 		"scripts/setup-db-schema.sh x y":         "does not run scripts/setup-db-schema.sh",
 		"npx osls logs":                          "osls logs",
 		"aws sqs start-message-move-task":        "aws sqs start-message-move-task",
