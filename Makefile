@@ -144,6 +144,10 @@ soak: build ## Longer runs, by hand: half an hour of property tests, fuzzing, re
 stress: node_modules/.dev build ## Run tests beside two busy loops per core, by hand: PKG= (./...), RUN= (all), COUNT= (1).
 	$(TEST_DATABASE) sh scripts/stress.sh -shuffle=on -timeout 30m -count=$(or $(COUNT),1) $(if $(RUN),-run '$(RUN)') $(or $(PKG),./...)
 
+.PHONY: model
+model: ## Check the model of the protocol with spin, and that it finds every sabotage: STORY= (none; a sabotage, or all) prints counterexamples.
+	@scripts/model.sh $(STORY)
+
 .PHONY: yours
 yours: node_modules/.dev contracts/npm/node_modules/.installed build $(SQLC) ## Follow docs/make-it-yours.md on a copy of this tree: a new entity, from its migration to the bus.
 	go test -tags yours -count=1 -timeout 10m -run '^TestMakeItYours$$' ./docs
