@@ -18,7 +18,7 @@ func Build(binary, folder, arch string) error {
 	// out the protocol of the go1.x runtime.
 	command := exec.Command("go", "build", "-trimpath", "-buildvcs=false", "-tags=lambda.norpc", "-ldflags=-s -w -buildid=", //nolint:gosec,noctx // packages named by the caller
 		"-o", binary, "./"+filepath.ToSlash(folder))
-	command.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS=linux", "GOARCH="+arch)
+	command.Env = append(command.Environ(), "CGO_ENABLED=0", "GOOS=linux", "GOARCH="+arch)
 	command.Stdout, command.Stderr = os.Stderr, os.Stderr
 	return command.Run()
 }
