@@ -34,6 +34,14 @@ ask() {
     { errors=$(cli "$@" 2>&1 >&3 3>&-); } 3>&1 || die "$(explain "$1 $2" "$errors")"
 }
 
+# try is a question that may stay open: these credentials may not ask it, or the CLI is too old to. It then says so and fails.
+try() {
+    local errors
+    { errors=$(cli "$@" 2>&1 >&3 3>&-); } 3>&1 && return
+    say "not checked beforehand: $(explain "$1 $2" "$errors")"
+    return 1
+}
+
 # explain CALL ERRORS turns what the CLI printed into one line that says what to do.
 explain() {
     local message

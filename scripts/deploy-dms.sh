@@ -10,12 +10,12 @@ cd "$(dirname "$0")/.."
 
 usage='usage: scripts/deploy-dms.sh <stage> <region> [--stop] [Parameter=Value ...]
   --stop            stop the task and change nothing else; commits wait in the WAL
-  Parameter=Value   ReplicationInstanceClass=dms.t3.medium, MultiAZ=true: kept in later runs'
+  Parameter=Value   ReplicationInstanceClass=dms.t3.medium, MultiAZ=true, EngineVersion=3.6.2: kept in later runs'
 stop=false names=() parameters=()
 for argument in "$@"; do
     case $argument in
     --stop) stop=true ;;
-    ReplicationInstanceClass=* | MultiAZ=*) parameters+=("$argument") ;;
+    ReplicationInstanceClass=* | MultiAZ=* | EngineVersion=*) parameters+=("$argument") ;;
     -* | *=*) die "no such option: $argument"$'\n'"$usage" ;;
     *) names+=("$argument") ;;
     esac
@@ -71,6 +71,25 @@ wait_for_vpc_role() {
     die "DMS does not accept the new role dms-vpc-role after 2 minutes: run this again"
 }
 
+# given NAME prints the parameter as it was given, or else the template's default.
+given() {
+    local parameter
+    for parameter in ${parameters[@]+"${parameters[@]}"}; do
+        [[ $parameter != "$1="* ]] || { echo "${parameter#*=}"; return; }
+    done
+    awk -v name="  $1:" '$0 == name { inside = 1 } inside && $1 == "Default:" { print $2; exit }' dms-setup.yaml
+}
+
+# check_orderable asks whether the instance can still be ordered here, before anything is made. AWS retires engines and classes.
+check_orderable() {
+    local class version versions
+    class=$(given ReplicationInstanceClass) version=$(given EngineVersion)
+    versions=$(try dms describe-orderable-replication-instances \
+        --query "OrderableReplicationInstances[?ReplicationInstanceClass=='$class'].[EngineVersion]") || return 0
+    grep -qx "$version" <<<"$versions" ||
+        die "DMS $version on $class cannot be ordered in $region any more. Versions of $class there: $(sort -u <<<"$versions" | paste -sd ' ' -). Give EngineVersion= or ReplicationInstanceClass=. Nothing was made"
+}
+
 # --- the stack ------------------------------------------------------------------------------------------------------------------
 # deploy_stack stops the task only when something changes.
 deploy_stack() {
@@ -84,6 +103,8 @@ deploy_stack() {
         use_task
         stop_task # DMS changes neither a running task nor its endpoints
         note='the task was stopped for the update and is not resumed; its slot keeps the WAL'
+    else
+        check_orderable
     fi
     say "waiting for it (a replication instance takes 5 to 15 minutes)"
     execute_change_set "$dms_stack" "$note"

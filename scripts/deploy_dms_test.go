@@ -40,8 +40,9 @@ const (
 var absent = deployed.with(world{
 	dmsStatus:               {{Err: noStack, Exit: 254}, {Out: "CREATE_COMPLETE\n"}},
 	"cloudformation deploy": out(changes),
-	execute:                 out(""),
-	"cloudformation wait":   out(""),
+	"dms describe-orderable-replication-instances": out("3.5.4\n3.6.1\n3.6.1"),
+	execute:               out(""),
+	"cloudformation wait": out(""),
 	taskState: {{Out: "ready\tNone\tNone\tNone\n"}, {Out: "ready\tNone\tNone\tNone\n"}, {Out: "starting\t2026-01-01\tNone\tNone\n"},
 		{Out: "running\t2026-01-01\tNone\tNone\n"}},
 	"dms start-replication-task": out("starting"),
@@ -220,11 +221,13 @@ func TestDeployDMSRefuses(t *testing.T) {
 		want  []string // parts of standard error
 		never string   // a call that must not happen
 	}{
-		"NoArguments":      {world{}, "", []string{"give a stage and a region", "usage: "}, "aws"},
-		"OddStage":         {world{}, "Dev us-east-1", []string{"stage 'Dev': use up to 15 lower-case letters and digits"}, "aws"},
-		"OddRegion":        {world{}, "dev virginia", []string{"region 'virginia': not the name of an AWS region"}, "aws"},
-		"OddOption":        {world{}, "dev us-east-1 --start", []string{"no such option: --start"}, "aws"},
-		"OddParameter":     {world{}, "dev us-east-1 Network=private", []string{"no such option: Network=private"}, "aws"},
+		"NoArguments":  {world{}, "", []string{"give a stage and a region", "usage: "}, "aws"},
+		"OddStage":     {world{}, "Dev us-east-1", []string{"stage 'Dev': use up to 15 lower-case letters and digits"}, "aws"},
+		"OddRegion":    {world{}, "dev virginia", []string{"region 'virginia': not the name of an AWS region"}, "aws"},
+		"OddOption":    {world{}, "dev us-east-1 --start", []string{"no such option: --start"}, "aws"},
+		"OddParameter": {world{}, "dev us-east-1 Network=private", []string{"no such option: Network=private"}, "aws"},
+		"EngineRetired": {absent.with(world{"dms describe-orderable-replication-instances": out("3.6.2\n3.6.3\n3.6.2")}),
+			"dev us-east-1", []string{"DMS 3.6.1 on dms.t3.small cannot be ordered in us-east-1 any more. Versions of dms.t3.small there: 3.6.2 3.6.3. Give EngineVersion="}, "execute-change-set"},
 		"RegionWithoutDMS": {deployed, "dev eu-south-2", []string{"region eu-south-2 has no AWS DMS (AWS::DMS::ReplicationTask): the relay is walrelay there"}, "cloudformation"},
 		"NoCredentials": {deployed.with(world{"sts get-caller-identity": fails("Unable to locate credentials. You can configure credentials by running \"aws configure\".")}),
 			"dev us-east-1", []string{"no AWS credentials: set AWS_PROFILE, or run aws configure"}, "cloudformation"},

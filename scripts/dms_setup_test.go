@@ -118,7 +118,8 @@ func TestDMSSetupKeepsEvents(t *testing.T) {
 	})
 	t.Run("EngineAndTaskAreNotExchanged", func(t *testing.T) {
 		t.Parallel()
-		require.Equal(t, "3.6.1", at(t, instance, "EngineVersion"))
+		require.Equal(t, map[string]any{"Ref": "EngineVersion"}, at(t, instance, "EngineVersion"))
+		require.Equal(t, "3.6.1", at(t, labtest.Template(t, "dms-setup.yaml"), "Parameters", "EngineVersion", "Default"))
 		require.Equal(t, false, at(t, instance, "AutoMinorVersionUpgrade"))
 		require.Equal(t, map[string]any{"Fn::Sub": "${StackName}-replication-task"}, at(t, task, "ReplicationTaskIdentifier"))
 		require.Equal(t, "dms.t3.small", at(t, labtest.Template(t, "dms-setup.yaml"), "Parameters", "ReplicationInstanceClass", "Default"))

@@ -3,14 +3,6 @@
 
 # shellcheck disable=SC2154 # aws.sh sets stage, region and main_stack
 
-# try is a question that may stay open: these credentials may not ask it, or the CLI is too old to. It then says so and fails.
-try() {
-    local errors
-    { errors=$(cli "$@" 2>&1 >&3 3>&-); } 3>&1 && return
-    say "not checked beforehand: $(explain "$1 $2" "$errors")"
-    return 1
-}
-
 # setting PATH prints a value of the compiled serverless.yml, or null.
 setting() { node_modules/.bin/osls print --stage "$stage" --region "$region" --path "$1" --format text; }
 
