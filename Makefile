@@ -62,6 +62,10 @@ ifeq ($(filter $(GO_HOPS),$(HOP)),)
 endif
 	@$(foreach hop,$(filter $(or $(HOP),$(GO_HOPS)),$(GO_HOPS)),$(GO_BENCH) $(BENCH_$(hop)) $(if $(CHECK),|| { echo "bench: $(hop) once more"; $(GO_BENCH) $(BENCH_$(hop)); } )&&) :
 
+.PHONY: compare
+compare: build ## Send one stream through each way to retry what Kinesis refuses, and judge what arrives: EVENTS= (50000), SEED= (1).
+	@EVENTS=$(or $(EVENTS),50000) SEED=$(or $(SEED),1) $(TEST_DATABASE) go test -count=1 -timeout 15m -v -run '^TestCompare$$' ./lab/compare
+
 .PHONY: psql
 psql: build ## Run psql on the local database, or on DATABASE_URL. Without psql it prints the rows of what you type.
 	@bin/lab psql
