@@ -7,3 +7,9 @@ func (r *Relay) DrainFor(d time.Duration) { r.drainFor = d }
 
 // MeasureEvery sets how often the relay measures its slot.
 func (r *Relay) MeasureEvery(d time.Duration) { r.measureEvery = d }
+
+// ReportEvery sets how often the relay proves and reports its position, however few rows there are.
+func (r *Relay) ReportEvery(d time.Duration) { r.reportEvery = d }
+
+// ReportedRows is after how many rows it does both sooner.
+const ReportedRows = reportedRows

@@ -19,6 +19,10 @@ const (
 	maxPendingBytes   = 16 << 20
 )
 
+// reportedRows is after how many confirmed rows the server hears the position, if the time for it
+// has not come before. These rows come again after a kill.
+const reportedRows = 500
+
 // pipeline holds the records between the WAL and Kinesis, in lanes by partition key, and knows how far the WAL is confirmed.
 //
 // Records go in in stream order (add, commit). Senders take batches out (take) and say what Kinesis answered (settle). The
@@ -37,6 +41,8 @@ type pipeline struct {
 	refused     string             // the code with which Kinesis refuses the relay; "" when it does not
 	first, last *transaction       // received and not confirmed, in stream order; the last may be half received
 	confirmed   pglogrepl.LSN
+	unreported  int           // confirmed rows since many was last filled
+	many        chan struct{} // capacity 1: reportedRows rows were confirmed
 	closed      bool
 	err         error
 }
@@ -70,6 +76,7 @@ func sizeOf(batch []*pending) (bytes int) {
 type transaction struct {
 	previous, next *transaction
 	end            pglogrepl.LSN // of the latest transaction that was merged into this one, or its own; once committed
+	records        int           // of it and of those that were merged into it
 	unaccepted     int           // records that Kinesis has not accepted yet
 	committed      bool
 }
@@ -86,7 +93,7 @@ func newPending(record outbox.Record, tx *transaction) (*pending, error) {
 }
 
 func newPipeline() *pipeline {
-	p := &pipeline{lanes: map[string]*lane{}, progress: make(chan struct{}, 1), window: newWindow()}
+	p := &pipeline{lanes: map[string]*lane{}, progress: make(chan struct{}, 1), many: make(chan struct{}, 1), window: newWindow()}
 	p.work = sync.NewCond(&p.mu)
 	return p
 }
@@ -96,6 +103,7 @@ func (p *pipeline) add(record *pending) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if tx := record.transaction; tx != nil {
+		tx.records++
 		tx.unaccepted++
 	}
 	p.records++
@@ -140,6 +148,7 @@ func (p *pipeline) merge(tx *transaction) {
 		return
 	}
 	tx.previous.end = tx.end
+	tx.previous.records += tx.records
 	p.unlink(tx)
 }
 
@@ -172,7 +181,17 @@ func (p *pipeline) advance() {
 			return
 		}
 		p.confirmed = first.end
+		p.countConfirmed(first.records)
 		p.unlink(first)
+	}
+}
+
+// countConfirmed lets the watcher know of every reportedRows rows.
+func (p *pipeline) countConfirmed(rows int) {
+	p.unreported += rows
+	if p.unreported >= reportedRows {
+		p.unreported = 0
+		notify(p.many)
 	}
 }
 
@@ -307,9 +326,12 @@ func (p *pipeline) failure() error {
 	return p.err
 }
 
-func (p *pipeline) signal() {
+func (p *pipeline) signal() { notify(p.progress) }
+
+// notify fills a channel of capacity 1.
+func notify(c chan struct{}) {
 	select {
-	case p.progress <- struct{}{}:
+	case c <- struct{}{}:
 	default:
 	}
 }

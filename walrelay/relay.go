@@ -75,6 +75,7 @@ type Relay struct {
 	log      *slog.Logger
 	drainFor time.Duration // drainTimeout
 
+	reportEvery  time.Duration // reportInterval
 	measureEvery time.Duration // measureInterval
 	phase        atomic.Pointer[phase]
 	entered      chan struct{} // a line about the phase is due
@@ -104,7 +105,7 @@ func New(c Config) (*Relay, error) {
 	}
 	r := &Relay{
 		database: c.Database, stream: c.Stream, slot: c.Slot, kinesis: c.Kinesis, log: c.Log,
-		drainFor: drainTimeout, measureEvery: measureInterval, entered: make(chan struct{}, 1),
+		drainFor: drainTimeout, reportEvery: reportInterval, measureEvery: measureInterval, entered: make(chan struct{}, 1),
 	}
 	r.phase.Store(&phase{state: stateConnecting, slot: c.Slot})
 	return r, nil

@@ -9,6 +9,7 @@ import (
 	"net"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pglogrepl"
@@ -21,8 +22,9 @@ import (
 	"rds-outbox-demo/outbox"
 )
 
-// maxStatusInterval is how often the server hears the confirmed position at least; sooner where wal_sender_timeout asks.
-const maxStatusInterval = time.Second
+// reportInterval is how often the relay proves the confirmed position (watcher) and tells it to the
+// server. It does both sooner after reportedRows rows, and the second sooner if wal_sender_timeout asks for it.
+const reportInterval = time.Second
 
 // minPatience is how long a server may at least say nothing.
 const minPatience = 10 * time.Second
@@ -37,18 +39,19 @@ type wal struct {
 	slot           string
 	statusInterval time.Duration
 	nextStatus     time.Time
+	report         atomic.Bool   // a status is due before that
 	patience       time.Duration // with a server that says nothing, though each status asks it to
 	drainFor       time.Duration
 	lastHeard      time.Time
 }
 
 // intervals returns how often the server hears the confirmed position, and how long it may say nothing.
-func intervals(walSenderTimeout time.Duration) (status, patience time.Duration) {
+func intervals(reportEvery, walSenderTimeout time.Duration) (status, patience time.Duration) {
 	if walSenderTimeout == 0 { // off
-		return maxStatusInterval, minPatience
+		return reportEvery, minPatience
 	}
 	// The patience is longer than the server's own, because it may be busy with a large transaction of other tables.
-	return min(maxStatusInterval, walSenderTimeout/3), max(minPatience, 3*walSenderTimeout)
+	return min(reportEvery, walSenderTimeout/3), max(minPatience, 3*walSenderTimeout)
 }
 
 // startReplication makes conn a streaming connection.
@@ -80,8 +83,8 @@ func (r *Relay) streamWAL(ctx context.Context, control *pgx.Conn, conn *pgconn.P
 		lastHeard: time.Now(),
 	}
 	r.enter(phase{state: stateStreaming, slot: r.slot, pipeline: w.pipeline})
-	w.statusInterval, w.patience = intervals(walSenderTimeout)
-	w.watcher = r.newWatcher(control, w.pipeline, w.patience)
+	w.statusInterval, w.patience = intervals(r.reportEvery, walSenderTimeout)
+	w.watcher = r.newWatcher(control, w)
 	// Senders and watcher outlive ctx: a stopping relay still waits for their answers.
 	sendCtx, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	var group sync.WaitGroup
@@ -247,11 +250,22 @@ func (w *wal) apply(message decoded) error {
 	return nil
 }
 
+// reportNow lets the connection's goroutine send a status at once, wherever it waits.
+func (w *wal) reportNow() {
+	w.report.Store(true)
+	_ = w.conn.Conn().SetReadDeadline(time.Unix(1, 0))
+	w.pipeline.signal()
+}
+
+// statusIfDue looks again after a status, which puts the read deadline off. A reportNow before that
+// would wait for the next message otherwise.
 func (w *wal) statusIfDue() error {
-	if time.Now().Before(w.nextStatus) {
-		return nil
+	for w.report.Swap(false) || !time.Now().Before(w.nextStatus) {
+		if err := w.status(); err != nil {
+			return err
+		}
 	}
-	return w.status()
+	return nil
 }
 
 // status tells the server how far everything is on the stream: from there it streams again, and before it WAL may go.

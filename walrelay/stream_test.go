@@ -11,11 +11,11 @@ import (
 func TestIntervalsFollowWALSenderTimeout(t *testing.T) {
 	t.Parallel()
 	for timeout, want := range map[time.Duration][2]time.Duration{
-		0:                      {maxStatusInterval, minPatience},
+		0:                      {reportInterval, minPatience},
 		600 * time.Millisecond: {200 * time.Millisecond, minPatience},
-		time.Minute:            {maxStatusInterval, 3 * time.Minute},
+		time.Minute:            {reportInterval, 3 * time.Minute},
 	} {
-		status, patience := intervals(timeout)
+		status, patience := intervals(reportInterval, timeout)
 		require.Equal(t, want, [2]time.Duration{status, patience}, timeout)
 	}
 }

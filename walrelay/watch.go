@@ -16,10 +16,6 @@ import (
 	"rds-outbox-demo/outbox"
 )
 
-// lookInterval is how often the relay looks at the publication while there is something to confirm.
-// What Kinesis has accepted is confirmed that much later.
-const lookInterval = time.Second
-
 // markPrefix is the prefix of the message that the relay writes into the WAL when inserts may be
 // missing from it. Its content is the slot's name. Every later reader of the slot gets the message,
 // until the slot is dropped.
@@ -36,6 +32,7 @@ type watcher struct {
 	conn     *pgx.Conn // used by run's goroutine, and after done is closed by the caller of last
 	pipeline *pipeline
 	patience time.Duration // with a server that does not answer a look
+	report   func()        // tells the server the position
 
 	told time.Time // when the log last said that a change is open
 
@@ -46,11 +43,12 @@ type watcher struct {
 	err      error
 }
 
-func (r *Relay) newWatcher(conn *pgx.Conn, p *pipeline, patience time.Duration) *watcher {
-	return &watcher{relay: r, conn: conn, pipeline: p, patience: patience, stop: make(chan struct{}), done: make(chan struct{})}
+func (r *Relay) newWatcher(conn *pgx.Conn, w *wal) *watcher {
+	return &watcher{relay: r, conn: conn, pipeline: w.pipeline, patience: w.patience, report: w.reportNow, stop: make(chan struct{}), done: make(chan struct{})}
 }
 
-// run looks until ctx ends, last is called or a look fails. An idle database is looked at once a minute.
+// run looks until ctx ends, last is called or a look fails. An idle database is looked at once a
+// minute. During a backlog the WAL is proven far ahead of the rows, so there is only a report.
 func (w *watcher) run(ctx context.Context) {
 	defer close(w.done)
 	var latest time.Time
@@ -64,12 +62,14 @@ func (w *watcher) run(ctx context.Context) {
 				return
 			}
 		}
+		w.report()
 		select {
 		case <-ctx.Done():
 			return
 		case <-w.stop:
 			return
-		case <-time.After(lookInterval):
+		case <-w.pipeline.many:
+		case <-time.After(w.relay.reportEvery):
 		}
 	}
 }
