@@ -6,6 +6,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
+	"io"
 	"strings"
 	"unicode/utf8"
 
@@ -32,7 +33,10 @@ func (p protocol) SerializeRequest(ctx context.Context, schema *smithy.Operation
 	if err != nil {
 		return err
 	}
-	full, err := request.SetStream(bytes.NewReader(body))
+	// Without bytes.Reader's WriteTo. The SDK's wrapper of it fails with io.EOF once the call is
+	// answered. net/http, which looks for the rest of the body at the end, then closes the connection
+	// while the answer is being read ("use of closed network connection").
+	full, err := request.SetStream(struct{ io.ReadSeeker }{bytes.NewReader(body)})
 	if err != nil {
 		return fmt.Errorf("setting the body: %w", err)
 	}

@@ -5,6 +5,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"strings"
 	"testing"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -56,6 +57,32 @@ func TestProtocolSendsWhatTheSDKWould(t *testing.T) {
 		}
 		require.Contains(t, got.headers.Get("Authorization"), "SignedHeaders=")
 	})
+}
+
+// quickServer answers as soon as it has Content-Length bytes.
+type quickServer struct{ body io.Reader }
+
+func (a *quickServer) Do(r *http.Request) (*http.Response, error) {
+	a.body = r.Body
+	_, err := io.CopyN(io.Discard, r.Body, r.ContentLength)
+	return &http.Response{StatusCode: http.StatusOK, Header: http.Header{}, Body: io.NopCloser(strings.NewReader(`{"Records":[]}`))}, err
+}
+
+// net/http copies what is left of a body when it has sent Content-Length bytes. A fast server has
+// answered by then, and the SDK has closed the body. If the copy fails, net/http closes the
+// connection on which the answer arrives. The relay then sends accepted records again.
+func TestTheBodyEndsQuietlyAfterTheAnswer(t *testing.T) {
+	t.Parallel()
+	transport := &quickServer{}
+	client := kinesis.New(kinesis.Options{
+		Region: "eu-west-1", HTTPClient: transport, Credentials: credentials.NewStaticCredentialsProvider("key", "secret", ""),
+	})
+	_, err := client.PutRecords(t.Context(), &kinesis.PutRecordsInput{
+		StreamName: aws.String("outbox"), Records: []types.PutRecordsRequestEntry{{Data: []byte("{}"), PartitionKey: aws.String("key")}},
+	}, func(o *kinesis.Options) { o.Protocol = protocol{o.Protocol} })
+	require.NoError(t, err)
+	_, err = io.Copy(io.Discard, transport.body)
+	require.NoError(t, err)
 }
 
 func BenchmarkPutBody(b *testing.B) {
