@@ -4,6 +4,8 @@ import (
 	"context"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
+
+	"rds-outbox-demo/internal/sdkhttp"
 )
 
 // SDKConfig makes the SDK's clients talk to the listener at endpoint, such as http://127.0.0.1:4566, with credentials that are no
@@ -12,6 +14,7 @@ func SDKConfig(endpoint string) aws.Config {
 	return aws.Config{
 		Region:       Region,
 		BaseEndpoint: aws.String(endpoint),
+		HTTPClient:   sdkhttp.Quiet(nil),
 		Credentials: aws.CredentialsProviderFunc(func(context.Context) (aws.Credentials, error) {
 			return aws.Credentials{AccessKeyID: "local", SecretAccessKey: "local"}, nil
 		}),

@@ -16,6 +16,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/kinesis/types"
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
 
+	"rds-outbox-demo/internal/sdkhttp"
 	"rds-outbox-demo/lab/awslocal"
 )
 
@@ -96,7 +97,10 @@ func (a AWS) needsListener() bool {
 }
 
 func (s Services) config() aws.Config {
-	return aws.Config{Region: s.Region, Credentials: credentials.NewStaticCredentialsProvider(s.AccessKeyID, s.SecretKey, s.SessionToken)}
+	return aws.Config{
+		Region: s.Region, Credentials: credentials.NewStaticCredentialsProvider(s.AccessKeyID, s.SecretKey, s.SessionToken),
+		HTTPClient: sdkhttp.Quiet(nil),
+	}
 }
 
 // Kinesis makes a client.

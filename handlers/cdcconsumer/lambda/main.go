@@ -18,6 +18,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
 
 	"rds-outbox-demo/handlers/cdcconsumer"
+	"rds-outbox-demo/internal/sdkhttp"
 )
 
 func main() { os.Exit(run()) }
@@ -51,6 +52,7 @@ func newConsumer(ctx context.Context, logger *slog.Logger) (*cdcconsumer.Consume
 	if err != nil {
 		return nil, fmt.Errorf("loading the AWS configuration: %w", err)
 	}
+	cfg.HTTPClient = sdkhttp.Quiet(cfg.HTTPClient) // a call that is repeated for nothing is a duplicate on the bus
 	bus := eventbridge.NewFromConfig(cfg)
 	consumer, err := cdcconsumer.New(cdcconsumer.Config{
 		EventBridge:     bus,

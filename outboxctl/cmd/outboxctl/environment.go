@@ -15,6 +15,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/config"
 
 	"rds-outbox-demo/internal/rdsdb"
+	"rds-outbox-demo/internal/sdkhttp"
 	"rds-outbox-demo/outboxctl"
 )
 
@@ -68,6 +69,7 @@ func setup(ctx context.Context, file string) (*outboxctl.Setup, error) {
 	if s.AWS, err = config.LoadDefaultConfig(ctx); err != nil {
 		return nil, fmt.Errorf("loading the AWS configuration: %w", err)
 	}
+	s.AWS.HTTPClient = sdkhttp.Quiet(s.AWS.HTTPClient)
 	return s, nil
 }
 
