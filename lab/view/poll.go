@@ -19,8 +19,10 @@ import (
 const (
 	pollGap  = 200 * time.Millisecond // between two polls at least
 	pollIdle = time.Second            // and at most, if they are cheap
-	// restTimes is how much longer the pause after a poll is than the poll, so that it takes 5 % of one connection at most.
+	// restTimes is how much longer the pause after a poll is than the poll, so that it takes 5 % of one connection. pollMost bounds the
+	// pause, because a single slow poll, such as the first one after a restart, would leave the page with an old reading for long.
 	restTimes        = 20
+	pollMost         = 2 * time.Second
 	statementTimeout = 2 * time.Second
 	// maxOpen is how long an open transaction can hold back which seconds are complete. An event that is committed later is not counted.
 	maxOpen = 600 // seconds
@@ -43,12 +45,16 @@ type poller struct {
 	started      int64 // when the server was, as it says
 	marker       *marker
 	queuesAsked  time.Time
+	emptyAt      int64 // entries on the bus when the subscriber's queue was found empty; -1: it was not
 }
 
 // found is what the polls have found.
 type found struct {
 	begun, ended  int // polls
 	answers       bool
+	read          time.Time // when the latest poll began that was answered: what follows is as of then
+	flow          flow      // at that moment
+	emptyAt       int64     // entries on the bus when the subscriber's queue was found empty before the cars were counted; -1: it was not
 	problem       string
 	cars, counted int64 // since the view's start
 	slot          *slotState
@@ -126,6 +132,7 @@ func (p *poller) run(ctx context.Context) {
 		p.note(func(f *found) { f.begun++ })
 		var took time.Duration // of a poll that was answered
 		var err error
+		p.askQueues(ctx) // before the cars are counted: see found.emptyAt
 		if conn == nil {
 			conn, err = connect(ctx, p.path.DatabaseURL)
 		}
@@ -139,7 +146,6 @@ func (p *poller) run(ctx context.Context) {
 			_ = conn.Close(ctx)
 			conn = nil
 		}
-		p.askQueues(ctx)
 		if err != nil {
 			p.asked = time.Time{}
 		}
@@ -159,7 +165,7 @@ func (p *poller) rest(ctx context.Context, took time.Duration) {
 	select {
 	case <-ctx.Done():
 		return
-	case <-time.After(max(pollGap, min(restTimes*took, 30*time.Second))):
+	case <-time.After(pause(took)):
 	}
 	select {
 	case <-ctx.Done():
@@ -167,6 +173,9 @@ func (p *poller) rest(ctx context.Context, took time.Duration) {
 	case <-time.After(pollIdle - pollGap):
 	}
 }
+
+// pause is the shortest time from a poll to the next one.
+func pause(took time.Duration) time.Duration { return max(pollGap, min(restTimes*took, pollMost)) }
 
 // next returns what was found after a poll that has begun after the call, or, when the database does not answer in time, what there is.
 func (p *poller) next(ctx context.Context) found {
@@ -233,6 +242,9 @@ func (p *poller) ask(ctx context.Context, conn *pgx.Conn) error {
 	ctx, cancel := context.WithTimeout(ctx, 2*statementTimeout)
 	defer cancel()
 	tally := p.watch.tally
+	began := time.Now()
+	// Before the rows are counted: an event is committed before it is anywhere else, so no station can be ahead of ② by this.
+	passed := p.watch.traffic.flow(began)
 	from, lsn := tally.Uncounted(), "0/0"
 	if p.marker != nil {
 		lsn = p.marker.lsn
@@ -292,6 +304,7 @@ func (p *poller) ask(ctx context.Context, conn *pgx.Conn) error {
 	p.asked, p.started = now, started
 	p.note(func(f *found) {
 		f.cars, f.counted, f.slot, f.open, f.rate = created, created-(behind-p.uncounted), slot, open, rate
+		f.read, f.flow, f.emptyAt = began, passed, p.emptyAt
 		if restarted {
 			f.restarts++
 		}
@@ -323,9 +336,15 @@ func (p *poller) askQueues(ctx context.Context) {
 		return
 	}
 	p.queuesAsked = time.Now()
+	before := p.watch.traffic.flow(p.queuesAsked)
 	ctx, cancel := context.WithTimeout(ctx, statementTimeout)
 	defer cancel()
 	depths, err := p.path.Depths(ctx)
+	p.emptyAt = -1
+	// The bus delivers to the queue before it answers, so an event that is in no batch was delivered.
+	if err == nil && depths.Subscriber == 0 && before.inBatches == 0 && p.path.CanBreak(local.EventBridge) == nil {
+		p.emptyAt = before.published.total
+	}
 	if err != nil {
 		return // a queue that is away is what the page shows of it: the last known depth
 	}

@@ -39,6 +39,7 @@ type shardState struct {
 // frame is event state of /live.
 type frame struct {
 	At                 string        `json:"at"`
+	Reading            freshness     `json:"reading"`
 	Stations           []station     `json:"stations"`
 	Slot               *slotState    `json:"slot"`
 	Shards             []shardState  `json:"shards"`
@@ -52,6 +53,16 @@ type frame struct {
 	Tour               tourState     `json:"tour"`
 	Problem            string        `json:"problem"`
 	Events             []eventState  `json:"events"`
+}
+
+// freshness is how old what the database said is. The totals, of the stations as well, are as of then.
+type freshness struct {
+	At    string `json:"at"` // "": the database was never read
+	AgeMs int64  `json:"ageMs"`
+	// Current reports whether it was read after the API had answered the last change. Only then does it know all that was promised.
+	Current bool `json:"current"`
+	// Settled reports whether nothing is on its way from the bus to the subscriber's totals.
+	Settled bool `json:"settled"`
 }
 
 // totals are counts since the view's start, but for Parked.
@@ -83,7 +94,7 @@ type station struct {
 
 // same reports whether two frames differ in nothing but when they were made.
 func (f frame) same(other frame) bool {
-	f.At = other.At
+	f.At, f.Reading.At, f.Reading.AgeMs = other.At, other.Reading.At, other.Reading.AgeMs
 	return reflect.DeepEqual(f, other)
 }
 
@@ -96,7 +107,7 @@ func (v *View) state() frame {
 	db := v.poller.found()
 	n := v.sum(db, flow)
 	f := frame{
-		At: stamp(now), Totals: n, Slot: db.slot, Shards: stream.shards, Events: v.watch.recent.newestFirst(), Problem: db.problem,
+		At: stamp(now), Reading: readingOf(now, db, flow), Totals: n, Slot: db.slot, Shards: stream.shards, Events: v.watch.recent.newestFirst(), Problem: db.problem,
 		FailureQueue: db.depths.Failures, SubscriberFailures: db.depths.SubscriberFailures, SubscriberQueue: db.depths.Subscriber,
 		Switches: v.switches.list(), Load: int(v.load.rate.Load()), LoadFailed: int(v.load.failed.Load()), Tour: v.tour.state(),
 		Stations: []station{
@@ -106,11 +117,20 @@ func (v *View) state() frame {
 	if v.path.DatabaseStopped() {
 		f.Problem = "PostgreSQL is stopped: what it would tell is as of its end."
 	}
+	for i, total := range []int64{db.flow.answered.total, n.Committed, db.flow.records.total, db.flow.records.total, db.flow.consumed.total, db.flow.published.total} {
+		f.Stations[i].Total = total
+	}
 	for i := range f.Stations {
 		f.Stations[i].Hop = i + 1
 		f.Stations[i].Faults = v.switches.faultsAt(i + 1)
 	}
 	return f
+}
+
+func readingOf(now time.Time, db found, f flow) freshness {
+	return freshness{
+		At: stamp(db.read), AgeMs: age(now, db.read), Current: db.read.After(f.changed), Settled: db.answers && db.emptyAt == f.published.total,
+	}
 }
 
 func (v *View) sum(db found, f flow) totals {
@@ -123,13 +143,13 @@ func (v *View) sum(db found, f flow) totals {
 
 func onHTTP(now time.Time, f flow) station {
 	return station{
-		Rate: f.answered.rate, Total: f.answered.total, InFlight: f.requests, OldestMs: age(now, f.oldestRequest),
+		Rate: f.answered.rate, InFlight: f.requests, OldestMs: age(now, f.oldestRequest),
 		Note: noted(f.refused.recent, "answered with 5xx"),
 	}
 }
 
 func inTransaction(db found, n totals) station {
-	s := station{Rate: db.rate, Total: n.Committed, InFlight: db.open, Restarts: db.restarts}
+	s := station{Rate: db.rate, InFlight: db.open, Restarts: db.restarts}
 	if !db.answers {
 		s.InFlight, s.Note = 0, "does not answer"
 	}
@@ -139,7 +159,7 @@ func inTransaction(db found, n totals) station {
 // inWAL shows what was committed, has not arrived, and is not on the stream. The relay tells nobody what it has under way.
 func (v *View) inWAL(now time.Time, f flow, b backlog, n totals) station {
 	s := station{
-		Rate: f.records.rate, Total: f.records.total, Backlog: max(0, int(n.OnTheWay)-b.waiting),
+		Rate: f.records.rate, Backlog: max(0, int(n.OnTheWay)-b.waiting),
 		Restarts: max(0, v.path.Relay.Starts()-1) + max(0, v.path.SecondRelay.Starts()-1),
 	}
 	if at, ok := v.watch.tally.OldestMissing(); ok && s.Backlog > 0 {
@@ -156,7 +176,7 @@ func (v *View) inWAL(now time.Time, f flow, b backlog, n totals) station {
 }
 
 func onStream(now time.Time, f flow, b backlog) station {
-	s := station{Rate: f.records.rate, Total: f.records.total, Backlog: max(0, b.waiting-f.inBatches)}
+	s := station{Rate: f.records.rate, Backlog: max(0, b.waiting-f.inBatches)}
 	if s.Backlog > 0 {
 		s.OldestMs = age(now, b.oldest)
 	}
@@ -165,14 +185,14 @@ func onStream(now time.Time, f flow, b backlog) station {
 
 func inConsumer(now time.Time, f flow) station {
 	return station{
-		Rate: f.consumed.rate, Total: f.consumed.total, InFlight: f.inBatches, OldestMs: age(now, f.oldestBatch),
+		Rate: f.consumed.rate, InFlight: f.inBatches, OldestMs: age(now, f.oldestBatch),
 		Note: noted(f.again.recent, "delivered again"),
 	}
 }
 
 func onBus(f flow, db found) station {
 	return station{
-		Rate: f.published.rate, Total: f.published.total, InFlight: f.putting, Backlog: db.depths.Subscriber,
+		Rate: f.published.rate, InFlight: f.putting, Backlog: db.depths.Subscriber,
 		Note: noted(f.failures.recent, "refused"),
 	}
 }

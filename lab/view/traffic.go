@@ -22,6 +22,7 @@ type traffic struct {
 	batches    map[string]time.Time // invocations under way, by their ids
 	inBatches  int                  // records in them
 	suppressed int64                // deliveries that the subscriber did not count again
+	changed    time.Time            // when the API last answered a change with success
 }
 
 func newTraffic() *traffic {
@@ -42,6 +43,9 @@ func (t *traffic) responded(now time.Time, r local.Request) {
 	t.locked(func() {
 		delete(t.requests, r.At.UnixNano())
 		t.answered.add(now, 1)
+		if r.Status < 300 {
+			t.changed = now
+		}
 		if r.Status >= 500 {
 			t.refused.add(now, 1)
 		}
@@ -93,6 +97,7 @@ type flow struct {
 	requests, putting, inBatches int
 	oldestRequest, oldestBatch   time.Time // zero: there is none
 	suppressed                   int64
+	changed                      time.Time
 }
 
 func (t *traffic) flow(now time.Time) (f flow) {
@@ -100,7 +105,7 @@ func (t *traffic) flow(now time.Time) (f flow) {
 		f = flow{
 			answered: t.answered.read(now), refused: t.refused.read(now), records: t.records.read(now), consumed: t.consumed.read(now),
 			published: t.published.read(now), failures: t.failures.read(now), again: t.again.read(now),
-			requests: len(t.requests), putting: t.putting, inBatches: t.inBatches, suppressed: t.suppressed,
+			requests: len(t.requests), putting: t.putting, inBatches: t.inBatches, suppressed: t.suppressed, changed: t.changed,
 		}
 		for _, at := range t.requests {
 			f.oldestRequest = older(f.oldestRequest, at)

@@ -28,6 +28,8 @@ func TestView(t *testing.T) {
 		{"LeadsANewcomer", leadsANewcomer},
 		{"CreatesACarAndShowsItsRecords", createsACar},
 		{"TellsWhereAnEventWaits", tellsWhereAnEventWaits},
+		{"SaysNothingFromAnOldReading", saysNothingFromAnOldReading},
+		{"SaysThatACarIsNotCounted", saysThatACarIsNotCounted},
 		{"ShowsTheAPIsOwnMessages", showsTheAPIsOwnMessages},
 		{"InterpretsNoTextAsHTML", interpretsNoText},
 		{"RefusesForeignPages", refusesForeignPages},
@@ -48,6 +50,8 @@ func TestView(t *testing.T) {
 		}
 	}
 }
+
+const killsTheRelay = `[data-switch="kill-relay"]`
 
 // promise is what the line says that the whole view is about.
 type promise struct{ cars, counted, lost, suppressed int }

@@ -8,7 +8,6 @@ const most = 60;
 const perSegment = 240; // ms
 const perState = 3; // new dots per state when there are many
 const queued = 9; // dots that wait at one station; the backlog says how many there are
-const stuck = 1600; // ms without progress at a station with a backlog: it is closed. Totals that are polled come every second
 const ends = 7; // position of the subscriber; 0 is the client, 1-6 the stations
 
 const canvas = byId('dots');
@@ -19,7 +18,7 @@ let dots = []; // {id, at, from (time to leave), hop (0: no longer listed), agai
 let known = null; // ids of the state before: null before the first
 let points = [];
 let colors = { dot: '', again: '' };
-let gates = new Map(); // hop -> {total, since, closed}
+let closed = new Set(); // hops that let nothing through
 let frame = 0;
 let before = 0;
 
@@ -51,7 +50,7 @@ function clear() {
 
 export function show(state) {
   const now = performance.now();
-  watchGates(state, now);
+  watchGates(state);
   const listed = new Map(state.events.map((e) => [e.id, e]));
   const fresh = known ? state.events.filter((e) => !known.has(e.id)) : [];
   known = new Set(listed.keys());
@@ -69,16 +68,14 @@ export function show(state) {
   wake();
 }
 
-// A station whose total stands still while something waits at it, or at the one before, lets nothing through.
-function watchGates(state, now) {
+// A station through which nothing has passed for two seconds, while something waits at it or at the one before, lets nothing through.
+function watchGates(state) {
   let before = 0; // what waits at the station before
+  closed = new Set();
   for (const s of state.stations) {
     const here = s.backlog + s.inFlight;
-    const waits = before + here;
+    if (s.rate === 0 && before + here > 0) closed.add(s.hop);
     before = here;
-    const gate = gates.get(s.hop);
-    if (!gate || gate.total !== s.total) gates.set(s.hop, { total: s.total, since: now, closed: false });
-    else gate.closed = waits > 0 && now - gate.since > stuck;
   }
 }
 
@@ -86,7 +83,7 @@ function watchGates(state, now) {
 function limit(dot) {
   if (dot.hop >= 6) return ends;
   if (dot.hop > 0) return dot.hop + 1;
-  for (let hop = Math.max(1, Math.ceil(dot.at)); hop <= 6; hop++) if (gates.get(hop)?.closed) return hop;
+  for (let hop = Math.max(1, Math.ceil(dot.at)); hop <= 6; hop++) if (closed.has(hop)) return hop;
   return ends;
 }
 

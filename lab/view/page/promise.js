@@ -1,6 +1,6 @@
 // The line that the whole page is about, and one sentence that says how it stands.
 
-import { byId, count, plural, write } from './write.js';
+import { byId, clock, count, plural, write } from './write.js';
 
 const totals = document.querySelectorAll('#promise [data-total]');
 
@@ -25,12 +25,24 @@ function verdict(state) {
       ? ['fault', `${plural(t.onTheWay, 'event is', 'events are')} held up or on the way, and safe: in the table, the WAL or the stream.`]
       : ['moving', `${plural(t.onTheWay, 'event', 'events')} on the way.`];
   }
-  if (state.problem) return ['fault', `As of the database's last answer. ${state.problem}`];
+  const { current, settled, at } = state.reading;
+  if (state.problem) return ['fault', `As of the database's last answer, at ${clock(at)}. ${state.problem}`];
   if (t.committed === 0) return ['', 'Nothing was committed yet.'];
+  if (!current) return ['moving', `What was committed until ${clock(at)} is on the bus. Later commits are not counted yet.`];
   if (t.counted !== t.cars && state.subscriberFailures > 0) {
-    return ['fault', `Everything that was committed is on the bus; ${plural(state.subscriberFailures, 'message waits', 'messages wait')} in the subscriber's failure queue.`];
+    return ['fault', `Everything that was committed is on the bus. ${plural(state.subscriberFailures, 'message waits', 'messages wait')} in the subscriber's failure queue.`];
   }
-  if (t.counted !== t.cars) return ['moving', 'Everything that was committed is on the bus; the subscriber is still counting.'];
+  if (t.counted !== t.cars && !settled) {
+    return ['moving', `Everything that was committed is on the bus. ${plural(state.subscriberQueue, 'message waits', 'messages wait')} in the subscriber's queue.`];
+  }
+  if (t.counted < t.cars) {
+    return ['fault', `${plural(t.cars - t.counted, 'car is', 'cars are')} not counted, and nothing is on its way to the subscriber. ${remedy}`];
+  }
+  if (t.counted > t.cars) {
+    return ['fault', `${plural(t.counted - t.cars, 'more car is', 'more cars are')} counted than there are, and nothing is on its way to the subscriber. ${remedy}`];
+  }
   const parked = t.parked > 0 ? `, or parked where an operator finds it (${count(t.parked)})` : '';
   return ['good', `Everything that was committed is on the bus${parked}, and every car is counted once.`];
 }
+
+const remedy = 'To send the events again, run bin/outboxctl replay --aggregate-type Car. If that changes nothing, start with empty data: FRESH=1 make dev.';

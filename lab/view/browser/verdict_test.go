@@ -1,0 +1,56 @@
+//go:build browser
+
+package browser
+
+import (
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"rds-outbox-demo/lab/labtest"
+)
+
+const verdict = `document.querySelector('#verdict').textContent`
+
+// The page calls everything published only when it has looked after the last commit. A lock makes its look wait.
+func saysNothingFromAnOldReading(t *testing.T, d *dev) {
+	tb := show(t, d, desk)
+	d.post(t, `{"make":"Seen","model":"In Time","year":2023}`)
+	tb.balanced(d)
+	tb.wait("the verdict", verdict+`.startsWith('Everything')`)
+	tb.click(killsTheRelay)
+	tb.wait("the relay to be killed", `document.querySelector('`+killsTheRelay+`').getAttribute('aria-checked') === 'true'`)
+	tx, err := d.connect(t).Begin(t.Context())
+	require.NoError(t, err)
+	_, err = tx.Exec(t.Context(), "LOCK TABLE car_stats") // the page's poll waits for it, createCar does not
+	require.NoError(t, err)
+	d.post(t, `{"make":"Not Seen","model":"Yet","year":2023}`)
+	tb.wait("another verdict", `!`+verdict+`.startsWith('Everything')`)
+	tb.wait("the age of the numbers", `document.body.classList.contains('old') && document.querySelector('#reading').textContent.includes('as of')`)
+	require.NotContains(t, tb.text("#verdict"), "Everything")
+	require.NoError(t, tx.Rollback(t.Context()))
+	tb.wait("the event that waits", verdict+`.includes('1 event')`)
+	tb.wait("fresh numbers", `!document.body.classList.contains('old')`)
+	tb.click(killsTheRelay)
+	tb.balanced(d)
+}
+
+// A difference that no event on its way explains is said as what it is.
+func saysThatACarIsNotCounted(t *testing.T, d *dev) {
+	tb := show(t, d, desk)
+	d.post(t, `{"make":"Counted","model":"Once","year":1999}`)
+	tb.balanced(d)
+	conn := d.connect(t)
+	change := func(by int) {
+		_, err := conn.Exec(t.Context(), "UPDATE car_stats SET cars = cars + $1 WHERE make = 'Counted' AND year = 1999", by)
+		require.NoError(t, err)
+	}
+	change(-1)
+	labtest.Eventually(t, "the page to say so", func() bool {
+		says := tb.text("#verdict")
+		require.NotContains(t, says, "still counting")
+		return says != "" && tb.is(verdict+`.startsWith('1 car is not counted, and nothing is on its way') && `+verdict+`.includes('replay')`)
+	})
+	change(1)
+	tb.balanced(d)
+}

@@ -1,0 +1,11 @@
+// How old what the database said is. What is older than a poll and its pause is grey and has its time beside it.
+
+import { byId, clock, duration, write } from './write.js';
+
+const old = 3000; // ms: a pause of 2 s and the poll after it
+
+export function show({ reading }) {
+  const stale = reading.ageMs > old;
+  document.body.classList.toggle('old', stale);
+  write(byId('reading'), stale ? `The grey numbers are as of ${clock(reading.at)}, ${duration(Math.floor(reading.ageMs / 1000) * 1000)} ago.` : '\u00a0');
+}
