@@ -17,10 +17,18 @@ import (
 type Fault struct {
 	Name  string
 	Label string // for a button
+	State string // what is so while it is in force, or after it has struck once
+	Count Count  // what its strikes are
 	Hop   int    // the station that it strikes, 1 to 6
 	Text  string // what it does here, in one sentence
 	AWS   string // what happens on AWS in that case, in one sentence
 	act
+}
+
+// Count is the noun of a number of strikes, such as "1 call refused" and "2 calls refused".
+type Count struct {
+	One  string `json:"one"`
+	Many string `json:"many"`
 }
 
 // act is what a fault does to a path. Its errors are a local.NotNowError when the path has to be in another state first.

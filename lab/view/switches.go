@@ -15,13 +15,15 @@ import (
 
 // switchDefinition is a switch as /meta has it.
 type switchDefinition struct {
-	Name     string `json:"name"`
-	Label    string `json:"label"`
-	Hop      int    `json:"hop"`  // the station that it strikes
-	Kind     string `json:"kind"` // toggle, or once
-	Text     string `json:"text"` // what it does here
-	AWS      string `json:"aws"`  // what happens on AWS in that case
-	Disabled string `json:"disabled,omitempty"`
+	Name     string       `json:"name"`
+	Label    string       `json:"label"`
+	State    string       `json:"state"` // what is so while it is on
+	Count    faults.Count `json:"count"` // of what it has struck
+	Hop      int          `json:"hop"`   // the station that it strikes
+	Kind     string       `json:"kind"`  // toggle, or once
+	Text     string       `json:"text"`  // what it does here
+	AWS      string       `json:"aws"`   // what happens on AWS in that case
+	Disabled string       `json:"disabled,omitempty"`
 }
 
 // The kinds of switches: one that is on until it is switched off, and one that strikes.
@@ -87,7 +89,7 @@ func newSwitches(s *local.Path, log *slog.Logger) *switches {
 func (s *switches) definitions() []switchDefinition {
 	var all []switchDefinition
 	for _, one := range s.all {
-		d := switchDefinition{Name: one.Name, Label: one.Label, Hop: one.Hop, Kind: kindToggle, Text: one.Text, AWS: one.AWS}
+		d := switchDefinition{Name: one.Name, Label: one.Label, State: one.State, Count: one.Count, Hop: one.Hop, Kind: kindToggle, Text: one.Text, AWS: one.AWS}
 		if one.Once() {
 			d.Kind = kindOnce
 		}

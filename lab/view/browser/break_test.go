@@ -38,7 +38,7 @@ func switchesBreakAndMend(t *testing.T, d *dev) {
 		tb.click(selector)
 		if one.Kind == "toggle" {
 			tb.wait(one.Name+" to be on", `document.querySelector('`+selector+`').getAttribute('aria-checked') === 'true'`)
-			tb.wait("the station to say so", fmt.Sprintf(`document.querySelector('[data-station="%d"]').textContent.includes(%q)`, one.Hop, one.Label))
+			tb.wait("the station to say so", fmt.Sprintf(`document.querySelector('[data-station="%d"]').textContent.includes(%q)`, one.Hop, one.State))
 		}
 		if one.Name == "queue-down" { // strikes who parks
 			tb.click(`[data-switch="poison"]`)
@@ -47,7 +47,7 @@ func switchesBreakAndMend(t *testing.T, d *dev) {
 		if one.Kind == "toggle" {
 			tb.click(selector)
 			tb.wait(one.Name+" to be off", `document.querySelector('`+selector+`').getAttribute('aria-checked') === 'false'`)
-			tb.wait("the station to be well", fmt.Sprintf(`!document.querySelector('[data-station="%d"]').textContent.includes(%q)`, one.Hop, one.Label))
+			tb.wait("the station to be well", fmt.Sprintf(`!document.querySelector('[data-station="%d"]').textContent.includes(%q)`, one.Hop, one.State))
 		}
 		labtest.Eventually(t, "events to arrive again", func() bool {
 			s := d.state(t)

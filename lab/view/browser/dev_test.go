@@ -158,7 +158,7 @@ func twoPorts(t *testing.T) int {
 type meta struct {
 	MaxLoad  int
 	Switches []struct {
-		Name, Label, Kind, Text, AWS string
+		Name, Label, State, Kind, Text, AWS string
 		Hop                          int
 	}
 	Tour []struct {

@@ -139,7 +139,7 @@ func fitsANarrowWindow(t *testing.T, d *dev) {
 	tb.wait("its records", shows(id))
 	fits("an open event")
 	require.GreaterOrEqual(t, eval[float64](tb, `Math.min(...[...document.querySelectorAll('body *')].filter(e => e.checkVisibility() && !e.closest('svg') &&
-		[...e.childNodes].some(n => n.nodeType === 3 && n.textContent.trim())).map(e => parseFloat(getComputedStyle(e).fontSize)))`), 11.0, "a text is too small to read")
+		[...e.childNodes].some(n => n.nodeType === 3 && n.textContent.trim())).map(e => parseFloat(getComputedStyle(e).fontSize)))`), 14.0, "a text is too small to read")
 }
 
 // moving counts what moves by itself within some seconds: animations that run, and new pictures on a canvas.

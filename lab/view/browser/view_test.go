@@ -37,6 +37,7 @@ func TestView(t *testing.T) {
 		{"KeepsItsStateInTheURL", keepsItsStateInTheURL},
 		{"IsDrivenByKeyboardAlone", isDrivenByKeyboard},
 		{"FitsANarrowWindow", fitsANarrowWindow},
+		{"ClipsNoText", clipsNoText},
 		{"StandsStillWhereThatIsAskedFor", standsStill},
 		{"IsAccessible", isAccessible},
 		{"ContractsAreAccessible", contractsAreAccessible},

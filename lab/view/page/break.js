@@ -1,6 +1,6 @@
 // The switches: what each does here, what happens on AWS in that case, and what the server says when it cannot be done.
 
-import { attribute, byId, count, signs, write } from './write.js';
+import { attribute, byId, plural, signs, write } from './write.js';
 import { send } from './live.js';
 
 const switches = new Map(); // name -> {definition, elements, state, asked}
@@ -64,7 +64,7 @@ export async function allOff() {
   await Promise.all([...switches].filter(([, one]) => one.state.on).map(([name]) => ask(name, false)));
 }
 
-export const labelsOn = () => [...switches.values()].filter((one) => one.state.on).map((one) => one.definition.label);
+export const statesOn = () => [...switches.values()].filter((one) => one.state.on).map((one) => one.definition.state);
 
 export function show(state) {
   for (const s of state.switches) {
@@ -79,6 +79,6 @@ function showOne(one, s) {
   if (one.button.getAttribute('role') === 'switch') attribute(one.button, 'aria-checked', String(s.on));
   if (!one.asked) attribute(one.button, 'aria-busy', s.busy ? 'true' : null);
   one.item.classList.toggle('on', s.on);
-  write(one.struck, s.struck > 0 ? `${count(s.struck)}×` : '');
+  write(one.struck, s.struck > 0 ? plural(s.struck, one.definition.count.one, one.definition.count.many) : '');
   if (s.error) write(one.refused, s.error);
 }

@@ -2,6 +2,7 @@
 
 import { byId, duration, make, plural, signs, write } from './write.js';
 import { send } from './live.js';
+import * as dots from './dots.js';
 
 const samples = [['Toyota', 'Camry', '2023', 'Blue'], ['Citroën', '2CV', '1961', 'Grey'], ['Fiat', 'Panda', '1986', 'Red'], ['Volvo', '240', '1990', ''], ['Honda', 'Civic', '2008', 'Green']];
 const names = ['make', 'model', 'year', 'color'];
@@ -86,6 +87,7 @@ export function show(state) {
   const event = state.events.find((e) => e.aggregateId === followed.carId);
   if (!event) return;
   const hop = followed.event?.hop;
+  if (!followed.event) dots.follow(event.id, event.title);
   followed.event = event;
   if (event.hop >= 6) {
     followed.arrived = true;

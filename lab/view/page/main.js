@@ -1,13 +1,15 @@
-// The page: takes what the server sends, and has every part of it shown by its module. Modules: path and dots (the stations), promise, reading,
-// next, create, break, tour, plots, events, record; live (the connection), address (the URL), write (text and numbers).
+// The page: takes what the server sends, and has every part of it shown by its module. Modules: path, places and dots (the
+// stations), promise, reading, next, deed, create, break, tour, plots, events, record; live (the connection), address (the URL), write (text and numbers).
 
 import { byId, clock, write } from './write.js';
 import { connect, getJSON } from './live.js';
 import * as address from './address.js';
 import * as path from './path.js';
+import * as places from './places.js';
 import * as dots from './dots.js';
 import * as promise from './promise.js';
 import * as reading from './reading.js';
+import * as deed from './deed.js';
 import * as next from './next.js';
 import * as create from './create.js';
 import * as faults from './break.js';
@@ -17,7 +19,7 @@ import * as events from './events.js';
 import * as record from './record.js';
 
 // In this order: next asks the others.
-const parts = [path, promise, reading, create, faults, tour, events, record, plots, dots, next];
+const parts = [path, places, promise, reading, create, faults, tour, events, record, plots, dots, deed, next];
 const once = new Set([dots, record]); // have nothing to learn from another version
 let ready = false;
 let latest = null; // the state that came last

@@ -4,6 +4,7 @@ import { byId, clock, duration, write } from './write.js';
 import * as create from './create.js';
 import * as faults from './break.js';
 import * as tour from './tour.js';
+import * as deed from './deed.js';
 
 const head = byId('next-head');
 const text = byId('next-text');
@@ -60,13 +61,16 @@ function advice(state) {
     const at = step > 0 ? `, step ${step} of ${steps.length}` : '';
     return [`Experiment ${running}${at}: ${tour.titleOf(running)}`, steps[step - 1] ?? '', null, ['Stop', () => tour.stop()]];
   }
-  const on = faults.labelsOn();
-  if (on.length > 0) {
-    return [`Broken: ${on.join(', ')}`, 'Create cars and see where their events wait. Then switch it off, and watch all of them arrive.', ['Switch all off', () => faults.allOff()], carButton('Create a car')];
-  }
   const last = lastResult(results);
-  if (last && !last.passed) return [`Experiment ${last.n} did not pass`, last.text, startButton(last.n, `Experiment ${last.n} again`)];
+  const done = deed.last(state);
   const open = experiments.find((e) => !results.some((r) => r.n === e.n && r.passed));
+  const on = faults.statesOn();
+  if (on.length > 0) {
+    const [head, text] = done ? [done.on ? on.join(', ') : `${done.head}. Still: ${on.join(', ')}`, done.text] : [on.join(', '), 'Create cars and see where their events wait.'];
+    return [head, text, ['Switch all off', () => faults.allOff()], carButton('Create a car')];
+  }
+  if (done && !(done.at < resultAt)) return [done.head, done.text, carButton('Create a car'), open && startButton(open.n, `Experiment ${open.n}`)];
+  if (last && !last.passed) return [`Experiment ${last.n} did not pass`, last.text, startButton(last.n, `Experiment ${last.n} again`)];
   if (last && open) return [`Experiment ${last.n} passed. Next: ${open.title}`, last.text, startButton(open.n, `Start experiment ${open.n}`)];
   if (last) return ['All five passed', 'Now break it your own way: set a load, switch faults on, several at once, and off again. 0 lost is what has to stay.', carButton('Create a car')];
   if (sawArrival !== null && open) {
@@ -78,11 +82,15 @@ function advice(state) {
 
 let seen = new Map();
 let latest = null;
+let resultAt = -1; // when it came
 
 // lastResult is the one that came last: the server keeps them by number.
 function lastResult(results) {
   for (const r of results) {
-    if (seen.get(r.n) !== r.text) latest = r.n;
+    if (seen.get(r.n) !== r.text) {
+      latest = r.n;
+      resultAt = performance.now();
+    }
     seen.set(r.n, r.text);
   }
   return results.find((r) => r.n === latest) ?? null;

@@ -1,103 +1,103 @@
-// The six stations, what lies between them (slot, shards, failure queue, subscriber), and the faults that are on.
+// The six stations: how fast events pass, how many wait and before which station, and what is broken. The small path says the same while
+// the large one is out of sight.
 
-import { byId, bytes, count, duration, make, rate, write } from './write.js';
+import { attribute, byId, compact, count, duration, make, rate, write } from './write.js';
 
-const slow = 2000; // ms: an event that waits longer is worth a colour
-const shownShards = 4;
+const most = 42; // dots of a pile
+const rows = 3;
 
 const stations = new Map(); // hop -> its elements
-let labels = new Map(); // switch -> label
+let states = new Map(); // switch -> what is so while it is on
 
 export function start(meta) {
-  labels = new Map(meta.switches.map((s) => [s.name, s.label]));
-  const list = byId('stations');
+  states = new Map(meta.switches.map((s) => [s.name, s.state]));
   for (const hop of meta.hops) {
-    let station = stations.get(hop.hop);
-    if (!station) {
-      const item = byId('station-template').content.cloneNode(true).firstElementChild;
-      item.dataset.station = hop.hop;
-      const values = {};
-      for (const element of item.querySelectorAll('[data-value]')) values[element.dataset.value] = element;
-      station = { item, values, badge: item.querySelector('.badge'), note: item.querySelector('.note') };
-      stations.set(hop.hop, station);
-      list.append(item);
-    }
-    write(station.item.querySelector('.stop'), hop.sign);
-    write(station.item.querySelector('h3'), `${hop.sign} ${hop.name}`);
-    write(station.item.querySelector('.what'), hop.what);
-    write(station.item.querySelector('.aws'), `AWS: ${hop.aws}`);
+    if (!stations.has(hop.hop)) stations.set(hop.hop, add(hop.hop));
+    const { item, figures } = stations.get(hop.hop);
+    write(item.querySelector('.stop'), hop.sign);
+    write(item.querySelector('h3'), hop.name);
+    write(item.querySelector('.what'), hop.what);
+    write(figures.querySelector('th'), `${hop.sign} ${hop.name}`);
+    write(figures.querySelector('.aws'), hop.aws);
+    write(stations.get(hop.hop).mini.firstChild, hop.sign);
   }
+}
+
+function add(hop) {
+  const item = byId('station-template').content.cloneNode(true).firstElementChild;
+  item.dataset.station = hop;
+  const figures = byId('figures-template').content.cloneNode(true).firstElementChild;
+  const mini = make('li');
+  mini.append(make('span', 'stop'), make('b'));
+  byId('stations').append(item);
+  byId('figures').append(figures);
+  byId('mini').append(mini);
+  const values = {};
+  for (const element of [...item.querySelectorAll('[data-value]'), ...figures.querySelectorAll('[data-value]')]) values[element.dataset.value] = element;
+  return { item, figures, mini, values, badge: item.querySelector('.badge'), word: item.querySelector('[data-word=waiting]'), pile: item.querySelector('.pile') };
+}
+
+// The small path is there while the large one is out of sight.
+new IntersectionObserver(([seen]) => {
+  byId('mini').hidden = seen.isIntersecting;
+}).observe(document.querySelector('.map'));
+
+// queues returns how many events wait before each station, and before the subscriber (7).
+export function queues(state) {
+  const [http, , wal, stream, consumer, bus] = state.stations;
+  const throttled = stream.faults.length > 0 && wal.faults.length === 0; // then the relay has read them, and cannot hand them on
+  return new Map([[2, http.inFlight], [3, throttled ? 0 : wal.backlog], [4, throttled ? wal.backlog : 0], [5, stream.backlog], [6, consumer.inFlight], [7, bus.backlog]]);
+}
+
+// closed returns the hops through which nothing passes although something waits, or because of a fault.
+export function closed(state) {
+  const waits = queues(state);
+  return new Set(state.stations.filter((s) => s.rate === 0 && (s.faults.length > 0 || waits.get(s.hop) > 0)).map((s) => s.hop));
 }
 
 export function show(state) {
+  const waits = queues(state);
+  const shut = closed(state);
+  let dry = false; // nothing comes along the line
   for (const s of state.stations) {
     const station = stations.get(s.hop);
     if (!station) continue;
-    const { item, values, badge, note } = station;
+    const { item, mini, values, badge } = station;
+    const n = waits.get(s.hop) ?? 0;
+    item.classList.toggle('dry', dry);
+    dry = s.rate === 0 && (dry || shut.has(s.hop));
     write(values.rate, rate(s.rate));
     write(values.inFlight, count(s.inFlight));
-    write(values.backlog, count(s.backlog));
     write(values.oldestMs, duration(Math.round(s.oldestMs)));
     write(values.restarts, count(s.restarts));
     write(values.total, count(s.total));
-    const held = s.oldestMs > slow;
-    values.backlog.parentElement.classList.toggle('much', held && s.backlog > 0);
-    values.oldestMs.parentElement.classList.toggle('much', held);
-    write(note, s.note || '\u00a0');
-    const faults = s.faults ?? [];
-    item.classList.toggle('faulty', faults.length > 0);
-    write(badge, faults.map((name) => labels.get(name) ?? name).join(' · '));
+    showWaiting(station, n);
+    const broken = s.faults.length > 0;
+    item.classList.toggle('faulty', broken);
+    item.classList.toggle('held', n > 0 && (broken || shut.has(s.hop)));
+    mini.className = broken ? 'faulty' : '';
+    const parked = s.hop === 5 && state.failureQueue > 0 ? `${count(state.failureQueue)} parked` : '';
+    const text = s.faults.map((name) => states.get(name) ?? name).join(' · ') || s.note || parked;
+    item.classList.toggle('noted', text !== '');
+    write(badge, text);
   }
-  showSlot(state.slot);
-  showShards(state.shards ?? []);
-  showEnds(state);
-  write(byId('problem'), state.problem || '\u00a0');
+  document.querySelector('.map').classList.toggle('dry', dry);
+  byId('problem').hidden = !state.problem;
+  write(byId('problem'), state.problem);
 }
 
-function showSlot(slot) {
-  const place = document.querySelector('.place.slot');
-  const wrong = !slot || !slot.exists || !slot.active;
-  place.classList.toggle('wrong', wrong);
-  if (!slot) {
-    for (const id of ['slot-confirmed', 'slot-current', 'slot-lag', 'slot-retained']) write(byId(id), '–');
-    write(byId('slot-name'), 'the database cannot be asked');
-    return;
-  }
-  const status = slot.exists ? (slot.active ? 'active' : 'nobody reads it') : 'does not exist';
-  write(byId('slot-name'), `${slot.name}, ${status}`);
-  write(byId('slot-confirmed'), slot.confirmedLsn || '–');
-  write(byId('slot-current'), slot.currentLsn || '–');
-  write(byId('slot-lag'), bytes(slot.lagBytes));
-  write(byId('slot-retained'), `${bytes(slot.retainedBytes)}${slot.walStatus ? `, ${slot.walStatus}` : ''}`);
-}
-
-function showShards(shards) {
-  const list = byId('shards');
-  const shown = shards.length > shownShards ? shownShards - 1 : shards.length;
-  const lines = shards.slice(0, shown).map((s) => {
-    const id = s.id.replace(/^shardId-0*(?=\d)/, 'shard ');
-    const behind = s.waiting > 0 ? `${count(s.waiting)} waiting, ${duration(s.behindMs)} behind` : 'at its end';
-    return [id, s.iterator.replace(/\d{20,}/, (n) => `…${n.slice(-12)}`), behind];
-  });
-  if (shards.length > shown) lines.push([`${shards.length - shown} more`, '', '']);
-  while (list.children.length < lines.length) {
-    const item = make('li');
-    item.append(make('b'), make('span', 'mono'), make('span', 'behind'));
-    list.append(item);
-  }
-  while (list.children.length > lines.length) list.lastElementChild.remove();
-  lines.forEach((line, i) => line.forEach((text, j) => write(list.children[i].children[j], text)));
-}
-
-function showEnds(state) {
-  const { totals } = state;
-  write(byId('queue'), count(state.failureQueue));
-  document.querySelector('.place.queue').classList.toggle('wrong', state.failureQueue > 0);
-  write(byId('counted'), count(totals.counted));
-  write(byId('suppressed'), count(totals.suppressed));
-  write(byId('subscriber-queue'), count(state.subscriberQueue));
-  write(byId('subscriber-failures'), count(state.subscriberFailures));
-  write(byId('out-of-order'), count(totals.outOfOrder));
+function showWaiting({ item, mini, values, word, pile }, n) {
+  const text = compact(n);
+  write(values.waiting, text);
+  write(mini.lastChild, n > 0 ? text : '');
+  write(word, n === 1 ? 'waits' : 'waiting');
+  item.classList.toggle('waits-none', n === 0);
+  values.waiting.style.setProperty('--chars', text.length);
+  attribute(values.waiting, 'title', text === count(n) ? null : count(n));
+  // One dot an event up to twelve, then fewer: what matters is that the pile grows.
+  const dots = n <= 12 ? n : Math.min(most, Math.round(12 + 10 * Math.log10(n / 12)));
+  pile.style.setProperty('--across', Math.ceil(dots / rows));
+  pile.style.setProperty('--down', Math.min(dots, rows));
 }
 
 // anchors are where the line passes the client, the stations and the subscriber, relative to the element.

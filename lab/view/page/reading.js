@@ -7,5 +7,5 @@ const old = 3000; // ms: a pause of 2 s and the poll after it
 export function show({ reading }) {
   const stale = reading.ageMs > old;
   document.body.classList.toggle('old', stale);
-  write(byId('reading'), stale ? `The grey numbers are as of ${clock(reading.at)}, ${duration(Math.floor(reading.ageMs / 1000) * 1000)} ago.` : '\u00a0');
+  write(byId('reading'), stale ? `The grey numbers are as of ${clock(reading.at)}, ${duration(Math.floor(reading.ageMs / 1000) * 1000)} ago.` : '');
 }

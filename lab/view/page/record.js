@@ -5,6 +5,7 @@ import { byId, clock, duration, make, plural, signs, write } from './write.js';
 import { getJSON } from './live.js';
 import * as address from './address.js';
 import { focusOn } from './events.js';
+import * as dots from './dots.js';
 
 const panel = byId('event');
 const list = byId('records');
@@ -15,6 +16,10 @@ let opened = null; // the event that is open: its id, what was answered, and wha
 
 export function start() {
   byId('event-close').addEventListener('click', close);
+  byId('event-follow').addEventListener('click', () => {
+    dots.follow(opened.id, opened.title || opened.id);
+    byId('path').scrollIntoView({ block: 'start' });
+  });
   addEventListener('keydown', (event) => {
     if (event.key === 'Escape' && opened) close();
   });
@@ -31,7 +36,7 @@ function follow() {
   const before = opened?.id ?? '';
   if (id === before) return;
   clearTimeout(opened?.timer);
-  opened = id ? { id, seen: null, where: null, problem: '', told: null, left: questions, timer: 0, shown: '' } : null;
+  opened = id ? { id, seen: null, where: null, problem: '', told: null, title: '', left: questions, timer: 0, shown: '' } : null;
   panel.hidden = !id;
   list.replaceChildren();
   if (!id) {
@@ -86,6 +91,7 @@ export function show(state) {
   const row = state.events.find((e) => e.id === opened?.id);
   if (!row) return;
   const event = opened;
+  event.title = row.title;
   const says = [row.hop, row.copies, row.tries, row.parked, row.ms?.subscriber].join();
   if (event.shown && says !== event.shown) {
     clearTimeout(event.timer);

@@ -32,6 +32,9 @@ export function attribute(element, name, value) {
 
 export const count = (n) => whole.format(n ?? 0);
 
+// compact is for a place of five digits at most.
+export const compact = (n) => (n < 100_000 ? count(n) : `${count(n / 1000)}k`);
+
 export const plural = (n, one, many) => `${count(n)} ${n === 1 ? one : many}`;
 
 export function rate(n) {

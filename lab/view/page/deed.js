@@ -1,0 +1,50 @@
+// What was done last to the path, by whomever, and what has become of it.
+
+import { plural } from './write.js';
+
+let definitions = new Map(); // switch -> its definition
+let before = null; // switch -> its state in the frame before
+let deed = null; // {name, on, at, totals at that moment, waited: most events that waited since}
+
+export function start(meta) {
+  definitions = new Map(meta.switches.map((s) => [s.name, s]));
+}
+
+export function show(state) {
+  const now = new Map(state.switches.map((s) => [s.name, s]));
+  for (const [name, s] of now) {
+    const was = before?.get(name);
+    const once = definitions.get(name)?.kind === 'once';
+    const done = was && (once ? s.struck > was.struck : s.on !== was.on);
+    // Faults that an experiment switches are its own story.
+    if (done && !state.tour.running) deed = { name, once, on: s.on, at: performance.now(), totals: state.totals, waited: 0 };
+  }
+  before = now;
+  if (deed) deed.waited = Math.max(deed.waited, state.totals.onTheWay);
+}
+
+// last returns when the last deed was done, in ms, and what the banner says of it; null when there was none.
+export function last(state) {
+  if (!deed) return null;
+  const definition = definitions.get(deed.name);
+  const t = state.totals;
+  const head = deed.on || deed.once ? definition.state : `${definition.state}: over`;
+  return { at: deed.at, on: deed.on, head, text: outcome(t, state) };
+}
+
+function outcome(t, state) {
+  const waits = plural(t.onTheWay, 'event waits', 'events wait');
+  if (deed.name === 'poison') {
+    const parked = t.parked > deed.totals.parked;
+    return parked ? 'It is in the failure queue, and what came after it went on.' : 'The consumer has not parked it yet, and nothing passes it.';
+  }
+  if (deed.name === 'drop-slot') {
+    const again = t.duplicates - deed.totals.duplicates;
+    if (again === 0) return 'The relay makes a new slot and sends every row of outbox again.';
+    return `The relay has made a new slot. ${plural(again, 'event has', 'events have')} come twice, and ${plural(t.lost, 'is', 'are')} lost.`;
+  }
+  if (deed.on) return t.onTheWay > 0 ? `${waits}. None is lost.` : 'Nothing waits yet. Create cars, and see where their events wait.';
+  if (!state.reading.current || t.onTheWay > 0) return `${waits}, and they arrive now.`;
+  const came = deed.waited > 0 ? `All ${plural(deed.waited, 'event that waited has', 'events that waited have')} arrived.` : 'Nothing had waited.';
+  return `${came} ${plural(t.lost, 'event is', 'events are')} lost.`;
+}
