@@ -30,7 +30,7 @@ func TestTourSaysThatTheRelayWasStopped(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, t.TempDir())
 	r.path.Relay.Stop(t.Context())
-	require.ErrorContains(t, r.tour.start(1), "make relay-start")
+	require.ErrorContains(t, r.tour.start(1, false), "make relay-start")
 }
 
 // Nobody will make a slot: the switches that could mend it are not to wait behind one that waits for it.

@@ -46,6 +46,7 @@ func newRig(t *testing.T, dir string, theirs ...local.AWS) *rig {
 	require.NoError(t, err)
 	v, err := Start(t.Context(), Config{Path: s, Watch: watch, Listen: "127.0.0.1:0", Log: log})
 	require.NoError(t, err)
+	v.tour.stepTime = 0 // nobody reads
 	r := &rig{View: v, end: sync.OnceFunc(func() {
 		require.NoError(t, v.Close())
 		require.NoError(t, s.Close())

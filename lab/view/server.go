@@ -77,6 +77,13 @@ func (v *View) routes() (http.Handler, error) {
 	mux.HandleFunc("POST /switches/{name}", v.postSwitch)
 	mux.HandleFunc("POST /load", v.postLoad)
 	mux.HandleFunc("POST /tour/{n}", v.postTour)
+	mux.HandleFunc("POST /tour/next", func(w http.ResponseWriter, _ *http.Request) {
+		if err := v.tour.goOn(); err != nil {
+			refuse(w, err)
+			return
+		}
+		answer(w, http.StatusOK, v.tour.state())
+	})
 	mux.HandleFunc("DELETE /tour", func(w http.ResponseWriter, _ *http.Request) {
 		v.tour.stop()
 		answer(w, http.StatusOK, v.tour.state())
@@ -214,7 +221,7 @@ func (v *View) postTour(w http.ResponseWriter, r *http.Request) {
 		refuse(w, errNoExperiment)
 		return
 	}
-	if err := v.tour.start(n); err != nil {
+	if err := v.tour.start(n, r.URL.Query().Has("by-hand")); err != nil {
 		refuse(w, err)
 		return
 	}

@@ -164,7 +164,7 @@ func TestSwitchesForWhatIsTheUsersOwn(t *testing.T) {
 	}
 	require.Equal(t, 8, disabled)
 	var notNow local.NotNowError
-	require.ErrorAs(t, newTour(own, nil).start(3), &notNow)
+	require.ErrorAs(t, newTour(own, nil).start(3, false), &notNow)
 }
 
 // The page has a switch for every fault of the list.
@@ -186,7 +186,7 @@ func TestEndsWhileBroken(t *testing.T) { // not parallel: it takes the time
 	starting := time.Since(began) // a busy machine needs longer for both
 	require.NoError(t, r.create(t.Context(), 20))
 	r.switched(t, "two-relays", true)
-	require.NoError(t, r.tour.start(2))
+	require.NoError(t, r.tour.start(2, false))
 	labtest.Eventually(t, "PostgreSQL to be stopped", func() bool { return r.tour.state().Step == 3 })
 	began = time.Now()
 	r.end()
@@ -194,7 +194,7 @@ func TestEndsWhileBroken(t *testing.T) { // not parallel: it takes the time
 	require.Contains(t, r.tour.state().Results[0].Text, "Stopped before its end.")
 	_, err := r.switches.set(t.Context(), "bus-down", true)
 	require.ErrorContains(t, err, "make dev is ending")
-	require.ErrorContains(t, r.tour.start(1), "make dev is ending")
+	require.ErrorContains(t, r.tour.start(1, false), "make dev is ending")
 
 	r = newRig(t, dir)
 	r.requireWhole(t)

@@ -23,6 +23,8 @@ type tourState struct {
 	Running int          `json:"running"` // the experiment; 0: none
 	Step    int          `json:"step"`    // of it, from 1
 	Said    string       `json:"said"`    // what is being waited for
+	ByHand  bool         `json:"byHand"`  // the reader says when the next step begins
+	Waiting bool         `json:"waiting"` // for the reader to say so
 	Results []tourResult `json:"results"` // the latest of each experiment
 }
 
@@ -38,17 +40,26 @@ type tour struct {
 	switches *switches
 	sees     observed
 
+	// stepTime is how long each step is shown at least. Nothing else depends on it.
+	stepTime time.Duration
+
 	mu    sync.Mutex
 	now   tourState
+	next  chan struct{}      // the reader wants the next step of this experiment; room for one
 	stopp context.CancelFunc // of the experiment that runs
 	done  chan struct{}
 }
 
-// experimentTimeout is when an experiment has failed. Each takes a fraction of it.
-const experimentTimeout = 2 * time.Minute
+const (
+	// experimentTimeout is when an experiment has failed. Each takes a fraction of it.
+	experimentTimeout = 2 * time.Minute
+	// byHandTimeout is the same while a speaker explains the steps.
+	byHandTimeout = time.Hour
+	readingTime   = 3 * time.Second // of a step
+)
 
 func newTour(s *switches, sees observed) *tour {
-	return &tour{switches: s, sees: sees, now: tourState{Results: []tourResult{}}}
+	return &tour{switches: s, sees: sees, stepTime: readingTime, now: tourState{Results: []tourResult{}}}
 }
 
 // state is what the page is told.
@@ -60,8 +71,8 @@ func (t *tour) state() tourState {
 	return now
 }
 
-// start starts experiment n, and returns at once.
-func (t *tour) start(n int) error {
+// start starts experiment n, and returns at once. By hand, each step after the first waits for goOn.
+func (t *tour) start(n int, byHand bool) error {
 	i := slices.IndexFunc(experiments, func(e experiment) bool { return e.N == n })
 	if i < 0 {
 		return fmt.Errorf("%w: experiments are numbered 1 to %d", errNoExperiment, len(experiments))
@@ -85,10 +96,26 @@ func (t *tour) start(n int) error {
 	if t.now.Running != 0 {
 		return local.NotNowError(fmt.Sprintf("experiment %d is running", t.now.Running))
 	}
-	ctx, cancel := context.WithTimeout(t.switches.ctx, experimentTimeout)
-	t.stopp, t.done = cancel, make(chan struct{})
-	t.now.Running, t.now.Step, t.now.Said = n, 1, ""
+	timeout := experimentTimeout
+	if byHand {
+		timeout = byHandTimeout
+	}
+	ctx, cancel := context.WithTimeout(t.switches.ctx, timeout)
+	t.stopp, t.done, t.next = cancel, make(chan struct{}), make(chan struct{}, 1)
+	t.now.Running, t.now.Step, t.now.Said, t.now.ByHand = n, 1, "", byHand
 	go t.run(ctx, cancel, e, t.done)
+	return nil
+}
+
+// goOn begins the next step of an experiment that is run by hand.
+func (t *tour) goOn() error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if !t.now.Waiting {
+		return local.NotNowError("no experiment waits for its next step")
+	}
+	t.now.Waiting = false
+	t.next <- struct{}{}
 	return nil
 }
 
@@ -131,7 +158,7 @@ func (t *tour) run(ctx context.Context, cancel context.CancelFunc, e experiment,
 	t.now.Results = slices.DeleteFunc(t.now.Results, func(r tourResult) bool { return r.N == e.N })
 	t.now.Results = append(t.now.Results, result)
 	slices.SortFunc(t.now.Results, func(a, b tourResult) int { return a.N - b.N })
-	t.now.Running, t.now.Step, t.now.Said, t.stopp = 0, 0, "", nil
+	t.now.Running, t.now.Step, t.now.Said, t.now.ByHand, t.now.Waiting, t.stopp = 0, 0, "", false, false, nil
 }
 
 // try runs one experiment on a path that is whole and quiet, so that what is counted is its own.
@@ -144,7 +171,10 @@ func (t *tour) try(ctx context.Context, e experiment) (string, error) {
 	if err := r.quiet(); err != nil {
 		return "", err
 	}
-	return e.run(r)
+	r.shown = time.Now()
+	text, err := e.run(r)
+	r.linger()
+	return text, err
 }
 
 // run is one run of an experiment.
@@ -152,6 +182,7 @@ type run struct {
 	*tour
 	ctx    context.Context
 	before totals
+	shown  time.Time // since when the step is
 }
 
 // quiet waits until nothing is on the way and nothing has been counted for a while, and begins to count there. What is on the way behind
@@ -171,11 +202,31 @@ func (r *run) quiet() error {
 // quietTime is longer than two looks at the totals, and than a duplicate is held back.
 const quietTime = 1500 * time.Millisecond
 
-// step shows which of its steps the experiment has come to.
+// step shows which of its steps the experiment has come to, after the step before was shown for long enough.
 func (r *run) step(n int) {
 	r.mu.Lock()
+	byHand, next := r.now.ByHand, r.next
+	r.now.Waiting = byHand
+	r.mu.Unlock()
+	if byHand {
+		select {
+		case <-next:
+		case <-r.ctx.Done():
+		}
+	} else {
+		r.linger()
+	}
+	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.now.Step, r.now.Said = n, ""
+	r.now.Step, r.now.Said, r.now.Waiting, r.shown = n, "", false, time.Now()
+}
+
+// linger waits until the step has been shown for stepTime.
+func (r *run) linger() {
+	select {
+	case <-r.ctx.Done():
+	case <-time.After(time.Until(r.shown.Add(r.stepTime))):
+	}
 }
 
 func (r *run) say(said string) {

@@ -1,12 +1,14 @@
 package view
 
 import (
+	"net/http"
 	"os"
 	"regexp"
 	"slices"
 	"strconv"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
@@ -19,7 +21,7 @@ import (
 // result runs an experiment to its end.
 func (r *rig) result(t *testing.T, n int) tourResult {
 	t.Helper()
-	require.NoError(t, r.tour.start(n))
+	require.NoError(t, r.tour.start(n, false))
 	steps := []int{}
 	var said string
 	for deadline := time.Now().Add(experimentTimeout); ; time.Sleep(5 * time.Millisecond) {
@@ -129,10 +131,10 @@ func TestTourIsStoppedMidway(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, t.TempDir())
 	for n, step := range map[int]int{1: 3, 2: 3, 3: 2, 4: 3, 5: 3} {
-		require.NoError(t, r.tour.start(n))
+		require.NoError(t, r.tour.start(n, false))
 		labtest.Eventually(t, "the step", func() bool { return r.tour.state().Step >= step })
 		var notNow local.NotNowError
-		require.ErrorAs(t, r.tour.start(n), &notNow, "one at a time")
+		require.ErrorAs(t, r.tour.start(n, false), &notNow, "one at a time")
 		_, err := r.switches.set(t.Context(), "bus-down", true)
 		require.ErrorAs(t, err, &notNow, "it would spoil the experiment")
 		r.tour.stop()
@@ -145,8 +147,8 @@ func TestTourIsStoppedMidway(t *testing.T) {
 		r.requireWhole(t)
 	}
 	r.tour.stop() // nothing runs
-	require.ErrorIs(t, r.tour.start(0), errNoExperiment)
-	require.ErrorIs(t, r.tour.start(6), errNoExperiment)
+	require.ErrorIs(t, r.tour.start(0, false), errNoExperiment)
+	require.ErrorIs(t, r.tour.start(6, false), errNoExperiment)
 }
 
 // An experiment whose promise does not hold says so, with what it has counted.
@@ -192,4 +194,37 @@ func TestFailureLabHasTheExperimentsWords(t *testing.T) {
 // words are a text's words without regard to how its lines are broken, and what is code.
 func words(text string) string {
 	return strings.Join(strings.Fields(strings.ReplaceAll(text, "`", "")), " ")
+}
+
+// A speaker says when each step begins.
+func TestStepsByHand(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, t.TempDir())
+	require.Equal(t, http.StatusConflict, r.command(t, http.MethodPost, "/tour/next", "").status, "no experiment runs")
+	require.Equal(t, http.StatusOK, r.command(t, http.MethodPost, "/tour/1?by-hand", "").status)
+	for step := range len(experiments[0].Steps) - 1 {
+		labtest.Eventually(t, "a step to wait", func() bool { now := r.tour.state(); return now.Waiting && now.Step == step+1 })
+		require.Equal(t, http.StatusOK, r.command(t, http.MethodPost, "/tour/next", "").status)
+	}
+	labtest.Eventually(t, "its end", func() bool { return r.tour.state().Running == 0 })
+	require.True(t, r.tour.state().Results[0].Passed, r.tour.state().Results[0].Text)
+	require.False(t, r.tour.state().ByHand)
+
+	require.NoError(t, r.tour.start(2, true))
+	labtest.Eventually(t, "a step to wait", func() bool { return r.tour.state().Waiting })
+	r.tour.stop()
+	require.Zero(t, r.tour.state().Running, "it can be stopped while it waits")
+}
+
+// A step is shown for as long as it takes to read it.
+func TestStepsAreShownForLongEnough(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		r := &run{tour: newTour(nil, nil), ctx: t.Context(), shown: time.Now()}
+		began := time.Now()
+		r.step(2)
+		r.step(3)
+		r.linger()
+		require.Equal(t, 9*time.Second, time.Since(began))
+	})
 }

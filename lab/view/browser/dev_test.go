@@ -159,7 +159,7 @@ type meta struct {
 	MaxLoad  int
 	Switches []struct {
 		Name, Label, State, Kind, Text, AWS string
-		Hop                          int
+		Hop                                 int
 	}
 	Tour []struct {
 		N             int

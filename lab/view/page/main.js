@@ -4,6 +4,7 @@
 import { byId, clock, write } from './write.js';
 import { connect, getJSON } from './live.js';
 import * as address from './address.js';
+import './size.js';
 import * as path from './path.js';
 import * as places from './places.js';
 import * as dots from './dots.js';

@@ -59,7 +59,7 @@ function advice(state) {
   if (running) {
     const steps = experiments.find((e) => e.n === running)?.steps ?? [];
     const at = step > 0 ? `, step ${step} of ${steps.length}` : '';
-    return [`Experiment ${running}${at}: ${tour.titleOf(running)}`, steps[step - 1] ?? '', null, ['Stop', () => tour.stop()]];
+    return [`Experiment ${running}${at}: ${tour.titleOf(running)}`, steps[step - 1] ?? '', state.tour.waiting && ['Next step', () => tour.goOn()], ['Stop', () => tour.stop()]];
   }
   const last = lastResult(results);
   const done = deed.last(state);

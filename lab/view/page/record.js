@@ -1,11 +1,12 @@
-// One event, hop by hop: what `outboxctl where` says of it (GET /events/{id}/where), and what only those know who saw it pass (GET
+// One event as a waterfall of its hops, and the record of the one that is chosen: what `outboxctl where` says of it (GET /events/{id}/where), and what only those know who saw it pass (GET
 // /events/{id}). The second is asked for anew until the event's way has ended; the first when it is opened, and when it has ended.
 
-import { byId, clock, duration, make, plural, signs, write } from './write.js';
+import { byId, clock, make, plural, write } from './write.js';
 import { getJSON } from './live.js';
 import * as address from './address.js';
 import { focusOn } from './events.js';
 import * as dots from './dots.js';
+import * as waterfall from './waterfall.js';
 
 const panel = byId('event');
 const list = byId('records');
@@ -36,9 +37,10 @@ function follow() {
   const before = opened?.id ?? '';
   if (id === before) return;
   clearTimeout(opened?.timer);
-  opened = id ? { id, seen: null, where: null, problem: '', told: null, title: '', left: questions, timer: 0, shown: '' } : null;
+  opened = id ? { id, seen: null, where: null, problem: '', told: null, title: '', chosen: null, left: questions, timer: 0, shown: '' } : null;
   panel.hidden = !id;
   list.replaceChildren();
+  waterfall.clear();
   if (!id) {
     focusOn(before);
     return;
@@ -128,19 +130,19 @@ function render(event) {
   const says = event.where ? `${event.where.lastHop} ${event.where.says}` : event.problem || 'Asking outboxctl where';
   const tries = event.seen.tries > 0 ? `, tried ${plural(event.seen.tries, 'time', 'times')}` : '';
   write(byId('event-note'), `${event.id} · ${says}${tries}`);
-  let first = 0;
-  recordsOf(event).forEach(([title, at, parts, absent], i) => {
+  const records = recordsOf(event);
+  waterfall.draw(records.map(([title, at]) => [title, at ? Date.parse(at) : null]));
+  records.forEach(([title, at, parts, absent], i) => {
     if (!list.children[i]) list.append(byId('record-template').content.cloneNode(true).firstElementChild);
     const item = list.children[i];
-    const hop = i + 1;
     const [facts, body] = split(parts);
     const known = facts.length > 0 || body !== null;
-    if (at) first ||= Date.parse(at);
     if (!known) facts.push(['why', absent]);
-    item.dataset.hop = hop;
+    item.dataset.hop = i + 1;
+    item.id = `record-${i + 1}`;
     item.classList.toggle('unknown', !known);
-    write(item.querySelector('h3'), `${hop <= 6 ? `${signs[hop]} ` : ''}${title}`);
-    write(item.querySelector('.at'), at ? `${clock(at, true)} · +${duration(Date.parse(at) - first)}` : '\u00a0');
+    write(item.querySelector('h3'), waterfall.named(title, i));
+    write(item.querySelector('.at'), at ? clock(at, true) : '');
     item.querySelector('dl').replaceChildren(...facts.map(([name, value]) => {
       const line = make('div', name === 'why' ? 'reason' : '');
       line.append(make('dt', '', name), make('dd', '', String(value)));
@@ -150,7 +152,15 @@ function render(event) {
     pre.hidden = body === null;
     if (body !== null) write(pre, JSON.stringify(body, null, 2));
   });
+  waterfall.choose(event.chosen ?? furthest(records));
 }
+
+// furthest is the hop that the event has come to.
+const furthest = (records) => Math.max(0, records.findLastIndex(([, at]) => at));
+
+waterfall.onChoose((i) => {
+  opened.chosen = i;
+});
 
 // split returns the objects' members: those with one value as [name, value], and the others as one object, or null.
 function split(parts) {

@@ -39,13 +39,15 @@ function add(n) {
 
 export async function begin(n) {
   address.set({ tour: String(n) });
-  const { ok, body } = await send('POST', `/tour/${n}`);
+  const { ok, body } = await send('POST', `/tour/${n}${byId('by-hand').checked ? '?by-hand' : ''}`);
   const { result } = experiments.get(n);
   if (!ok) {
     result.className = 'result small failed';
     write(result, body?.error ?? 'it cannot be started now');
   }
 }
+
+export const goOn = () => send('POST', '/tour/next');
 
 export const stop = () => send('DELETE', '/tour');
 

@@ -1,0 +1,30 @@
+// The size for a presentation: everything is larger by half. It is kept by the browser.
+
+import { byId } from './write.js';
+
+const root = document.documentElement;
+
+function set(large) {
+  if (large) root.dataset.size = 'large';
+  else delete root.dataset.size;
+  byId('size').setAttribute('aria-pressed', String(large));
+  try {
+    localStorage.setItem('size', large ? 'large' : '');
+  } catch {
+    // then only for this page
+  }
+}
+
+const toggle = () => set(root.dataset.size !== 'large');
+
+let kept = '';
+try {
+  kept = localStorage.getItem('size');
+} catch {
+  // a browser that keeps nothing
+}
+set(kept === 'large');
+byId('size').addEventListener('click', toggle);
+addEventListener('keydown', (event) => {
+  if (event.key === 'F2') toggle();
+});
