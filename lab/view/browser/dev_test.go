@@ -164,6 +164,7 @@ type meta struct {
 	Tour []struct {
 		N             int
 		Title, Expect string
+		Steps         []string
 	}
 }
 

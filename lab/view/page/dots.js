@@ -84,10 +84,14 @@ export function show(state) {
 // tell says in words where the followed event is.
 function tell() {
   byId('followed').hidden = false;
-  const at = Math.floor(chosen.at);
-  const there = at >= 6 ? 'has arrived' : chosen.at < limit(chosen) ? 'is on its way' : `waits before ${signs[limit(chosen)]} ${names[limit(chosen) - 1]}`;
-  write(byId('followed'), `${chosen.title} ${still.matches && chosen.hop >= 6 ? 'has arrived' : there}`);
+  const to = limit(chosen);
+  const moves = !still.matches && chosen.at < stopBefore(to);
+  const there = moves ? 'is on its way' : to === ends ? 'has arrived' : `waits before ${signs[to]} ${names[to - 1]}`;
+  write(byId('followed'), `${chosen.title} ${there}`);
 }
+
+// stopBefore is where the followed dot stands still.
+const stopBefore = (to) => to - (to === ends ? 0.15 : 0.3);
 
 // limit is how far a dot may go: to the subscriber, or in front of the next station that its event has not passed.
 function limit(dot) {
@@ -118,7 +122,7 @@ function step(now) {
     return true;
   });
   if (chosen) {
-    const to = limit(chosen) === ends ? ends - 0.15 : limit(chosen) - 0.3;
+    const to = stopBefore(limit(chosen));
     if (chosen.at < to) {
       chosen.at = Math.min(to, chosen.at + took / perSegmentFollowed);
       moves = true;

@@ -94,6 +94,7 @@ export function show(state) {
   if (!row) return;
   const event = opened;
   event.title = row.title;
+  write(byId('event-title'), `Event of ${row.title}`);
   const says = [row.hop, row.copies, row.tries, row.parked, row.ms?.subscriber].join();
   if (event.shown && says !== event.shown) {
     clearTimeout(event.timer);

@@ -1,0 +1,89 @@
+//go:build browser
+
+package browser
+
+import (
+	"testing"
+
+	"github.com/chromedp/chromedp"
+	"github.com/chromedp/chromedp/kb"
+	"github.com/stretchr/testify/require"
+)
+
+const (
+	head = `document.querySelector('#next-head').textContent`
+	text = `document.querySelector('#next-text').textContent`
+)
+
+// What waits is seen where it waits, the event that was created is followed to there and on, and the banner tells how it ended.
+func showsWhatWaits(t *testing.T, d *dev) {
+	tb := show(t, d, desk)
+	require.True(t, tb.is(`(sizes => Math.max(...sizes.values()) === sizes.get(document.querySelector('#promise .lost b')))(new Map(
+		[...document.querySelectorAll('body *')].map(e => [e, parseFloat(getComputedStyle(e).fontSize)])))`), "the promise is not the largest thing on the page")
+	tb.click(killsTheRelay)
+	tb.wait("the state, not the order", head+` === 'Relay killed'`)
+	tb.click("#car-form button")
+	tb.wait("the event to wait", `document.querySelector('#followed').checkVisibility() && document.querySelector('#followed').textContent.includes('waits before ③')`)
+	const station = `document.querySelector('[data-station="3"]')`
+	tb.wait("the number of those that wait", station+`.querySelector('[data-value=waiting]').textContent === '1'`)
+	require.Equal(t, "40px", eval[string](tb, `getComputedStyle(`+station+`.querySelector('[data-value=waiting]')).fontSize`))
+	tb.wait("a pile before the station", station+`.querySelector('.pile').getBoundingClientRect().width > 4`)
+	tb.wait("nothing to come along the line after it", `getComputedStyle(document.querySelector('[data-station="4"] .line')).borderTopStyle === 'dashed'`)
+	tb.wait("what the banner says of it", text+`.startsWith('1 event waits')`)
+	tb.click(killsTheRelay)
+	tb.wait("the outcome", head+` === 'Relay killed: over' && `+text+`.endsWith('arrived. 0 events are lost.')`)
+	tb.wait("the end of its way", `document.querySelector('#followed').textContent.includes('has arrived')`)
+	tb.wait("an empty pile", station+`.querySelector('.pile').getBoundingClientRect().width === 0`)
+	tb.balanced(d)
+}
+
+// The banner follows what was done last, also what strikes once, and a count says what it counts.
+func tellsTheLastDeed(t *testing.T, d *dev) {
+	tb := show(t, d, desk)
+	tb.click(`[data-switch="poison"]`)
+	tb.wait("what has become of the poison", head+` === 'Poison put' && `+text+`.startsWith('It is in the failure queue')`)
+	tb.wait("a count with its noun", `/^[\d,]+ records? put$/.test(document.querySelector('[data-switch=poison]').closest('li').querySelector('.struck').textContent)`)
+	tb.click(`[data-switch="drop-slot"]`)
+	tb.wait("what has become of the slot", head+` === 'Slot dropped' && `+text+`.includes('a new slot')`)
+	tb.balanced(d)
+}
+
+// While the switches are in sight on a narrow window, so is a small path.
+func keepsThePathInSight(t *testing.T, d *dev) {
+	for _, width := range []int64{360, 1024} {
+		tb := show(t, d, look{width: width, height: 740, still: true})
+		require.False(t, tb.is(`document.querySelector('#mini').checkVisibility()`))
+		eval[bool](tb, `(document.querySelector('`+killsTheRelay+`').scrollIntoView({block: 'center'}), true)`)
+		tb.wait("the small path", `document.querySelector('#mini').checkVisibility() && document.querySelector('#mini').getBoundingClientRect().top === 0`)
+		tb.click(killsTheRelay)
+		tb.wait("it to show what is broken", `document.querySelector('#mini li:nth-child(3)').className === 'faulty' && !document.querySelector('`+killsTheRelay+`').hasAttribute('aria-busy')`)
+		tb.click(killsTheRelay)
+		tb.wait("it to show that it is mended", `document.querySelector('#mini li:nth-child(3)').className === ''`)
+	}
+}
+
+// A speaker decides when a step begins, and makes the page larger by one key.
+func servesASpeaker(t *testing.T, d *dev) {
+	tb := show(t, d, desk)
+	size := eval[float64](tb, `parseFloat(getComputedStyle(document.documentElement).fontSize)`)
+	tb.do(chromedp.KeyEvent(kb.F2))
+	require.Greater(t, eval[float64](tb, `parseFloat(getComputedStyle(document.documentElement).fontSize)`), 1.4*size)
+	require.Empty(t, eval[[]string](tb, clipped))
+	tb.do(chromedp.Reload())
+	tb.connected()
+	require.Equal(t, "true", eval[string](tb, `document.querySelector('#size').getAttribute('aria-pressed')`), "the size is forgotten")
+	tb.do(chromedp.KeyEvent(kb.F2))
+	require.InDelta(t, size, eval[float64](tb, `parseFloat(getComputedStyle(document.documentElement).fontSize)`), 0.01)
+
+	tb.click("#by-hand")
+	tb.click(`button[data-tour="1"]`)
+	steps := len(d.meta(t).Tour[0].Steps)
+	for range steps - 1 {
+		tb.wait("a step to wait", `document.querySelector('#next-do').checkVisibility() && document.querySelector('#next-do').textContent === 'Next step'`)
+		before := tb.text("#next-head")
+		tb.click("#next-do")
+		tb.wait("the next step", `document.querySelector('#next-head').textContent !== '`+before+`'`)
+	}
+	tb.wait("its result", `document.querySelector('[data-tour-result="1"].passed')`)
+	tb.balanced(d)
+}
