@@ -111,7 +111,7 @@ func (v *View) state() frame {
 		FailureQueue: db.depths.Failures, SubscriberFailures: db.depths.SubscriberFailures, SubscriberQueue: db.depths.Subscriber,
 		Switches: v.switches.list(), Load: int(v.load.rate.Load()), LoadFailed: int(v.load.failed.Load()), Tour: v.tour.state(),
 		Stations: []station{
-			onHTTP(now, flow), inTransaction(db, n), v.inWAL(now, flow, stream, n), onStream(now, flow, stream), inConsumer(now, flow), onBus(flow, db),
+			onHTTP(now, flow), inTransaction(db), v.inWAL(now, flow, stream, n), onStream(now, flow, stream), inConsumer(now, flow), onBus(flow, db),
 		},
 	}
 	if v.path.DatabaseStopped() {
@@ -148,7 +148,7 @@ func onHTTP(now time.Time, f flow) station {
 	}
 }
 
-func inTransaction(db found, n totals) station {
+func inTransaction(db found) station {
 	s := station{Rate: db.rate, InFlight: db.open, Restarts: db.restarts}
 	if !db.answers {
 		s.InFlight, s.Note = 0, "does not answer"
