@@ -17,26 +17,27 @@ import (
 	"rds-outbox-demo/outbox"
 )
 
-// handler is one route: it answers, or says why not. Only handle writes to the client and to the log.
+// handler is one route. It returns an answer, or an error that says why there is none. Only handle
+// writes to the client and to the log.
 type handler func(*http.Request) (answer, error)
 
 type answer struct {
 	status     int
-	body       any    // nil: no body
+	body       any    // nil for an answer without a body
 	location   string // header Location
 	etag       string // header ETag
 	allow      string // header Allow
 	retryAfter string // header Retry-After
-	replayed   bool   // header Idempotency-Replayed: the answer to an earlier request
+	replayed   bool   // header Idempotency-Replayed, on the stored answer to an earlier request
 	eventID    uuid.UUID
 }
 
-// The kinds of errors. Any other error is a fault of ours or of the database.
+// The kinds of errors. Any other error is a fault of this service or of the database.
 type (
 	// invalidError is a request that the client must correct.
 	invalidError struct {
 		message string
-		fields  map[string]string // name: reason
+		fields  map[string]string // by name, the reason
 	}
 	methodError    struct{ allow string }
 	unhealthyError struct{ err error }
@@ -71,7 +72,8 @@ type errorBody struct {
 	Fields map[string]string `json:"fields,omitempty"`
 }
 
-// answerTo is the one table from errors to answers. What is not in it becomes a 500 that tells the client nothing.
+// answerTo is the one table from errors to answers. An error that is not in it becomes a 500 that
+// tells the client nothing.
 func answerTo(ctx context.Context, err error) answer {
 	var (
 		invalid   *invalidError
@@ -83,7 +85,8 @@ func answerTo(ctx context.Context, err error) answer {
 	switch {
 	case errors.As(err, &invalid):
 		return answer{status: http.StatusBadRequest, body: errorBody{Error: invalid.message, Fields: invalid.fields}}
-	// The payload is what the client sent. The other parts of an event are ours: a 500.
+	// The client sent the payload. The service makes the other parts of an event, so an error in
+	// one of them is a 500.
 	case errors.As(err, &event) && event.Field == "event_data":
 		return answer{status: http.StatusBadRequest, body: errorBody{Error: "the change cannot be published: its event " + event.Reason}}
 	case errors.Is(err, errNotFound):
@@ -107,7 +110,8 @@ func answerTo(ctx context.Context, err error) answer {
 	}
 }
 
-// handle does for every route what is the same: the trace, the limits of its time and body, panics, the answer, the log line.
+// handle does what every route needs. It starts the trace, limits the time and the body, recovers
+// panics, writes the answer and writes the log line.
 func (a *api) handle(h handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		start := a.now()
@@ -119,10 +123,11 @@ func (a *api) handle(h handler) http.Handler {
 		ans, body, err := run(h, r)
 		if err != nil {
 			ans = answerTo(r.Context(), err)
-			body, _ = encode(ans.body) // strings only: cannot fail
+			body, _ = encode(ans.body) // cannot fail, because it has only strings
 		}
-		if !ans.replayed { // its event has the trace of the first request
-			// As the editors' draft of W3C Trace Context has it: the client learns under which trace id its event is found.
+		if !ans.replayed { // the event of a replayed answer has the trace of the first request
+			// The header of the editors' draft of W3C Trace Context. From it the client learns the
+			// trace id of its event.
 			w.Header().Set("Traceresponse", traceparent(r))
 		}
 		write(w, ans, body)
@@ -130,7 +135,8 @@ func (a *api) handle(h handler) http.Handler {
 	})
 }
 
-// run turns a panic into an error: net/http would cut the connection, and Lambda throw the whole environment away.
+// run turns a panic into an error. Otherwise net/http would cut the connection, and Lambda would
+// throw the whole environment away.
 func run(h handler, r *http.Request) (ans answer, body []byte, err error) {
 	defer func() {
 		if v := recover(); v != nil {
@@ -143,7 +149,7 @@ func run(h handler, r *http.Request) (ans answer, body []byte, err error) {
 	return ans, body, err
 }
 
-// cors is in every answer. The values are shared: nothing may change them in place.
+// cors is in every answer. All answers share the values, so nothing may change them in place.
 var cors = http.Header{
 	"Access-Control-Allow-Origin":   {"*"},
 	"Access-Control-Allow-Headers":  {"Content-Type, Idempotency-Key, If-Match, Traceparent"},
@@ -168,11 +174,11 @@ func write(w http.ResponseWriter, ans answer, body []byte) {
 		header.Set("Idempotency-Replayed", "true")
 	}
 	w.WriteHeader(ans.status)
-	// An error means that the client is gone: nobody is left to tell.
+	// An error means that the client is gone, so nobody is left to tell.
 	_, _ = w.Write(body) //nolint:gosec // G705: JSON that is declared as JSON, never HTML
 }
 
-// encode is json.Marshal without HTML escapes (< is not \u003c). Of nil it makes nothing.
+// encode is json.Marshal without HTML escapes (< is not \u003c). It returns no bytes for nil.
 func encode(v any) ([]byte, error) {
 	if v == nil {
 		return nil, nil
@@ -186,7 +192,8 @@ func encode(v any) ([]byte, error) {
 	return buf.Bytes(), nil
 }
 
-// log writes the request's one line. An error's text is for our eyes, and only of a 5xx: below that it may quote the body.
+// log writes the request's one line. Only the line of a 5xx has the error's text, because the text
+// of a 4xx may quote the body.
 func (a *api) log(r *http.Request, ans answer, err error, took time.Duration) {
 	attrs := []slog.Attr{
 		slog.Int("hop", 1),

@@ -10,8 +10,8 @@ import (
 	"rds-outbox-demo/handlers/carapi"
 )
 
-// BenchmarkCreate is POST /cars, from the handler to the commit and back, by a client at a time: as it is, with a key that is new, and
-// with one that was answered before.
+// BenchmarkCreate measures POST /cars from the handler to the commit and back, one client at a
+// time. It runs without a key, with a new key, and with a key that was answered before.
 func BenchmarkCreate(b *testing.B) {
 	bundle := setup(b)
 	handler, err := carapi.New(carapi.Config{Pool: bundle.pool(b, nil), Logger: discard})

@@ -1,6 +1,8 @@
-// Package carapi is the service's HTTP API (①): it changes cars and writes their events in the same transaction (②).
+// Package carapi is the service's HTTP API (①). It changes cars and writes their events in the same
+// transaction (②).
 //
-// In: HTTP requests with JSON bodies. Out: rows of tables cars, outbox and idempotency, JSON answers, one log line per request.
+// In: HTTP requests with JSON bodies.
+// Out: rows of tables cars, outbox and idempotency, JSON answers, one log line per request.
 // openapi.json says what a client has to know.
 package carapi
 
@@ -27,7 +29,8 @@ type Config struct {
 	Logger *slog.Logger
 	// Now is the clock of createdAt, updatedAt and the latest year. Default: time.Now.
 	Now func() time.Time
-	// Caller says who sends a request: an Idempotency-Key is theirs alone. Default: everybody is the same.
+	// Caller returns who sends a request, because an Idempotency-Key belongs to one caller.
+	// Default: everybody is the same caller.
 	Caller func(*http.Request) string
 	// KeepKeys is how long the answer to an Idempotency-Key is kept, by the database's clock. Default: 24 h.
 	KeepKeys time.Duration
@@ -63,7 +66,8 @@ func New(config Config) (http.Handler, error) {
 	}).routes(), nil
 }
 
-// withConn lends a connection to do, which runs one statement or one whole transaction. do may be called again (Replan).
+// withConn lends a connection to do, which runs one statement or one whole transaction. withConn
+// may call do again (Replan).
 func (a *api) withConn(ctx context.Context, do func(*pgxpool.Conn) error) error {
 	conn, err := a.pool.Acquire(ctx)
 	if err != nil {
@@ -100,8 +104,8 @@ func (a *api) routes() http.Handler {
 	return a.withoutRedirects(mux)
 }
 
-// withoutRedirects answers 404 where ServeMux would redirect //cars and /x/../cars to /cars by itself, in HTML, without our headers
-// and our log line.
+// withoutRedirects answers 404 to //cars and /x/../cars. ServeMux would redirect them to /cars by
+// itself, in HTML, without our headers and our log line.
 func (a *api) withoutRedirects(mux *http.ServeMux) http.Handler {
 	unknown := a.handle(notFound)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -130,7 +134,7 @@ func notFound(*http.Request) (answer, error) { return answer{}, errNotFound }
 //go:embed openapi.json
 var document []byte
 
-// openAPI is GET /openapi.json: the API's description as OpenAPI 3.1.
+// openAPI is GET /openapi.json. It returns the API's description as OpenAPI 3.1.
 func openAPI(*http.Request) (answer, error) {
 	return answer{status: http.StatusOK, body: json.RawMessage(document)}, nil
 }

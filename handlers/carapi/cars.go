@@ -34,7 +34,7 @@ func (a *api) createCar(r *http.Request) (answer, error) {
 	if err != nil {
 		return answer{}, err
 	}
-	// Made here, never by a client: the id of a car that is gone does not come back.
+	// The service makes the id, never a client. So the id of a deleted car does not come back.
 	id, err := uuid.NewV7()
 	if err != nil {
 		return answer{}, fmt.Errorf("making a car id: %w", err)
@@ -125,7 +125,7 @@ func (a *api) updateCar(r *http.Request) (answer, error) {
 		sent.apply(&car)
 		car, err = dbgen.New(tx).CarUpdate(r.Context(), dbgen.CarUpdateParams{
 			ID: id, Make: car.Make, Model: car.Model, Year: car.Year, Color: car.Color,
-			UpdatedAt: a.timestamp(), // under the lock: updatedAt follows the versions
+			UpdatedAt: a.timestamp(), // read under the lock, so that updatedAt is in the order of the versions
 		})
 		if err != nil {
 			return answer{}, err
@@ -147,13 +147,16 @@ func (a *api) updateCar(r *http.Request) (answer, error) {
 	return ans, nil
 }
 
-// deleteCar (DELETE /cars/{id}) removes the car. Its event is the last of the car's, and takes the next version as every other.
+// deleteCar (DELETE /cars/{id}) removes the car. Its event is the car's last one, and has the next
+// version like every other event.
 func (a *api) deleteCar(r *http.Request) (answer, error) {
 	id, err := pathID(r)
 	if err != nil {
 		return answer{}, err
 	}
-	body, err := readBody(r) // means nothing, but makes another request of it
+	// DELETE ignores its body, but a different body makes it a different request for its
+	// Idempotency-Key.
+	body, err := readBody(r)
 	if err != nil {
 		return answer{}, err
 	}
@@ -170,7 +173,7 @@ func (a *api) deleteCar(r *http.Request) (answer, error) {
 		if err != nil {
 			return answer{}, err
 		}
-		car.Version++ // under the lock, which nobody gets before the row is gone
+		car.Version++ // under the lock, which no other transaction gets before the row is gone
 		event, err := newEvent(car.ID, car.Version, eventtypes.CarDeleted{
 			CarID: car.ID, Make: car.Make, Model: car.Model, Year: int64(car.Year), Color: car.Color,
 			CreatedAt: car.CreatedAt.UTC(), DeletedAt: a.timestamp(),
@@ -189,12 +192,14 @@ func (a *api) deleteCar(r *http.Request) (answer, error) {
 	return ans, nil
 }
 
-// lockCar returns the car under its row lock, errNotFound, or errChanged. The lock comes before everything that depends on the row:
-// two PATCHes that merged what they had read without it would undo each other's fields, and an If-Match would prove nothing.
+// lockCar returns the car under its row lock, errNotFound, or errChanged. The lock comes before
+// everything that depends on the row. Without it, two PATCHes that merge into the row they have read
+// would undo each other's fields, and an If-Match would prove nothing.
 func lockCar(ctx context.Context, tx dbgen.DBTX, id uuid.UUID, ifMatch precondition) (dbgen.Car, error) {
 	car, err := dbgen.New(tx).CarLock(ctx, id)
 	if errors.Is(err, pgx.ErrNoRows) {
-		return dbgen.Car{}, errNotFound // also with an If-Match: it cannot be what keeps the car from being there
+		// 404 also when If-Match was sent, because a missing car is not a version conflict.
+		return dbgen.Car{}, errNotFound
 	}
 	if err != nil {
 		return dbgen.Car{}, err
@@ -206,7 +211,8 @@ func lockCar(ctx context.Context, tx dbgen.DBTX, id uuid.UUID, ifMatch precondit
 // another time than the row.
 func (a *api) timestamp() time.Time { return a.now().UTC().Truncate(time.Microsecond) }
 
-// newEvent returns the event of a change, for the outbox. The type of data is the event type, so none can be sent that has no contract.
+// newEvent returns the event of a change, for the outbox. The Go type of data is the event type, so
+// an event without a contract cannot be sent.
 func newEvent(aggregate uuid.UUID, version int64, data eventtypes.EventData, traceparent string) (outbox.Event, error) {
 	id, err := uuid.NewV7()
 	if err != nil {

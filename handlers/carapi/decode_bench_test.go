@@ -6,7 +6,7 @@ import (
 	"rds-outbox-demo/lab/labtest"
 )
 
-// BenchmarkReadCar is what a POST's body costs before anything is asked of the database.
+// BenchmarkReadCar measures reading a POST's body, which comes before any call of the database.
 func BenchmarkReadCar(b *testing.B) {
 	body := []byte(`{"make":"Toyota","model":"Camry","year":2023,"color":"Blue"}`)
 	defer labtest.AllocsAtMost(b, 34)()

@@ -14,7 +14,8 @@ import (
 	"rds-outbox-demo/outbox"
 )
 
-// TestEventMatchesGoldenFile keeps the contract with the subscribers: a golden file may gain a member, nothing else.
+// TestEventMatchesGoldenFile keeps the contract with the subscribers. A golden file may gain a
+// member and may not change in any other way.
 func TestEventMatchesGoldenFile(t *testing.T) {
 	t.Parallel()
 	b := setup(t)

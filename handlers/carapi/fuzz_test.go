@@ -7,7 +7,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// FuzzCreateBody: whatever the body, the answer is 201 with one car and its event, or a 4xx with neither.
+// FuzzCreateBody sends any body. The answer must be 201 with one car and its event, or a 4xx with
+// neither.
 func FuzzCreateBody(f *testing.F) {
 	for _, body := range []string{
 		bmw, "", "null", "[]", `{"make":1}`, bmw + "x", `{"make":"BMW","model":"i3","year":2022,"color":null}`,

@@ -25,7 +25,8 @@ import (
 
 const maxKeyBytes = 255
 
-// requestKey is a request's Idempotency-Key, and what makes another request the same one.
+// requestKey is a request's Idempotency-Key, with the members that another request must share to
+// count as the same request.
 type requestKey struct {
 	route       string
 	callerHash  []byte
@@ -47,14 +48,15 @@ func (a *api) keyOf(r *http.Request, body []byte) (*requestKey, error) {
 	}
 	caller := sha256.Sum256([]byte(a.caller(r)))
 	request := sha256.New()
-	// The path has no line end: its id was checked. So two requests never make one text.
+	// The path has no line end, because its id was checked. So two different requests never make
+	// the same text.
 	fmt.Fprintf(request, "%s %s\n%s\n", r.Method, r.URL.Path, strings.Join(r.Header.Values("If-Match"), ","))
 	_, _ = request.Write(canonical(body))
 	return &requestKey{route: r.Pattern, callerHash: caller[:], key: key, requestHash: request.Sum(nil), keep: a.keepKeys}, nil
 }
 
-// canonical returns equal JSON as equal bytes, whatever the order of its members, spaces and escapes are. A client that tries again
-// may encode the body anew. What is not JSON stays as it is.
+// canonical returns equal JSON as equal bytes, whatever its order of members, spaces and escapes. A
+// client that tries again may encode the body anew. A body that is not JSON stays as it is.
 func canonical(body []byte) []byte {
 	decoder := json.NewDecoder(bytes.NewReader(body))
 	decoder.UseNumber() // as float64, two long numbers could become one
@@ -69,19 +71,19 @@ func canonical(body []byte) []byte {
 	return encoded
 }
 
-// change makes one change of a car. It reads and locks through db, and adds what it writes last to batch. Its answer counts once
-// the transaction has committed.
+// change makes one change of a car. It reads and locks through db, and adds its last statements to
+// batch. Its answer is valid only after the transaction has committed.
 type change func(db dbgen.DBTX, batch *outbox.Batch) (answer, error)
 
-// once makes a change in a transaction. With a key (nil: none) the transaction stores the answer, too, and a request whose key is
-// stored gets that answer instead of a second change.
+// once makes a change in a transaction. key may be nil. With a key the transaction also stores the
+// answer, and a request whose key is stored gets that answer instead of a second change.
 func (a *api) once(ctx context.Context, key *requestKey, do change) (ans answer, err error) {
 	err = a.withConn(ctx, func(conn *pgxpool.Conn) error {
 		ans, err = transact(ctx, conn, key, do)
 		var violation *pgconn.PgError
 		if errors.As(err, &violation) && violation.ConstraintName == "idempotency_pkey" {
-			// Somebody stored the key without our lock: a release that numbers its locks in another way, for one. Our change is
-			// rolled back, and the next look finds the answer.
+			// Another process stored the key without our lock, for example a release that numbers its
+			// locks in another way. Our change is rolled back, and the next look finds the answer.
 			ans, err = transact(ctx, conn, key, do)
 		}
 		return err
@@ -90,8 +92,9 @@ func (a *api) once(ctx context.Context, key *requestKey, do change) (ans answer,
 }
 
 func transact(ctx context.Context, conn *pgxpool.Conn, key *requestKey, do change) (ans answer, err error) {
-	// READ COMMITTED whatever the server's default is. With one snapshot for the whole transaction, look would not see what was
-	// committed after its first statement had begun and before it got the lock, and a car that has changed meanwhile would be an error.
+	// READ COMMITTED whatever the server's default is. With one snapshot for the whole transaction,
+	// look would not see an answer that was committed after its first statement began and before it
+	// got the lock. A car that has changed meanwhile would be an error.
 	err = pgx.BeginTxFunc(ctx, conn, pgx.TxOptions{IsoLevel: pgx.ReadCommitted}, func(tx pgx.Tx) error {
 		if key != nil {
 			stored, err := key.look(ctx, tx)
@@ -123,11 +126,12 @@ func transact(ctx context.Context, conn *pgxpool.Conn, key *requestKey, do chang
 	return ans, err
 }
 
-// look returns the stored answer, or nil when the change is ours to make: nobody else with this key is at it before tx has ended. Its
-// errors are errInFlight and errKeyReused, and the database's.
+// look returns the stored answer, or nil if this request has to make the change. It then holds the
+// key's lock until tx ends. Its errors are errInFlight, errKeyReused and the database's.
 func (k *requestKey) look(ctx context.Context, tx pgx.Tx) (*answer, error) {
 	db := dbgen.New(tx)
-	// Waiting for the twin would hold a connection for as long as the twin needs; a handful of retries could hold all of them.
+	// Do not wait for another request with the same key. The wait would hold a connection for as long
+	// as the other request needs, and a handful of retries could hold all connections.
 	alone, err := db.IdempotencyLock(ctx, k.lockNumber())
 	if err != nil {
 		return nil, fmt.Errorf("locking an idempotency key: %w", err)
@@ -135,7 +139,8 @@ func (k *requestKey) look(ctx context.Context, tx pgx.Tx) (*answer, error) {
 	if !alone {
 		return nil, errInFlight
 	}
-	// A statement of its own: one that also took the lock would look at the time before it, when the twin had not committed yet.
+	// This is a statement of its own. A statement that also took the lock would read with a snapshot
+	// from before the lock, when the other request had not committed yet.
 	row, err := db.IdempotencyGet(ctx, dbgen.IdempotencyGetParams{Route: k.route, CallerHash: k.callerHash, Key: k.key})
 	switch {
 	case errors.Is(err, pgx.ErrNoRows):
@@ -158,14 +163,15 @@ func (k *requestKey) look(ctx context.Context, tx pgx.Tx) (*answer, error) {
 	return stored, nil
 }
 
-// lockNumber is the same for the same key. Two keys with one number would only see a twin in each other now and then.
+// lockNumber returns the same number for the same key. If two keys have the same number, the only
+// effect is that one sometimes takes the other for a request in flight.
 func (k *requestKey) lockNumber() int64 {
 	sum := sha256.Sum256(fmt.Appendf(nil, "%s\n%x\n%s", k.route, k.callerHash, k.key))
 	return int64(binary.BigEndian.Uint64(sum[:]))
 }
 
-// store adds the answer to the statements of its change. Only a change that was made has one: what was refused may be sent again with
-// the same key.
+// store adds the answer to the statements of its change. Only the answer to a change that was made is
+// stored, because a refused request may be sent again with the same key.
 func (k *requestKey) store(ctx context.Context, batch *outbox.Batch, ans answer) error {
 	body, err := encode(ans.body)
 	if err != nil {

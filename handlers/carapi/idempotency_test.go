@@ -41,7 +41,7 @@ func TestSameKeyAndRequestGetTheSameAnswer(t *testing.T) {
 			require.Equal(t, test.status, first.Code, first.Body)
 			require.Empty(t, first.Header().Get("Idempotency-Replayed"))
 			events := b.count(t, "outbox")
-			// What has happened since changes nothing about the answer.
+			// Later changes of the car do not change the stored answer.
 			if test.method != "DELETE" {
 				require.Equal(t, 204, b.do(t, "DELETE", car, "").Code)
 				events++
@@ -52,7 +52,7 @@ func TestSameKeyAndRequestGetTheSameAnswer(t *testing.T) {
 				require.Equal(t, first.Body.String(), again.Body.String())
 				want := first.Header().Clone()
 				want.Set("Idempotency-Replayed", "true")
-				want.Del("Traceresponse") // nothing is to be found under this request's trace
+				want.Del("Traceresponse") // this request's trace has no event
 				require.Equal(t, want, again.Header())
 			}
 			require.Equal(t, events, b.count(t, "outbox"), "no second event")
@@ -159,7 +159,7 @@ func TestKeySyntax(t *testing.T) {
 	})
 }
 
-// What was refused may be corrected, and what failed tried again, with the same key.
+// With the same key a refused request may be corrected, and a failed one tried again.
 func TestOnlyMadeChangesAreKept(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
@@ -272,8 +272,9 @@ func fifty[T any](send func() T) []T {
 	return answers
 }
 
-// A server whose transactions keep one snapshot by default: the answer of a twin that has just ended has to be seen all the same, and
-// whoever has waited for a car's lock gets the car as it is now.
+// The server's transactions keep one snapshot by default. A request must see the answer of an equal
+// request that has just ended all the same. A request that has waited for a car's lock must get the
+// car as it is now.
 func TestDefaultIsolationDoesNotMatter(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
@@ -289,7 +290,8 @@ func TestDefaultIsolationDoesNotMatter(t *testing.T) {
 	require.Equal(t, 2+50, b.count(t, "outbox"))
 }
 
-// intruder stores the key from another session, without the lock, after we have looked and before we store it.
+// intruder stores the key from another session, without the lock. It does so after the API has looked
+// for the key and before the API stores it.
 type intruder struct {
 	steal func()
 	once  sync.Once

@@ -20,7 +20,8 @@ import (
 	"rds-outbox-demo/lab/process"
 )
 
-// SIGKILL while fifty equal requests are on their way, before or after the commit of the first: whoever tries again gets the one car.
+// SIGKILL while fifty equal requests are on their way, before or after the commit of the first one.
+// Each client that tries again gets the same car.
 func TestKilledBetweenFiftyEqualRequests(t *testing.T) {
 	t.Parallel()
 	for _, point := range []failpoint.Point{failpoint.APIInTransaction, failpoint.APIAfterCommit} {
@@ -32,7 +33,8 @@ func TestKilledBetweenFiftyEqualRequests(t *testing.T) {
 			listener, err := net.Listen("tcp", "127.0.0.1:0")
 			require.NoError(t, err)
 			defer listener.Close()
-			socket, err := listener.(*net.TCPListener).File() // open while the process is away: clients wait for the next one
+			// The socket stays open while no process runs, so that clients wait for the next process.
+			socket, err := listener.(*net.TCPListener).File()
 			require.NoError(t, err)
 			defer socket.Close()
 			output, err := os.Create(filepath.Join(t.TempDir(), "log"))
@@ -65,7 +67,8 @@ func TestKilledBetweenFiftyEqualRequests(t *testing.T) {
 					case deadline.Err() != nil:
 						return "no answer in time"
 					}
-					time.Sleep(5 * time.Millisecond) // for the client's next try; a real one takes a second, as Retry-After says
+					// The client's pause before its next try. A real client waits a second, as Retry-After says.
+					time.Sleep(5 * time.Millisecond)
 				}
 			})
 			select {

@@ -37,7 +37,7 @@ func TestNoEventNoDelete(t *testing.T) {
 	require.Equal(t, 200, b.do(t, "GET", path, "").Code)
 }
 
-// The one that gets the row lock first decides: what comes after a DELETE finds no car.
+// The request that gets the row lock first decides. A request that comes after a DELETE finds no car.
 func TestConcurrentDeletesAndPatches(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
@@ -137,7 +137,7 @@ func TestIfMatch(t *testing.T) {
 	})
 }
 
-// Of many that have read the same version one may change it: no change is lost.
+// Many clients have read the same version, and only one of them may change it. So no change is lost.
 func TestOneOfManyIfMatchWins(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
@@ -191,7 +191,7 @@ func TestListCars(t *testing.T) {
 		ids, next := page(query)
 		require.LessOrEqual(t, len(ids), 4)
 		seen = append(seen, ids...)
-		if len(seen) == 8 { // what happens in between moves nothing
+		if len(seen) == 8 { // changes between two pages move no car to another page
 			require.Equal(t, 204, b.do(t, "DELETE", "/cars/"+all[2], "").Code)
 			require.Equal(t, 204, b.do(t, "DELETE", "/cars/"+all[7], "").Code, "the cursor itself")
 			all = append(all, strings.TrimPrefix(b.create(t, bmw), "/cars/"))

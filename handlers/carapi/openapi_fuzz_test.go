@@ -8,6 +8,6 @@ import (
 	"testing"
 )
 
-// A fuzzing build compiles all that it needs anew, and the validator alone is as much as all the rest. The seeds run with it under
-// `make test`.
+// A fuzzing build compiles all its packages anew, and the validator alone is as much as all the rest.
+// Under `make test` the seeds run with the validator.
 func requireDescribed(testing.TB, *http.Request, string, *httptest.ResponseRecorder) {}

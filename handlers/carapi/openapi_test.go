@@ -19,8 +19,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// description is openapi.json: of the requests as it is, of the answers strictly. A client may send members that nobody knows, but what
-// we answer is all in there.
+// description is openapi.json. Requests are checked against it as it is, answers are checked strictly.
+// A client may send unknown members, but openapi.json has every member of our answers.
 type description struct{ requests, answers validator.Validator }
 
 var readDescription = sync.OnceValues(func() (d description, err error) {
@@ -39,14 +39,15 @@ var readDescription = sync.OnceValues(func() (d description, err error) {
 	d.requests = validator.NewValidatorFromV3Model(&model.Model, config.WithFormatAssertions())
 	d.requests.SetDocument(document)
 	d.answers = validator.NewValidatorFromV3Model(&model.Model, config.WithFormatAssertions(), config.WithStrictMode(),
-		config.WithStrictIgnorePaths("$.body.fields.*", // any name; and the document itself:
+		config.WithStrictIgnorePaths("$.body.fields.*", // any name. The other paths are the document itself.
 			"$.body.openapi", "$.body.info", "$.body.servers", "$.body.paths", "$.body.components"),
 		config.WithStrictIgnoredHeadersExtra("Access-Control-Allow-Origin", "Access-Control-Allow-Headers", "Access-Control-Allow-Methods",
 			"Access-Control-Expose-Headers"))
 	return d, nil
 })
 
-// requireDescribed: every answer is one that openapi.json knows for the request, and no request succeeds that it calls wrong.
+// requireDescribed requires that openapi.json describes the answer for the request, and that no request
+// succeeds which openapi.json calls wrong.
 func requireDescribed(t testing.TB, sent *http.Request, body string, w *httptest.ResponseRecorder) {
 	t.Helper()
 	if sent.Method == http.MethodHead || path.Clean(sent.URL.Path) != sent.URL.Path {

@@ -7,20 +7,22 @@ import (
 	"strings"
 )
 
-// etag is a car's: its version, which every change takes on. It is strong, and without it a client cannot make its change depend on
-// what it has read.
+// etag returns a car's entity tag. It is the version, which every change increments. It is a strong
+// tag. Without it a client cannot make its change depend on the version that it has read.
 func etag(version int64) string { return `"` + strconv.FormatInt(version, 10) + `"` }
 
-// precondition is a request's If-Match (RFC 9110, 13.1.1): the strong tags in it, of which the car's must be one.
+// precondition is a request's If-Match (RFC 9110, 13.1.1). The car's tag must be one of its strong
+// tags.
 type precondition struct {
-	any  bool // no If-Match, or *: every car will do
+	any  bool // every version matches, because If-Match was not sent or is *
 	tags []string
 }
 
-// entityTag is one tag at the head of a list, and what separates it from the next.
+// entityTag matches one tag at the head of a list, and the separator before the next.
 var entityTag = regexp.MustCompile(`^[ \t,]*(W/)?("[^"\x00-\x20\x7f]*")[ \t]*(?:,|$)`)
 
-// readIfMatch returns an *invalidError for an If-Match that cannot be read: to ignore it would overwrite what the client has not seen.
+// readIfMatch returns an *invalidError for an If-Match that it cannot parse. Ignoring such a header
+// would overwrite a change that the client has not seen.
 func readIfMatch(r *http.Request) (precondition, error) {
 	values := r.Header.Values("If-Match")
 	if len(values) == 0 {

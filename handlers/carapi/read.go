@@ -42,9 +42,10 @@ func (a *api) getCar(r *http.Request) (answer, error) {
 	return answer{status: http.StatusOK, etag: etag(car.Version), body: carAnswer{Car: carOf(car)}}, nil
 }
 
-// listCars (GET /cars?limit=&after=) is a page of cars, the oldest first. The cursor is the last id of the page before: however many
-// cars there are, a page costs the same. Ids are in the order of creation by the clocks of the machines that made them, so a car of a
-// clock that is behind may come to lie in front of the cursor.
+// listCars (GET /cars?limit=&after=) returns a page of cars, the oldest first. The cursor is the last
+// id of the previous page, so that a page costs the same however many cars there are. Ids are in the
+// order of creation by the clocks of the machines that made them. So a new car from a machine whose
+// clock is slow may be placed before the cursor, where this client does not see it.
 func (a *api) listCars(r *http.Request) (answer, error) {
 	limit, after, err := readPage(r.URL.RawQuery)
 	if err != nil {
@@ -52,7 +53,7 @@ func (a *api) listCars(r *http.Request) (answer, error) {
 	}
 	var cars []dbgen.Car
 	err = a.withConn(r.Context(), func(conn *pgxpool.Conn) (err error) {
-		// One more than is shown tells whether there is a next page.
+		// One car more than the page shows is read, to know whether there is a next page.
 		cars, err = dbgen.New(conn).CarPage(r.Context(), dbgen.CarPageParams{AfterID: after, MaxRows: int32(limit) + 1})
 		return err
 	})
@@ -70,7 +71,8 @@ func (a *api) listCars(r *http.Request) (answer, error) {
 	return answer{status: http.StatusOK, body: page}, nil
 }
 
-// readPage returns an *invalidError that names every wrong parameter. Others are ignored, and of one that comes twice the first counts.
+// readPage returns an *invalidError that names every wrong parameter. It ignores unknown parameters. If
+// a parameter comes twice, the first one counts.
 func readPage(query string) (limit int, after uuid.UUID, err error) {
 	values, err := url.ParseQuery(query)
 	if err != nil {
@@ -96,7 +98,7 @@ func readPage(query string) (limit int, after uuid.UUID, err error) {
 	return limit, after, nil
 }
 
-// health (GET /healthz) asks the database: without it no other route works.
+// health (GET /healthz) queries the database, because no other route works without it.
 func (a *api) health(r *http.Request) (answer, error) {
 	ctx, cancel := context.WithTimeout(r.Context(), healthTimeout)
 	defer cancel()
@@ -106,8 +108,8 @@ func (a *api) health(r *http.Request) (answer, error) {
 	return answer{status: http.StatusOK, body: map[string]string{"status": "ok"}}, nil
 }
 
-// pathID answers an id that is no UUID like one that no car has. uuid.Parse takes other spellings than the canonical one, too;
-// they would be second names of a car.
+// pathID returns errNotFound for anything but a canonical UUID. uuid.Parse also accepts other spellings
+// of the same id, which would be second names of a car.
 func pathID(r *http.Request) (uuid.UUID, error) {
 	id, ok := canonicalID(r.PathValue("id"))
 	if !ok {
@@ -128,7 +130,7 @@ type carAnswer struct {
 
 type pageAnswer struct {
 	Cars []carBody  `json:"cars"`
-	Next *uuid.UUID `json:"next"` // null: this is the last page
+	Next *uuid.UUID `json:"next"` // null on the last page
 }
 
 type carBody struct {

@@ -17,7 +17,7 @@ func TestRefusedFields(t *testing.T) {
 	const text, whole, years = "must be a string", "must be a whole number", "must be from 1886 to 2027"
 	for name, test := range map[string]struct {
 		body          string
-		create, patch map[string]string // the fields of the answer; patch nil: the same as create
+		create, patch map[string]string // the fields of the answer. A nil patch is the same as create.
 	}{
 		"NothingSent": {`{}`, map[string]string{"make": "is required", "model": "is required", "year": "is required"}, map[string]string{}},
 		"OnlyUnknown": {`{"MAKE":"BMW","Model":"i3"}`, map[string]string{"make": "is required", "model": "is required", "year": "is required"}, map[string]string{}},
@@ -63,7 +63,7 @@ func TestRefusedFields(t *testing.T) {
 	}
 }
 
-// with is a valid body but for one field.
+// with returns a body that is valid except for one field.
 func with(name, value string) string {
 	body := map[string]json.RawMessage{"make": []byte(`"BMW"`), "model": []byte(`"i3"`), "year": []byte("2022")}
 	body[name] = []byte(value)

@@ -14,7 +14,8 @@ import (
 	"rds-outbox-demo/dbgen"
 )
 
-// Limits of a request. Those of the fields are the widths of table cars: varchar(n) counts characters, too.
+// Limits of a request. The limits of the fields are the widths of table cars, because varchar(n) counts
+// characters, too.
 const (
 	maxBodyBytes  = 1 << 20
 	maxMakeChars  = 100
@@ -55,9 +56,10 @@ func readBody(r *http.Request) ([]byte, error) {
 	return data, err
 }
 
-// readCar reads a body: `{"make","model","year","color"}`. complete says that only color may be left out (POST); otherwise at
-// least one field must be there (PATCH). Names are case-sensitive, other names are ignored, and of a name that comes twice the
-// last counts. It returns an *invalidError that names every wrong field.
+// readCar reads a body of the shape {"make","model","year","color"}. If complete, only color may be left
+// out (POST). Otherwise at least one field must be there (PATCH). Names are case-sensitive. Unknown names
+// are ignored. If a name comes twice, the last one counts. readCar returns an *invalidError that names
+// every wrong field.
 func readCar(body []byte, maxYear int, complete bool) (sentCar, error) {
 	f, err := readFields(body)
 	if err != nil {
@@ -80,8 +82,8 @@ func readCar(body []byte, maxYear int, complete bool) (sentCar, error) {
 	return sent, nil
 }
 
-// fields are the members of a body, and what is wrong with them. They are read one by one: encoding/json stops at the first
-// field of a wrong type, and it would take "MAKE" for make.
+// fields are the members of a body, and their errors. They are read one by one, because encoding/json
+// stops at the first field of a wrong type and would take "MAKE" for make.
 type fields struct {
 	sent  map[string]json.RawMessage
 	wrong map[string]string
@@ -92,7 +94,7 @@ func readFields(data []byte) (fields, error) {
 	switch {
 	case len(data) == 0:
 		return f, &invalidError{message: "the body is empty: send a JSON object"}
-	case !utf8.Valid(data): // encoding/json would replace what is wrong
+	case !utf8.Valid(data): // encoding/json would replace the invalid bytes without an error
 		return f, &invalidError{message: "the body is not valid UTF-8"}
 	}
 	err := json.Unmarshal(data, &f.sent)
@@ -154,13 +156,15 @@ func (f fields) text(name string, maxChars int) *string {
 	return nil
 }
 
-// halfSurrogate finds an escape such as "\ud800" that stands for no character: encoding/json makes it U+FFFD without a word.
+// halfSurrogate reports whether there is an escape such as "\ud800" that stands for no character.
+// encoding/json replaces it with U+FFFD without an error.
 func halfSurrogate(raw []byte, decoded string) bool {
 	return strings.ContainsRune(decoded, utf8.RuneError) &&
 		!bytes.ContainsRune(raw, utf8.RuneError) && !bytes.Contains(bytes.ToLower(raw), []byte(`\ufffd`))
 }
 
-// year takes digits only: 2020.5, 2.02e3 and "2020" are wrong. It returns nil for a field that was not sent or is wrong.
+// year accepts only digits. 2020.5, 2.02e3 and "2020" are wrong. It returns nil for a field that was not
+// sent or is wrong.
 func (f fields) year(name string, latest int) *int32 {
 	raw, ok := f.sent[name]
 	if !ok {

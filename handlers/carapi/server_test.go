@@ -45,7 +45,7 @@ func TestServer(t *testing.T) {
 		require.Equal(t, 201, send(t, strings.NewReader(bmw), ""))
 	})
 	t.Run("ChunkedBodyTooLarge", func(t *testing.T) {
-		// No Content-Length: the limit is found while reading.
+		// Without a Content-Length, the API meets the limit while it reads.
 		endless := io.MultiReader(strings.NewReader(bmw), strings.NewReader(strings.Repeat(" ", 2<<20)))
 		require.Equal(t, 413, send(t, endless, ""))
 	})
@@ -55,8 +55,8 @@ func TestServer(t *testing.T) {
 	require.Equal(t, 1, b.count(t, "cars"))
 }
 
-// A slow loris: many connections, each sending a header that never ends. Each is cut off after ReadHeaderTimeout, and meanwhile
-// others are served.
+// A slow loris opens many connections, and each sends a header that never ends. The server cuts each
+// off after ReadHeaderTimeout, and meanwhile serves other clients.
 func TestEndlessHeadersAreCutOff(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
@@ -145,7 +145,8 @@ func TestTheWorkEndsBeforeTheDeadlineOfTheRequest(t *testing.T) {
 	})
 }
 
-// A row that somebody else holds: the statement limit of the database is longer than what is left of the request.
+// Another session holds the row. The statement limit of the database is longer than the time that is
+// left for the request.
 func TestARequestThatRunsOutOfTimeIsAnsweredAndLogged(t *testing.T) {
 	t.Parallel()
 	b := setup(t)

@@ -22,7 +22,8 @@ import (
 	"rds-outbox-demo/internal/pgtest"
 )
 
-// clock is every test's time. Its nanoseconds are what PostgreSQL would round away, its zone what an answer must not show.
+// clock is every test's time. PostgreSQL would round its nanoseconds away, and an answer must not show
+// its zone.
 var clock = time.Date(2026, 11, 23, 6, 7, 8, 123456789, time.FixedZone("CET", 3600))
 
 // pgx returns times in the machine's zone. Here that is never UTC, so that an answer which forgets to convert is seen.
@@ -48,7 +49,8 @@ func setup(t testing.TB) bundle {
 	return b
 }
 
-// pool is of the role outbox_api: every test shows that its rights suffice. The tracer may be nil.
+// pool returns a pool of the role outbox_api, so that every test shows that the role's rights suffice.
+// The tracer may be nil.
 func (b bundle) pool(t testing.TB, tracer pgx.QueryTracer) *pgxpool.Pool {
 	t.Helper()
 	config, err := pgxpool.ParseConfig(b.URL)
@@ -100,15 +102,15 @@ func (b bundle) create(t testing.TB, body string) string {
 func (b bundle) count(t testing.TB, table string) int {
 	t.Helper()
 	var n int
-	// Not t.Context: a Cleanup asks, too.
+	// Not t.Context, because a Cleanup calls this, too.
 	require.NoError(t, b.Pool.QueryRow(context.Background(), "SELECT count(*) FROM "+table).Scan(&n))
 	return n
 }
 
-// expectOneCarAtEnd looks, after all parallel subtests, whether a refused request wrote something.
+// expectOneCarAtEnd checks after all parallel subtests that no refused request wrote anything.
 func (b bundle) expectOneCarAtEnd(t *testing.T) {
 	t.Cleanup(func() {
-		// Not require: its Goexit inside a Cleanup swallows the reports of the subtests.
+		// Not require, because its Goexit inside a Cleanup swallows the reports of the subtests.
 		if cars, events := b.count(t, "cars"), b.count(t, "outbox"); cars != 1 || events != 1 {
 			t.Errorf("%d cars and %d events, want 1 and 1: a refused request wrote", cars, events)
 		}

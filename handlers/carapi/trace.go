@@ -16,8 +16,9 @@ const (
 	headerAmazon      = "X-Amzn-Trace-Id" // API Gateway's and Lambda's, in X-Ray's form
 )
 
-// startTrace sees to it that the request has a traceparent, and writes it into its header: the client's own; else X-Ray's, so that the
-// segments that AWS makes by itself have the same trace id; else a new one, which nobody samples. A broken one is never worth an error.
+// startTrace writes a traceparent into the request's header. It keeps the client's. Without one it uses
+// X-Ray's, so that the segments that AWS makes by itself have the same trace id. Without either it makes
+// a new one, which nobody samples. A broken traceparent is not an error.
 func startTrace(r *http.Request) {
 	if outbox.ValidTraceparent(traceparent(r)) {
 		return
@@ -29,18 +30,19 @@ func startTrace(r *http.Request) {
 	r.Header.Set(headerTraceparent, s)
 }
 
-// traceparent is what the request's event carries, behind startTrace.
+// traceparent returns the traceparent for the request's event. Call it after startTrace.
 func traceparent(r *http.Request) string { return r.Header.Get(headerTraceparent) }
 
-// The root of an X-Ray trace: a version, eight hex digits of its time and 24 random ones
+// The root of an X-Ray trace has a version, eight hex digits of its time and 24 random ones
 // (https://docs.aws.amazon.com/xray/latest/devguide/xray-api-sendingdata.html#xray-api-traceids).
 var (
 	xrayRoot   = regexp.MustCompile(`^1-([0-9a-f]{8})-([0-9a-f]{24})$`)
 	xrayParent = regexp.MustCompile(`^[0-9a-f]{16}$`)
 )
 
-// fromXRay makes a traceparent of X-Ray's header, such as Root=1-67891233-abcdef012345678912345678;Parent=53995c3f42cd8ad8;Sampled=1.
-// Without tracing there is only a Root. Of what is no such header it makes nothing.
+// fromXRay makes a traceparent from X-Ray's header, such as
+// Root=1-67891233-abcdef012345678912345678;Parent=53995c3f42cd8ad8;Sampled=1. Without tracing there is
+// only a Root. It returns "" for anything that is not an X-Ray header.
 func fromXRay(header string) string {
 	root, parent, flags := "", "", "00"
 	for member := range strings.SplitSeq(header, ";") {
@@ -71,6 +73,6 @@ func fromXRay(header string) string {
 
 func randomHex(bytes int) string {
 	b := make([]byte, bytes)
-	_, _ = rand.Read(b) // never fails, its documentation says
+	_, _ = rand.Read(b) // never fails, according to its documentation
 	return hex.EncodeToString(b)
 }

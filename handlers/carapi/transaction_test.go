@@ -58,7 +58,7 @@ func TestCarAndEventAreOneCommit(t *testing.T) {
 	})
 }
 
-// TestConcurrentPatches reads the order of commits from where the path reads it: the WAL.
+// TestConcurrentPatches reads the order of commits from the WAL, where the relay reads it.
 func TestConcurrentPatches(t *testing.T) {
 	t.Parallel()
 	const writers, each = 8, 5
@@ -70,7 +70,8 @@ func TestConcurrentPatches(t *testing.T) {
 	_, err = conn.Exec(t.Context(), "SELECT pg_create_logical_replication_slot($1, 'pgoutput', true)", slot)
 	require.NoError(t, err)
 	t.Cleanup(func() {
-		// Close does not wait for the server to drop the temporary slot, and with it the database cannot be dropped.
+		// Close does not wait for the server to drop the temporary slot, and the database cannot be dropped
+		// while it has the slot.
 		_, _ = conn.Exec(context.Background(), "SELECT pg_drop_replication_slot($1)", slot)
 		_ = conn.Close(context.Background())
 	})
@@ -139,11 +140,11 @@ func TestCreateIsOneRoundTrip(t *testing.T) {
 	require.Equal(t, 201, do(t, handler, "POST", "/cars", bmw).Code)
 	flights, messages := wire.seen()
 	require.Equal(t, 1, flights)
-	// Bind, Describe, Execute of each statement and one Sync: one implicit transaction.
+	// Bind, Describe and Execute of each statement, and one Sync, are one implicit transaction.
 	require.Equal(t, "BDEBDES", messages)
 }
 
-// wire counts the flights: how often the client began to send after it had listened.
+// wire counts the flights. A flight begins when the client sends again after it has listened.
 type wire struct {
 	mu       sync.Mutex
 	flights  int
@@ -176,7 +177,8 @@ func (c *tappedConn) Write(p []byte) (int, error) {
 		c.wire.flights++
 		c.wire.sending = true
 	}
-	// Whole messages: a type, then a length that counts itself. The startup message has no type.
+	// The messages are whole. Each is a type and a length that includes itself. The startup message has
+	// no type.
 	for rest := p; c.started && len(rest) >= 5; rest = rest[min(len(rest), 1+int(binary.BigEndian.Uint32(rest[1:]))):] {
 		c.wire.messages.WriteByte(rest[0])
 	}

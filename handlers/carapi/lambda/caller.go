@@ -5,11 +5,12 @@ import (
 	"strings"
 )
 
-// anonymous is everybody whom API Gateway has not asked who they are, as in stage dev.
+// anonymous is every caller that API Gateway has not authenticated, as in stage dev.
 const anonymous = "anonymous"
 
-// caller says who sent a request, by what API Gateway's authorizer has found out: a member of a Cognito user or identity pool, an IAM
-// user or role, or the principal of a Lambda authorizer. The members of requestContext are described at
+// caller returns who sent a request, according to API Gateway's authorizer. That is a member of a
+// Cognito user or identity pool, an IAM user or role, or the principal of a Lambda authorizer. The
+// members of requestContext are described at
 // https://docs.aws.amazon.com/apigateway/latest/developerguide/api-gateway-mapping-template-reference.html
 func caller(r *http.Request) string {
 	c, ok := gatewayContext(r.Context())
@@ -25,7 +26,7 @@ func caller(r *http.Request) string {
 		return "principal " + principal
 	}
 	if id := c.Identity.CognitoIdentityID; id != "" {
-		return "identity " + id // before the ARN: its users share a role
+		return "identity " + id // before the ARN, because the users of an identity pool share a role
 	}
 	if arn := c.Identity.UserArn; arn != "" {
 		return "arn " + withoutSession(arn)
@@ -33,8 +34,8 @@ func caller(r *http.Request) string {
 	return anonymous
 }
 
-// withoutSession makes arn:aws:sts::ACCOUNT:assumed-role/ROLE/SESSION end with the role. A service's tasks have a session each, and the
-// one that tries again need not be the one that tried.
+// withoutSession returns arn:aws:sts::ACCOUNT:assumed-role/ROLE/SESSION without the session. Each task
+// of a service has its own session, and another task may send a request again.
 func withoutSession(arn string) string {
 	if parts := strings.Split(arn, "/"); len(parts) == 3 && strings.HasSuffix(parts[0], ":assumed-role") {
 		return parts[0] + "/" + parts[1]

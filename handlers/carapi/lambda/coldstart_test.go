@@ -28,9 +28,10 @@ import (
 	"rds-outbox-demo/lab/lambdarun"
 )
 
-// BenchmarkColdStart is what the first request to a new environment waits for, from exec to the answer: of a function that does nothing,
-// of the API with secret and database, of the same step by step behind a proxy, which makes each step a little longer, and of the API with
-// the name of an RDS instance, whose roots it then parses.
+// BenchmarkColdStart measures how long the first request to a new environment waits, from exec to the
+// answer. It does so for a function that does nothing, for the API with secret and database, for the
+// same step by step behind a proxy, which makes each step a little longer, and for the API with the
+// name of an RDS instance, whose roots it then parses.
 func BenchmarkColdStart(b *testing.B) {
 	functions := zipped(b)
 	db := pgtest.New(b)
@@ -40,7 +41,7 @@ func BenchmarkColdStart(b *testing.B) {
 	secrets := secretsManager(b, config, &secret)
 	proxy := labtest.NewProxy(b, database, func(_ *labtest.Proxy, fromServer bool, piece []byte) []byte {
 		switch {
-		case !fromServer && len(piece) > 0: // without bytes it is the end of the start before
+		case !fromServer && len(piece) > 0: // a piece without bytes is the end of the previous start
 			connected.first()
 		case bytes.HasSuffix(piece, []byte("Z\x00\x00\x00\x05I")): // ReadyForQuery
 			ready.first()

@@ -14,29 +14,31 @@ import (
 	"github.com/aws/aws-lambda-go/events"
 )
 
-// errShape names the event that the function understands. The others have no httpMethod or no resource, and answering one as a
-// request would hide that somebody has connected the function to something else.
+// errShape names the event that the function understands. Other events have no httpMethod or no
+// resource. Answering one as a request would hide that the function is connected to the wrong source.
 var errShape = errors.New("the event is not an API Gateway REST API proxy event (payload version 1.0, with resource, path and httpMethod): " +
 	"a payload version 2.0, a function URL, a load balancer and the console's other samples are not supported")
 
 type contextKey struct{}
 
-// gatewayContext is what API Gateway says of a request, such as who sent it.
+// gatewayContext returns API Gateway's facts about a request, such as who sent it.
 func gatewayContext(ctx context.Context) (events.APIGatewayProxyRequestContext, bool) {
 	c, ok := ctx.Value(contextKey{}).(events.APIGatewayProxyRequestContext)
 	return c, ok
 }
 
-// requestOf makes a request of an event, and returns the base that the client's addresses have before the API's paths. It makes one
-// of every path and body: the API answers and logs what is wrong with them, as for any other client. By hand, because
-// aws-lambda-go-api-proxy prints the paths that it cannot read, so that a client's line ends become lines of the log.
+// requestOf makes a request from an event, and returns the base that the client's addresses have
+// before the API's paths. It accepts every path and body, because the API answers and logs their
+// errors as for any other client. It does not use aws-lambda-go-api-proxy, which prints the paths that
+// it cannot read, so that a client's line ends become lines of the log.
 func requestOf(ctx context.Context, event events.APIGatewayProxyRequest) (r *http.Request, base string, err error) {
 	if event.HTTPMethod == "" || event.Resource == "" || event.Path == "" {
 		return nil, "", errShape
 	}
 	own := ownPath(event)
-	// The stage (/dev) or the base path of a custom domain is in the address that the client used. A Location without it leads
-	// nowhere. https://gist.github.com/GREsau/444c7d4d0bb9e8c82dd1a585931028bd compares the two members.
+	// The address that the client used has the stage (/dev) or the base path of a custom domain. A
+	// Location without it is a wrong address.
+	// https://gist.github.com/GREsau/444c7d4d0bb9e8c82dd1a585931028bd compares the two members.
 	base, ok := strings.CutSuffix(event.RequestContext.Path, own)
 	if !ok {
 		base = strings.TrimSuffix(event.Path, own)
@@ -63,9 +65,10 @@ func requestOf(ctx context.Context, event events.APIGatewayProxyRequest) (r *htt
 	return r.WithContext(context.WithValue(ctx, contextKey{}, event.RequestContext)), base, nil
 }
 
-// ownPath is the event's path without the base path of a custom domain. The base path is in path, and resource, the route that API
-// Gateway has found, is without it (https://github.com/awslabs/aws-lambda-go-api-proxy/issues/82). Where the two do not fit together
-// the whole path counts, and the API has no such route.
+// ownPath returns the event's path without the base path of a custom domain. Member path has the base
+// path. Member resource, the route that API Gateway has found, does not
+// (https://github.com/awslabs/aws-lambda-go-api-proxy/issues/82). If the two do not fit together,
+// ownPath returns the whole path, and the API has no such route.
 func ownPath(event events.APIGatewayProxyRequest) string {
 	route, sent := strings.Split(event.Resource, "/")[1:], strings.Split(event.Path, "/")
 	if len(sent) <= len(route) {

@@ -25,7 +25,7 @@ import (
 	"rds-outbox-demo/internal/rdsdb"
 )
 
-// maxIdempotencyHours is 30 days: each key is a row, with the whole answer.
+// maxIdempotencyHours is 30 days. It is a limit because each key is a row with the whole answer.
 const maxIdempotencyHours = 720
 
 func main() { os.Exit(run()) }
@@ -38,14 +38,16 @@ func run() int {
 		logger.Error("starting the car API", "error", err)
 		return 1
 	}
-	// With a heap as small as ours the collector would run every few hundred requests, for a fifth of their CPU. So it is a quarter of
-	// that, and at most 16 MB instead of 4 wait for it.
+	// With a heap as small as ours the collector would run every few hundred requests, and take a fifth
+	// of their CPU. With 400 it takes a quarter of that, and at most 16 MB of garbage instead of 4 wait
+	// for it.
 	debug.SetGCPercent(400)
 	lambda.Start(gateway.handle)
 	return 0
 }
 
-// start is the function's init: one pool for the environment's whole life. It asks no other machine; the first request does.
+// start is the function's init. It makes one pool for the environment's whole life. It calls no other
+// machine. The first request does.
 func start(logger *slog.Logger) (*gateway, error) {
 	dbConfig, err := rdsdb.ConfigFromEnv(os.Getenv)
 	if err != nil {
@@ -67,8 +69,9 @@ func start(logger *slog.Logger) (*gateway, error) {
 	return &gateway{api, logger}, nil
 }
 
-// sdkConfig is what Lambda says in the environment. config.LoadDefaultConfig finds the same, and brings SSO, profiles and EC2's
-// metadata along, which no function has: 1 ms of a cold start and a tenth of the zip.
+// sdkConfig returns what Lambda has set in the environment. config.LoadDefaultConfig finds the same,
+// but it also looks for SSO, profiles and EC2's metadata, which no function has. They cost 1 ms of a
+// cold start and a tenth of the zip.
 func sdkConfig() aws.Config {
 	config := aws.Config{
 		Region: os.Getenv("AWS_REGION"),
@@ -87,8 +90,8 @@ type gateway struct {
 	logger *slog.Logger
 }
 
-// handle answers one event. Its error is errShape only: returned for what a client sent it would count as a fault of the function,
-// which anyone could raise the alarm with.
+// handle answers one event. The only error it returns is errShape. An error returned for a client's
+// request would count as a fault of the function, so anyone could raise its alarm.
 func (g *gateway) handle(ctx context.Context, event events.APIGatewayProxyRequest) (events.APIGatewayProxyResponse, error) {
 	r, base, err := requestOf(ctx, event)
 	if err != nil {

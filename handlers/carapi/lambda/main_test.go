@@ -27,7 +27,7 @@ import (
 	"rds-outbox-demo/lab/lambdarun"
 )
 
-// runEnv makes the test's binary the program itself: the test of the process below starts it so.
+// runEnv makes the test's binary run as the program itself. TestProcess starts it like that.
 const runEnv = "CARAPI_LAMBDA_TEST_RUN"
 
 func TestMain(m *testing.M) {
@@ -37,7 +37,7 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// sample reads a proxy event; id replaces ID in it.
+// sample reads a proxy event and replaces ID in it with id.
 func sample(t testing.TB, file, id string) events.APIGatewayProxyRequest {
 	t.Helper()
 	data, err := os.ReadFile(filepath.Join("testdata", file))
@@ -121,7 +121,7 @@ func TestLambdasTraceWins(t *testing.T) {
 	event := sample(t, "post-cars.json", "")
 	delete(event.MultiValueHeaders, "traceparent")
 	event.MultiValueHeaders["X-Amzn-Trace-Id"] = []string{"Root=1-67891233-abcdef012345678912345678"}
-	// As aws-lambda-go passes what the runtime API says.
+	// aws-lambda-go passes the runtime API's trace header like this.
 	ctx := context.WithValue(t.Context(), "x-amzn-trace-id", "Root=1-67891233-abcdef012345678912345678;Parent=53995c3f42cd8ad8;Sampled=1") //nolint:revive,staticcheck // its key
 	response, err := g.handle(ctx, event)
 	require.NoError(t, err)
@@ -216,7 +216,7 @@ func withKey(event events.APIGatewayProxyRequest) events.APIGatewayProxyRequest 
 	return event
 }
 
-// The caller is who API Gateway says, so two callers may have the same key.
+// API Gateway says who the caller is, so two callers may use the same key.
 func TestKeysBelongToWhomTheAuthorizerHasFound(t *testing.T) {
 	t.Parallel()
 	g, _ := setup(t)

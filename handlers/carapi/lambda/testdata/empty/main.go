@@ -1,4 +1,4 @@
-// Command empty is a Lambda function that does nothing: what is left is the price of Go and of the Runtime API.
+// Command empty is a Lambda function that does nothing. It shows the cost of Go and of the Runtime API.
 package main
 
 import "github.com/aws/aws-lambda-go/lambda"
