@@ -40,8 +40,9 @@ func (e *RowsError) Error() string {
 	return fmt.Sprintf("migrating down to version %d would delete %s: nothing was changed", e.Version, strings.Join(lost, ", "))
 }
 
-// DownTo takes back every migration above version; 0 takes back all. It first runs all of them in a transaction that it rolls back,
-// because otherwise the third could fail after the first two have dropped their tables.
+// DownTo takes back every migration above version. Version 0 takes back all. It first runs all of them
+// in a transaction that it rolls back, because otherwise the third could fail after the first two have
+// dropped their tables.
 // Errors: those of Up, *RowsError unless options.DropRows is set, or that the database is newer than the files.
 func DownTo(ctx context.Context, conn *pgx.ConnConfig, version int64, options Options) (Result, error) {
 	if version < 0 {

@@ -11,12 +11,14 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
-// FailedError says which file and statement failed. What ran before stays; what the file itself did is rolled back, unless it says
-// NO TRANSACTION.
+// FailedError says which file and statement failed. The files before it stay applied. The failed file
+// is rolled back, unless it says NO TRANSACTION.
 type FailedError struct {
 	File      string
 	Direction string // up or down
-	Statement string // as in the file; empty when the file could not be parsed or the connection broke between statements
+	// Statement is as in the file. It is empty if the file could not be parsed, or if the connection
+	// broke between two statements.
+	Statement string
 	Before    []Migration
 	Err       error
 }
@@ -59,7 +61,7 @@ func shorten(statement string) string {
 	return statement
 }
 
-// failures remembers every statement that failed: goose's error does not name it.
+// failures remembers every statement that failed, because goose's error does not name it.
 type failures struct {
 	mu  sync.Mutex
 	all []failure

@@ -1,7 +1,9 @@
 // Package migrate brings a database to the schema of sql/migrations, or back.
 //
-// In: how to connect, and a direction. Out: which files ran and the version that the database is at now. A lock in the database
-// keeps two migrations apart, wherever they run; the same library serves the command line, the Lambda function and the tests.
+// In: how to connect, and a direction.
+// Out: which files ran and the version that the database is at now.
+// A lock in the database keeps two migrations apart, wherever they run. The command line, the Lambda
+// function and the tests use the same library.
 package migrate
 
 import (
@@ -29,10 +31,11 @@ const connectTimeout = 10 * time.Second
 
 // Options may stay empty.
 type Options struct {
-	// LockWait is how long to wait for another migration of the same database to finish, in whole seconds. 0 means one minute; a
-	// Lambda function wants less than its own timeout.
+	// LockWait is how long to wait for another migration of the same database to finish, in whole seconds.
+	// 0 means one minute. A Lambda function needs less than its own timeout.
 	LockWait time.Duration
-	// Limits of the migrations' statements. Zero is none: a migration may take as long as it needs.
+	// Limits of the migrations' statements. Zero means no limit, so a migration may take as long as it
+	// needs.
 	Limits pgsession.Limits
 	// DropRows lets DownTo delete rows.
 	DropRows bool
@@ -60,15 +63,15 @@ type Result struct {
 	Version int64       // of the database afterwards; 0 is an empty one
 }
 
-// FileStatus is one file and when it was applied; the zero time means that it is pending.
+// FileStatus is one file and when it was applied. The zero time means that it is pending.
 type FileStatus struct {
 	Version   int64
 	File      string
 	AppliedAt time.Time
 }
 
-// Up applies what is pending. A database that is newer than the files is left as it is: the old program's half of a rolled-back
-// deployment must not fail. conn comes from pgx.ParseConfig.
+// Up applies the pending files. It leaves a database that is newer than the files as it is, because the
+// old program must not fail when a deployment is rolled back. conn comes from pgx.ParseConfig.
 // Errors: *LockedError, *FailedError, *InvalidIndexError after everything was applied, or that the database cannot be reached.
 func Up(ctx context.Context, conn *pgx.ConnConfig, options Options) (Result, error) {
 	return run(ctx, conn, options, func(ctx context.Context, s *session) ([]*goose.MigrationResult, error) {
@@ -145,7 +148,7 @@ func open(ctx context.Context, conn *pgx.ConnConfig, options Options) (*session,
 	failed := &failures{}
 	conn.Tracer = failed
 	pgsession.Fix(conn, "migrate", options.Limits) // the name is what LockedError shows to the next one
-	// No limit on open connections: goose holds one for the lock and would wait for itself.
+	// Open connections have no limit, because goose holds one for the lock and would wait for itself.
 	db := stdlib.OpenDB(*conn)
 	s := &session{db: db, failures: failed}
 	s.locked, err = goose.NewProvider(goose.DialectPostgres, db, files, goose.WithSessionLocker(locker))

@@ -227,7 +227,7 @@ func connect(t *testing.T, conn *pgx.ConnConfig) *pgx.Conn {
 	return session
 }
 
-// query runs one statement and returns its first value, which must be text; "" without a row.
+// query runs one statement and returns its first value, which must be text. It returns "" without a row.
 func query(t *testing.T, conn *pgx.ConnConfig, sql string) string {
 	t.Helper()
 	session, err := pgx.ConnectConfig(t.Context(), conn)
@@ -254,7 +254,8 @@ func names(ran []migrate.Migration) []string {
 	return all
 }
 
-// schema describes everything the migrations make: columns, constraints, indexes, comments, grants and publications.
+// schema describes everything the migrations make. That is columns, constraints, indexes, comments,
+// grants and publications.
 func schema(t *testing.T, conn *pgx.ConnConfig) string {
 	t.Helper()
 	return query(t, conn, `

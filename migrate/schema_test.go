@@ -25,7 +25,7 @@ func TestOutboxConstraints(t *testing.T) {
 	t.Parallel()
 	db := pgtest.New(t)
 
-	// jsonb prints {"a": "..."}: 9 characters around the value.
+	// jsonb prints {"a": "..."}, which is 9 characters around the value.
 	const overhead = len(`{"a": ""}`)
 	for name, row := range map[string]struct {
 		column string
@@ -166,7 +166,7 @@ func TestGrants(t *testing.T) {
 		"outbox_relay":     {"SelectOutbox", "SelectAges"},
 		"outbox_retention": {"SelectAges", "DeleteOutbox", "SelectKeyEnds", "DeleteKeys"},
 		"outbox_canary":    {"InsertOutbox"},
-		"outbox_carstats":  {}, // its own tables: handlers/carstats
+		"outbox_carstats":  {}, // handlers/carstats tests the rights on its own tables
 	} {
 		for name, statement := range statements {
 			t.Run(role+"/"+name, func(t *testing.T) {
@@ -190,7 +190,7 @@ func TestGrants(t *testing.T) {
 	}
 }
 
-// Roles belong to the server: databases migrated at the same moment make them against each other.
+// Roles belong to the server, so databases that are migrated at the same moment may create the same role.
 func TestRolesOfTwoDatabasesAtOnce(t *testing.T) {
 	t.Parallel()
 	unique := "t" + strings.ToLower(rand.Text()[:8]) + "_"

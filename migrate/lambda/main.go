@@ -28,7 +28,8 @@ import (
 
 func main() { os.Exit(run()) }
 
-// run reads no configuration: a wrong one must be an answer to CloudFormation, and Delete must work with any.
+// run reads no configuration. A wrong configuration must be an answer to CloudFormation, and Delete must
+// work with any configuration.
 func run() int {
 	logger := slog.New(slog.NewJSONHandler(os.Stdout, nil))
 	// aws-lambda-go logs the body with which S3 refuses an answer, and that body repeats the signature of the presigned URL. What
@@ -40,10 +41,12 @@ func run() int {
 }
 
 const (
-	// reserve is kept from the time that Lambda gives us: to see the work end and to answer. answerTimeout is its larger part.
+	// reserve is the part of Lambda's time that is kept to see the work end and to answer.
+	// answerTimeout is its larger part.
 	reserve       = 15 * time.Second
 	answerTimeout = 10 * time.Second
-	// patience is for work that was told to end: what it says then names the statement that took too long.
+	// patience is how long to wait for work that was told to end. Its error then names the statement that
+	// took too long.
 	patience = 3 * time.Second
 )
 
@@ -95,8 +98,8 @@ func (f *function) log(ctx context.Context, message string, request slog.Attr, a
 	f.logger.LogAttrs(ctx, slog.LevelInfo, message, request, slog.Any("answer", answer))
 }
 
-// within gives work a context that ends early enough to answer, and returns soon after even if work does not. A panic is an error: as a
-// crash it would leave CloudFormation waiting.
+// within gives work a context that ends early enough to answer. It returns soon after that, even if work
+// does not. It turns a panic into an error, because a crash would leave CloudFormation waiting.
 func within[T any](ctx context.Context, work func(context.Context) (T, error)) (T, error) {
 	type result struct {
 		value T

@@ -151,7 +151,8 @@ func TestRotate(t *testing.T) {
 	require.NotContains(t, p.output(), current)
 }
 
-// Whoever sets passwords reads the secrets when its turn has come: else a slow one could set again what a rotation has just replaced.
+// A request that sets passwords reads the secrets only when its turn has come. Otherwise a slow request
+// could set a password again that a rotation has just replaced.
 func TestSecretsAreReadInTurn(t *testing.T) {
 	t.Parallel()
 	s := newStage(t)

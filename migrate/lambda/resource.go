@@ -14,7 +14,8 @@ import (
 )
 
 const (
-	// physicalID never changes: to CloudFormation another id is another resource, and it would ask to delete the old one.
+	// physicalID never changes. To CloudFormation another id is another resource, so it would ask to
+	// delete the old one.
 	physicalID = "database-migration"
 	// maxReason bounds the encoded reason. CloudFormation takes an answer of at most 4096 bytes and drops a larger one.
 	// https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/crpg-ref-responses.html
@@ -39,9 +40,10 @@ func (f *function) answerCloudFormation(ctx context.Context, request json.RawMes
 	return nil
 }
 
-// resource handles Custom::DatabaseMigration. Delete, which also follows a failed Create, leaves the database alone: its tables go or
-// stay with it. Create and Update do the same; on the rollback of an update the previous program does it, finds the database newer
-// than its files, and leaves it so.
+// resource handles Custom::DatabaseMigration. Delete, which also follows a failed Create, leaves the
+// database alone, because the tables go or stay with the database. Create and Update both migrate. On the
+// rollback of an update the previous program runs, finds the database newer than its files, and leaves it
+// as it is.
 func (f *function) resource(ctx context.Context, event cfn.Event) (string, map[string]any, error) {
 	var answer upAnswer
 	var err error
@@ -59,7 +61,7 @@ func (f *function) resource(ctx context.Context, event cfn.Event) (string, map[s
 	return physicalID, map[string]any{"Version": strconv.FormatInt(answer.Version, 10)}, nil
 }
 
-// fit shortens a reason from its end; the start says what failed.
+// fit shortens a reason from its end, because its start says what failed.
 func fit(reason string) string {
 	reason, cut := strings.ToValidUTF8(reason, "?"), ""
 	for {

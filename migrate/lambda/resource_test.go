@@ -25,7 +25,8 @@ type presigned struct {
 	answers chan cfn.Response
 }
 
-// newPresigned takes one answer for each status: with another one than 200 it refuses, as S3 does, repeating what was signed.
+// newPresigned takes one answer with the status. With a status other than 200 it refuses the answer as S3
+// does, and repeats the signed text.
 func newPresigned(t *testing.T, status int) *presigned {
 	t.Helper()
 	p := &presigned{answers: make(chan cfn.Response, 1)}
@@ -105,7 +106,8 @@ func TestCustomResource(t *testing.T) {
 		require.NotContains(t, written, signature)
 	})
 
-	// The rollback of an update runs the previous program: it must not mind what the failed one has already brought.
+	// The rollback of an update runs the previous program. It must accept the migrations that the failed
+	// program has already applied.
 	t.Run("RollbackLeavesANewerDatabase", func(t *testing.T) {
 		t.Parallel()
 		s := newStage(t)

@@ -33,7 +33,7 @@ func (j *job) read(ctx context.Context, arn string) (secret, error) {
 	}
 	s := secret{arn: arn}
 	value := []byte(aws.ToString(out.SecretString))
-	// encoding/json's errors quote what they could not read: not passed on.
+	// encoding/json's errors quote the text that they could not read, so they are not passed on.
 	if json.Unmarshal(value, &s.members) != nil || json.Unmarshal(s.members["username"], &s.login.Name) != nil ||
 		json.Unmarshal(s.members["password"], &s.login.Password) != nil {
 		return secret{}, fmt.Errorf("reading secret %s: its value must be a JSON object with username and password", arn)

@@ -27,7 +27,7 @@ import (
 	migrations "rds-outbox-demo/sql/migrations"
 )
 
-// runEnv makes the test's binary the program itself: the tests start it so.
+// runEnv makes the test's binary run as the program itself. The tests start it like that.
 const runEnv = "MIGRATE_LAMBDA_TEST_RUN"
 
 func TestMain(m *testing.M) {
@@ -48,7 +48,7 @@ func runTests(m *testing.M) int {
 	if err != nil {
 		code := fail(err)
 		if os.Getenv("CI") != "true" {
-			code = 0 // skipped: npm has not run
+			code = 0 // the test is skipped, because npm has not run
 		}
 		return code
 	}
@@ -80,7 +80,7 @@ func runTests(m *testing.M) int {
 	return m.Run()
 }
 
-// migrationFiles are those of the tree, sorted: the tests count with whatever is there.
+// migrationFiles returns the files of the tree, sorted, so that the tests hold for any number of files.
 func migrationFiles(t *testing.T) []string {
 	t.Helper()
 	files, err := fs.Glob(migrations.FS, "*.sql")
@@ -88,7 +88,7 @@ func migrationFiles(t *testing.T) []string {
 	return files
 }
 
-// stage is what the function finds in a deployed stage: an empty database and five secrets.
+// stage is what the function finds in a deployed stage, which is an empty database and five secrets.
 type stage struct {
 	super                                 *pgx.ConnConfig // may look at everything
 	api, dms, retention, carstats, canary string          // names of the users

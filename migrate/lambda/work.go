@@ -19,9 +19,10 @@ import (
 	"rds-outbox-demo/migrate"
 )
 
-// lockTimeout bounds the wait for a table that others use: behind a waiting ALTER TABLE every later statement waits, too. A
-// migration that must wait longer says SET LOCAL lock_timeout itself. In a file with NO TRANSACTION that does nothing: there it is
-// SET, and RESET at the end (docs/make-it-yours.md).
+// lockTimeout bounds the wait for a table that others use, because every statement after a waiting ALTER
+// TABLE waits, too. A migration that must wait longer says SET LOCAL lock_timeout itself. In a file with
+// NO TRANSACTION that has no effect. Such a file uses SET, and RESET at the end
+// (docs/make-it-yours.md).
 const lockTimeout = 5 * time.Second
 
 // user is a component's login user and how this function is told about it.
@@ -130,9 +131,10 @@ type rotateAnswer struct {
 
 // rotate gives a user a new password, which nobody but the secret, the database and this function sees.
 //
-// Database and secret cannot change at once. The secret changes last before the commit, so for the moment between the two the
-// database refuses a login by the new secret: a few milliseconds. Before that everybody has the old password, and after it a
-// refused login makes rdsdb.Pool read the new one. Open sessions notice nothing.
+// Database and secret cannot change at the same time. The secret changes last before the commit. So for a
+// few milliseconds between the two the database refuses a login with the new secret. Before that everybody
+// has the old password. After it, a refused login makes rdsdb.Pool read the new password. Open sessions
+// are not affected.
 func (f *function) rotate(ctx context.Context, name string) (rotateAnswer, error) {
 	chosen := slices.IndexFunc(users, func(u user) bool { return u.name == name })
 	if chosen < 0 {
@@ -153,7 +155,7 @@ func (f *function) rotate(ctx context.Context, name string) (rotateAnswer, error
 		if err := dbuser.Ensure(ctx, tx, users[chosen].component, s.login); err != nil {
 			return err
 		}
-		stored = true // or perhaps: an answer can get lost
+		stored = true // after an error perhaps, because an answer can get lost
 		answer.User = s.login.Name
 		answer.SecretVersion, err = j.write(ctx, s)
 		return err
@@ -192,7 +194,7 @@ type statusAnswer struct {
 type fileStatus struct {
 	Version   int64      `json:"version"`
 	File      string     `json:"file"`
-	AppliedAt *time.Time `json:"appliedAt"` // null: pending
+	AppliedAt *time.Time `json:"appliedAt"` // null if pending
 }
 
 func (f *function) status(ctx context.Context) (statusAnswer, error) {
