@@ -32,8 +32,8 @@ func (r *rig) startMeasuring(t *testing.T) *rig {
 	return &own
 }
 
-// A relay that writes nothing is dead. So it writes about the slot in every state: an alarm can tell "nobody streams" from "nobody
-// lives", and a first load counts as alive.
+// A relay that writes no lines counts as dead. So it writes about the slot in every state. An alarm can
+// then tell "no relay streams" from "no relay lives", and a first load counts as alive.
 func TestTheSlotIsMeasuredInEveryState(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)

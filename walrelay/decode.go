@@ -16,17 +16,18 @@ import (
 	"rds-outbox-demo/outbox"
 )
 
-// decoder turns the pgoutput messages of one connection, protocol version 1, into records. It keeps what the protocol says
-// only once: the columns of each relation, and the commit that the following changes belong to.
+// decoder turns the pgoutput messages of one connection, protocol version 1, into records. It keeps the
+// facts that the protocol sends only once. These are the columns of each relation, and the commit that the
+// following changes belong to.
 // Format: https://www.postgresql.org/docs/17/protocol-logicalrep-message-formats.html
 type decoder struct {
 	slot     string
 	outboxID uint32              // relation id of public.outbox when streaming began
-	outboxes map[uint32][]string // relation id of public.outbox -> its columns; other relations are not kept
+	outboxes map[uint32][]string // by relation id of public.outbox, its columns. Other relations are not kept.
 	final    pglogrepl.LSN       // of the transaction being received
 	commit   outbox.Commit       // of the latest change
 
-	aggregateType, eventType string // of the latest row; mostly the next one's, too
+	aggregateType, eventType string // of the latest row. Mostly the next row has the same.
 }
 
 // outboxColumns are what a Record needs.
@@ -66,7 +67,7 @@ func (d *decoder) decode(start pglogrepl.LSN, message []byte) (decoded, error) {
 		result.change = changeBegin
 	case 'C':
 		r.uint8()  // flags
-		r.uint64() // LSN of the commit; the slot wants the end behind it
+		r.uint64() // The commit LSN is unused. A slot is confirmed up to the end LSN, which follows.
 		result = decoded{change: changeCommit, end: pglogrepl.LSN(r.uint64())}
 		r.uint64() // commit time
 	case 'R':
@@ -157,7 +158,7 @@ func (d *decoder) insert(start pglogrepl.LSN, r *reader) (decoded, error) {
 	}}, nil
 }
 
-// decodeRow reads the columns that it knows; one that a later migration adds is left out.
+// decodeRow reads the columns that it knows. It leaves out a column that a later migration adds.
 func (d *decoder) decodeRow(columns []string, r *reader) (dbgen.Outbox, error) {
 	var row dbgen.Outbox
 	for _, column := range columns {
@@ -201,7 +202,7 @@ func (d *decoder) decodeRow(columns []string, r *reader) (dbgen.Outbox, error) {
 	return row, nil
 }
 
-// again is value as a string: the latest one, if that is the same, so that not every row allocates it.
+// again returns value as a string. It reuses *latest if that is equal, to save an allocation per row.
 func again(latest *string, value []byte) string {
 	if *latest != string(value) {
 		*latest = string(value)
@@ -209,7 +210,8 @@ func again(latest *string, value []byte) string {
 	return *latest
 }
 
-// streamPosition has the shape of DMS's stream-position: the change's LSN, its place in the transaction, the commit's LSN.
+// streamPosition returns a position in the shape of DMS's stream-position, which has the change's LSN, its
+// place in the transaction, and the commit's LSN.
 func streamPosition(start pglogrepl.LSN, sequence int, commit pglogrepl.LSN) string {
 	b := make([]byte, 0, 48)
 	b = append(strconv.AppendInt(append(appendLSN(b, start), '.'), int64(sequence), 10), '.')
@@ -233,7 +235,7 @@ func pgTime(micros uint64) time.Time {
 	return time.UnixMicro(int64(micros) + epoch).UTC()
 }
 
-// reader reads big-endian fields; short tells that the message ended too early.
+// reader reads big-endian fields. short reports that the message ended too early.
 type reader struct {
 	rest  []byte
 	short bool

@@ -131,7 +131,8 @@ func insertMessage(values ...string) []byte {
 
 var goodRow = []string{"0199fa3c-7b60-7c9e-8d5f-2a4b6c8e0f12", "Car", "a", "1", "CarCreated", "{}", "NULL", "2026-11-23 09:15:00.5+00"}
 
-// The server gives an id of a relation to another one, and another schema has a table of the same name: rows of those are no events.
+// The server gives the id of a relation to another one, and another schema has a table of the same name.
+// Rows of those relations are not events.
 func TestRowsOfOtherRelationsAreNoEvents(t *testing.T) {
 	t.Parallel()
 	for _, other := range []string{"public\x00cars\x00", "app\x00outbox\x00"} {
@@ -206,7 +207,7 @@ func FuzzDecode(f *testing.F) {
 	})
 }
 
-// BenchmarkDecodeInsert is what the reader does with a row: from the message to the stream's record.
+// BenchmarkDecodeInsert measures the reader's work on one row, from the message to the stream's record.
 func BenchmarkDecodeInsert(b *testing.B) {
 	d := decoder{outboxes: map[uint32][]string{}}
 	_, err := d.decode(0, relationMessage(outboxColumns...))

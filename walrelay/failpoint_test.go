@@ -9,7 +9,8 @@ import (
 	"rds-outbox-demo/internal/failpoint"
 )
 
-// SIGKILL exactly between two steps, whichever: the next relay brings everything, in order, and what comes twice is the same.
+// SIGKILL comes exactly between two steps, at each point. The next relay sends every event in order, and
+// duplicates are equal.
 func TestKilledAtEveryPoint(t *testing.T) {
 	t.Parallel()
 	for _, tc := range []struct {
@@ -21,7 +22,7 @@ func TestKilledAtEveryPoint(t *testing.T) {
 		{failpoint.RelayAfterSlotCopy, 1, true},
 		{failpoint.RelayBeforePut, 1, false}, // of the load
 		{failpoint.RelayAfterPut, 1, false},
-		{failpoint.RelayBeforePut, 6, true}, // of the stream: the load takes fewer calls
+		{failpoint.RelayBeforePut, 6, true}, // a call of the stream, because the load takes fewer calls
 		{failpoint.RelayAfterPut, 6, true},
 		{failpoint.RelayBeforeConfirm, 2, true},
 		{failpoint.RelayAfterConfirm, 2, true},
@@ -29,7 +30,7 @@ func TestKilledAtEveryPoint(t *testing.T) {
 		t.Run(fmt.Sprintf("%s/%d", tc.point, tc.hit), func(t *testing.T) {
 			t.Parallel()
 			r := newRig(t)
-			r.append(t, "a", 5, 1, 1) // one call: each of five aggregates once
+			r.append(t, "a", 5, 1, 1) // one call, with one row of each of five aggregates
 			dead := r.spawnWithFailpoint(t, tc.point, tc.hit)
 			version := 1
 			r.eventually(t, "the relay to be killed at "+string(tc.point), func() bool {

@@ -20,7 +20,7 @@ func TestKilledDuringTheLoad(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	r.append(t, "a", 100, 1, 20)
-	// One version of an aggregate per call, and this one never: the load cannot end.
+	// A call takes one version of an aggregate, and this version is never accepted. So the load cannot end.
 	stuck := putFault(awslocal.EntryError)
 	stuck.Match, stuck.Code = "a7", "ProvisionedThroughputExceededException"
 	active := r.aws.Faults().Add(stuck)
@@ -182,8 +182,8 @@ func TestACutConnectionIsMadeAgain(t *testing.T) {
 	require.NotEqual(t, first, r.streaming(t))
 }
 
-// Accepted, and the answer never comes: what is sent again is the same event, behind its own first arrival and before its
-// successor's.
+// Kinesis accepts a call, and the answer never comes. The relay sends the same events again. Each second
+// copy arrives after its first copy and before its successor.
 func TestAcceptedAndNotAnswered(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
@@ -201,8 +201,8 @@ func TestAcceptedAndNotAnswered(t *testing.T) {
 	r.requireWhole(t, r.read)
 }
 
-// The server looks the publication up as of the position that it decodes. Dropped and made again it is there, and the slot can
-// still never pass the gap: the relay must say so, not try for ever.
+// The server looks the publication up as of the position that it decodes. A publication that was dropped
+// and made again exists, but the slot can never pass the gap. The relay must say so and not try for ever.
 func TestPublicationDroppedAndMadeAgain(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
@@ -229,8 +229,8 @@ func TestPublicationDroppedAndMadeAgain(t *testing.T) {
 	r.requireWhole(t, r.await(t, 15))
 }
 
-// A transaction that stays open holds the slot's WAL back and nothing else: events behind it go on, through restarts of the relay,
-// and its own come when it commits.
+// A transaction that stays open holds the slot's WAL back and nothing else. Later events go on, through
+// restarts of the relay, and the transaction's own events come when it commits.
 func TestALongTransactionStaysOpenAcrossRestarts(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
@@ -291,7 +291,8 @@ func TestTooManyConnections(t *testing.T) {
 	r.requireWhole(t, r.await(t, 5))
 }
 
-// The connection breaks in the middle of the load: that passes, and is no reason to advise anybody to drop a slot.
+// The connection breaks in the middle of the load. That passes, so the relay must not advise anybody to
+// drop a slot.
 func TestLoadCutOffIsTriedAgain(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
@@ -310,7 +311,7 @@ func TestLoadCutOffIsTriedAgain(t *testing.T) {
 	r.requireWhole(t, r.await(t, 1000))
 }
 
-// Several relays and no slot: one loads, the others stand by, and no row is sent twice.
+// Several relays start without a slot. One loads, the others stand by, and no row is sent twice.
 func TestOnlyOneRelayLoads(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)

@@ -27,7 +27,7 @@ const (
 // phase is what the relay does at the moment.
 type phase struct {
 	state    string
-	slot     string    // what holds back the WAL for it: the temporary slot while it loads
+	slot     string    // the slot that holds back the WAL for it. While it loads, that is the temporary slot.
 	pipeline *pipeline // of stateStreaming and stateLoading
 }
 
@@ -82,7 +82,7 @@ func (r *Relay) measureOnce(ctx context.Context) {
 			attributes = append(attributes, slog.String("refused", "Kinesis answers "+refused))
 		}
 	}
-	if err != nil && !errors.Is(err, pgx.ErrNoRows) { // no slot yet: the first relay makes it
+	if err != nil && !errors.Is(err, pgx.ErrNoRows) { // without a row there is no slot yet, and the first relay makes it
 		level = slog.LevelWarn
 		attributes = append(attributes, slog.String("error", err.Error()))
 	}

@@ -94,7 +94,7 @@ func TestAPartitionedOutboxIsReadThroughItsRoot(t *testing.T) {
 	r.requireWhole(t, r.await(t, 17))
 	require.NoError(t, stop())
 
-	// Another slot: the load reads the root, too.
+	// With another slot the relay loads, and the load reads the root, too.
 	loads := &rig{db: r.db, kinesis: r.kinesis, aws: r.aws, url: r.url, slot: r.slot + "_second", log: labtest.NewLog(t)}
 	loads.start(t)
 	loads.eventually(t, "the load", func() bool {

@@ -12,8 +12,8 @@ import (
 	"rds-outbox-demo/outbox"
 )
 
-// Bounds of what the pipeline holds: the relay's memory, whatever the backlog or the size of a transaction. The reader stops
-// reading at either and goes on below.
+// Bounds of what the pipeline holds. They bound the relay's memory, whatever the backlog or the size of a
+// transaction. The reader stops reading at either bound, and goes on when the pipeline is below both.
 const (
 	maxPendingRecords = 10_000
 	maxPendingBytes   = 16 << 20
@@ -25,9 +25,10 @@ const reportedRows = 500
 
 // pipeline holds the records between the WAL and Kinesis, in lanes by partition key, and knows how far the WAL is confirmed.
 //
-// Records go in in stream order (add, commit). Senders take batches out (take) and say what Kinesis answered (settle). The
-// head of a lane is unanswered or waits for its retry; what is behind it stays. So a partition key never has two records
-// unanswered, and a failed record is never overtaken by its successor, which the obvious retry of "only what failed" allows.
+// Records go in in stream order (add, commit). Senders take batches out (take) and report Kinesis's answers
+// (settle). While the head of a lane is unanswered or waits for its retry, the records after it stay. So a
+// partition key never has two unanswered records, and a failed record is never overtaken by its successor.
+// The obvious retry of "only what failed" allows that.
 type pipeline struct {
 	mu          sync.Mutex
 	work        *sync.Cond    // a lane became ready, or the pipeline closed
@@ -38,8 +39,8 @@ type pipeline struct {
 	bytes       int
 	window      *congestion.Window // in bytes
 	unanswered  int                // bytes that were taken and not settled
-	refused     string             // the code with which Kinesis refuses the relay; "" when it does not
-	first, last *transaction       // received and not confirmed, in stream order; the last may be half received
+	refused     string             // the code with which Kinesis refuses the relay, or ""
+	first, last *transaction       // received and not confirmed, in stream order. The last may be half received.
 	confirmed   pglogrepl.LSN
 	unreported  int           // confirmed rows since many was last filled
 	many        chan struct{} // capacity 1: reportedRows rows were confirmed
@@ -75,7 +76,7 @@ func sizeOf(batch []*pending) (bytes int) {
 // with it. Otherwise they would pile up for as long as one record is refused.
 type transaction struct {
 	previous, next *transaction
-	end            pglogrepl.LSN // of the latest transaction that was merged into this one, or its own; once committed
+	end            pglogrepl.LSN // set at the commit. The LSN is its own or that of the latest transaction merged into it.
 	records        int           // of it and of those that were merged into it
 	unaccepted     int           // records that Kinesis has not accepted yet
 	committed      bool
@@ -83,7 +84,8 @@ type transaction struct {
 
 // newPending makes the stream's record of an outbox record. tx is nil for a row of the initial load.
 func newPending(record outbox.Record, tx *transaction) (*pending, error) {
-	// Room for the members around the payload, and for its quotes, which are escaped: grown from nothing it would be copied eight times.
+	// Room for the members around the payload, and for its quotes, which are escaped. A buffer that grows
+	// from nothing would be copied eight times.
 	data, err := record.AppendJSON(make([]byte, 0, 768+len(record.Row.EventData)*5/4))
 	if err != nil {
 		return nil, &decodeError{err}
@@ -98,7 +100,7 @@ func newPipeline() *pipeline {
 	return p
 }
 
-// add appends a record to its lane. It never blocks: the caller looks at full first.
+// add appends a record to its lane. It never blocks, so the caller checks full first.
 func (p *pipeline) add(record *pending) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -174,7 +176,8 @@ func (p *pipeline) keepalive(lsn pglogrepl.LSN) {
 	}
 }
 
-// advance is the one place where a commit is confirmed: its own records and those of every commit before it were accepted.
+// advance is the one place where a commit is confirmed. It confirms a commit only after Kinesis has accepted
+// its records and those of every commit before it.
 func (p *pipeline) advance() {
 	for first := p.first; first != nil; first = p.first {
 		if !first.committed || first.unaccepted > 0 && !sabotage.On(sabotage.ConfirmBeforePut) {
@@ -252,8 +255,8 @@ func (p *pipeline) unansweredBytes() int {
 	return p.unanswered
 }
 
-// settle takes Kinesis's answer: accepted[i] belongs to batch[i]. A lane whose head failed is ready again after backoff; the
-// others go on at once.
+// settle takes Kinesis's answer. accepted[i] belongs to batch[i]. A lane whose head failed is ready again
+// after backoff. The other lanes go on at once.
 func (p *pipeline) settle(batch []*pending, accepted []bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -294,7 +297,7 @@ func (p *pipeline) retry(l *lane) {
 	p.work.Signal()
 }
 
-// close ends take for every sender; err says why when Kinesis refused for good. The first reason stays.
+// close ends take for every sender. If Kinesis refused for good, err says why. The first reason stays.
 func (p *pipeline) close(err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -49,7 +49,7 @@ func (k *flakyKinesis) PutRecords(ctx context.Context, in *kinesis.PutRecordsInp
 	}
 	delay := time.Duration(k.random.IntN(20)) * time.Millisecond
 	k.mu.Unlock()
-	time.Sleep(delay) // in the bubble's time: calls overlap
+	time.Sleep(delay) // in the bubble's time, so that calls overlap
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.checkPosition()
@@ -85,7 +85,7 @@ func (k *flakyKinesis) PutRecords(ctx context.Context, in *kinesis.PutRecordsInp
 	return out, nil
 }
 
-// checkPosition: what is confirmed was accepted, whatever else is going on.
+// checkPosition requires that every confirmed record was accepted, whatever else happens.
 func (k *flakyKinesis) checkPosition() {
 	confirmed := k.pipeline.position()
 	for _, s := range k.sent {
@@ -95,13 +95,14 @@ func (k *flakyKinesis) checkPosition() {
 	}
 }
 
-// Whatever Kinesis refuses, loses or cuts off: nothing is lost, the first arrivals of a key are in order, no key has two
-// records unanswered, and no commit is confirmed before its records were accepted.
+// Kinesis may refuse, lose or cut off any call. Still nothing is lost, the first arrivals of a key are in
+// order, no key has two unanswered records, and no commit is confirmed before its records were accepted.
 func TestOrderAndPositionHoldUnderAnyFailure(t *testing.T) {
 	struck := map[string]int{}
 	rapid.Check(t, func(rt *rapid.T) {
 		seed := rapid.Uint64().Draw(rt, "seed")
-		// Records per transaction, by key: few keys, so that lanes fill up; 0 keys is a commit without events of ours.
+		// The records of each transaction, by key. There are few keys, so that lanes fill up. A transaction
+		// without keys is a commit without events of ours.
 		transactions := rapid.SliceOfN(rapid.SliceOfN(rapid.IntRange(0, 5), 0, 12), 1, 25).Draw(rt, "transactions")
 		var failed error
 		synctest.Test(t, func(t *testing.T) { failed = relayThrough(transactions, seed, struck) })
@@ -151,7 +152,7 @@ func relayThrough(transactions [][]int, seed uint64, struck map[string]int) erro
 		k.mu.Unlock()
 		p.commit(tx, lsn)
 	}
-	time.Sleep(time.Second) // faults for a while, then calm: everything must arrive
+	time.Sleep(time.Second) // first faults, then no more faults. Every record must arrive.
 	k.mu.Lock()
 	k.calm = true
 	k.mu.Unlock()
@@ -227,7 +228,8 @@ func TestKeepalive(t *testing.T) {
 	})
 }
 
-// A transaction whose records so far are all accepted has no end yet: the next record of it may be on its way.
+// A transaction whose records so far are all accepted has no end yet, because its next record may be on its
+// way.
 func TestHalfATransactionIsNotConfirmed(t *testing.T) {
 	t.Parallel()
 	p := newPipeline()

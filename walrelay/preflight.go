@@ -15,7 +15,7 @@ import (
 	"rds-outbox-demo/outbox"
 )
 
-// SetupError is a set-up that the relay cannot mend: what is wrong, and what to do about it.
+// SetupError is a set-up that the relay cannot mend. It says what is wrong, and what to do about it.
 type SetupError struct {
 	Problem string
 	Remedy  string
@@ -129,9 +129,10 @@ func walSenderTimeout(ctx context.Context, conn *pgx.Conn) (time.Duration, error
 	return time.Duration(millis) * time.Millisecond, nil
 }
 
-// publicationGone explains what looks impossible: preflight has seen the publication. But the server looks it up as of the position
-// that it decodes, and there it did not exist; made anew it exists only from then on. PostgreSQL 17 and older end the stream with
-// an error; 18 warns, skips the changes and goes on, and the next position that we confirm would be behind lost events.
+// publicationGone explains an error that looks impossible, because preflight has seen the publication. But
+// the server looks it up as of the position that it decodes, and there it did not exist. A publication that
+// was made anew exists only from then on. PostgreSQL 17 and older end the stream with an error. 18 warns,
+// skips the changes and goes on, so the next position that the relay confirms would be past lost events.
 func publicationGone(slot, message string) error {
 	return &SetupError{
 		fmt.Sprintf("slot %s stands where publication %s did not exist (%s)", slot, outbox.Publication, message),

@@ -18,7 +18,8 @@ import (
 	"rds-outbox-demo/lab/labtest"
 )
 
-// The request that leaves is the SDK's in everything: target, headers, signature (over another spelling of the same body).
+// The request that is sent equals the SDK's in target, headers and signature (over another spelling of the
+// same body).
 func TestProtocolSendsWhatTheSDKWould(t *testing.T) {
 	t.Parallel()
 	type request struct {

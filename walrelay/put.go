@@ -24,7 +24,8 @@ const (
 	// senders is how many PutRecords calls may be under way at once, while the link is fast enough. Each has other partition keys, so
 	// order does not suffer.
 	senders = 8
-	// Limits of one PutRecords call: 500 records and 10 MiB (API reference); half of the bytes keeps a call short.
+	// A PutRecords call is limited to 500 records and 10 MiB (API reference). Half of the bytes keeps a call
+	// short.
 	maxPutRecords = 500
 	maxPutBytes   = 5 << 20
 	// putTimeout ends a call whose answer does not come. Its records are sent again and may then be on the stream twice. While the link
@@ -69,7 +70,7 @@ type sender struct {
 	log     *slog.Logger
 }
 
-// run sends until ctx ends or Kinesis refuses for good; then the pipeline is closed and its failure says why.
+// run sends until ctx ends or Kinesis refuses for good. Then the pipeline is closed, and its failure says why.
 func (s sender) run(ctx context.Context, p *pipeline) {
 	stop := context.AfterFunc(ctx, func() { p.close(nil) })
 	defer stop()

@@ -1,9 +1,10 @@
 // Package walrelay carries committed events from the WAL to Kinesis (③④). It does what a DMS task does for table outbox, and
 // writes the same records, so that the consumer cannot tell them apart. On top of that it keeps the order of each aggregate.
 //
-// In: the logical replication stream of publication outbox_publication, read through a slot. Out: one Kinesis record per row of
-// outbox, partition key aggregate_id. What is on the stream and nothing else decides how far the slot is confirmed: a crash at
-// any point costs duplicates, never events.
+// In: the logical replication stream of publication outbox_publication, read through a slot.
+// Out: one Kinesis record per row of outbox, partition key aggregate_id.
+// Only the records on the Kinesis stream decide how far the slot is confirmed. So a crash at any point costs
+// duplicates, never events.
 //
 // relay.go runs sessions, sqlstate.go decides what follows from their errors, preflight.go checks the set-up, load.go brings the rows
 // that a new slot cannot see, room.go looks whether the server keeps the WAL for that long, stream.go reads the WAL, decode.go
@@ -32,11 +33,11 @@ import (
 )
 
 const (
-	// setupTimeout bounds what comes before the load or the stream: connecting, preflight and START_REPLICATION. A server whose address
-	// is gone answers none of it and refuses none of it.
+	// setupTimeout bounds the steps before the load or the stream, which are connecting, preflight and
+	// START_REPLICATION. A server whose address is gone neither answers nor refuses them.
 	setupTimeout = 15 * time.Second
-	// readChunk is how much of the WAL is read at once. The server sends each message by itself: read one by one, as the driver does with
-	// its 8 KiB, they cost a system call and a wake-up each, on both sides.
+	// readChunk is how much of the WAL is read at once. The server sends each message by itself. If they are
+	// read one by one, as the driver does with its 8 KiB, each costs a system call and a wake-up on both sides.
 	readChunk = 256 << 10
 	// standbyInterval is how often a standby looks whether the slot has become free.
 	standbyInterval = time.Second
@@ -56,7 +57,7 @@ type Kinesis interface {
 // Config says what to relay where. Every field is required.
 type Config struct {
 	// Database opens sessions in the database of table outbox. Its user needs REPLICATION (on RDS: rds_replication) and outbox_relay's
-	// SELECT for the initial load. Not through a pooler: replication needs a session of its own.
+	// SELECT for the initial load. Do not connect through a pooler, because replication needs its own session.
 	Database *rdsdb.Login
 	// Stream is the name of the Kinesis data stream.
 	Stream string
@@ -89,7 +90,7 @@ type Relay struct {
 // slotPattern refuses a digit at the beginning: START_REPLICATION takes the name unquoted.
 var slotPattern = regexp.MustCompile(`^[a-z_][a-z0-9_]{0,62}$`)
 
-// New checks the configuration; it does not connect.
+// New checks the configuration. It does not connect.
 func New(c Config) (*Relay, error) {
 	switch {
 	case c.Database == nil:

@@ -70,7 +70,7 @@ func TestRowsOlderThanTheSlotAreLoaded(t *testing.T) {
 	}
 }
 
-// Writers that commit all through the load: the snapshot and the slot's start must meet exactly.
+// Writers commit all through the load. The snapshot and the slot's start must meet exactly.
 func TestNothingFallsBetweenLoadAndStream(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
@@ -165,7 +165,7 @@ func TestOtherTablesMoveTheSlotOn(t *testing.T) {
 	})
 }
 
-// What the migrations grant, and the REPLICATION attribute: a relay needs no more.
+// A relay needs no more than the migrations' grants and the REPLICATION attribute.
 func TestMeasuresItsSlotAndItsCalls(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
@@ -231,8 +231,9 @@ func TestConfigurationIsRefusedByName(t *testing.T) {
 	}
 }
 
-// The relay keeps the order in which a transaction wrote its rows. It cannot mend a writer that wrote version 2 before version 1, and no
-// door can refuse it: a call of Append sees one event, and outbox_api may not read the table. The version shows what happened.
+// The relay keeps the order in which a transaction wrote its rows. It cannot mend a writer that wrote version
+// 2 before version 1. Nothing on the writing side can refuse that, because a call of Append sees one event,
+// and outbox_api may not read the table. The version shows what happened.
 func TestVersionsWrittenBackwardsArriveBackwards(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
@@ -253,7 +254,7 @@ func TestVersionsWrittenBackwardsArriveBackwards(t *testing.T) {
 	require.Equal(t, []int64{2, 1}, versions)
 }
 
-// Each of these needs a person: one clear error that says what to do, and no slot left behind.
+// Each of these needs a person. The relay ends with one clear error that says what to do, and leaves no slot.
 func TestSetupErrors(t *testing.T) {
 	t.Parallel()
 	for name, tc := range map[string]struct {

@@ -97,7 +97,7 @@ func (r *rig) relay(t *testing.T) *walrelay.Relay {
 	return relay
 }
 
-// start runs a relay in this process; the function it returns stops it and waits. The test's end stops it, too.
+// start runs a relay in this process. The function it returns stops it and waits. The test's end stops it, too.
 func (r *rig) start(t *testing.T) (stop func() error) {
 	t.Helper()
 	relay := r.relay(t)
@@ -156,7 +156,7 @@ func program(t *testing.T, tags ...string) string {
 	return labtest.Program(t, "walrelay/cmd/walrelay", tags...)
 }
 
-// spawn runs the program; kill ends it with SIGKILL.
+// spawn runs the program. kill ends it with SIGKILL.
 func (r *rig) spawn(t *testing.T) (kill func()) {
 	t.Helper()
 	cmd, dead := r.command(t, program(t))
@@ -166,7 +166,7 @@ func (r *rig) spawn(t *testing.T) (kill func()) {
 	}
 }
 
-// spawnWithFailpoint runs the program that dies at the given hit of the point; dead is closed when it has.
+// spawnWithFailpoint runs the program, which dies at the given hit of the point. dead is closed after it has died.
 func (r *rig) spawnWithFailpoint(t *testing.T, point failpoint.Point, hit int) (dead <-chan struct{}) {
 	t.Helper()
 	_, dead = r.command(t, program(t, "failpoints"), fmt.Sprintf("FAILPOINT=%s:%d", point, hit))
@@ -212,7 +212,7 @@ func (r *rig) append(t *testing.T, prefix string, aggregates, fromVersion, toVer
 	}))
 }
 
-// fill writes aggregates × versions rows in one transaction, quickly: the server makes them.
+// fill writes aggregates × versions rows in one transaction. It is quick, because the server makes the rows.
 func (r *rig) fill(t *testing.T, prefix string, aggregates, versions int) {
 	t.Helper()
 	r.exec(t, fillSQL, prefix, aggregates, versions)
@@ -229,7 +229,7 @@ func event(aggregateID string, version int) outbox.Event {
 	}
 }
 
-// arrived returns everything that is on the stream, shard by shard; it reads on from where it last was.
+// arrived returns all records on the stream, shard by shard. It reads on from its last position.
 func (r *rig) arrived(t require.TestingT) []outbox.Record {
 	ctx := context.Background()
 	if r.next == nil {
@@ -281,8 +281,8 @@ func (r *rig) eventually(t *testing.T, what string, condition func() bool) {
 	labtest.Eventually(t, what, condition)
 }
 
-// requireWhole: every row of the table is on the stream, nothing else is, first arrivals of each aggregate are in version order,
-// and duplicates are the same event.
+// requireWhole requires that the stream has every row of the table and nothing else, that first arrivals of
+// each aggregate are in version order, and that duplicates are the same event.
 func (r *rig) requireWhole(t *testing.T, records []outbox.Record) {
 	t.Helper()
 	rows, err := r.db.Pool.Query(t.Context(), "SELECT * FROM outbox")

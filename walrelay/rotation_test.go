@@ -70,7 +70,8 @@ func TestARotationStopsNoRelay(t *testing.T) {
 	require.NotContains(t, r.logged()+standby.logged(), `second"`, "no password is logged")
 }
 
-// A password that was never right is no rotation: a new deployment with a wrong secret must fail instead of waiting.
+// A password that was never right is not a rotation. A new deployment with a wrong secret must fail instead of
+// waiting.
 func TestAWrongSecretEndsTheRelay(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)

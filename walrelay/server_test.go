@@ -78,8 +78,8 @@ func TestNoSlotLeft(t *testing.T) {
 	require.Empty(t, r.arrived(t))
 }
 
-// A slot that fell behind max_slot_wal_keep_size can never be streamed from again. The relay says so and what to run; after that
-// the retained rows come by load: duplicates, and nothing is missing.
+// A slot that fell behind max_slot_wal_keep_size can never be streamed from again. The relay says so, and which
+// statement to run. After that the retained rows come by load. There are duplicates, and nothing is missing.
 func TestSlotLost(t *testing.T) {
 	t.Parallel()
 	r, _ := newServerRig(t, map[string]string{"max_slot_wal_keep_size": "1MB", "min_wal_size": "32MB", "max_wal_size": "32MB"})
@@ -111,8 +111,8 @@ func TestSlotLost(t *testing.T) {
 	r.requireWhole(t, r.await(t, 30))
 }
 
-// Clients write, the server crashes under them, twice, and comes back. What a client was told is committed, and more may be; the
-// relay finds its way back by itself and all of it arrives in order.
+// While clients write, the server crashes twice and comes back. Every change that was answered is committed, and
+// others may be. The relay connects again by itself, and all committed events arrive in order.
 func TestServerCrashesUnderLoad(t *testing.T) {
 	t.Parallel()
 	for name, how := range map[string]syscall.Signal{"Killed": syscall.SIGKILL, "StoppedImmediately": syscall.SIGQUIT} {
@@ -134,7 +134,7 @@ func TestServerCrashesUnderLoad(t *testing.T) {
 							continue
 						}
 						refused.Add(1)
-						// No answer means maybe: look which version is next.
+						// Without an answer the change may be committed, so read which version is next.
 						for ctx.Err() == nil {
 							err := r.db.Pool.QueryRow(ctx, "SELECT coalesce(max(aggregate_version), 0) + 1 FROM outbox WHERE aggregate_id = $1", fmt.Sprint("a", w)).Scan(&version)
 							if err == nil {

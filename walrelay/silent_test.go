@@ -10,7 +10,8 @@ import (
 	"rds-outbox-demo/lab/labtest"
 )
 
-// The server's address is gone: packets vanish, nothing is refused. The relay notices by the answers that do not come.
+// The server's address is gone. Packets vanish, and nothing is refused. The relay notices because answers do not
+// come.
 func TestASilentServerIsLeft(t *testing.T) {
 	t.Parallel()
 	for name, message := range map[string]string{

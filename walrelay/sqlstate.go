@@ -45,7 +45,9 @@ var sqlStates = map[string]sqlState{
 	"08003": {reaction: passes}, // connection_does_not_exist
 	"08004": {reaction: passes}, // sqlserver_rejected_establishment_of_sqlconnection
 	"08006": {reaction: passes}, // connection_failure
-	"42704": {reaction: passes}, // undefined_object: the slot was dropped after preflight, which looks again; for a publication see publicationGone
+	// undefined_object means that the slot was dropped after preflight, which looks again. For a publication
+	// see publicationGone.
+	"42704": {reaction: passes},
 	"42710": {reaction: passes}, // duplicate_object: another relay has made the slot
 	"53300": {reaction: passes}, // too_many_connections
 	"57P01": {reaction: passes}, // admin_shutdown

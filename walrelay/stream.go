@@ -22,8 +22,8 @@ import (
 	"rds-outbox-demo/outbox"
 )
 
-// reportInterval is how often the relay proves the confirmed position (watcher) and tells it to the
-// server. It does both sooner after reportedRows rows, and the second sooner if wal_sender_timeout asks for it.
+// reportInterval is how often the relay proves the confirmed position (watcher) and reports it to the
+// server. It does both sooner after reportedRows rows. It also reports sooner where wal_sender_timeout needs that.
 const reportInterval = time.Second
 
 // minPatience is how long a server may at least say nothing.
@@ -56,7 +56,7 @@ func intervals(reportEvery, walSenderTimeout time.Duration) (status, patience ti
 
 // startReplication makes conn a streaming connection.
 func (r *Relay) startReplication(ctx context.Context, conn *pgconn.PgConn) error {
-	var from pglogrepl.LSN // 0 is the slot's confirmed position; any other could skip what was never accepted
+	var from pglogrepl.LSN // 0 is the slot's confirmed position. Any other could skip records that were never accepted.
 	if sabotage.On(sabotage.StartAtCurrentLSN) {
 		if system, err := pglogrepl.IdentifySystem(ctx, conn); err == nil {
 			from = system.XLogPos
@@ -83,9 +83,9 @@ func (r *Relay) streamWAL(ctx context.Context, control *pgx.Conn, conn *pgconn.P
 		lastHeard: time.Now(),
 	}
 	r.enter(phase{state: stateStreaming, slot: r.slot, pipeline: w.pipeline})
-	w.statusInterval, w.patience = intervals(r.reportEvery, walSenderTimeout)
-	w.watcher = r.newWatcher(control, w)
-	// Senders and watcher outlive ctx: a stopping relay still waits for their answers.
+	// reportInterval is how often the relay proves the confirmed position (watcher) and reports it to the
+	// server. It does both sooner after reportedRows rows. It also reports sooner where wal_sender_timeout needs that.
+	const reportInterval = time.Second
 	sendCtx, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	var group sync.WaitGroup
 	group.Go(func() { sender{r.kinesis, r.stream, r.slot, r.log}.run(sendCtx, w.pipeline) })
@@ -109,8 +109,8 @@ func (r *Relay) streamWAL(ctx context.Context, control *pgx.Conn, conn *pgconn.P
 	return cmp.Or(err, w.drain())
 }
 
-// read passes messages to the pipeline until ctx ends (nil) or something fails. While the pipeline is full it does not read,
-// but keeps telling the server its position: a client that falls silent under backpressure is cut off.
+// read passes messages to the pipeline until ctx ends (nil) or something fails. While the pipeline is full it does
+// not read, but keeps reporting its position, because the server cuts off a client that is silent under backpressure.
 func (w *wal) read(ctx context.Context) error {
 	// A read that waits for the next message ends at once when ctx ends.
 	stop := context.AfterFunc(ctx, func() { _ = w.conn.Conn().SetReadDeadline(time.Unix(1, 0)) })
@@ -127,7 +127,7 @@ func (w *wal) read(ctx context.Context) error {
 			w.lastHeard = time.Now() // nobody was listening
 			continue
 		}
-		// ReceiveMessage with a context costs a watcher per message; the read deadline does the same.
+		// ReceiveMessage with a context costs a watcher per message. The read deadline has the same effect.
 		message, err := w.conn.ReceiveMessage(context.Background())
 		var netErr net.Error
 		if errors.As(err, &netErr) && netErr.Timeout() {
@@ -268,7 +268,8 @@ func (w *wal) statusIfDue() error {
 	return nil
 }
 
-// status tells the server how far everything is on the stream: from there it streams again, and before it WAL may go.
+// status tells the server the position up to which every record is on the Kinesis stream. The server streams again
+// from there, and may remove the WAL before it.
 func (w *wal) status() error {
 	lsn := min(w.pipeline.position(), w.watcher.proven())
 	failpoint.Hit(failpoint.RelayBeforeConfirm)

@@ -1,6 +1,6 @@
 //go:build !race
 
-// Volume: with the race detector each of these takes minutes. `make test` runs them without it.
+// Volume tests. With the race detector each takes minutes. `make test` runs them without it.
 
 package walrelay_test
 
@@ -26,7 +26,7 @@ func TestVolumeBackpressureKeepsTheConnection(t *testing.T) {
 	throttle := putFault(awslocal.CallError)
 	throttle.Code, throttle.Status = "ProvisionedThroughputExceededException", 400
 	active := r.aws.Faults().Add(throttle)
-	r.fill(t, "a", 500, 100) // 50,000 rows: far more than the pipeline takes
+	r.fill(t, "a", 500, 100) // 50,000 rows, which is far more than the pipeline takes
 	r.eventually(t, "a throttled call", func() bool { return active.Struck() > 0 })
 	for sent, still := "", 0; still < 3; {
 		replied := r.replied(t)

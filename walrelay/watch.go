@@ -37,8 +37,8 @@ type watcher struct {
 	told time.Time // when the log last said that a change is open
 
 	position atomic.Uint64 // proven
-	stop     chan struct{} // closed: no further look
-	done     chan struct{} // closed: run has returned
+	stop     chan struct{} // closed when the watcher shall not look again
+	done     chan struct{} // closed when run has returned
 	mu       sync.Mutex
 	err      error
 }
@@ -153,7 +153,7 @@ func (r *Relay) lookAtPublication(ctx context.Context, conn *pgx.Conn, slotExist
 		return false, r.missed(ctx, conn, fmt.Sprintf("table outbox or publication %s was changed under the relay, and inserts may not have been published meanwhile",
 			outbox.Publication), "make sure that table public.outbox holds every event that was written")
 	}
-	// Not before: if the mark cannot be written, the next session has to find the same.
+	// Set these only now. If the mark cannot be written, the next session has to find the same.
 	r.identity, r.outboxID = look.Identity, look.RelationID
 	return look.Changing, nil
 }

@@ -56,8 +56,9 @@ func (r *rig) insert(t *testing.T, table string, from, to int) {
 		SELECT gen_random_uuid(), 'Car', 'a0', v, 'CarUpdated', jsonb_build_object('version', v) FROM generate_series($1::int, $2::int) AS v`, from, to)
 }
 
-// While the relay streams, inserts stop being published. The slot must not be confirmed past them, the relay must say so, and it must
-// not forget it when somebody undoes the change and starts it again: the slot still cannot see those inserts.
+// While the relay streams, inserts stop being published. The slot must not be confirmed past them, and the relay must
+// say so. It must remember that when somebody undoes the change and starts it again, because the slot still cannot see
+// those inserts.
 func TestInsertsThatAreNotPublishedAreNoticed(t *testing.T) {
 	t.Parallel()
 	for name, change := range unpublishing {

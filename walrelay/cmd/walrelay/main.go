@@ -38,9 +38,10 @@ func main() {
 	}
 }
 
-// tuneCollector lets garbage grow to a fixed amount before it is collected. What the relay holds is small and bounded, what it drops is
-// 3 KB a row: by Go's default, which collects whenever the heap has doubled, a seventh of its CPU went there. The limit is a soft one,
-// above all that the pipeline may hold (16 MiB of records and their requests): Go never fails for it.
+// tuneCollector lets garbage grow to a fixed amount before it is collected. The relay's live heap is small
+// and bounded, but it drops 3 KB a row. With Go's default, which collects whenever the heap has doubled, a
+// seventh of its CPU went to the collector. The limit is a soft one, so Go never fails because of it. It is
+// more than the pipeline may hold (16 MiB of records and their requests).
 func tuneCollector() {
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(400)
