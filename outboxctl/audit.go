@@ -74,12 +74,13 @@ type auditReport struct {
 	grace, late time.Duration
 }
 
-// clockSkew is how much earlier than its row's created_at an entry may seem to be: two clocks, one of the database and one of the
-// log, and whole seconds if the log takes EventBridge's time.
+// clockSkew is how much earlier than its row's created_at an entry may seem to be. The database and the log
+// have two clocks, and the log has whole seconds if it takes EventBridge's time.
 const clockSkew = time.Minute
 
-// audit reads the rows first and the log afterwards: an event that comes between is then on the bus and not in the table, and pending.
-// In the other order it would be missing. No transaction stays open while the log is searched, which may take minutes.
+// audit reads the rows first and the log afterwards. An event that comes between the two is then on the bus and
+// not in the table, and counts as pending. In the other order it would be missing. No transaction stays open
+// during the search of the log, which may take minutes.
 func audit(ctx context.Context, s *Setup, log busLog, f auditFlags, progress io.Writer) (*auditReport, error) {
 	report := &auditReport{AggregateType: f.aggregateType, LogGroup: log.group, grace: f.grace, late: f.late}
 	r := rules{grace: f.grace, late: f.late, limit: f.limit}

@@ -9,8 +9,8 @@ import (
 	"github.com/google/uuid"
 )
 
-// eventKey is what makes an entry of the bus a row's event. The id alone does not: an entry with another version would come in the
-// wrong place of its aggregate's order.
+// eventKey has the members by which an entry of the bus is a row's event. The id alone is not enough, because an
+// entry with another version would come in the wrong place of its aggregate's order.
 type eventKey struct {
 	EventID          uuid.UUID
 	AggregateType    string
@@ -29,15 +29,15 @@ type auditRow struct {
 type auditedEvent struct {
 	auditRow
 	committed bool      // there is a row
-	first     time.Time // when the first copy arrived; zero without one
+	first     time.Time // when the first copy arrived, or zero without a copy
 	copies    []busCopy
 }
 
 // busCopy is one copy of an event. The log may have it more than once.
 type busCopy struct{ busID, replay string }
 
-// order is that of the report: by aggregate, and of each the newest version first, so that at every event it is known when later ones
-// arrived.
+// order is the order of the report, by aggregate, with the newest version of each first. So at every event it is
+// known when later versions arrived.
 func (e *auditedEvent) order(other *auditedEvent) int {
 	return cmp.Or(
 		cmp.Compare(e.AggregateType, other.AggregateType),
@@ -79,7 +79,7 @@ type rules struct {
 // findings are the events of one kind.
 type findings struct {
 	Count  int       `json:"count"`
-	Events []finding `json:"events"` // the first of them, in aggregate order; not null
+	Events []finding `json:"events"` // the first of them, in aggregate order. Never null.
 }
 
 // finding is one event that something is to be said about.
@@ -105,7 +105,7 @@ type verdict struct {
 	Passed     int      `json:"slotPassed"` // of the missing, confirmed by the slot
 	Pending    int      `json:"pending"`    // like missing or unknown, but younger than the grace
 	Duplicates findings `json:"duplicates"` // further copies; Events has each event once
-	Replayed   int      `json:"replayed"`   // copies with a replay marker: asked for, so no duplicates
+	Replayed   int      `json:"replayed"`   // copies with a replay marker. Somebody asked for them, so they are not duplicates.
 	Late       findings `json:"late"`
 	OutOfOrder findings `json:"outOfOrder"` // first on the bus after a later version of the aggregate was
 	Unknown    findings `json:"unknown"`    // on the bus, not in the table

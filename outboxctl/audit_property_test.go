@@ -35,7 +35,7 @@ func TestComparisonAgainstAnOracle(t *testing.T) {
 					for range rapid.IntRange(0, 3).Draw(t, "copies") {
 						onBus = append(onBus, busEntry{
 							EventID: row.EventID, AggregateType: kind, AggregateID: aggregate, AggregateVersion: row.AggregateVersion, CreatedAt: row.CreatedAt,
-							BusID:   fmt.Sprint(rapid.IntRange(0, 2).Draw(t, "bus id")), // the same one: delivered to the log twice
+							BusID:   fmt.Sprint(rapid.IntRange(0, 2).Draw(t, "bus id")), // the same id twice is an entry that was delivered to the log twice
 							Arrived: row.CreatedAt.Add(time.Duration(rapid.IntRange(0, 30).Draw(t, "delay")) * time.Minute),
 							Replay:  rapid.SampledFrom([]string{"", "", "replay/x"}).Draw(t, "replay"),
 						})

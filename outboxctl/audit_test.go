@@ -14,7 +14,7 @@ import (
 	"rds-outbox-demo/outbox"
 )
 
-// auditOf audits the rig in this process; old enough events count as missing at once.
+// audit audits the rig in this process. Old enough events count as missing at once.
 func (r *rig) audit(t *testing.T, edit ...func(*auditFlags, *busLog)) *auditReport {
 	t.Helper()
 	f, log := auditFlags{since: 24 * time.Hour, late: 5 * time.Minute, limit: 20}, newBusLog(r.setup)
@@ -129,7 +129,7 @@ func TestAudit(t *testing.T) {
 			events = append(events, event("a", version))
 		}
 		r.commit(t, events...)
-		for _, version := range []int{1, 3, 4, 2, 3} { // 2 overtaken; the second 3 is only a duplicate
+		for _, version := range []int{1, 3, 4, 2, 3} { // 2 is overtaken. The second 3 is only a duplicate.
 			*clock = clock.Add(10 * time.Millisecond)
 			r.publish(t, events[version-1], r.createdAt(t, events[version-1]))
 		}

@@ -28,7 +28,7 @@ type busEntry struct {
 	// BusID is EventBridge's id, a new one for every accepted entry. The log may have one twice: EventBridge delivers to its
 	// targets at least once.
 	BusID   string    `json:"busId"`
-	Arrived time.Time `json:"arrivedAt"` // at the log; milliseconds
+	Arrived time.Time `json:"arrivedAt"` // at the log, in milliseconds
 	// Replay is replay/<id> of outboxctl's replay, or the name of a replay of EventBridge's archive.
 	Replay string `json:"replay,omitempty"`
 }
@@ -40,20 +40,20 @@ type busLog struct {
 	limit  int32 // rows of one answer
 }
 
-// The most rows that one GetQueryResults answers with (API reference, also in cloudwatchlogs v1.92.0). The further pages, up to
-// 100,000 rows, are left alone: slices are needed in any case.
+// maxRows is the most rows that one GetQueryResults returns (API reference, also in cloudwatchlogs v1.92.0). The
+// further pages, up to 100,000 rows, are not read, because slices are needed in any case.
 const maxRows = 10_000
 
 func newBusLog(s *Setup) busLog {
 	return busLog{client: cloudwatchlogs.NewFromConfig(s.AWS), group: s.BusLogGroup, limit: maxRows}
 }
 
-// columns of the queries. Logs Insights finds the first 200 fields of a JSON event by itself (CloudWatch Logs user guide, "Supported
-// logs and discovered fields"); with a large payload some of detail's may not be among them. Then coalesce, "the first non-null value
-// from the list", gives the whole message, and it is read here.
+// columns of the queries. Logs Insights finds the first 200 fields of a JSON event by itself (CloudWatch Logs user
+// guide, "Supported logs and discovered fields"). With a large payload some of detail's fields may not be among them.
+// Then coalesce, "the first non-null value from the list", returns the whole message, and this program reads it.
 //
-// The arrival is @ingestionTime, "when CloudWatch Logs received the log event" (same page). What EventBridge gives as @timestamp,
-// the event's own time or that of the delivery, is documented nowhere: it only decides which slice an entry is in.
+// The arrival is @ingestionTime, "when CloudWatch Logs received the log event" (same page). No document says whether
+// EventBridge's @timestamp is the event's own time or that of the delivery. It only decides which slice an entry is in.
 const columns = "fields @timestamp as at, @ingestionTime as arrived, id as busId, `resources.0` as resource, `replay-name` as replayName, " +
 	"coalesce(`detail.eventId`, @message) as eventId, " +
 	"coalesce(`detail.aggregateType`, @message) as aggregateType, " +
@@ -62,11 +62,11 @@ const columns = "fields @timestamp as at, @ingestionTime as arrived, id as busId
 	"coalesce(`detail.timestamp`, @message) as createdAt" +
 	" | filter source like /^outbox[.]/"
 
-// newestFirst makes a cut answer worth something: it has all that is newer than its last row.
+// newestFirst makes a cut answer useful, because the answer has every entry that is newer than its last row.
 const newestFirst = " | sort @timestamp desc"
 
-// slice is a part of the log. Both ends belong to it (API reference of StartQuery: inclusive, in seconds), so that neighbours share
-// a second: what "inclusive" means for its milliseconds is not said.
+// slice is a part of the log. Both ends belong to it (API reference of StartQuery, inclusive, in seconds). Neighbours
+// share a second, because the reference does not say what "inclusive" means for its milliseconds.
 type slice struct {
 	from, to int64
 	prefix   string // of EventBridge's id, a random UUID
@@ -98,7 +98,7 @@ func (l busLog) entries(ctx context.Context, from, to time.Time, fn func(busEntr
 func (l busLog) find(ctx context.Context, from, to time.Time, id uuid.UUID) ([]busEntry, error) {
 	found := []busEntry{}
 	seen := map[string]bool{}
-	// In the message, not in detail.eventId: that field may be one of those that were not discovered.
+	// Search the message, not detail.eventId, because Logs Insights may not have discovered that field.
 	err := l.read(ctx, slice{from: from.Unix(), to: to.Unix() + 1}, fmt.Sprintf(` | filter @message like "%s"`, id), func(e busEntry) error {
 		if e.EventID == id && !seen[e.BusID+e.Replay] {
 			found, seen[e.BusID+e.Replay] = append(found, e), true
@@ -219,8 +219,8 @@ func (l busLog) query(ctx context.Context, s slice, filters string) (rows [][]ty
 	}
 }
 
-// outsideGroup recognises the answer to a query that ends before the log group begins, or before its retention: nothing is there.
-// Halved slices meet it. The code is that of a wrong query, too, so the text has to tell (seen in several repositories' code
+// outsideGroup reports whether err answers a query that ends before the log group begins, or before its retention. The
+// log has nothing there. Halved slices meet it. A wrong query has the same code, so the text decides (seen in several repositories' code
 // and tests: "Query's end date and time is either before the log groups creation time or exceeds the log groups log retention settings").
 func outsideGroup(err error) bool {
 	var apiErr smithy.APIError
@@ -239,7 +239,7 @@ type envelope struct {
 	} `json:"detail"`
 }
 
-// readEntry is false for an entry that is no event of an outbox: others may use the bus, too.
+// readEntry returns false for an entry that is not an event of an outbox, because others may use the bus, too.
 func readEntry(row []types.ResultField) (busEntry, bool, error) {
 	values := map[string]string{}
 	var whole envelope

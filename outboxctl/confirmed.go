@@ -136,7 +136,7 @@ func (r *auditReport) searchStream(ctx context.Context, stream streamReader) err
 // found is the result of a search of the stream.
 type found struct {
 	ids map[uuid.UUID]bool
-	tip string // the latest commit's LSN, as PostgreSQL writes it; empty when no record has one
+	tip string // the latest commit's LSN, as PostgreSQL writes it. It is empty when no record has one.
 }
 
 // find looks for the events of rows on the whole stream, from the creation of the oldest on.

@@ -39,7 +39,7 @@ func TestASlotThatConfirmedWhatNobodySentIsNamed(t *testing.T) {
 			after := three("after")
 			r.awaitOnStream(t, after...)
 
-			// The server notes the running transactions with each checkpoint; by that catalog_xmin moves on.
+			// The server notes the running transactions with each checkpoint. That moves catalog_xmin on.
 			var c check
 			r.eventually(t, "a slot that has certainly confirmed every row", func() bool {
 				r.exec(t, "CHECKPOINT")

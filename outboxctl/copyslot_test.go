@@ -134,7 +134,7 @@ func TestASlotIsNotCopied(t *testing.T) {
 	_, err = loader.Exec(t.Context(), "SELECT pg_advisory_unlock_all()")
 	require.NoError(t, err)
 
-	// What DMS's user may: no superuser.
+	// The user has the rights of DMS's user, and is not a superuser.
 	user := r.slot + "_user"
 	_, err = r.db.Pool.Exec(t.Context(), "CREATE ROLE "+user+" LOGIN REPLICATION PASSWORD 'x' IN ROLE outbox_relay")
 	require.NoError(t, err)

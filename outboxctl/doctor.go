@@ -44,7 +44,7 @@ type doctor struct {
 	settled        time.Duration // clocks differ by less, and what is on its way arrives within it
 }
 
-// checkTimeout ends one check: the others still run.
+// checkTimeout ends one check. The others still run.
 const checkTimeout = 10 * time.Second
 
 func runDoctor(ctx context.Context, p *program, flags *flag.FlagSet, args []string) error {

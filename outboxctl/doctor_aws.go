@@ -42,7 +42,7 @@ func (d doctor) services(ctx context.Context) (checks []check) {
 	return checks
 }
 
-// checkStream also compares the clocks: every answer of AWS has a Date.
+// checkStream also compares the clocks, because every answer of AWS has a Date.
 func (d doctor) checkStream(ctx context.Context) (*kinesistypes.StreamDescriptionSummary, []check) {
 	out, err := kinesis.NewFromConfig(d.AWS).DescribeStreamSummary(ctx, &kinesis.DescribeStreamSummaryInput{StreamName: &d.Stream})
 	ours := d.now()
@@ -147,7 +147,7 @@ func (d doctor) queue(ctx context.Context, name, url, what, variable string) []c
 	return []check{{name, stateFail, fmt.Sprintf("messages: %s: events that were %s are not on the bus", visible, what), "outboxctl redrive list"}}
 }
 
-// checkBus matters because PutEvents does not: for a bus that is not there it answers with success.
+// checkBus is needed because PutEvents does not check the bus. It answers with success if the bus does not exist.
 func (d doctor) checkBus(ctx context.Context) []check {
 	if _, err := eventbridge.NewFromConfig(d.AWS).DescribeEventBus(ctx, &eventbridge.DescribeEventBusInput{Name: &d.Bus}); err != nil {
 		return []check{serviceError("bus", err, "check EVENT_BUS_NAME: events for a bus that is not there are accepted and gone")}
@@ -155,7 +155,7 @@ func (d doctor) checkBus(ctx context.Context) []check {
 	return []check{{"bus", stateOK, d.Bus + " is there", ""}}
 }
 
-// serviceError is for a check that AWS did not answer; do helps with an answer that says no.
+// serviceError is for a check that AWS did not answer. do helps if AWS refused the call.
 func serviceError(name string, err error, do string) check {
 	c := broken(name, err)
 	var api smithy.APIError

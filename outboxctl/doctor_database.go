@@ -15,7 +15,7 @@ import (
 	"rds-outbox-demo/outbox"
 )
 
-// largeBacklog is more than a relay is behind in passing: the bytes that it has under way at once.
+// largeBacklog is more than a healthy relay is behind for a moment. It is the bytes that a relay has in flight at once.
 const largeBacklog = 16 << 20
 
 // database makes the checks of ② and ③. Without a connection only the first says something.
@@ -194,8 +194,8 @@ func (d doctor) retainedWAL(ctx context.Context, conn *pgx.Conn) (check, error) 
 	if err != nil || !found {
 		return check{State: stateSkip, Finding: "no slot that holds any"}, err
 	}
-	// What is retained goes up and down in steps while all is well: the slot lets go of WAL now and then only. What it has not confirmed
-	// grows where it stands, or is too slow.
+	// The retained WAL goes up and down in steps while all is well, because the slot releases WAL only now and then. The
+	// unconfirmed WAL grows if the slot does not move, or is too slow.
 	growth := float64(second.Unconfirmed-first.Unconfirmed) / d.between.Seconds() // bytes a second
 	stands := !second.Active || second.Unconfirmed > largeBacklog
 	c := check{State: stateOK, Finding: size(second.Retained)}
@@ -223,7 +223,7 @@ func (d doctor) retainedWAL(ctx context.Context, conn *pgx.Conn) (check, error) 
 	return c, nil
 }
 
-// backlog is the WAL that the slot has not confirmed: what is committed there may not be on the stream.
+// backlog is the WAL that the slot has not confirmed. Events that are committed there may not be on the stream.
 func (d doctor) backlog(ctx context.Context, conn *pgx.Conn) (check, error) {
 	first, second, found, err := d.twoLooks(ctx, conn)
 	if err != nil || !found {

@@ -10,7 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// One server, whole at first; then one thing after the other breaks.
+// One server is whole at first. Then one part after the other breaks.
 func TestDoctorOfTheDatabase(t *testing.T) {
 	t.Parallel()
 	r := newServerRig(t, map[string]string{"max_prepared_transactions": "2", "max_wal_size": "64MB", "min_wal_size": "32MB"})

@@ -24,15 +24,15 @@ const namedHelp = "an event id, an aggregate id, a trace id or a traceparent"
 // event id.
 type eventSet struct {
 	traceID, aggregateID string
-	events               []uuid.UUID // by version or by time; an event id may have no row
+	events               []uuid.UUID // by version or by time. An event id may have no row.
 	more                 bool        // there are further events
 }
 
 // everyEvent is a limit for eventsNamed.
 const everyEvent = math.MaxInt32 - 1
 
-// eventsNamed looks a name up in table outbox: an event id, an aggregate id, a trace id or a traceparent. It returns at most limit
-// events. Without a row a UUID counts as an event id, because the stream and the log may still know it.
+// eventsNamed looks a name up in table outbox. The name is an event id, an aggregate id, a trace id or a traceparent. It
+// returns at most limit events. Without a row a UUID counts as an event id, because the stream and the log may still have it.
 func eventsNamed(ctx context.Context, queries *dbgen.Queries, name string, limit int) (set eventSet, err error) {
 	set.traceID = outbox.TraceID(name)
 	if traceIDPattern.MatchString(name) {

@@ -1,5 +1,5 @@
-// Package outboxctl is what an operator needs beside the path: where an event is, whether all of them arrived, and what to do about
-// those that did not. Its program is below, in cmd/outboxctl.
+// Package outboxctl is the operator's tool for the path. It shows where an event is and whether all events arrived, and
+// sends events again that did not. Its program is in cmd/outboxctl.
 //
 // Every command prints text, or with --json one JSON object. Every command that changes something has --dry-run.
 package outboxctl
@@ -43,17 +43,18 @@ type program struct {
 
 func (p *program) setup(ctx context.Context) (*Setup, error) { return p.load(ctx, p.envFile) }
 
-// UsageError is wrong use: exit code 2.
+// UsageError is wrong use. The exit code is 2.
 type UsageError string
 
 func (e UsageError) Error() string { return string(e) }
 
-// errFound says that the command did its work and what it printed is bad news: exit code 1, and nothing more to say.
+// errFound says that the command did its work and has printed a problem. The exit code is 1, and no message follows.
 var errFound = errors.New("something is wrong")
 
-// Run runs the command that args name, and returns the program's exit code: 0; 1 when something is wrong, with the events or with the
-// work; 2 on wrong use. load returns the set-up. It gets the value of --env-file, and is called when the arguments have proved right; its
-// UsageError is wrong use, too. What the command found goes to out, and how it comes on and errors to progress.
+// Run runs the command that args name, and returns the program's exit code. That is 0, or 1 when something is wrong with
+// the events or with the work, or 2 on wrong use. load returns the set-up. It gets the value of --env-file, and is called
+// after the arguments have proved right. Its UsageError is wrong use, too. Findings go to out. Progress and errors go to
+// progress.
 func Run(ctx context.Context, args []string, load func(ctx context.Context, envFile string) (*Setup, error), out, progress io.Writer) int {
 	err := dispatch(ctx, args, &program{load: load, out: out, progress: progress})
 	if err == nil || errors.Is(err, flag.ErrHelp) {
@@ -117,7 +118,8 @@ func isVersion(arg string) bool {
 	return slices.Contains([]string{"version", "-version", "--version"}, arg)
 }
 
-// version is what Go wrote into the program: the commit that it was built from, if Go knew it, and the release of Go.
+// version returns what Go wrote into the program. That is the commit that it was built from, if Go knew it, and the
+// release of Go.
 func version() string {
 	text := "outboxctl"
 	if build, ok := debug.ReadBuildInfo(); ok {
@@ -167,7 +169,7 @@ func timeFlag(to *time.Time) func(string) error {
 	}
 }
 
-// report is what a command found or did. It prints itself as text; its JSON is that of the type.
+// report is what a command found or did. It prints itself as text. Its JSON is that of the type.
 type report interface {
 	text(w io.Writer)
 }

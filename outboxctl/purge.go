@@ -18,7 +18,8 @@ import (
 	"rds-outbox-demo/internal/plural"
 )
 
-// runPurge deletes rows of outbox by hand, by the rules of the scheduled function: old enough, and confirmed by the slot.
+// runPurge deletes rows of outbox by hand, by the rules of the scheduled function. A row must be old enough, and confirmed
+// by the slot.
 func runPurge(ctx context.Context, p *program, flags *flag.FlagSet, args []string) error {
 	var o retention.Config
 	days := flags.String("days", "", "delete rows that are older than so many `days`; default RETENTION_DAYS, else 14")
@@ -68,9 +69,9 @@ type purgeReport struct {
 	DryRun  bool       `json:"dryRun"`
 	Days    int        `json:"days"`
 	Slot    string     `json:"slot"`
-	Due     int64      `json:"due"` // rows that are old enough; counted by a dry run only
+	Due     int64      `json:"due"` // rows that are old enough. Only a dry run counts them.
 	Deleted int64      `json:"deleted"`
-	Oldest  *time.Time `json:"oldest"` // created_at of the oldest row that is there now; null when there is none
+	Oldest  *time.Time `json:"oldest"` // created_at of the oldest row that is there now, or null without a row
 }
 
 func (r *purgeReport) text(w io.Writer) {

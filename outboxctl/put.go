@@ -23,8 +23,8 @@ type outgoing struct {
 	sent bool // accepted by Kinesis
 }
 
-// putter puts records on the stream (④), from where they go the way of every event: the consumer keeps their order, retries, and
-// parks them again when it has to. Straight to the bus they would overtake what is on its way.
+// putter puts records on the stream (④), from where they take the path of every event. The consumer keeps their order,
+// retries, and parks them again when it has to. Sent straight to the bus, they would overtake events that are on their way.
 type putter struct {
 	client   recordPutter
 	stream   string
@@ -39,7 +39,7 @@ type recordPutter interface {
 }
 
 const (
-	// Limits of one PutRecords call: 500 records and 10 MiB (API reference); half of the bytes keeps a call short.
+	// A PutRecords call is limited to 500 records and 10 MiB (API reference). Half of the bytes keeps a call short.
 	maxPutRecords = 500
 	maxPutBytes   = 5 << 20
 	minPutBytes   = 16 << 10
@@ -57,7 +57,7 @@ const (
 func newPutter(s *Setup, rate float64) *putter {
 	return &putter{
 		client: kinesis.NewFromConfig(s.AWS), stream: s.Stream, window: newPutWindow(),
-		perCall:  min(maxPutRecords, max(1, int(rate/10))), // ten calls a second: even enough for a consumer
+		perCall:  min(maxPutRecords, max(1, int(rate/10))), // ten calls a second, which is even enough for a consumer
 		pause:    time.Duration(float64(time.Second) / rate),
 		patience: time.Minute,
 	}
@@ -69,8 +69,9 @@ func newPutWindow() *congestion.Window {
 	})
 }
 
-// put returns once Kinesis has accepted every record. Records with one key go in their order, one per call: a call may fail for some
-// of its records, and the retry of one would come behind its successor. With an error, sent tells which of them were accepted.
+// put returns after Kinesis has accepted every record. Records with one key go in their order, one per call. A call may fail
+// for some of its records, and the retry of a record would arrive after its successor. If put returns an error, sent says
+// which records were accepted.
 func (p *putter) put(ctx context.Context, records []*outgoing) error {
 	accepted := time.Now() // when a record was accepted last
 	failures := 0          // calls in a row that nothing came of
@@ -108,7 +109,7 @@ func (p *putter) put(ctx context.Context, records []*outgoing) error {
 	}
 }
 
-// next returns the records of the next call: of each key the first that is not accepted yet.
+// next returns the records of the next call. They are the first unaccepted record of each key.
 func (p *putter) next(records []*outgoing) (call []*outgoing) {
 	keys := map[string]bool{}
 	bytes := 0

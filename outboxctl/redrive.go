@@ -40,7 +40,8 @@ func (o redriveOptions) names(m *message) bool {
 	return slices.ContainsFunc(o.events, func(id uuid.UUID) bool { return m.has(id.String()) })
 }
 
-// runRedrive sends parked events the way they came: onto the stream. A message goes once Kinesis has accepted its records.
+// runRedrive sends parked events onto the stream again, the way they came. It deletes a message after Kinesis has accepted its
+// records.
 func runRedrive(ctx context.Context, p *program, flags *flag.FlagSet, args []string) error {
 	var o redriveOptions
 	flags.StringVar(&o.reason, "reason", "", "only messages with this `reason`: "+strings.Join(reasons, ", "))
@@ -112,7 +113,7 @@ func (o redriveOptions) choose(all []*message) (chosen []*message, err error) {
 	return chosen, err
 }
 
-// look gives all messages back before anything is printed: a reader such as head ends the program when it has enough.
+// look gives all messages back before it prints anything, because a reader such as head ends the program when it has enough.
 func (o redriveOptions) look(ctx context.Context, p *program, s *Setup) ([]*message, error) {
 	all, whole, err := newHolding(s).look(ctx)
 	if err != nil {
@@ -259,9 +260,9 @@ type redrivePlan struct {
 	problems map[*message]error
 }
 
-// newRedrivePlan resolves the messages, which are in the order of their first record. Each record, and each event, goes once, however
-// many messages are about it: parking, too, is at least once, a replay is parked as what it repeats was, and the ranges of discarded
-// batches overlap. So the records are in stream order.
+// newRedrivePlan resolves the messages, which are in the order of their first record. Each record, and each event, is sent
+// once, however many messages are about it. There may be several, because parking, too, is at least once, a replay is parked
+// like the event that it repeats, and the ranges of discarded batches overlap. So the records are in stream order.
 func newRedrivePlan(ctx context.Context, r resolver, messages []*message) (*redrivePlan, error) {
 	plan := &redrivePlan{messages: messages, of: map[*message][]*record{}, problems: map[*message]error{}}
 	known := map[string]*record{}
@@ -289,8 +290,8 @@ func newRedrivePlan(ctx context.Context, r resolver, messages []*message) (*redr
 	return plan, nil
 }
 
-// bystanders warns of records that were not discarded and lie between those that were: with a parallelization factor a batch is not
-// all that is between its first and its last sequence number, and which of it, nobody wrote down.
+// bystanders warns of records that were not discarded and lie between discarded ones. With a parallelization factor a batch is
+// only some of the records between its first and its last sequence number, and no message says which.
 func (plan *redrivePlan) bystanders() (warnings []string) {
 	for _, m := range plan.messages {
 		if more := len(plan.of[m]) - m.discarded.Batch.Size; m.reason == reasonDiscarded && more > 0 {

@@ -25,7 +25,7 @@ type message struct {
 	problem           string                   // why it is unreadable
 }
 
-// discarded is what Lambda says of records that it gave up: where they are, not what they are.
+// discarded is Lambda's message about records that it gave up. It says where they are, and not what they are.
 type discarded struct {
 	RequestContext struct {
 		Condition string `json:"condition"`
@@ -44,7 +44,7 @@ type batchInfo struct {
 	StreamARN string    `json:"streamArn"`
 }
 
-// decode fills in what the body says. Both kinds are recognised wherever they are: the two queues may be one.
+// decode reads the body. It recognises both kinds of message in either queue, because the two queues may be one.
 func (m *message) decode(body string) {
 	if err := json.Unmarshal([]byte(body), &m.discarded); err == nil && m.discarded.Batch.Start != "" && m.discarded.Batch.End != "" {
 		m.reason = reasonDiscarded
@@ -74,8 +74,8 @@ func (m *message) has(id string) bool {
 	return m.id == id || m.parked.EventID != "" && strings.EqualFold(m.parked.EventID, id)
 }
 
-// comparePlaces orders by shard and sequence number. A shard's children have higher ids; a sequence number is a decimal number of up to
-// 128 digits (API reference of GetShardIterator), so a longer one is higher.
+// comparePlaces orders by shard and sequence number. A shard's children have higher ids. A sequence number is a decimal number of
+// up to 128 digits (API reference of GetShardIterator), so a longer one is higher.
 func comparePlaces(shardA, sequenceA, shardB, sequenceB string) int {
 	return cmp.Or(cmp.Compare(shardA, shardB), cmp.Compare(len(sequenceA), len(sequenceB)), cmp.Compare(sequenceA, sequenceB))
 }

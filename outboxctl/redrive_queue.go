@@ -17,11 +17,11 @@ import (
 )
 
 const (
-	// takeHide is how long a message is hidden from others once it is received. Short: if the answer is lost on its way, nobody has
-	// the message until then. redriveHide is for those that are sent again. They are given back as soon as that is done.
+	// takeHide is how long a received message is hidden from others. It is short, because nobody has the message until then if
+	// the answer gets lost. redriveHide is for the messages that are sent again. They are given back as soon as that is done.
 	takeHide    = 20 * time.Second
 	redriveHide = 10 * time.Minute
-	// maxMessages of a queue bounds the memory: a message has up to 256 KiB.
+	// maxMessages of a queue bounds the memory, because a message has up to 256 KiB.
 	maxMessages = 2000
 	// settleTimeout is for deleting and giving back, after Ctrl-C too.
 	settleTimeout = 30 * time.Second
@@ -31,7 +31,7 @@ const (
 type holding struct {
 	client *sqs.Client
 	urls   []string
-	held   map[string]*message // by id: a message may come twice
+	held   map[string]*message // by id, because a message may come twice
 	full   bool                // there are more than it takes
 	peek   func(queueURL string, fn func(id, body string, sent time.Time)) error
 }
@@ -44,7 +44,7 @@ func newHolding(s *Setup) *holding {
 	return h
 }
 
-// messages are those that are held, by their place on the stream: a queue has no order.
+// messages returns the held messages by their place on the stream, because a queue has no order.
 func (h *holding) messages() []*message {
 	return slices.SortedFunc(maps.Values(h.held), func(a, b *message) int {
 		shardA, sequenceA := a.place()
@@ -71,7 +71,7 @@ func (h *holding) take(ctx context.Context) error {
 
 func (h *holding) takeFrom(ctx context.Context, url string, all map[string]*message) error {
 	for seen := -1; seen < len(all) && len(all) < maxMessages; {
-		seen = len(all) // the same again: nothing, or only what has come before
+		seen = len(all) // if it stays the same, the receipt brought nothing, or only messages that had come before
 		out, err := h.client.ReceiveMessage(ctx, &sqs.ReceiveMessageInput{
 			QueueUrl: &url, MaxNumberOfMessages: 10, VisibilityTimeout: int32(takeHide.Seconds()),
 			// Without waiting only some of SQS's servers are asked, and an empty answer means nothing.
@@ -91,7 +91,8 @@ func (h *holding) takeFrom(ctx context.Context, url string, all map[string]*mess
 			all[m.id] = m
 			batch = append(batch, m)
 		}
-		// We have them now. A full queue takes longer than takeHide: an older version that came back meanwhile would look like none.
+		// These messages are held now, so hide them for longer. Reading a full queue takes longer than takeHide, and an older
+		// version that came back meanwhile would look as if there were none.
 		if err := h.hide(ctx, batch, redriveHide); err != nil {
 			return err
 		}
@@ -122,8 +123,8 @@ func (h *holding) look(ctx context.Context) (messages []*message, whole bool, er
 	return messages, others == 0 && !h.full, errors.Join(err, h.release(ctx))
 }
 
-// elsewhere is how many messages there are that are not held: someone else is looking at them, an answer was lost, or they have just come
-// back, which is why the visible ones count, too. As far as SQS knows.
+// elsewhere returns how many messages there are that are not held, as far as SQS knows. Another reader has them, an answer was
+// lost, or they have just come back, which is why the visible ones count, too.
 func (h *holding) elsewhere(ctx context.Context) (n int, err error) {
 	names := []types.QueueAttributeName{
 		types.QueueAttributeNameApproximateNumberOfMessages, types.QueueAttributeNameApproximateNumberOfMessagesNotVisible,

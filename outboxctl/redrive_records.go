@@ -53,7 +53,7 @@ func (r resolver) resolve(ctx context.Context, m *message) ([]*record, error) {
 func (r resolver) resolveDiscarded(ctx context.Context, batch batchInfo) ([]*record, error) {
 	found, err := r.between(ctx, batch.StreamARN, batch.ShardID, batch.Start, batch.End)
 	if errors.Is(err, errForgotten) {
-		// A row is older than its record: by the relay's delay, which nobody knows any more.
+		// A row is older than its record by the relay's delay, which is not known any more.
 		return nil, fmt.Errorf("%w, and the message has no payload: outboxctl replay --from %s --to %s (earlier, if the relay was late then)", err,
 			batch.First.Add(-10*time.Minute).UTC().Format(time.RFC3339), batch.Last.Add(time.Second).UTC().Format(time.RFC3339))
 	}
@@ -88,7 +88,8 @@ func (r resolver) resolveTruncated(ctx context.Context, m *message) (*record, er
 	return newRecord(parked.ShardID, parked.SequenceNumber, row.AggregateID, line), nil
 }
 
-// between reads the records of a shard from one sequence number to another, both included; errForgotten when one is missing.
+// between reads the records of a shard from one sequence number to another, both included. It returns errForgotten when one is
+// missing.
 func (r resolver) between(ctx context.Context, streamARN, shard, start, end string) (found []*record, err error) {
 	if _, name, _ := strings.Cut(streamARN, ":stream/"); name != r.reader.stream {
 		return nil, fmt.Errorf("%w: it was on stream %q, this is %s", errForgotten, name, r.reader.stream)
@@ -127,7 +128,7 @@ func newRecord(shard, sequence, key string, data []byte) *record {
 	return r
 }
 
-// lateness warns where newer versions of an aggregate are already out: sent now, an older one comes late.
+// lateness warns where newer versions of an aggregate are already published, because an older version that is sent now comes late.
 func lateness(ctx context.Context, queries *dbgen.Queries, records []*record) (warnings []string, err error) {
 	type aggregate struct{ kind, id string }
 	oldest := map[aggregate]int64{}

@@ -157,7 +157,7 @@ func (r redriveReport) text(w io.Writer) {
 	fmt.Fprintln(w)
 }
 
-// printable keeps what others wrote from moving the cursor or hiding a line: a record may have any bytes.
+// printable keeps foreign text from moving the cursor or hiding a line, because a record may have any bytes.
 func printable(s string) string {
 	for _, r := range s {
 		if r == unicode.ReplacementChar || !unicode.IsPrint(r) {

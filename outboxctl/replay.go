@@ -26,7 +26,7 @@ const (
 	slotPatience = 30 * time.Second
 )
 
-// replayOptions selects rows: those to which all of them apply.
+// replayOptions selects the rows to which all options apply.
 type replayOptions struct {
 	names                                []string    // of events, aggregates or traces
 	ids                                  []uuid.UUID // of the named events
@@ -168,7 +168,7 @@ func replay(ctx context.Context, p *program, s *Setup, o replayOptions) (*replay
 	return report, nil
 }
 
-// sendRows sends page by page, each whole before the next: so the versions of an aggregate stay in order.
+// sendRows sends page by page, each whole before the next, so that the versions of an aggregate stay in order.
 func sendRows(ctx context.Context, p *program, s *Setup, queries *dbgen.Queries, o replayOptions, report *replayReport) error {
 	to := newPutter(s, o.rate)
 	in := dbgen.ReplayPageParams{
@@ -209,9 +209,9 @@ func sendRows(ctx context.Context, p *program, s *Setup, queries *dbgen.Queries,
 	}
 }
 
-// awaitRelayed returns once the slot has confirmed everything that this session has seen. A row that the relay has not sent yet could
-// otherwise arrive before a lower version of its aggregate, one that is not replayed. Why the position proves it: handlers/retention.
-// A relay with a backlog takes its time, so only a position that stands still ends the wait.
+// awaitRelayed returns after the slot has confirmed everything that this session has seen. Otherwise a row that the relay has not
+// sent yet could arrive before a lower version of its aggregate that is not replayed. handlers/retention says why the position
+// proves it. A relay with a backlog takes its time, so the wait ends with an error only if the position does not move.
 func awaitRelayed(ctx context.Context, queries *dbgen.Queries, slot string, now func() time.Time) error {
 	position, err := queries.RetentionPosition(ctx)
 	if err != nil {

@@ -22,7 +22,7 @@ func lockSending(ctx context.Context, conn *pgx.Conn, name string) (unlock func(
 		return nil, fmt.Errorf("locking: %w", err)
 	}
 	if locked {
-		// Closing conn is not enough: the command that a script runs next may ask before the server has noticed.
+		// Closing conn is not enough, because a script's next command may ask for the lock before the server has noticed.
 		return func() {
 			ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleTimeout)
 			defer cancel()

@@ -13,7 +13,7 @@ import (
 	"rds-outbox-demo/internal/rdsdb"
 )
 
-// Setup is one deployment, or this machine: what the commands look at and change.
+// Setup is the deployment, or the path on this machine, that the commands look at and change.
 type Setup struct {
 	DatabaseURL   string        // postgres://...; empty when Database is set
 	Database      *rdsdb.Config // the address and the secret of a deployed database
@@ -23,8 +23,8 @@ type Setup struct {
 	Bus           string        // name of the event bus
 	BusLogGroup   string        // the log group that gets every event of the bus
 	FailureQueue  string        // URL of the queue of parked events
-	DiscardQueue  string        // URL of the queue of Lambda's on-failure messages; optional
-	Consumer      string        // name of function cdcConsumer; optional, only doctor asks for it
+	DiscardQueue  string        // URL of the queue of Lambda's on-failure messages. Optional.
+	Consumer      string        // name of function cdcConsumer. Optional, because only doctor needs it.
 	RetentionDays int           // how many days rows stay in table outbox
 	// Peek calls fn for every message of the queue with this URL, without receiving it. SQS has no
 	// such call. Only a program that runs a local stand-in for SQS can set it. If it is nil, looking

@@ -21,8 +21,8 @@ type streamReader struct {
 }
 
 const (
-	// readPause and readRecords leave a shard's 5 calls and 2 MB a second to the consumer, who needs them more: they are shared by
-	// all who read without enhanced fan-out (API reference of GetRecords).
+	// readPause and readRecords leave a shard's 5 calls and 2 MB a second to the consumer, which needs them more. All readers
+	// without enhanced fan-out share them (API reference of GetRecords).
 	readPause   = 500 * time.Millisecond
 	readRecords = 2000
 )
@@ -69,8 +69,8 @@ func (r streamReader) shardsOf(ctx context.Context, partitionKey string) ([]stri
 	return ids, nil
 }
 
-// position is where reading a shard begins: at the record with this sequence number or, when it is empty, at the first that
-// arrived at this time or later.
+// position is where reading a shard begins. It is the record with this sequence number or, if that is empty, the first record
+// that arrived at this time or later.
 type position struct {
 	sequence string
 	at       time.Time
@@ -80,7 +80,7 @@ type position struct {
 var errStop = errors.New("enough")
 
 // read calls fn for the records of a shard from the position to the newest one, in order. fn's error ends it and is returned,
-// errStop as nil. A sequence number that the stream no longer has is an error; a time before the oldest record is not.
+// errStop as nil. A sequence number that the stream no longer has is an error. A time before the oldest record is not an error.
 func (r streamReader) read(ctx context.Context, shard string, from position, fn func(types.Record) error) error {
 	in := &kinesis.GetShardIteratorInput{StreamName: &r.stream, ShardId: &shard}
 	if from.sequence != "" {
@@ -92,7 +92,7 @@ func (r streamReader) read(ctx context.Context, shard string, from position, fn 
 	if err != nil {
 		return fmt.Errorf("reading %s of %s: %w", shard, r.stream, err)
 	}
-	for iterator := start.ShardIterator; iterator != nil; { // nil: the end of a closed shard
+	for iterator := start.ShardIterator; iterator != nil; { // nil at the end of a closed shard
 		page, err := r.client.GetRecords(ctx, &kinesis.GetRecordsInput{ShardIterator: iterator, Limit: aws.Int32(readRecords)})
 		if err != nil {
 			return fmt.Errorf("reading %s of %s: %w", shard, r.stream, err)
@@ -104,7 +104,7 @@ func (r streamReader) read(ctx context.Context, shard string, from position, fn 
 				return err
 			}
 		}
-		// An empty page does not mean that nothing follows: only MillisBehindLatest does.
+		// An empty page does not mean that nothing follows. Only MillisBehindLatest says that.
 		if aws.ToInt64(page.MillisBehindLatest) == 0 {
 			return nil
 		}

@@ -5,7 +5,7 @@ import (
 	"flag"
 )
 
-// maxNamed bounds the answer: a trace of a batch job, or an old aggregate, may have any number of events.
+// maxNamed bounds the answer, because a trace of a batch job, or an old aggregate, may have any number of events.
 const maxNamed = 100
 
 // namedReport is how far every event of one trace or of one aggregate came.

@@ -53,7 +53,7 @@ func (r *WhereReport) conclude() {
 
 func (r *WhereReport) text(w io.Writer) { fmt.Fprint(w, r.lines()) }
 
-// lines is the report as text: one line per hop, and per repetition of one.
+// lines returns the report as text, with one line per hop, and one per repetition of a hop.
 func (r *WhereReport) lines() string {
 	var b strings.Builder
 	line := func(sign, text string, at time.Time) {

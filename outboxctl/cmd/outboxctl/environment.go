@@ -19,11 +19,12 @@ import (
 	"rds-outbox-demo/outboxctl"
 )
 
-// localEnvFile is what a running `make dev` writes: the set-up of this machine.
+// localEnvFile is written by a running `make dev`. It has the set-up of this machine.
 const localEnvFile = ".data/outboxctl.env"
 
-// setup reads the file, or without one the environment, or without STREAM_NAME in it localEnvFile. Never a part of each: half of one deployment and half of another would be audited as if
-// they were one. Credentials alone may come from outside.
+// setup reads the file. Without a file it reads the environment, and without STREAM_NAME in that, localEnvFile. It never
+// mixes them, because half of one deployment and half of another would be audited as if they were one. Only credentials
+// may come from outside.
 func setup(ctx context.Context, file string) (*outboxctl.Setup, error) {
 	if file == "" && os.Getenv("STREAM_NAME") == "" {
 		if _, err := os.Stat(localEnvFile); errors.Is(err, fs.ErrNotExist) {

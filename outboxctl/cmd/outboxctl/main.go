@@ -1,8 +1,8 @@
 // Command outboxctl is the operator's program: where an event is, whether all of them arrived, and what to do about those that did
 // not. It is the same program for a laptop and for AWS, and talks to both through the AWS SDK. docs/outboxctl.md describes it.
 //
-// In: a set-up from the environment or a file of it (environment.go). Out: text, or with --json one JSON object. Exit code 0; 1 when
-// something is wrong, with the events or with the work; 2 on wrong use.
+// In: a set-up from the environment or a file of it (environment.go). Out: text, or with --json one JSON object. The exit
+// code is 0, or 1 when something is wrong with the events or with the work, or 2 on wrong use.
 package main
 
 import (
