@@ -102,7 +102,7 @@ func newRecordRun(t *testing.T) *recordRun {
 		Rules:   []awslocal.Rule{{Bus: "outbox", Source: "outbox.car", Queue: "subscriber"}},
 	})
 	var err error
-	r.api, err = carapi.New(carapi.Config{Pool: r.db.Pool, Logger: r.log.logger()})
+	r.api, err = carapi.New(carapi.Config{Pool: r.db.Pool, Logger: r.log.logger(), CORSOrigin: "*"})
 	require.NoError(t, err)
 	return r
 }

@@ -36,6 +36,21 @@ const zone = (index) => async ({ resolveVariable }) => {
 module.exports.zoneA = zone(0);
 module.exports.zoneB = zone(1);
 
+// cors is the preflight that API Gateway answers by itself. Without an origin there is none, so an OPTIONS request goes the way of any other
+// and a page learns that nothing is allowed to it.
+module.exports.cors = async ({ resolveVariable }) => {
+  const origin = await resolveVariable('param:corsOrigin');
+  if (!origin) return false;
+  const headers = ['Authorization', 'Content-Type', 'Idempotency-Key', 'If-Match', 'X-Amz-Date', 'X-Amz-Security-Token', 'X-Api-Key', 'traceparent'];
+  return { origin, headers, maxAge: 600 }; // s that a browser need not ask again
+};
+
+// corsOfErrors lets a page of that origin read the answers that API Gateway makes by itself.
+module.exports.corsOfErrors = async ({ resolveVariable }) => {
+  const origin = await resolveVariable('param:corsOrigin');
+  return origin ? { 'gatewayresponse.header.Access-Control-Allow-Origin': `'${origin}'` } : {};
+};
+
 // contractSchemas registers each file of contracts/ as it is. A name is source@detail-type, as schemas that EventBridge discovers
 // have it. Without contractRegistry there is none, because CloudFormation refuses a template with a type that the region lacks.
 module.exports.contractSchemas = async ({ resolveVariable }) => {

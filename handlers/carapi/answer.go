@@ -48,6 +48,7 @@ type (
 )
 
 var (
+	errNotJSON   = errors.New("the body must be declared as JSON: add the header Content-Type: application/json (curl: -H 'Content-Type: application/json')")
 	errNotFound  = errors.New("not found")
 	errChanged   = errors.New("the car has changed: its ETag is not the one of If-Match")
 	errInFlight  = errors.New("a request with this Idempotency-Key is being answered: try again")
@@ -99,6 +100,8 @@ func answerTo(ctx context.Context, err error) answer {
 		return answer{status: http.StatusUnprocessableEntity, body: errorBody{Error: errKeyReused.Error()}}
 	case errors.As(err, &method):
 		return answer{status: http.StatusMethodNotAllowed, body: errorBody{Error: "method not allowed"}, allow: method.allow}
+	case errors.Is(err, errNotJSON):
+		return answer{status: http.StatusUnsupportedMediaType, body: errorBody{Error: errNotJSON.Error()}}
 	case errors.As(err, &tooLarge):
 		return answer{status: http.StatusRequestEntityTooLarge, body: errorBody{Error: fmt.Sprintf("the body is larger than %d bytes", tooLarge.Limit)}}
 	case ctx.Err() != nil && errors.Is(err, context.Canceled):
@@ -130,6 +133,7 @@ func (a *api) handle(h handler) http.Handler {
 			// trace id of its event.
 			w.Header().Set("Traceresponse", traceparent(r))
 		}
+		maps.Copy(w.Header(), a.cors)
 		write(w, ans, body)
 		a.log(r, ans, err, a.now().Sub(start))
 	})
@@ -149,17 +153,22 @@ func run(h handler, r *http.Request) (ans answer, body []byte, err error) {
 	return ans, body, err
 }
 
-// cors is in every answer. All answers share the values, so nothing may change them in place.
-var cors = http.Header{
-	"Access-Control-Allow-Origin":   {"*"},
-	"Access-Control-Allow-Headers":  {"Content-Type, Idempotency-Key, If-Match, Traceparent"},
-	"Access-Control-Allow-Methods":  {"GET, POST, PATCH, DELETE, OPTIONS"},
-	"Access-Control-Expose-Headers": {"ETag, Idempotency-Replayed, Location, Retry-After, Traceresponse"},
+// corsOf returns the headers of every answer that let a page of origin read it. All answers share the
+// values, so nothing may change them in place.
+func corsOf(origin string) http.Header {
+	if origin == "" {
+		return nil
+	}
+	return http.Header{
+		"Access-Control-Allow-Origin":   {origin},
+		"Access-Control-Allow-Headers":  {"Content-Type, Idempotency-Key, If-Match, Traceparent"},
+		"Access-Control-Allow-Methods":  {"GET, POST, PATCH, DELETE, OPTIONS"},
+		"Access-Control-Expose-Headers": {"ETag, Idempotency-Replayed, Location, Retry-After, Traceresponse"},
+	}
 }
 
 func write(w http.ResponseWriter, ans answer, body []byte) {
 	header := w.Header()
-	maps.Copy(header, cors)
 	if ans.status != http.StatusNoContent {
 		header.Set("Content-Type", "application/json")
 	}

@@ -20,6 +20,7 @@ func BenchmarkCreate(b *testing.B) {
 	}
 	send := func(b *testing.B, value string) {
 		r := httptest.NewRequestWithContext(b.Context(), http.MethodPost, "/cars", strings.NewReader(bmw))
+		r.Header.Set("Content-Type", "application/json")
 		if value != "" {
 			r.Header.Set(key, value)
 		}

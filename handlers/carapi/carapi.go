@@ -34,6 +34,8 @@ type Config struct {
 	Caller func(*http.Request) string
 	// KeepKeys is how long the answer to an Idempotency-Key is kept, by the database's clock. Default: 24 h.
 	KeepKeys time.Duration
+	// CORSOrigin is the one origin whose pages may call the API, such as https://cars.example, or * for every page. Default: none.
+	CORSOrigin string
 }
 
 // Pool lends connections: *pgxpool.Pool, or *rdsdb.Pool, which survives a change of the password.
@@ -62,7 +64,7 @@ func New(config Config) (http.Handler, error) {
 		return nil, fmt.Errorf("carapi: Config.KeepKeys is %s: set it to a minute or more, or a client has no time to try again", config.KeepKeys)
 	}
 	return (&api{
-		pool: config.Pool, logger: config.Logger, now: config.Now, caller: config.Caller, keepKeys: config.KeepKeys,
+		pool: config.Pool, logger: config.Logger, now: config.Now, caller: config.Caller, keepKeys: config.KeepKeys, cors: corsOf(config.CORSOrigin),
 	}).routes(), nil
 }
 
@@ -83,6 +85,7 @@ type api struct {
 	now      func() time.Time
 	caller   func(*http.Request) string
 	keepKeys time.Duration
+	cors     http.Header
 }
 
 func (a *api) routes() http.Handler {

@@ -22,7 +22,7 @@ import (
 // Idempotency-Key it takes a few more.
 func (a *api) createCar(r *http.Request) (answer, error) {
 	now := a.timestamp()
-	body, err := readBody(r)
+	body, err := readJSON(r)
 	if err != nil {
 		return answer{}, err
 	}
@@ -101,7 +101,7 @@ func (a *api) updateCar(r *http.Request) (answer, error) {
 	if err != nil {
 		return answer{}, err
 	}
-	body, err := readBody(r)
+	body, err := readJSON(r)
 	if err != nil {
 		return answer{}, err
 	}

@@ -3,6 +3,8 @@ package carapi_test
 import (
 	"context"
 	"errors"
+	"io"
+	"log/slog"
 	"net/http"
 	"strings"
 	"testing"
@@ -170,6 +172,20 @@ func TestEveryAnswerHasCORSHeaders(t *testing.T) {
 			require.Equal(t, "ETag, Idempotency-Replayed, Location, Retry-After, Traceresponse", w.Get("Access-Control-Expose-Headers"))
 			require.Equal(t, "application/json", w.Get("Content-Type"))
 		})
+	}
+}
+
+// Without CORSOrigin no page of another origin may read an answer, and a preflight allows it nothing.
+func TestCORSIsForOneOriginOrNone(t *testing.T) {
+	t.Parallel()
+	for _, origin := range []string{"", "https://cars.example"} {
+		api, err := carapi.New(carapi.Config{Pool: brokenPool{io.EOF}, Logger: slog.New(slog.DiscardHandler), CORSOrigin: origin})
+		require.NoError(t, err)
+		for _, request := range [][2]string{{"GET", "/healthz"}, {"GET", "/cars"}, {"OPTIONS", "/cars"}, {"GET", "/x"}} {
+			header := do(t, api, request[0], request[1], "", "Origin", "https://evil.example").Header()
+			require.Equal(t, origin, header.Get("Access-Control-Allow-Origin"), request)
+			require.Equal(t, origin != "", header.Get("Access-Control-Allow-Methods") != "", request)
+		}
 	}
 }
 

@@ -97,6 +97,7 @@ func post(ctx context.Context, url string) (status int, body string, err error) 
 		return 0, "", err
 	}
 	r.Header.Set(key, "the-one")
+	r.Header.Set("Content-Type", "application/json")
 	response, err := http.DefaultClient.Do(r)
 	if err != nil {
 		return 0, "", err

@@ -57,9 +57,6 @@ func requireDescribed(t testing.TB, sent *http.Request, body string, w *httptest
 	require.NoError(t, err)
 	r := sent.Clone(t.Context())
 	r.Body = io.NopCloser(strings.NewReader(body))
-	if r.Header.Get("Content-Type") == "" {
-		r.Header.Set("Content-Type", "application/json") // which the API takes for granted
-	}
 	valid, problems := d.requests.ValidateHttpRequestSync(r)
 	if !described(problems) {
 		if r.Method != http.MethodOptions {

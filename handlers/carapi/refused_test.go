@@ -3,6 +3,7 @@ package carapi_test
 import (
 	"encoding/json"
 	"fmt"
+	"net/http/httptest"
 	"strings"
 	"testing"
 
@@ -91,6 +92,35 @@ func requireRefused(t *testing.T, b bundle, method, path, body string, fields ma
 		return
 	}
 	require.Equal(t, fields, answer.Fields)
+}
+
+// What a page of the web can send without asking the API first is one of these.
+func TestOnlyJSONIsTaken(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	path := b.create(t, bmw)
+	b.expectOneCarAtEnd(t)
+	for _, kinds := range [][]string{
+		nil, {""}, {"application/x-www-form-urlencoded"}, {"multipart/form-data; boundary=x"}, {"text/plain"}, {"text/plain; application/json"}, {"text/plain;charset=utf-8"},
+		{"text/json"}, {"application/jsonp"}, {"application/json-patch+json"}, {"application/json, text/plain"}, {"application/json", "text/plain"},
+		{"application/json", "application/json"}, {";application/json"},
+	} {
+		for _, route := range [][2]string{{"POST", "/cars"}, {"PATCH", path}} {
+			r := httptest.NewRequestWithContext(t.Context(), route[0], route[1], strings.NewReader(bmw))
+			if kinds != nil {
+				r.Header["Content-Type"] = kinds
+			}
+			w := httptest.NewRecorder()
+			b.handler.ServeHTTP(w, r)
+			requireDescribed(t, r, bmw, w)
+			require.Equal(t, 415, w.Code, "%s %q", route, kinds)
+			require.Contains(t, decode(t, w.Body.Bytes())["error"], "-H 'Content-Type: application/json'")
+		}
+	}
+	for _, kind := range []string{"application/json", "Application/JSON", "application/json; charset=utf-8", "application/json ;charset=\"UTF-8\""} {
+		require.Equal(t, 400, b.do(t, "PATCH", path, `{}`, "Content-Type", kind).Code, kind)
+		require.Equal(t, 400, b.do(t, "POST", "/cars", `{}`, "Content-Type", kind).Code, kind)
+	}
 }
 
 func TestRefusedBodies(t *testing.T) {

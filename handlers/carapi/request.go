@@ -46,6 +46,20 @@ func (s sentCar) apply(car *dbgen.Car) {
 	}
 }
 
+// readJSON returns the whole body of a request that declares it as JSON. Its errors are errNotJSON and those of readBody.
+func readJSON(r *http.Request) ([]byte, error) {
+	// For any page, a browser sends text/plain, a form or no type at all. It asks the API for permission only before JSON. So a body
+	// without a type is refused, too.
+	kinds := r.Header.Values("Content-Type")
+	if len(kinds) != 1 {
+		return nil, errNotJSON
+	}
+	if kind, _, _ := strings.Cut(kinds[0], ";"); !strings.EqualFold(strings.TrimSpace(kind), "application/json") {
+		return nil, errNotJSON
+	}
+	return readBody(r)
+}
+
 // readBody returns the whole body, or an *invalidError or *http.MaxBytesError.
 func readBody(r *http.Request) ([]byte, error) {
 	data, err := io.ReadAll(r.Body)

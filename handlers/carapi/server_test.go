@@ -35,6 +35,7 @@ func TestServer(t *testing.T) {
 		r, err := http.NewRequestWithContext(t.Context(), "POST", url+"/cars", body)
 		require.NoError(t, err)
 		r.Header.Set("X-Padding", header)
+		r.Header.Set("Content-Type", "application/json")
 		resp, err := http.DefaultClient.Do(r)
 		require.NoError(t, err)
 		require.NoError(t, resp.Body.Close())
@@ -111,7 +112,9 @@ func TestTheWorkEndsBeforeTheDeadlineOfTheRequest(t *testing.T) {
 	send := func(ctx context.Context) {
 		pool.seen = nil
 		for _, r := range requests {
-			handler.ServeHTTP(httptest.NewRecorder(), httptest.NewRequestWithContext(ctx, r.method, r.path, strings.NewReader(r.body)))
+			request := httptest.NewRequestWithContext(ctx, r.method, r.path, strings.NewReader(r.body))
+			request.Header.Set("Content-Type", "application/json")
+			handler.ServeHTTP(httptest.NewRecorder(), request)
 		}
 		require.Len(t, pool.seen, len(requests))
 	}
@@ -159,7 +162,9 @@ func TestARequestThatRunsOutOfTimeIsAnsweredAndLogged(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
 	defer cancel()
 	w := httptest.NewRecorder()
-	b.handler.ServeHTTP(w, httptest.NewRequestWithContext(ctx, "PATCH", path, strings.NewReader(`{"year":2023}`)))
+	r := httptest.NewRequestWithContext(ctx, "PATCH", path, strings.NewReader(`{"year":2023}`))
+	r.Header.Set("Content-Type", "application/json")
+	b.handler.ServeHTTP(w, r)
 	require.Equal(t, 500, w.Code)
 	lines := b.logs.lines(t)
 	require.EqualValues(t, 500, lines[len(lines)-1]["status"])

@@ -67,18 +67,22 @@ func newAPI(t testing.TB, pool carapi.Pool, logs io.Writer) http.Handler {
 	t.Helper()
 	handler, err := carapi.New(carapi.Config{
 		Pool: pool, Logger: slog.New(slog.NewJSONHandler(logs, nil)), Now: func() time.Time { return clock },
-		Caller: func(r *http.Request) string { return r.Header.Get("X-Caller") },
+		Caller: func(r *http.Request) string { return r.Header.Get("X-Caller") }, CORSOrigin: "*",
 	})
 	require.NoError(t, err)
 	return handler
 }
 
-// do sends one request and holds it and its answer against openapi.json. headers are pairs of name and value.
+// do sends one request and holds it and its answer against openapi.json. headers are pairs of name and value. A body is declared as JSON
+// unless they say otherwise.
 func do(t testing.TB, handler http.Handler, method, path, body string, headers ...string) *httptest.ResponseRecorder {
 	t.Helper()
 	r := httptest.NewRequestWithContext(t.Context(), method, path, strings.NewReader(body))
 	for i := 0; i < len(headers); i += 2 {
 		r.Header.Add(headers[i], headers[i+1])
+	}
+	if _, said := r.Header["Content-Type"]; !said {
+		r.Header.Set("Content-Type", "application/json")
 	}
 	w := httptest.NewRecorder()
 	handler.ServeHTTP(w, r)

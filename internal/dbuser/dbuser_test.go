@@ -81,16 +81,19 @@ func TestOnRDS(t *testing.T) {
 
 		api, err := carapi.New(carapi.Config{Pool: pool, Logger: slog.New(slog.DiscardHandler)})
 		require.NoError(t, err)
-		answer := httptest.NewRecorder()
-		body := strings.NewReader(`{"make":"Fiat","model":"500","year":2020}`)
-		api.ServeHTTP(answer, httptest.NewRequestWithContext(t.Context(), http.MethodPost, "/cars", body))
+		send := func(method, path, body string) *httptest.ResponseRecorder {
+			r := httptest.NewRequestWithContext(t.Context(), method, path, strings.NewReader(body))
+			r.Header.Set("Content-Type", "application/json")
+			answer := httptest.NewRecorder()
+			api.ServeHTTP(answer, r)
+			return answer
+		}
+		answer := send(http.MethodPost, "/cars", `{"make":"Fiat","model":"500","year":2020}`)
 		require.Equal(t, http.StatusCreated, answer.Code, answer.Body)
 		path := answer.Header().Get("Location")
-		answer = httptest.NewRecorder()
-		api.ServeHTTP(answer, httptest.NewRequestWithContext(t.Context(), http.MethodPatch, path, strings.NewReader(`{"year":2021}`)))
+		answer = send(http.MethodPatch, path, `{"year":2021}`)
 		require.Equal(t, http.StatusOK, answer.Code, answer.Body)
-		answer = httptest.NewRecorder()
-		api.ServeHTTP(answer, httptest.NewRequestWithContext(t.Context(), http.MethodDelete, path, nil))
+		answer = send(http.MethodDelete, path, "")
 		require.Equal(t, http.StatusNoContent, answer.Code, answer.Body)
 
 		refused(t, pool, "SELECT * FROM outbox", "UPDATE outbox SET traceparent = NULL", "DELETE FROM outbox", "TRUNCATE outbox",

@@ -112,6 +112,7 @@ func (p *path) testAPI(t *testing.T) {
 	do := func(method, path, body string) *httptest.ResponseRecorder {
 		request := httptest.NewRequestWithContext(t.Context(), method, path, strings.NewReader(body))
 		request.Header.Set("Idempotency-Key", "key-"+method)
+		request.Header.Set("Content-Type", "application/json")
 		answer := httptest.NewRecorder()
 		api.ServeHTTP(answer, request)
 		return answer
@@ -137,6 +138,7 @@ func (p *path) testAPI(t *testing.T) {
 	for i := range codes {
 		group.Go(func() {
 			request := httptest.NewRequestWithContext(t.Context(), http.MethodPatch, path, strings.NewReader(`{"year":2024}`))
+			request.Header.Set("Content-Type", "application/json")
 			answer := httptest.NewRecorder()
 			api.ServeHTTP(answer, request)
 			codes[i] = answer.Code

@@ -102,7 +102,8 @@ func routes(t *testing.T, pool *pgxpool.Pool) func() error {
 	return func() (failed error) {
 		do := func(method, path, body string, header http.Header, want int) *httptest.ResponseRecorder {
 			r := httptest.NewRequestWithContext(context.Background(), method, cmp.Or(path, "/no-location"), strings.NewReader(body))
-			r.Header = header
+			r.Header = header.Clone()
+			r.Header.Set("Content-Type", "application/json")
 			w := httptest.NewRecorder()
 			api.ServeHTTP(w, r)
 			if w.Code != want {

@@ -161,6 +161,7 @@ func create(ctx context.Context, handler http.Handler) error {
 	if err != nil {
 		return err
 	}
+	request.Header.Set("Content-Type", "application/json")
 	w := response{header: http.Header{}}
 	if handler.ServeHTTP(&w, request); w.status != http.StatusCreated {
 		return fmt.Errorf("the API answered %d", w.status)

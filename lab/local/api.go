@@ -53,7 +53,8 @@ func runAPI(ctx context.Context, listener net.Listener, c APIConfig) error {
 	if err != nil {
 		return err
 	}
-	return serve(ctx, carapi.NewServer(withAsyncAPI(c.Observe.watchAPI(handler))), listener, time.Second)
+	guarded := withoutStrangers(Hosts(listener), withAsyncAPI(c.Observe.watchAPI(handler)))
+	return serve(ctx, carapi.NewServer(guarded), listener, time.Second)
 }
 
 // withAsyncAPI adds GET /asyncapi.yaml beside the API's openapi.json. It is not part of the API, which has nothing to do with the bus.

@@ -52,6 +52,7 @@ func (r *rig) change(t *testing.T, id, method, body string) {
 	t.Helper()
 	request, err := http.NewRequestWithContext(t.Context(), method, r.APIURL+"/cars/"+id, strings.NewReader(body))
 	require.NoError(t, err)
+	request.Header.Set("Content-Type", "application/json")
 	response, err := http.DefaultClient.Do(request)
 	require.NoError(t, err)
 	defer response.Body.Close()

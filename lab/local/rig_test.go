@@ -124,6 +124,7 @@ func (r *rig) patch(t *testing.T, id string) {
 	t.Helper()
 	request, err := http.NewRequestWithContext(t.Context(), http.MethodPatch, r.APIURL+"/cars/"+id, strings.NewReader(`{"color":"Red"}`))
 	require.NoError(t, err)
+	request.Header.Set("Content-Type", "application/json")
 	response, err := http.DefaultClient.Do(request)
 	require.NoError(t, err)
 	defer response.Body.Close()

@@ -3,12 +3,11 @@ package view
 import (
 	"crypto/subtle"
 	"net/http"
-	"slices"
-	"strings"
+
+	"rds-outbox-demo/lab/local"
 )
 
-// guard keeps everybody away but the view's own page and programs of this machine, whoever's they are. The server listens on 127.0.0.1 only, but a browser on
-// this machine sends requests there for any page of the web: what tells them apart is in the headers.
+// guard keeps out every web page but the view's own (local.Stranger). Commands need the page's token besides.
 type guard struct {
 	hosts []string // that the server goes by
 	token string
@@ -34,21 +33,9 @@ func (g guard) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 func (g guard) refuses(r *http.Request) string {
-	// A name that an attacker's DNS points at 127.0.0.1 makes the attacker's page and this server one origin (DNS rebinding). The browser
-	// says the name.
-	if !slices.Contains(g.hosts, strings.ToLower(r.Host)) {
-		return "refused: this server is " + strings.Join(g.hosts, " or ") + ", not " + quoted(r.Host)
-	}
-	if origins := r.Header.Values("Origin"); len(origins) > 0 && !slices.Equal(origins, []string{"http://" + strings.ToLower(r.Host)}) {
-		return "refused: the request comes from a page of " + quoted(strings.Join(origins, ", "))
-	}
-	// A link to the page may be anywhere: what it opens is a window of its own, which no other page can read or frame.
-	if r.Method == http.MethodGet && r.URL.Path == "/" && r.Header.Get("Sec-Fetch-Mode") == "navigate" && r.Header.Get("Sec-Fetch-Dest") == "document" {
-		return ""
-	}
-	// GET needs no Origin. same-site is another port of this machine.
-	if site := r.Header.Get("Sec-Fetch-Site"); site == "cross-site" || site == "same-site" {
-		return "refused: the request comes from a page of another site"
+	// A link to the page may be anywhere.
+	if why := local.Stranger(r, g.hosts, r.URL.Path == "/"); why != "" {
+		return why
 	}
 	if r.Method == http.MethodGet || r.Method == http.MethodHead {
 		return ""
@@ -57,17 +44,4 @@ func (g guard) refuses(r *http.Request) string {
 		return "refused: X-View-Token is not that of this page; reload it"
 	}
 	return ""
-}
-
-// quoted is what a stranger says, in plain text and cut.
-func quoted(s string) string {
-	if len(s) > 100 {
-		s = s[:100] + "..."
-	}
-	return `"` + strings.Map(func(r rune) rune {
-		if r < ' ' || r > '~' {
-			return '?'
-		}
-		return r
-	}, s) + `"`
 }

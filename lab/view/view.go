@@ -13,7 +13,6 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"strconv"
 	"sync"
 	"time"
 
@@ -72,9 +71,8 @@ func Start(ctx context.Context, c Config) (*View, error) {
 	if err != nil {
 		return nil, errors.Join(err, listener.Close())
 	}
-	port := strconv.Itoa(listener.Addr().(*net.TCPAddr).Port)
 	v.server = &http.Server{
-		Handler:           guard{hosts: []string{"127.0.0.1:" + port, "localhost:" + port}, token: v.token, next: handler},
+		Handler:           guard{hosts: local.Hosts(listener), token: v.token, next: handler},
 		ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 15 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 16 << 10,
 	}
 	running, cancel := context.WithCancel(context.WithoutCancel(ctx))

@@ -1,6 +1,7 @@
 // Command lambda is the car API (①②) as an AWS Lambda function behind an API Gateway REST API.
 //
-// In: proxy events of payload version 1.0, and the environment variables IDEMPOTENCY_HOURS (how long an Idempotency-Key is kept), and
+// In: proxy events of payload version 1.0, and the environment variables IDEMPOTENCY_HOURS (how long an Idempotency-Key is kept), CORS_ORIGIN
+// (empty: no pages of other origins), and
 // DB_HOST, DB_PORT, DB_NAME, DB_USER, DB_SECRET_ARN and DB_SSL (package rdsdb). Out: proxy answers, JSON log lines on standard output.
 package main
 
@@ -62,7 +63,7 @@ func start(logger *slog.Logger) (*gateway, error) {
 	if err != nil {
 		return nil, err
 	}
-	api, err := carapi.New(carapi.Config{Pool: pool, Logger: logger, Caller: caller, KeepKeys: time.Duration(hours) * time.Hour})
+	api, err := carapi.New(carapi.Config{Pool: pool, Logger: logger, Caller: caller, KeepKeys: time.Duration(hours) * time.Hour, CORSOrigin: os.Getenv("CORS_ORIGIN")})
 	if err != nil {
 		return nil, err
 	}

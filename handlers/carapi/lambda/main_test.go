@@ -51,7 +51,7 @@ func setup(t testing.TB) (*gateway, *pgtest.DB) {
 	t.Helper()
 	db := pgtest.New(t)
 	logger := slog.New(slog.DiscardHandler)
-	api, err := carapi.New(carapi.Config{Pool: db.Pool, Logger: logger, Caller: caller})
+	api, err := carapi.New(carapi.Config{Pool: db.Pool, Logger: logger, Caller: caller, CORSOrigin: "*"})
 	require.NoError(t, err)
 	return &gateway{api, logger}, db
 }
@@ -85,8 +85,11 @@ func TestProxyEvents(t *testing.T) {
 		status int
 		body   string // part of the answer
 	}{
-		"Get":        {"get-car.json", func(*events.APIGatewayProxyRequest) {}, 200, answer.Car.ID},
-		"Patch":      {"get-car.json", func(e *events.APIGatewayProxyRequest) { e.HTTPMethod, e.Body = "PATCH", `{"color":"red"}` }, 200, `"color":"red"`},
+		"Get": {"get-car.json", func(*events.APIGatewayProxyRequest) {}, 200, answer.Car.ID},
+		"Patch": {"get-car.json", func(e *events.APIGatewayProxyRequest) {
+			e.HTTPMethod, e.Body = "PATCH", `{"color":"red"}`
+			e.MultiValueHeaders["Content-Type"] = []string{"application/json"}
+		}, 200, `"color":"red"`},
 		"UnknownCar": {"get-car.json", func(e *events.APIGatewayProxyRequest) { e.Path = "/cars/7" }, 404, "not found"},
 		"Base64Body": {"post-cars.json", func(e *events.APIGatewayProxyRequest) {
 			e.Body, e.IsBase64Encoded = base64.StdEncoding.EncodeToString([]byte(e.Body)), true
