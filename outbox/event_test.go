@@ -61,6 +61,14 @@ func TestRefusedBeforeTheDatabaseSeesIt(t *testing.T) {
 		"DataFFFFInAName":              {"event_data", data("{\"\uFFFF\":1}")},
 		"DataFFFEEscaped":              {"event_data", data(`{"a":"\ufffe"}`)},
 		"DataFFFFEscaped":              {"event_data", data(`{"a":"\\\uFFFF"}`)},
+		"AggregateIDControl":           {"aggregate_id", func(e *outbox.Event) { e.AggregateID = "a\x1b[2J" }},
+		"AggregateIDOverride":          {"aggregate_id", func(e *outbox.Event) { e.AggregateID = "a\u202Eb" }},
+		"AggregateIDInvisible":         {"aggregate_id", func(e *outbox.Event) { e.AggregateID = "\u200B\u00A0" }},
+		"DataControl":                  {"event_data", data(`{"a":"\u001b"}`)},
+		"DataBackspace":                {"event_data", data(`{"a":"\b"}`)},
+		"DataRawC1":                    {"event_data", data("{\"a\":\"\u009B\"}")},
+		"DataOverrideInAName":          {"event_data", data(`{"\u202e":1}`)},
+		"DataHalfBesideFFFD":           {"event_data", data(`{"a":"\ufffd\ud800"}`)},
 		"AggregateIDNotUTF8":           {"aggregate_id", func(e *outbox.Event) { e.AggregateID = "a\xff" }},
 		"AggregateIDTooLong":           {"aggregate_id", func(e *outbox.Event) { e.AggregateID = strings.Repeat("é", 256) }},
 		"AggregateIDSpaces":            {"aggregate_id", func(e *outbox.Event) { e.AggregateID = "a" + strings.Repeat(" ", 255) }}, // varchar(255) would cut them
@@ -110,7 +118,7 @@ func TestAppendWritesTheWholeRow(t *testing.T) {
 		"LargestVersion": func(e *outbox.Event) { e.AggregateVersion = 1<<63 - 1 },
 		"LongestNames":   func(e *outbox.Event) { e.AggregateType, e.Type = strings.Repeat("T", 100), strings.Repeat("E", 100) },
 		"LongestID":      func(e *outbox.Event) { e.AggregateID = strings.Repeat("€", 255) },
-		"OddID":          func(e *outbox.Event) { e.AggregateID = " \n'\"\\%\u2028" },
+		"OddID":          func(e *outbox.Event) { e.AggregateID = " '\"\\%\u2028" },
 		"LargestData":    func(e *outbox.Event) { e.Data = object(outbox.MaxDataBytes) },
 		"EmptyData":      func(e *outbox.Event) { e.Data = json.RawMessage(" {} ") },
 		"DeepestData": func(e *outbox.Event) {

@@ -23,13 +23,6 @@ const (
 // maxDataDepth leaves one level of EventBridge's 1,000 for the detail around the payload.
 const maxDataDepth = 999
 
-// SQS takes only characters of XML 1.0, and EventBridge may put an event into a subscriber's queue as it is
-// (https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_SendMessage.html). Control characters are escaped in JSON.
-const (
-	notXML       = "\uFFFE\uFFFF"
-	refusedBySQS = "contains U+FFFE or U+FFFF, which SQS refuses"
-)
-
 var typePattern = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9._-]*$`)
 
 // validate refuses an event that could not travel the whole path. A committed row that the bus refuses is poison.
@@ -73,10 +66,10 @@ func validateAggregateID(s string) error {
 		return &InvalidEventError{field, "is empty"}
 	case !utf8.ValidString(s):
 		return &InvalidEventError{field, "is not valid UTF-8"}
-	case strings.ContainsRune(s, 0):
-		return &InvalidEventError{field, "contains U+0000, which PostgreSQL cannot store"}
-	case strings.ContainsAny(s, notXML):
-		return &InvalidEventError{field, refusedBySQS}
+	case TextFault(s) != "":
+		return &InvalidEventError{field, "contains " + TextFault(s)}
+	case !Visible(s):
+		return &InvalidEventError{field, "has no visible character"}
 	case utf8.RuneCountInString(s) > MaxAggregateIDChars:
 		return &InvalidEventError{field, fmt.Sprintf("has %d characters: at most %d", utf8.RuneCountInString(s), MaxAggregateIDChars)}
 	}
@@ -98,11 +91,8 @@ func validateData(data json.RawMessage) error {
 	case !json.Valid(data):
 		return invalid("is not valid JSON")
 	}
-	if bytes.ContainsAny(data, notXML) {
-		return invalid(refusedBySQS)
-	}
-	if reason := badEscape(data); reason != "" {
-		return invalid("%s", reason)
+	if fault := JSONFault(data); fault != "" {
+		return invalid("contains %s", fault)
 	}
 	return validateTokens(data, invalid)
 }
@@ -157,42 +147,4 @@ func numberTravels(n string) bool {
 	// It is beyond int64, where a float64 has no fraction. Only a number that is written with a fraction is not an integer.
 	exact, ok := new(big.Rat).SetString(n)
 	return ok && !exact.IsInt()
-}
-
-// badEscape finds the \u escapes that are valid JSON and that jsonb or SQS refuses. jsonb stores an escape as its character. json.Valid has passed, so a backslash is inside
-// a string and an escape is complete.
-func badEscape(data []byte) string {
-	for i := bytes.IndexByte(data, '\\'); i >= 0 && i < len(data); i++ {
-		if data[i] != '\\' {
-			continue
-		}
-		i++
-		if data[i] != 'u' {
-			continue
-		}
-		switch code := hex4(data[i+1:]); {
-		case code == 0:
-			return `contains \u0000, which PostgreSQL cannot store`
-		case code == 0xFFFE || code == 0xFFFF:
-			return refusedBySQS
-		case code >= 0xDC00 && code <= 0xDFFF:
-			return "contains half of a surrogate pair"
-		case code >= 0xD800 && code <= 0xDBFF:
-			rest := data[i+5:]
-			if len(rest) < 6 || rest[0] != '\\' || rest[1] != 'u' {
-				return "contains half of a surrogate pair"
-			}
-			if low := hex4(rest[2:]); low < 0xDC00 || low > 0xDFFF {
-				return "contains half of a surrogate pair"
-			}
-			i += 6
-		}
-		i += 4
-	}
-	return ""
-}
-
-func hex4(b []byte) uint64 {
-	code, _ := strconv.ParseUint(string(b[:4]), 16, 32) // json.Valid has checked the four hex digits
-	return code
 }

@@ -1,7 +1,7 @@
 package carapi
 
 import (
-	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -12,6 +12,7 @@ import (
 	"unicode/utf8"
 
 	"rds-outbox-demo/dbgen"
+	"rds-outbox-demo/outbox"
 )
 
 // Limits of a request. The limits of the fields are the widths of table cars, because varchar(n) counts
@@ -153,28 +154,19 @@ func (f fields) text(name string, maxChars int) *string {
 		return nil
 	}
 	s = strings.TrimSpace(s)
-	switch {
+	switch fault := cmp.Or(outbox.JSONFault(raw), outbox.TextFault(s)); {
+	case fault != "":
+		f.wrong[name] = "must not contain " + fault
 	case s == "":
 		f.wrong[name] = "must not be empty"
-	case strings.ContainsRune(s, 0):
-		f.wrong[name] = "must not contain U+0000"
-	case strings.ContainsAny(s, "\uFFFE\uFFFF"): // the queue of a subscriber would refuse the event
-		f.wrong[name] = "must not contain U+FFFE or U+FFFF"
-	case halfSurrogate(raw, s):
-		f.wrong[name] = "must not contain half of a surrogate pair"
+	case !outbox.Visible(s):
+		f.wrong[name] = "must have a visible character"
 	case utf8.RuneCountInString(s) > maxChars:
 		f.wrong[name] = fmt.Sprintf("must have at most %d characters", maxChars)
 	default:
 		return &s
 	}
 	return nil
-}
-
-// halfSurrogate reports whether there is an escape such as "\ud800" that stands for no character.
-// encoding/json replaces it with U+FFFD without an error.
-func halfSurrogate(raw []byte, decoded string) bool {
-	return strings.ContainsRune(decoded, utf8.RuneError) &&
-		!bytes.ContainsRune(raw, utf8.RuneError) && !bytes.Contains(bytes.ToLower(raw), []byte(`\ufffd`))
 }
 
 // year accepts only digits. 2020.5, 2.02e3 and "2020" are wrong. It returns nil for a field that was not

@@ -215,6 +215,7 @@ func TestClientGoesAway(t *testing.T) {
 		defer close(left)
 		r, err := http.NewRequestWithContext(ctx, "PATCH", server.URL+path, strings.NewReader(`{"year":2023}`))
 		if err == nil {
+			r.Header.Set("Content-Type", "application/json")
 			_, err = http.DefaultClient.Do(r) //nolint:bodyclose // there is no answer
 		}
 		_ = err
