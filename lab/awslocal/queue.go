@@ -260,7 +260,7 @@ func (q *queue) delete(handle string) (ok bool, err error) {
 
 // compact rewrites the file without what is deleted. The rename makes it one step for whoever opens it after a kill.
 func (q *queue) compact() error {
-	fresh, err := os.Create(q.path + ".new")
+	fresh, err := os.OpenFile(q.path+".new", os.O_CREATE|os.O_RDWR|os.O_TRUNC, 0o600)
 	if err != nil {
 		return fmt.Errorf("compacting queue %s: %w", q.name, err)
 	}

@@ -64,7 +64,7 @@ func start(ctx context.Context, cfg Config, as []account) (*Server, error) {
 	if cfg.Dir == "" || cfg.Binaries == "" {
 		return nil, errors.New("starting PostgreSQL: Config.Dir and Config.Binaries must be set")
 	}
-	err := os.MkdirAll(cfg.Dir, 0o755)
+	err := os.MkdirAll(cfg.Dir, 0o700)
 	if err == nil {
 		cfg.Dir, err = resolve(cfg.Dir)
 	}
@@ -149,7 +149,7 @@ func launch(ctx context.Context, cfg Config, as account, password string) (_ *Se
 			return nil, "", err
 		}
 	}
-	log, err := os.Create(logFile(cfg.Dir))
+	log, err := os.OpenFile(logFile(cfg.Dir), os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o600)
 	if err != nil {
 		return nil, "", err
 	}

@@ -39,6 +39,11 @@ func TestServer(t *testing.T) {
 		logs, err := filepath.Glob(filepath.Join(cfg.Dir, "server.log*"))
 		require.NoError(t, err)
 		require.Len(t, logs, 2)
+		for path, mode := range map[string]os.FileMode{cfg.Dir: 0o700, logs[0]: 0o600, logs[1]: 0o600} { // a log may quote rows
+			info, err := os.Stat(path)
+			require.NoError(t, err)
+			require.Equal(t, mode, info.Mode().Perm(), path)
+		}
 	})
 
 	t.Run("IsSetUpForLogicalReplication", func(t *testing.T) {
