@@ -152,9 +152,13 @@ stress: node_modules/.dev build ## Run tests beside two busy loops per core, by 
 model: ## Check the model of the protocol with spin, and that it finds every sabotage: STORY= (none; a sabotage, or all) prints counterexamples.
 	@scripts/model.sh $(STORY)
 
+.PHONY: new
+new: ## Copy this tree for a service of your own: MODULE=example.com/acme/orders, SERVICE=orders, DIR= (../SERVICE).
+	@scripts/new.sh '$(MODULE)' '$(SERVICE)' $(if $(DIR),'$(DIR)')
+
 .PHONY: yours
 yours: node_modules/.dev contracts/npm/node_modules/.installed build $(SQLC) ## Follow docs/make-it-yours.md on a copy of this tree: a new entity, from its migration to the bus.
-	go test -tags yours -count=1 -timeout 10m -run '^TestMakeItYours$$' ./docs
+	go test -tags yours -count=1 -timeout 10m -run '^Test(MakeItYours|New)$$' ./docs
 
 .PHONY: view-test screenshots
 view-test: node_modules/.dev build ## Drive the live view in a real Chromium: RUN= (all), CHROMIUM= (the one on PATH).
