@@ -167,7 +167,7 @@ func TestDeployDMS(t *testing.T) {
 		t.Parallel()
 		prod := world{}
 		for words, answers := range deployed {
-			words = strings.ReplaceAll(words, "demo-dev", "demo-prod")
+			words = strings.ReplaceAll(words, "rds-outbox-demo-dev", "rds-outbox-demo-prod")
 			prod[words] = answers
 		}
 		require.Equal(t, 1, run(t, prod, nil, "deploy-dms.sh", "prod", "us-east-1").called("deploy MultiAZ=true"))

@@ -2,8 +2,8 @@
 # Copies this tree for a service of your own, under another Go module path and another service name. The tree itself does not change.
 #
 # The module path and the service name are both rds-outbox-demo here, so each place decides which of the two it becomes.
-#   the module path   the module line of go.mod, the imports of Go files and of the docs' Go code (a quote, the name, a slash),
-#                     the local prefix of the imports in .golangci.yml
+#   the module path   the module line of go.mod and of the go.mod that a test writes, the imports of Go files and of the docs' Go
+#                     code (a quote, the name, a slash), the local prefix of the imports in .golangci.yml
 #   the service name  everywhere else: the stacks, the stream, the bus, the log groups, the queues and the functions, the namespace
 #                     of the metrics, the packages of npm, the title of the README, and what the tests and the docs say of them
 # These files keep the name. The roles, users and name of the database never had it.
@@ -59,9 +59,8 @@ cd "$work/copy" || exit 1
 while IFS= read -r file; do
     grep -qF "$from" "$file" || continue
     case $file in
-    go.mod) own="s|^module $from\$|module @MODULE@|" ;;
     .golangci.yml) own="s|\[$from\]|[@MODULE@]|" ;;
-    *) own="s|\"$from/|\"@MODULE@/|g" ;;
+    *) own="s|\"$from/|\"@MODULE@/|g; s|module $from|module @MODULE@|g" ;;
     esac
     # cat keeps the file's mode.
     sed -e "$own" -e "s|$from|$service|g" -e "s|@MODULE@|$module|g" "$file" >"$work/text" || exit 1

@@ -225,7 +225,7 @@ func TestDeploy(t *testing.T) {
 	// The database is protected after the first success, and again each time.
 	prod := world{}
 	for words, answers := range healthy {
-		prod[strings.ReplaceAll(words, "demo-dev", "demo-prod")] = answers
+		prod[strings.ReplaceAll(words, "rds-outbox-demo-dev", "rds-outbox-demo-prod")] = answers
 	}
 	const prodOutput = "describe-stacks rds-outbox-demo-prod Stacks[0].Outputs[].[OutputKey,OutputValue]"
 	prod = prod.with(world{
