@@ -83,9 +83,9 @@ func (r *Relay) streamWAL(ctx context.Context, control *pgx.Conn, conn *pgconn.P
 		lastHeard: time.Now(),
 	}
 	r.enter(phase{state: stateStreaming, slot: r.slot, pipeline: w.pipeline})
-	// reportInterval is how often the relay proves the confirmed position (watcher) and reports it to the
-	// server. It does both sooner after reportedRows rows. It also reports sooner where wal_sender_timeout needs that.
-	const reportInterval = time.Second
+	w.statusInterval, w.patience = intervals(r.reportEvery, walSenderTimeout)
+	w.watcher = r.newWatcher(control, w)
+	// Senders and watcher outlive ctx, because a stopping relay still waits for their answers.
 	sendCtx, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	var group sync.WaitGroup
 	group.Go(func() { sender{r.kinesis, r.stream, r.slot, r.log}.run(sendCtx, w.pipeline) })
