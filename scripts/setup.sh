@@ -83,7 +83,11 @@ install() {
     folder=. title=PostgreSQL
     set -- ci --ignore-scripts --no-audit --no-fund --loglevel=error --fetch-retry-mintimeout=2000 --fetch-retry-maxtimeout=5000
     case $what in
-    runtime) set -- "$@" --omit=dev ;;
+    runtime)
+        # The developer's installation has PostgreSQL, too. This one would take the rest of it away.
+        if [ -e node_modules/.runtime ] && [ -z "$(find package-lock.json -newer node_modules/.runtime)$(absent runtime)" ]; then return; fi
+        set -- "$@" --omit=dev
+        ;;
     dev) title='PostgreSQL, osls and the test judges' ;;
     versions) folder=lab/postgres/versions title='PostgreSQL 14, 15, 16 and 18' ;;
     esac
