@@ -58,10 +58,11 @@ def register(properties, account, region):
     p = remap_nested_keys(properties, pascal_to_camelcase)
     for container in p["containerDefinitions"]:  # moto adds up those of the containers only
         container |= {"cpu": int(p["cpu"]), "memory": int(p["memory"])}
-    # No network_mode: moto's network interfaces of tasks would outlive them and keep the subnets.
-    return ecs.ecs_backends[account][region].register_task_definition(
+    definition = ecs.ecs_backends[account][region].register_task_definition(
         family=p["family"], container_definitions=p["containerDefinitions"], cpu=p["cpu"], memory=p["memory"],
         requires_compatibilities=p["requiresCompatibilities"], task_role_arn=p["taskRoleArn"], execution_role_arn=p["executionRoleArn"])
+    definition.network_mode = ""  # moto's network interfaces of tasks lack a name, outlive their tasks and keep the subnets
+    return definition
 
 
 def create_definition(cls, resource_name, cloudformation_json, account_id, region_name, **kwargs):
