@@ -169,7 +169,7 @@ walrelay_runs() {
     walrelay >"$work/state"
     grep 'walrelay of rds-outbox-demo-dev: 2 tasks, one streams; slot outbox_relay' "$work/state"
 }
-audited() { outboxctl audit --since 2h --grace 0s | grep 'ok:'; }
+audited() { outboxctl audit --since 2h --grace 0s | tee /dev/stderr | grep 'ok:'; }
 walrelay_again() {
     walrelay >"$work/again" 2>&1
     grep 'the repository has it already' "$work/again"
@@ -284,10 +284,12 @@ nothing_is_left() {
 prod() {
     stage=prod stack=rds-outbox-demo-prod
     deploy
+    # The server still has dev's rows, and its slot. Without the slot walrelay loads them, so that prod's bus has them, too.
+    sql "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE slot_name = 'outbox_relay';"
     walrelay | grep 'one streams'
     aws ec2 describe-vpc-endpoints --query "VpcEndpoints[?State!='deleted'].[ServiceName]" | sed 's/.*us-east-1.//' | sort | paste -sd ' ' |
         grep -x 'ecr.api ecr.dkr kinesis-streams logs s3 secretsmanager'
-    audited
+    eventually audited
     walrelay --stop
     dms
     aws cloudformation describe-stacks --stack-name "$stack-dms" --query 'Stacks[0].Parameters[].[ParameterKey,ParameterValue]' >"$work/parameters"
