@@ -84,7 +84,8 @@ func (tb *tab) weigh() (w weight) {
 	return weight{usage.UsedSize, counters.Nodes, eval[int](tb, `document.querySelectorAll('*').length`), counters.JsEventListeners}
 }
 
-// Two minutes of 500 events a second, in a window that somebody uses. Not beside other tests: it takes the whole machine.
+// Two minutes of 500 events a second, in a window that somebody uses. With -short it is one minute, as in CI. It runs beside no other test,
+// because it takes the whole machine.
 func TestBearsTwoMinutesOfLoad(t *testing.T) {
 	d := start(t, newFolder(t), 0)
 	l := desk
@@ -100,8 +101,12 @@ func TestBearsTwoMinutesOfLoad(t *testing.T) {
 			time.Sleep(3 * time.Second)
 		}
 	}
-	until(30)
-	early, earlyRSS := tb.weigh(), d.resident(t)
+	early, late := 30, 120 // seconds
+	if testing.Short() {
+		early, late = 20, 60
+	}
+	until(early)
+	first, earlyRSS := tb.weigh(), d.resident(t)
 	changes, from := eval[int](tb, `watched.changes`), time.Now()
 	frames := 0
 	d.frames(t, func(at time.Time, _ []byte) bool {
@@ -110,27 +115,27 @@ func TestBearsTwoMinutesOfLoad(t *testing.T) {
 	})
 	perSecond := float64(frames-1) / time.Since(from).Seconds()
 	drawn := float64(eval[int](tb, `watched.changes`)-changes) / time.Since(from).Seconds()
-	until(120)
-	late, lateRSS := tb.weigh(), d.resident(t)
+	until(late)
+	last, lateRSS := tb.weigh(), d.resident(t)
 	after := d.state(t).Totals
 	rate := float64(after.Committed-before.Committed) / time.Since(began).Seconds()
 	answers := eval[[]float64](tb, `watched.answers`)
 	shift := eval[float64](tb, `watched.shift`)
 	t.Logf("%.0f events/s, %.1f frames/s sent, %.1f drawn; early %+v, late %+v; server %d MiB, then %d; answers %.0f ms; shift %.4f %q",
-		rate, perSecond, drawn, early, late, earlyRSS>>20, lateRSS>>20, answers, shift, eval[[]string](tb, `watched.shifts`))
+		rate, perSecond, drawn, first, last, earlyRSS>>20, lateRSS>>20, answers, shift, eval[[]string](tb, `watched.shifts`))
 
 	require.Greater(t, rate, 100.0, "events a second: this machine is too slow to show anything")
 	require.LessOrEqual(t, perSecond, 10.5, "frames a second")
 	require.GreaterOrEqual(t, perSecond, 1.0, "frames a second")
 	require.LessOrEqual(t, drawn, 12.0, "changes of the page a second")
-	require.LessOrEqual(t, late.heap, early.heap*1.3+1e6, "the heap grows")
-	require.LessOrEqual(t, late.nodes, early.nodes+early.nodes/5+100, "the DOM grows")
-	require.LessOrEqual(t, late.elements, 4000, "the DOM is large")
-	require.LessOrEqual(t, late.listener, early.listener+50, "listeners pile up")
+	require.LessOrEqual(t, last.heap, first.heap*1.3+1e6, "the heap grows")
+	require.LessOrEqual(t, last.nodes, first.nodes+first.nodes/5+100, "the DOM grows")
+	require.LessOrEqual(t, last.elements, 4000, "the DOM is large")
+	require.LessOrEqual(t, last.listener, first.listener+50, "listeners pile up")
 	require.LessOrEqual(t, lateRSS, earlyRSS+earlyRSS/2+64<<20, "the server grows")
 	require.Less(t, shift, 0.1, "the layout jumps")
 	require.Empty(t, eval[[]string](tb, `watched.jumps`), "the layout jumps")
-	require.GreaterOrEqual(t, len(answers), 15)
+	require.GreaterOrEqual(t, len(answers), late/8)
 	slices.Sort(answers)
 	require.Less(t, answers[len(answers)/2], 500.0, "clicks on an event are answered late: %.0f", answers)
 	require.Less(t, answers[len(answers)*9/10], 1500.0, "clicks on an event are answered late: %.0f", answers)
