@@ -50,7 +50,9 @@ func TestCreateCarZip(t *testing.T) {
 	db := pgtest.New(t)
 	variables, config := database(t, db.URL, "api")
 	_, cloud := awstest.Start(t, awslocal.Config{Secrets: map[string]string{"api": login(config.User, config.Password)}})
-	variables["IDEMPOTENCY_HOURS"] = s.Resources["CreateCarLambdaFunction"].get(t, "Environment", "Variables", "IDEMPOTENCY_HOURS").(string)
+	for _, name := range []string{"IDEMPOTENCY_HOURS", "CORS_ORIGIN"} {
+		variables[name] = s.Resources["CreateCarLambdaFunction"].get(t, "Environment", "Variables", name).(string)
+	}
 	f := start(t, s, "createCar", variables, map[string]string{"AWS_ENDPOINT_URL_SECRETS_MANAGER": *cloud.BaseEndpoint})
 
 	post := recorded(t, "post-cars.json")
