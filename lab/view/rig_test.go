@@ -62,6 +62,7 @@ func (r *rig) send(t *testing.T, method, path, body string) string {
 	t.Helper()
 	request, err := http.NewRequestWithContext(t.Context(), method, r.path.APIURL+path, strings.NewReader(body))
 	require.NoError(t, err)
+	request.Header.Set("Content-Type", "application/json")
 	response, err := http.DefaultClient.Do(request)
 	require.NoError(t, err)
 	defer response.Body.Close()
