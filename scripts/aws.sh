@@ -37,7 +37,8 @@ ask() {
 # try is a question that may stay open: these credentials may not ask it, or the CLI is too old to. It then says so and fails.
 try() {
     local errors
-    { errors=$(cli "$@" 2>&1 >&3 3>&-); } 3>&1 && return
+    # One attempt: what may stay open is not worth the CLI's four, with their pauses.
+    { errors=$(AWS_MAX_ATTEMPTS=1 cli "$@" 2>&1 >&3 3>&-); } 3>&1 && return
     say "not checked beforehand: $(explain "$1 $2" "$errors")"
     return 1
 }
