@@ -162,7 +162,7 @@ yours: node_modules/.dev contracts/npm/node_modules/.installed build $(SQLC) ## 
 
 .PHONY: view-test screenshots
 view-test: node_modules/.dev build ## Drive the live view in a real Chromium: RUN= (all), SHORT=1 (less load), CHROMIUM= (the one on PATH).
-	$(TEST_DATABASE) go test -tags browser -count=1 -timeout 10m $(if $(SHORT),-short) $(if $(RUN),-run '$(RUN)') ./lab/view/browser
+	$(TEST_DATABASE) go test -tags browser -count=1 -timeout 15m $(if $(SHORT),-short) $(if $(RUN),-run '$(RUN)') ./lab/view/browser
 screenshots: node_modules/.dev ## Take the pictures of README.md and docs/failure-lab.md anew.
 	go test -tags browser -count=1 -timeout 10m -v -run '^TestView$$/^(Tour|Pictures)$$' ./lab/view/browser -pictures '$(CURDIR)/docs'
 
