@@ -158,7 +158,7 @@ new: ## Copy this tree for a service of your own: MODULE=example.com/acme/orders
 
 .PHONY: yours
 yours: node_modules/.dev contracts/npm/node_modules/.installed build $(SQLC) ## Follow docs/make-it-yours.md on a copy of this tree: a new entity, from its migration to the bus.
-	go test -tags yours -count=1 -timeout 10m -run '^Test(MakeItYours|New)$$' ./docs
+	go test -tags yours -count=1 -timeout 20m -run '^Test(MakeItYours|New)$$' ./docs
 
 .PHONY: view-test screenshots
 view-test: node_modules/.dev build ## Drive the live view in a real Chromium: RUN= (all), SHORT=1 (less load), CHROMIUM= (the one on PATH).
