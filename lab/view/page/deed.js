@@ -4,7 +4,8 @@ import { plural } from './write.js';
 
 let definitions = new Map(); // switch -> its definition
 let before = null; // switch -> its state in the frame before
-let deed = null; // {name, on, at, totals at that moment, waited: most events that waited since}
+let totals = null; // in the frame before
+let deed = null; // {name, on, at, totals before it, waited: most events that waited since}
 
 export function start(meta) {
   definitions = new Map(meta.switches.map((s) => [s.name, s]));
@@ -16,10 +17,12 @@ export function show(state) {
     const was = before?.get(name);
     const once = definitions.get(name)?.kind === 'once';
     const done = was && (once ? s.struck > was.struck : s.on !== was.on);
+    // The frame that tells of a deed may tell of its outcome, too, so the totals are those before it.
     // Faults that an experiment switches are its own story.
-    if (done && !state.tour.running) deed = { name, once, on: s.on, at: performance.now(), totals: state.totals, waited: 0 };
+    if (done && !state.tour.running) deed = { name, once, on: s.on, at: performance.now(), totals, waited: 0 };
   }
   before = now;
+  totals = state.totals;
   if (deed) deed.waited = Math.max(deed.waited, state.totals.onTheWay);
 }
 
