@@ -55,7 +55,7 @@ func TestMakeItYours(t *testing.T) {
 			y.printed(text)
 		case f.language() == "diff":
 			y.edit(f.file(), text)
-		case f.has("example"): // is read, not followed
+		case f.has("not-run"): // is read, not followed
 		case f.has("new"):
 			y.create(f.file(), text)
 		default:
