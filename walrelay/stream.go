@@ -135,6 +135,11 @@ func (w *wal) read(ctx context.Context) error {
 			if time.Since(w.lastHeard) > w.patience {
 				return fmt.Errorf("reading the WAL: the server has not answered for %s: %w", w.patience, err)
 			}
+			// A reportNow whose status has gone out already leaves a deadline in the past. Without this
+			// every read would end at once until the next status.
+			if err := w.conn.Conn().SetReadDeadline(w.nextStatus); err != nil {
+				return fmt.Errorf("setting the read deadline: %w", err)
+			}
 			continue
 		}
 		if err != nil {
