@@ -31,6 +31,7 @@ func (d doctor) services(ctx context.Context) (checks []check) {
 	}
 	var stream *kinesistypes.StreamDescriptionSummary
 	limited(func(ctx context.Context) (found []check) { stream, found = d.checkStream(ctx); return found })
+	limited(func(ctx context.Context) []check { return d.partitionKeys(ctx, stream) })
 	limited(func(ctx context.Context) []check { return d.mapping(ctx, stream) })
 	limited(func(ctx context.Context) []check {
 		return d.queue(ctx, "failure queue", d.FailureQueue, "parked", "FAILURE_QUEUE_URL")

@@ -104,7 +104,7 @@ func TestDoctorWithoutADatabase(t *testing.T) {
 func TestDoctorThatMayNotLook(t *testing.T) {
 	t.Parallel()
 	for name, operation := range map[string]string{
-		"stream": "DescribeStreamSummary", "mapping": "ListEventSourceMappings", "failure queue": "GetQueueAttributes", "bus": "DescribeEventBus",
+		"stream": "DescribeStreamSummary", "partition key": "ListShards", "mapping": "ListEventSourceMappings", "failure queue": "GetQueueAttributes", "bus": "DescribeEventBus",
 	} {
 		t.Run(operation, func(t *testing.T) {
 			t.Parallel()

@@ -47,26 +47,13 @@ func (r streamReader) shards(ctx context.Context) ([]types.Shard, error) {
 	}
 }
 
-// shardsOf returns the ids of the shards that take, or before a resharding took, records with this partition key.
-func (r streamReader) shardsOf(ctx context.Context, partitionKey string) ([]string, error) {
-	all, err := r.shards(ctx)
-	if err != nil {
-		return nil, err
-	}
+// takesKey reports whether the shard takes, or took before a resharding, records with this partition key.
+func takesKey(shard types.Shard, partitionKey string) bool {
 	sum := md5.Sum([]byte(partitionKey)) //nolint:gosec // as above
 	hash := new(big.Int).SetBytes(sum[:])
-	var ids []string
-	for _, shard := range all {
-		low, ok1 := new(big.Int).SetString(aws.ToString(shard.HashKeyRange.StartingHashKey), 10)
-		high, ok2 := new(big.Int).SetString(aws.ToString(shard.HashKeyRange.EndingHashKey), 10)
-		if !ok1 || !ok2 {
-			return nil, fmt.Errorf("shard %s of %s has an unreadable hash key range", *shard.ShardId, r.stream)
-		}
-		if low.Cmp(hash) <= 0 && hash.Cmp(high) <= 0 {
-			ids = append(ids, *shard.ShardId)
-		}
-	}
-	return ids, nil
+	low, ok1 := new(big.Int).SetString(aws.ToString(shard.HashKeyRange.StartingHashKey), 10)
+	high, ok2 := new(big.Int).SetString(aws.ToString(shard.HashKeyRange.EndingHashKey), 10)
+	return ok1 && ok2 && low.Cmp(hash) <= 0 && hash.Cmp(high) <= 0
 }
 
 // position is where reading a shard begins. It is the record with this sequence number or, if that is empty, the first record

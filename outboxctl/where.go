@@ -62,6 +62,10 @@ type onStream struct {
 	Arrived   time.Time `json:"arrivedAt"`
 	Operation string    `json:"operation"`
 	Replay    string    `json:"replay,omitempty"` // replay/<id>
+	// WrongKey is the record's partition key if that is not the event's aggregate_id.
+	WrongKey string `json:"wrongPartitionKey,omitempty"`
+	// OtherShard reports whether the shard is not one that aggregate_id hashes to.
+	OtherShard bool `json:"otherShard,omitempty"`
 }
 
 // streamRead says how much of the stream was searched.
@@ -170,24 +174,38 @@ func readSlot(ctx context.Context, conn *pgx.Conn, name string) (*slotState, err
 	return &slotState{name, true, slot.Active, slot.WalStatus, slot.ConfirmedLSN, slot.Unconfirmed}, nil
 }
 
-// findOnStream reads the shards of the aggregate, or all when the aggregate is not known.
+// findOnStream reads the shards that the aggregate's id hashes to. If the relay's record is not there, it reads the others, too, because a
+// relay that takes another partition key puts the record on any shard. When the aggregate is not known it reads all shards.
 func (r *WhereReport) findOnStream(ctx context.Context, stream streamReader, aggregate string, from time.Time, id uuid.UUID, maxRecords int) error {
 	r.Read = &streamRead{From: from, Complete: true}
-	var err error
-	if aggregate != "" {
-		r.Read.Shards, err = stream.shardsOf(ctx, aggregate)
-	} else {
-		var shards []types.Shard
-		shards, err = stream.shards(ctx)
-		for _, shard := range shards {
-			r.Read.Shards = append(r.Read.Shards, aws.ToString(shard.ShardId))
-		}
-	}
+	shards, err := stream.shards(ctx)
 	if err != nil {
 		return err
 	}
-	for _, shard := range r.Read.Shards {
-		err := stream.read(ctx, shard, position{at: from}, func(raw types.Record) error {
+	var own, others []types.Shard
+	for _, shard := range shards {
+		if aggregate != "" && takesKey(shard, aggregate) {
+			own = append(own, shard)
+		} else {
+			others = append(others, shard)
+		}
+	}
+	if err := r.readShards(ctx, stream, own, id, maxRecords); err != nil {
+		return err
+	}
+	if slices.ContainsFunc(r.Stream, func(on onStream) bool { return on.Replay == "" }) {
+		return nil
+	}
+	return r.readShards(ctx, stream, others, id, maxRecords)
+}
+
+func (r *WhereReport) readShards(ctx context.Context, stream streamReader, shards []types.Shard, id uuid.UUID, maxRecords int) error {
+	for _, shard := range shards {
+		if !r.Read.Complete {
+			return nil
+		}
+		r.Read.Shards = append(r.Read.Shards, aws.ToString(shard.ShardId))
+		err := stream.read(ctx, aws.ToString(shard.ShardId), position{at: r.Read.From}, func(raw types.Record) error {
 			if maxRecords > 0 && r.Read.Records >= maxRecords {
 				r.Read.Complete = false
 				return errStop
@@ -197,14 +215,7 @@ func (r *WhereReport) findOnStream(ctx context.Context, stream streamReader, agg
 			if err != nil || skip != outbox.SkipNothing || record.Row.ID != id {
 				return nil //nolint:nilerr // what cannot be read is the consumer's to park
 			}
-			on := onStream{
-				Shard: shard, Sequence: aws.ToString(raw.SequenceNumber),
-				Arrived: aws.ToTime(raw.ApproximateArrivalTimestamp).UTC(), Operation: record.Operation,
-			}
-			if record.Replay != "" {
-				on.Replay = "replay/" + record.Replay
-			}
-			r.Stream = append(r.Stream, on)
+			r.Stream = append(r.Stream, newOnStream(shard, raw, record))
 			if r.Commit == nil && !record.Commit.Time.IsZero() {
 				r.Commit = &commit{record.Commit.Time.UTC(), record.Commit.StreamPosition, record.Commit.TransactionID}
 			}
@@ -215,6 +226,21 @@ func (r *WhereReport) findOnStream(ctx context.Context, stream streamReader, agg
 		}
 	}
 	return nil
+}
+
+func newOnStream(shard types.Shard, raw types.Record, record outbox.Record) onStream {
+	on := onStream{
+		Shard: aws.ToString(shard.ShardId), Sequence: aws.ToString(raw.SequenceNumber),
+		Arrived: aws.ToTime(raw.ApproximateArrivalTimestamp).UTC(), Operation: record.Operation,
+		OtherShard: !takesKey(shard, record.Row.AggregateID),
+	}
+	if record.Replay != "" {
+		on.Replay = "replay/" + record.Replay
+	}
+	if key := aws.ToString(raw.PartitionKey); key != record.Row.AggregateID {
+		on.WrongKey = key
+	}
+	return on
 }
 
 // findParked looks through the failure queue, and through what Lambda gave up for the records that were found on the stream.

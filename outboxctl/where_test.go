@@ -22,6 +22,12 @@ import (
 // putRecord puts the event on the stream by hand, as the relay or a replay does.
 func (r *rig) putRecord(t *testing.T, e outbox.Event, createdAt time.Time, edit ...func(*outbox.Record)) (sequence string) {
 	t.Helper()
+	return r.putUnder(t, e.AggregateID, recordOf(t, e, createdAt, edit...))
+}
+
+// recordOf is what the relay puts on the stream for the event.
+func recordOf(t *testing.T, e outbox.Event, createdAt time.Time, edit ...func(*outbox.Record)) []byte {
+	t.Helper()
 	record := outbox.Record{
 		Row: dbgen.Outbox{
 			ID: e.ID, AggregateType: e.AggregateType, AggregateID: e.AggregateID, AggregateVersion: e.AggregateVersion, EventType: e.Type,
@@ -35,11 +41,31 @@ func (r *rig) putRecord(t *testing.T, e outbox.Event, createdAt time.Time, edit 
 	}
 	line, err := record.AppendJSON(nil)
 	require.NoError(t, err)
+	return line
+}
+
+// putUnder puts a record under any partition key.
+func (r *rig) putUnder(t *testing.T, key string, data []byte) (sequence string) {
+	t.Helper()
 	out, err := kinesis.NewFromConfig(r.config).PutRecord(t.Context(), &kinesis.PutRecordInput{
-		StreamName: aws.String(testStream), PartitionKey: &e.AggregateID, Data: line,
+		StreamName: aws.String(testStream), PartitionKey: &key, Data: data,
 	})
 	require.NoError(t, err)
 	return *out.SequenceNumber
+}
+
+// shardOf is the shard that takes this partition key.
+func (r *rig) shardOf(t *testing.T, key string) string {
+	t.Helper()
+	shards, err := newStreamReader(r.setup).shards(t.Context())
+	require.NoError(t, err)
+	for _, shard := range shards {
+		if takesKey(shard, key) {
+			return *shard.ShardId
+		}
+	}
+	require.Fail(t, "no shard takes the key", key)
+	return ""
 }
 
 // park puts a message into the failure queue as cdcConsumer does.
@@ -52,6 +78,16 @@ func (r *rig) park(t *testing.T, e outbox.Event) {
 	require.NoError(t, err)
 	_, err = sqs.NewFromConfig(r.config).SendMessage(t.Context(), &sqs.SendMessageInput{QueueUrl: &r.setup.FailureQueue, MessageBody: aws.String(string(body))})
 	require.NoError(t, err)
+}
+
+// keyOfAnotherShard is a partition key that leads to another shard than key does.
+func (r *rig) keyOfAnotherShard(t *testing.T, key string) string {
+	t.Helper()
+	other := "public.outbox"
+	for r.shardOf(t, other) == r.shardOf(t, key) {
+		other += "."
+	}
+	return other
 }
 
 func (r *rig) where(t *testing.T, e outbox.Event) *WhereReport {
@@ -174,7 +210,7 @@ $`, got.out)
 		require.Positive(t, report.Slot.Behind)
 		require.Contains(t, report.lines(), "③ slot "+r.slot+": not active, reserved, confirmed to ")
 		require.True(t, report.Read.Complete)
-		require.Len(t, report.Read.Shards, 1, "only the shard of its aggregate")
+		require.Len(t, report.Read.Shards, 2, "it may be on the shard of another key")
 	})
 
 	t.Run("OnTheStreamTwice", func(t *testing.T) {
@@ -193,12 +229,39 @@ $`, got.out)
 		require.Equal(t, &commit{r.createdAt(t, e).Add(time.Millisecond).UTC(), "0/2A", 7}, report.Commit)
 		require.Contains(t, report.lines(), second+", load, attempt 2 of 2, replay/r1")
 		require.Nil(t, report.Slot)
+		require.Len(t, report.Read.Shards, 1, "only the shard of its aggregate")
+		require.NotContains(t, report.lines(), "partition key")
 
 		limited, err := Where(t.Context(), r.setup, e.ID, 2)
 		require.NoError(t, err)
 		require.False(t, limited.Read.Complete)
 		require.Len(t, limited.Stream, 1)
 		require.Contains(t, limited.lines(), "④ there may be more")
+	})
+
+	t.Run("UnderAnotherPartitionKey", func(t *testing.T) {
+		t.Parallel()
+		r := newRig(t)
+		e := event("a", 1)
+		r.commit(t, e)
+		key := r.keyOfAnotherShard(t, "a")
+		sequence := r.putUnder(t, key, recordOf(t, e, r.createdAt(t, e)))
+		r.putRecord(t, event("a", 2), r.createdAt(t, e))
+
+		report := r.where(t, e)
+		require.Equal(t, "④", report.LastHop, report.lines())
+		require.Len(t, report.Stream, 1)
+		require.Equal(t, key, report.Stream[0].WrongKey)
+		require.True(t, report.Stream[0].OtherShard)
+		require.Contains(t, report.lines(), sequence+`, insert, under partition key "`+key+`" instead of its aggregate_id, not on the shard of its aggregate`)
+
+		r.putRecord(t, e, r.createdAt(t, e), func(record *outbox.Record) { record.Replay = "r1" })
+		require.Len(t, r.where(t, e).Stream, 2, "a replay has the right key, and does not hide the relay's record")
+
+		limited, err := Where(t.Context(), r.setup, e.ID, 1)
+		require.NoError(t, err)
+		require.Equal(t, 1, limited.Read.Records, "the bound holds for all shards together")
+		require.False(t, limited.Read.Complete)
 	})
 
 	t.Run("OnTheBusTwiceAndReplayed", func(t *testing.T) {
@@ -249,10 +312,8 @@ $`, got.out)
 		e := event("a", 1)
 		r.commit(t, e)
 		sequence := r.putRecord(t, e, r.createdAt(t, e))
-		shards, err := newStreamReader(r.setup).shardsOf(t.Context(), "a")
-		require.NoError(t, err)
-		body := `{"requestContext":{"condition":"RecordAgeExceeded"},"KinesisBatchInfo":{"shardId":"` + shards[0] + `","startSequenceNumber":"` + sequence + `","endSequenceNumber":"` + sequence + `","batchSize":1}}`
-		_, err = sqs.NewFromConfig(r.config).SendMessage(t.Context(), &sqs.SendMessageInput{QueueUrl: &r.setup.DiscardQueue, MessageBody: &body})
+		body := `{"requestContext":{"condition":"RecordAgeExceeded"},"KinesisBatchInfo":{"shardId":"` + r.shardOf(t, "a") + `","startSequenceNumber":"` + sequence + `","endSequenceNumber":"` + sequence + `","batchSize":1}}`
+		_, err := sqs.NewFromConfig(r.config).SendMessage(t.Context(), &sqs.SendMessageInput{QueueUrl: &r.setup.DiscardQueue, MessageBody: &body})
 		require.NoError(t, err)
 		report := r.where(t, e)
 		require.Equal(t, "⑤", report.LastHop)
@@ -329,9 +390,7 @@ func TestStreamReader(t *testing.T) {
 	for _, key := range []string{"a", "b", "c", "d", "e", "ü", "a", "b", "a"} {
 		out, err := kinesis.NewFromConfig(r.config).PutRecord(t.Context(), &kinesis.PutRecordInput{StreamName: aws.String(testStream), PartitionKey: &key, Data: []byte(key)})
 		require.NoError(t, err)
-		shards, err := reader.shardsOf(t.Context(), key)
-		require.NoError(t, err)
-		require.Equal(t, []string{*out.ShardId}, shards, "Kinesis chose the same for %q", key)
+		require.Equal(t, *out.ShardId, r.shardOf(t, key), "Kinesis chose the same for %q", key)
 		sequences[*out.ShardId] = append(sequences[*out.ShardId], *out.SequenceNumber)
 	}
 	for shard, want := range sequences {

@@ -99,10 +99,20 @@ func (r *WhereReport) lines() string {
 		if on.Replay != "" {
 			text += ", " + on.Replay
 		}
+		if on.WrongKey != "" {
+			text += fmt.Sprintf(", under partition key %q instead of its aggregate_id", on.WrongKey)
+		}
+		if on.OtherShard {
+			text += ", not on the shard of its aggregate"
+		}
 		line("④", text, on.Arrived)
 	}
 	if len(r.Stream) == 0 {
-		read := fmt.Sprintf("%s of %s since %s", plural.Of(r.Read.Records, "record"), strings.Join(r.Read.Shards, ", "), r.Read.From.Format(time.RFC3339))
+		shards := strings.Join(r.Read.Shards, ", ")
+		if len(r.Read.Shards) > 4 {
+			shards = plural.Of(len(r.Read.Shards), "shard")
+		}
+		read := fmt.Sprintf("%s of %s since %s", plural.Of(r.Read.Records, "record"), shards, r.Read.From.Format(time.RFC3339))
 		if r.Read.Complete {
 			line("④", "not on the stream, among "+read, time.Time{})
 		} else {
