@@ -41,7 +41,7 @@ func database(t *testing.T, url, secret string) (map[string]string, *pgx.ConnCon
 }
 
 func login(user, password string) string {
-	return fmt.Sprintf(`{"username":%q,"password":%q,"passwordVersion":"1"}`, user, password)
+	return fmt.Sprintf(`{"username":%q,"password":%q}`, user, password)
 }
 
 func TestCreateCarZip(t *testing.T) {

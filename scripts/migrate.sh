@@ -6,10 +6,10 @@ cd "$(dirname "$0")/.."
 # shellcheck source=scripts/aws.sh
 . scripts/aws.sh
 
-usage='usage: scripts/migrate.sh <stage> <region> up | status | slots | rotate api | rotate dms | rotate retention | rotate carstats'
+usage='usage: scripts/migrate.sh <stage> <region> up | status | slots | rotate api | rotate dms | rotate retention | rotate carstats | rotate canary'
 case "${*:3}" in
 up | status | slots) payload="{\"command\":\"$3\"}" ;;
-'rotate api' | 'rotate dms' | 'rotate retention' | 'rotate carstats') payload="{\"command\":\"rotate\",\"user\":\"$4\"}" ;;
+'rotate api' | 'rotate dms' | 'rotate retention' | 'rotate carstats' | 'rotate canary') payload="{\"command\":\"rotate\",\"user\":\"$4\"}" ;;
 *) die "$usage" ;;
 esac
 stage_and_region "$1" "$2"

@@ -302,7 +302,7 @@ func TestMigrate(t *testing.T) {
 		mainOutput:    out("MigrateFunctionName\tthe-function"),
 		invokeMigrate: {{Out: "None\n", Err: `{"version":3}`}},
 	})
-	for _, args := range []string{"up", "status", "slots", "rotate api", "rotate dms", "rotate retention", "rotate carstats"} {
+	for _, args := range []string{"up", "status", "slots", "rotate api", "rotate dms", "rotate retention", "rotate carstats", "rotate canary"} {
 		r := run(t, healthy, nil, "migrate.sh", append([]string{"dev", "us-east-1"}, strings.Fields(args)...)...)
 		require.Zero(t, r.Exit, r.Err)
 		require.Equal(t, "{\"version\":3}\n", r.Out)

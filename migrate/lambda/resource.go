@@ -43,14 +43,20 @@ func (f *function) answerCloudFormation(ctx context.Context, request json.RawMes
 // resource handles Custom::DatabaseMigration. Delete, which also follows a failed Create, leaves the
 // database alone, because the tables go or stay with the database. Create and Update both migrate. On the
 // rollback of an update the previous program runs, finds the database newer than its files, and leaves it
-// as it is.
+// as it is. An update with another PasswordVersion also rotates every password.
 func (f *function) resource(ctx context.Context, event cfn.Event) (string, map[string]any, error) {
 	var answer upAnswer
 	var err error
 	switch event.RequestType {
 	case cfn.RequestDelete:
 	case cfn.RequestCreate, cfn.RequestUpdate:
-		answer, err = within(ctx, f.up)
+		answer, err = within(ctx, func(ctx context.Context) (upAnswer, error) {
+			answer, err := f.up(ctx)
+			if before, known := event.OldResourceProperties["PasswordVersion"]; err == nil && known && before != event.ResourceProperties["PasswordVersion"] {
+				err = f.rotateAll(ctx)
+			}
+			return answer, err
+		})
 	default:
 		err = fmt.Errorf("RequestType %q is unknown", event.RequestType)
 	}

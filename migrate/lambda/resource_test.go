@@ -106,6 +106,46 @@ func TestCustomResource(t *testing.T) {
 		require.NotContains(t, written, signature)
 	})
 
+	// A password that is changed at any time, by a command or by a deployment, is the same on both sides afterwards.
+	t.Run("AnotherPasswordVersionRotates", func(t *testing.T) {
+		t.Parallel()
+		s := newStage(t)
+		lambda, cloudFormation := start(t, s.env), newPresigned(t, http.StatusOK)
+		require.Equal(t, cfn.StatusSuccess, cloudFormation.ask(t, lambda, cfn.RequestCreate).Status)
+		require.False(t, lambda.command(t, `{"command":"rotate","user":"api"}`).failed)
+		names := map[string]string{"arn:api": s.api, "arn:dms": s.dms, "arn:retention": s.retention, "arn:carstats": s.carstats, "arn:canary": s.canary}
+		passwords := func() map[string]string {
+			found := map[string]string{}
+			for arn, name := range names {
+				found[arn] = s.secrets.get(t, arn)["password"].(string)
+				_, err := s.login(t, name, found[arn])
+				require.NoError(t, err, "secret and database agree about %s", arn)
+			}
+			return found
+		}
+		rotated := passwords()
+
+		update := cloudFormation.request(cfn.RequestUpdate)
+		deploy := func(before, after string) {
+			t.Helper()
+			update.OldResourceProperties = map[string]any{"PasswordVersion": before}
+			update.ResourceProperties = map[string]any{"PasswordVersion": after}
+			require.False(t, lambda.invoke(t, update, time.Minute).failed)
+			response := <-cloudFormation.answers
+			require.Equal(t, cfn.StatusSuccess, response.Status, response.Reason)
+		}
+		deploy("1", "1")
+		require.Equal(t, rotated, passwords(), "an ordinary deployment leaves the rotated password")
+		for _, version := range [][2]string{{"1", "2"}, {"2", "1"}} { // the second is a rollback, or a forgotten --param
+			before := passwords()
+			deploy(version[0], version[1])
+			for arn, password := range passwords() {
+				require.NotEqual(t, before[arn], password, arn)
+			}
+		}
+		require.Equal(t, "db.example.com", s.secrets.get(t, "arn:dms")["host"], "what DMS reads from the secret stays")
+	})
+
 	// The rollback of an update runs the previous program. It must accept the migrations that the failed
 	// program has already applied.
 	t.Run("RollbackLeavesANewerDatabase", func(t *testing.T) {

@@ -170,6 +170,17 @@ func (f *function) rotate(ctx context.Context, name string) (rotateAnswer, error
 	return answer, nil
 }
 
+// rotateAll rotates one user after the other. In one transaction for all of them an error would leave every secret that is written
+// already with a password that the database does not know.
+func (f *function) rotateAll(ctx context.Context) error {
+	for _, u := range users {
+		if _, err := f.rotate(ctx, u.name); err != nil {
+			return fmt.Errorf("rotating the password of %s: %w", u.name, err)
+		}
+	}
+	return nil
+}
+
 // inTurn connects and calls do in a transaction while no other invocation does the same.
 func (j *job) inTurn(ctx context.Context, do func(pgx.Tx) error) error {
 	conn, err := pgx.ConnectConfig(ctx, j.owner)
