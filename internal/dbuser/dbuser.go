@@ -15,14 +15,14 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// HeartbeatSchema is where AWS DMS keeps its heartbeat table (endpoint setting HeartbeatSchema). The DMS user owns it.
+// HeartbeatSchema is where AWS DMS keeps its heartbeat table (endpoint setting HeartbeatSchema). The DMS user may create tables in it.
 const HeartbeatSchema = "dms_heartbeat"
 
 // Component is what a user is for.
 type Component struct {
 	group       string
 	replication bool   // may make and read replication slots
-	schema      string // of its own, if any
+	schema      string // in which it may create tables, if any
 }
 
 // The components with a user of their own.
@@ -126,28 +126,24 @@ func grantReplication(ctx context.Context, tx pgx.Tx, user string) error {
 	return execute(ctx, tx, "ALTER ROLE %I REPLICATION", user)
 }
 
+// ensureSchema makes the schema, and lets the user create tables in it. The schema is ours, so that the owner needs no right to act as the
+// user, not even for a moment. An older program made it the user's own, which serves as well.
 func ensureSchema(ctx context.Context, tx pgx.Tx, schema, user string) error {
 	var owner string
 	err := tx.QueryRow(ctx, "SELECT pg_get_userbyid(nspowner) FROM pg_namespace WHERE nspname = $1", schema).Scan(&owner)
 	switch {
 	case err == nil && owner == user:
 		return nil
-	case err == nil:
-		return fmt.Errorf("schema %s belongs to %q: if nothing uses it any more, DROP SCHEMA %s CASCADE and try again", schema, owner, schema)
-	case !errors.Is(err, pgx.ErrNoRows):
-		return err
-	}
-	// Who is not a superuser may make a schema only for a role that they could act as. That they could is taken back at once.
-	for _, statement := range [][]string{
-		{"GRANT %I TO CURRENT_USER", user},
-		{"CREATE SCHEMA %I AUTHORIZATION %I", schema, user},
-		{"REVOKE %I FROM CURRENT_USER", user},
-	} {
-		if err := execute(ctx, tx, statement[0], statement[1:]...); err != nil {
+	case errors.Is(err, pgx.ErrNoRows):
+		if err := execute(ctx, tx, "CREATE SCHEMA %I", schema); err != nil {
 			return err
 		}
+	case err != nil:
+		return err
+	case owner != tx.Conn().Config().User:
+		return fmt.Errorf("schema %s belongs to %q: if nothing uses it any more, DROP SCHEMA %s CASCADE and try again", schema, owner, schema)
 	}
-	return nil
+	return execute(ctx, tx, "GRANT USAGE, CREATE ON SCHEMA %I TO %I", schema, user)
 }
 
 func roleExists(ctx context.Context, tx pgx.Tx, name string) (exists bool, err error) {

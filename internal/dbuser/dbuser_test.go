@@ -101,7 +101,7 @@ func TestOnRDS(t *testing.T) {
 			"SELECT pg_create_logical_replication_slot('x', 'test_decoding')", "SET ROLE outbox_relay", "CREATE ROLE x")
 	})
 
-	t.Run("DMSUserReadsEventsAndOwnsItsHeartbeat", func(t *testing.T) {
+	t.Run("DMSUserReadsEventsAndWritesItsHeartbeat", func(t *testing.T) {
 		t.Parallel()
 		login := dbuser.Login{Name: unique("dms"), Password: rand.Text()}
 		for range 2 { // the second time changes nothing
@@ -119,7 +119,8 @@ func TestOnRDS(t *testing.T) {
 				require.NoError(t, err, statement)
 			}
 			refused(t, pool, "UPDATE outbox SET traceparent = NULL", "DELETE FROM outbox", "TRUNCATE outbox", "SELECT * FROM cars",
-				"INSERT INTO outbox SELECT * FROM outbox", "CREATE TABLE public.mine (n int)", "CREATE SCHEMA mine", "SET ROLE outbox_api")
+				"INSERT INTO outbox SELECT * FROM outbox", "CREATE TABLE public.mine (n int)", "CREATE SCHEMA mine", "SET ROLE outbox_api",
+				"DROP SCHEMA dms_heartbeat")
 			pool.Close()
 		}
 		require.Equal(t, "true false", ask(t, server.master,
@@ -127,9 +128,27 @@ func TestOnRDS(t *testing.T) {
 		_, err := connect(t, server.master).Exec(t.Context(), "SET ROLE "+login.Name)
 		require.Equal(t, "42501", code(t, err), "the owner cannot act as the user afterwards")
 
-		err = ensure(t, server.master, dbuser.DMS, dbuser.Login{Name: unique("other"), Password: "x"})
+		statements, err := os.ReadFile(server.log)
+		require.NoError(t, err)
+		require.NotRegexp(t, `GRANT "?`+login.Name+`"? TO`, string(statements), "nor could at any time")
+	})
+
+	// Before, the schema belonged to the DMS user.
+	t.Run("AHeartbeatOfAnOlderProgramStays", func(t *testing.T) {
+		t.Parallel()
+		owner := server.master.Copy()
+		owner.Database = unique("heartbeat")
+		_, err := connect(t, server.master).Exec(t.Context(), "CREATE DATABASE "+owner.Database)
+		require.NoError(t, err)
+		login := dbuser.Login{Name: unique("dms"), Password: rand.Text()}
+		_, err = connect(t, owner).Exec(t.Context(), fmt.Sprintf(
+			"CREATE ROLE %[1]s; GRANT %[1]s TO CURRENT_USER; CREATE SCHEMA dms_heartbeat AUTHORIZATION %[1]s; REVOKE %[1]s FROM CURRENT_USER", login.Name))
+		require.NoError(t, err)
+		require.NoError(t, ensure(t, owner, dbuser.DMS, login))
+
+		err = ensure(t, owner, dbuser.DMS, dbuser.Login{Name: unique("other"), Password: "x"})
 		require.ErrorContains(t, err, fmt.Sprintf("schema dms_heartbeat belongs to %q", login.Name))
-		require.Equal(t, "0", ask(t, server.master, "SELECT count(*)::text FROM pg_roles WHERE rolname LIKE 'other%'"), "nothing half done")
+		require.Equal(t, "0", ask(t, owner, "SELECT count(*)::text FROM pg_roles WHERE rolname LIKE 'other%'"), "nothing half done")
 	})
 
 	t.Run("RetentionUserDeletesEventsAndReadsNone", func(t *testing.T) {
