@@ -149,7 +149,9 @@ func TestDMSSetupTellsSomebody(t *testing.T) {
 		}
 	}
 	require.Equal(t, 4, alarms)
-	require.Equal(t, "breaching", at(t, resources, "DmsSourceLatencyAlarm", "Properties", "TreatMissingData"), "no data: no task")
+	latency := at(t, resources, "DmsSourceLatencyAlarm", "Properties")
+	require.Equal(t, "missing", at(t, latency, "TreatMissingData"), "a new stack has no data before the task is started, which is no incident")
+	require.Equal(t, []any{map[string]any{"Ref": "AlarmTopicArn"}}, at(t, latency, "InsufficientDataActions"), "data that ends: no task")
 	events := at(t, resources, "DmsTaskEvents", "Properties")
 	require.Equal(t, "replication-task", at(t, events, "SourceType"))
 	require.Contains(t, at(t, events, "EventCategories"), "failure")
