@@ -479,6 +479,46 @@ func (q *Queries) SlotList(ctx context.Context) ([]SlotListRow, error) {
 	return items, nil
 }
 
+const SlotsOther = `-- name: SlotsOther :many
+SELECT
+    slot_name::text AS name,
+    coalesce(plugin::text, '')::text AS plugin,
+    coalesce(active, false)::boolean AS active
+FROM pg_catalog.pg_replication_slots
+WHERE slot_name <> $1::name
+    AND (database = current_database() OR database IS NULL)
+    AND NOT (temporary AND starts_with(slot_name::text, left($1::text, 40) || '_load_'))
+ORDER BY slot_name
+`
+
+type SlotsOtherRow struct {
+	Name   string
+	Plugin string
+	Active bool
+}
+
+// The other slots that rows of this database can be read through. A physical slot has no database, and its reader gets the whole server.
+// Left out are the temporary slots of a load, which walrelay names after its own.
+func (q *Queries) SlotsOther(ctx context.Context, slot string) ([]SlotsOtherRow, error) {
+	rows, err := q.db.Query(ctx, SlotsOther, slot)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []SlotsOtherRow
+	for rows.Next() {
+		var i SlotsOtherRow
+		if err := rows.Scan(&i.Name, &i.Plugin, &i.Active); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
 const TransactionOldest = `-- name: TransactionOldest :one
 SELECT
     pid::integer AS pid,

@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/require"
 )
 
@@ -38,10 +39,32 @@ func TestDoctorOfTheDatabase(t *testing.T) {
 		require.NotContains(t, result.out, "FAIL")
 		require.NotContains(t, result.out, "warn")
 		require.NotContains(t, result.out, "skip")
-		require.Equal(t, "18 checks: 0 failed, 0 to think about", result.lastLine())
+		require.Equal(t, "19 checks: 0 failed, 0 to think about", result.lastLine())
 		report := decode[doctorReport](t, r.run(t, "doctor", "--json"))
-		require.Len(t, report.Checks, 18)
+		require.Len(t, report.Checks, 19)
 		require.Equal(t, 2, r.run(t, "doctor", "now").code)
+	})
+
+	t.Run("SeesASlotThatNobodyOfOursMade", func(t *testing.T) {
+		r.exec(t, "SELECT pg_create_logical_replication_slot('probe', 'test_decoding'), pg_create_physical_replication_slot('copy')")
+		r.exec(t, "CREATE DATABASE elsewhere")
+		elsewhere := r.db.Pool.Config().ConnConfig.Copy()
+		elsewhere.Database = "elsewhere"
+		conn, err := pgx.ConnectConfig(t.Context(), elsewhere)
+		require.NoError(t, err)
+		_, err = conn.Exec(t.Context(), "SELECT pg_create_logical_replication_slot('theirs', 'test_decoding')")
+		require.NoError(t, err)
+		require.NoError(t, conn.Close(t.Context()))
+		// A load's slot is walrelay's, and goes with its session.
+		loading, err := r.db.Pool.Acquire(t.Context())
+		require.NoError(t, err)
+		_, err = loading.Exec(t.Context(), "SELECT pg_create_logical_replication_slot('relay_load_7', 'pgoutput', true)")
+		require.NoError(t, err)
+		requireOnly(t, r.doctor().database(t.Context()), stateWarn, "other slots",
+			"2 slots that rows can be read through, too: copy (physical, the whole server), probe (test_decoding)")
+		require.NoError(t, loading.Hijack().Close(t.Context()))
+		r.exec(t, "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE slot_name IN ('probe', 'copy', 'theirs')")
+		requireOnly(t, r.doctor().database(t.Context()), stateOK, "other slots", "none")
 	})
 
 	t.Run("SeesAnOldTransaction", func(t *testing.T) {

@@ -76,10 +76,28 @@ func initialize(ctx context.Context, cfg Config, as account, version string) (st
 	if err != nil {
 		return "", fmt.Errorf("running initdb: %w\n%s", err, lastLines(out, 8))
 	}
+	if err := narrow(half); err != nil {
+		return "", err
+	}
 	if err := os.Rename(half, dataDir(cfg.Dir)); err != nil {
 		return "", fmt.Errorf("putting the new data folder in place (is there another one that is not PostgreSQL's?): %w", err)
 	}
 	return password, nil
+}
+
+// narrow refuses a relay's user the physical way to replicate, which copies the whole server, password hashes included. PostgreSQL
+// takes the first line that matches. The database is left to the user's own grants, because tests have databases of their own.
+func narrow(data string) error {
+	const first = "host  replication  +outbox_relay  all  reject\n"
+	file := filepath.Join(data, "pg_hba.conf")
+	rest, err := os.ReadFile(file)
+	if err == nil {
+		err = os.WriteFile(file, append([]byte(first), rest...), 0o600)
+	}
+	if err != nil {
+		return fmt.Errorf("narrowing what a relay's user may do: %w", err)
+	}
+	return nil
 }
 
 // removeHalfMade clears what a killed initdb left. Nothing else: a folder called data that is no data directory may be somebody's.

@@ -141,6 +141,19 @@ WHERE database = current_database()
     AND NOT temporary
 ORDER BY slot_name;
 
+-- name: SlotsOther :many
+-- The other slots that rows of this database can be read through. A physical slot has no database, and its reader gets the whole server.
+-- Left out are the temporary slots of a load, which walrelay names after its own.
+SELECT
+    slot_name::text AS name,
+    coalesce(plugin::text, '')::text AS plugin,
+    coalesce(active, false)::boolean AS active
+FROM pg_catalog.pg_replication_slots
+WHERE slot_name <> @slot::name
+    AND (database = current_database() OR database IS NULL)
+    AND NOT (temporary AND starts_with(slot_name::text, left(@slot::text, 40) || '_load_'))
+ORDER BY slot_name;
+
 -- name: TransactionOldest :one
 -- The oldest transaction that has written something and is still open, or prepared (pid 0). No slot of the server can let go of the WAL
 -- from that transaction's start on. pgx.ErrNoRows when there is none.
