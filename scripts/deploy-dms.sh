@@ -7,6 +7,8 @@ cd "$(dirname "$0")/.."
 . scripts/aws.sh
 # shellcheck source=scripts/stack.sh
 . scripts/stack.sh
+# shellcheck source=scripts/preflight.sh
+. scripts/preflight.sh
 
 usage='usage: scripts/deploy-dms.sh <stage> <region> [--stop] [Parameter=Value ...]
   --stop            stop the task and change nothing else; commits wait in the WAL
@@ -77,17 +79,13 @@ given() {
     for parameter in ${parameters[@]+"${parameters[@]}"}; do
         [[ $parameter != "$1="* ]] || { echo "${parameter#*=}"; return; }
     done
-    awk -v name="  $1:" '$0 == name { inside = 1 } inside && $1 == "Default:" { print $2; exit }' dms-setup.yaml
+    dms_default "$1"
 }
 
-# check_orderable asks whether the instance can still be ordered here, before anything is made. AWS retires engines and classes.
 check_orderable() {
-    local class version versions
-    class=$(given ReplicationInstanceClass) version=$(given EngineVersion)
-    versions=$(try dms describe-orderable-replication-instances \
-        --query "OrderableReplicationInstances[?ReplicationInstanceClass=='$class'].[EngineVersion]") || return 0
-    grep -qx "$version" <<<"$versions" ||
-        die "DMS $version on $class cannot be ordered in $region any more. Versions of $class there: $(sort -u <<<"$versions" | paste -sd ' ' -). Give EngineVersion= or ReplicationInstanceClass=. Nothing was made"
+    local problem
+    problem=$(not_orderable "$(given ReplicationInstanceClass)" "$(given EngineVersion)")
+    [[ -z $problem ]] || die "$problem. Nothing was made"
 }
 
 # --- the stack ------------------------------------------------------------------------------------------------------------------

@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# Sourced by deploy.sh, after aws.sh: asks first what would otherwise fail after half an hour, when a database is already there and bills.
+# Sourced by deploy.sh and deploy-dms.sh, after aws.sh: asks first what would otherwise fail after half an hour, when a database is already there and bills.
 
 # shellcheck disable=SC2154 # aws.sh sets stage, region and main_stack
 
@@ -48,9 +48,30 @@ check_plan() {
     say "this account is on the Free plan: RDS may refuse databaseBackupDays or databaseClass of stage $stage (FreeTierRestrictionError)"
 }
 
+# dms_default NAME prints a parameter's default in dms-setup.yaml.
+dms_default() { awk -v name="  $1:" '$0 == name { inside = 1 } inside && $1 == "Default:" { print $2; exit }' dms-setup.yaml; }
+
+# not_orderable CLASS VERSION prints why a DMS instance cannot be ordered here, or nothing. AWS retires engines and classes.
+not_orderable() {
+    local versions
+    versions=$(try dms describe-orderable-replication-instances \
+        --query "OrderableReplicationInstances[?ReplicationInstanceClass=='$1'].[EngineVersion]") || return 0
+    grep -qx "$2" <<<"$versions" ||
+        echo "DMS $2 on $1 cannot be ordered in $region any more. Versions of $1 there: $(sort -u <<<"$versions" | paste -sd ' ' -). Give EngineVersion= or ReplicationInstanceClass="
+}
+
+# check_dms only warns, because walrelay needs no DMS.
+check_dms() {
+    local problem
+    ! lacks dms || return 0
+    problem=$(not_orderable "$(dms_default ReplicationInstanceClass)" "$(dms_default EngineVersion)")
+    [[ -z $problem ]] || say "$problem, if DMS is to be the relay: scripts/deploy-dms.sh $stage $region EngineVersion=<version>"
+}
+
 preflight() {
     check_region
     check_leftover
     check_concurrency
     check_plan
+    check_dms
 }

@@ -200,10 +200,12 @@ func TestRemove(t *testing.T) {
 func TestDeploy(t *testing.T) {
 	t.Parallel()
 	const reserved = "osls print functions.createCar.reservedConcurrency"
+	const orderable = "dms describe-orderable-replication-instances"
 	healthy := deployed.with(world{
 		"osls deploy":                     out("deployed"),
 		reserved:                          out("null"),
 		"freetier get-account-plan-state": out("PAID"),
+		orderable:                         out("3.5.4\n3.6.1"),
 		mainOutput:                        out("ApiEndpoint\thttps://api.example.com/dev\nDatabaseInstanceIdentifier\tthe-database\nDatabaseProtected\tfalse"),
 	})
 	r := run(t, healthy, nil, "deploy.sh", "dev", "us-east-1")
@@ -259,6 +261,12 @@ func TestDeploy(t *testing.T) {
 	r = run(t, prod.with(world{"lambda get-account-settings": fails("An error occurred (AccessDeniedException) when calling the GetAccountSettings operation")}), nil, "deploy.sh", "prod", "us-east-1")
 	require.Zero(t, r.Exit, r.Err)
 	require.Contains(t, r.Err, "not checked beforehand: aws lambda get-account-settings: An error occurred (AccessDeniedException)")
+	require.NotContains(t, r.Err, "cannot be ordered")
+	// walrelay needs no DMS, so its absence ends no deployment.
+	r = run(t, prod.with(world{orderable: out("3.6.2\n3.6.3")}), nil, "deploy.sh", "prod", "us-east-1")
+	require.Zero(t, r.Exit, r.Err)
+	require.Contains(t, r.Err, "DMS 3.6.1 on dms.t3.small cannot be ordered in us-east-1 any more. Versions of dms.t3.small there: 3.6.2 3.6.3.")
+	require.Contains(t, r.Err, "scripts/deploy-dms.sh prod us-east-1 EngineVersion=<version>")
 	// Where a type is missing the template has to do without it.
 	r = run(t, prod, nil, "deploy.sh", "prod", "ap-south-2")
 	require.Zero(t, r.Exit, r.Err)
