@@ -1,6 +1,11 @@
 package walrelay
 
-import "time"
+import (
+	"context"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+)
 
 // DrainFor sets how long the relay waits for answers when it ends.
 func (r *Relay) DrainFor(d time.Duration) { r.drainFor = d }
@@ -13,3 +18,14 @@ func (r *Relay) ReportEvery(d time.Duration) { r.reportEvery = d }
 
 // ReportedRows is after how many rows it does both sooner.
 const ReportedRows = reportedRows
+
+// StreamOn streams on the given connections, without setting wal_sender_timeout.
+func (r *Relay) StreamOn(ctx context.Context, control, replication *pgx.Conn) error {
+	if _, err := r.preflight(ctx, control); err != nil {
+		return err
+	}
+	if err := r.startReplication(ctx, replication.PgConn()); err != nil {
+		return err
+	}
+	return r.streamWAL(ctx, control, replication.PgConn(), 0)
+}

@@ -3,9 +3,12 @@ package walrelay_test
 import (
 	"context"
 	"fmt"
+	"net"
+	"sync"
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/require"
 
 	"rds-outbox-demo/walrelay"
@@ -61,4 +64,74 @@ func TestAKillRepeatsFewRows(t *testing.T) {
 			require.LessOrEqual(t, len(records)-rows-1, mayRepeat, "rows that came again")
 		})
 	}
+}
+
+// A report can come after the status that it asked for. It then leaves a read deadline in the past.
+// The relay must put the deadline off, because until the next status every read would end at once
+// without a message. Here the next status never comes.
+func TestALateReportDoesNotStopTheReader(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	stop := r.start(t)
+	r.streaming(t)
+	require.NoError(t, stop())
+	r.eventually(t, "the server to let go of the slot", func() bool { return !r.slotActive(t) })
+
+	control, err := pgx.Connect(t.Context(), r.db.URL)
+	require.NoError(t, err)
+	defer func() { _ = control.Close(context.WithoutCancel(t.Context())) }()
+	held := &lateDeadline{waits: make(chan struct{}), until: make(chan struct{})}
+	release := sync.OnceFunc(func() { close(held.until) })
+	replication := r.connectReplication(t, held)
+	relay := r.relay(t)
+	relay.ReportEvery(24 * time.Hour)
+	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
+	done := make(chan error, 1)
+	go func() { done <- relay.StreamOn(ctx, control, replication) }()
+	defer func() {
+		release()
+		cancel()
+		require.NoError(t, <-done)
+	}()
+
+	r.eventually(t, "the first report", func() bool { return ended(held.waits) })
+	r.append(t, "a", 1, 1, 1)
+	r.await(t, 1) // the reader has come by the report, and has sent its status
+	release()
+	r.append(t, "a", 1, 2, 2)
+	r.requireWhole(t, r.await(t, 2))
+}
+
+// lateDeadline is a connection whose first read deadline in the past is set late. waits is closed before, and until lets it go.
+type lateDeadline struct {
+	net.Conn
+	once         sync.Once
+	waits, until chan struct{}
+}
+
+func (c *lateDeadline) SetReadDeadline(at time.Time) error {
+	if !at.IsZero() && at.Before(time.Now()) {
+		c.once.Do(func() {
+			close(c.waits)
+			<-c.until
+		})
+	}
+	return c.Conn.SetReadDeadline(at)
+}
+
+// connectReplication opens a replication connection through conn.
+func (r *rig) connectReplication(t *testing.T, conn *lateDeadline) *pgx.Conn {
+	t.Helper()
+	config, err := pgx.ParseConfig(r.db.URL)
+	require.NoError(t, err)
+	config.RuntimeParams["replication"] = "database"
+	dial := config.DialFunc
+	config.DialFunc = func(ctx context.Context, network, address string) (net.Conn, error) {
+		conn.Conn, err = dial(ctx, network, address)
+		return conn, err
+	}
+	replication, err := pgx.ConnectConfig(t.Context(), config)
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = replication.Close(context.WithoutCancel(t.Context())) })
+	return replication
 }

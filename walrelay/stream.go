@@ -115,12 +115,16 @@ func (w *wal) read(ctx context.Context) error {
 	// A read that waits for the next message ends at once when ctx ends.
 	stop := context.AfterFunc(ctx, func() { _ = w.conn.Conn().SetReadDeadline(time.Unix(1, 0)) })
 	defer stop()
-	for ctx.Err() == nil {
+	for {
 		if err := cmp.Or(w.pipeline.failure(), w.watcher.failure()); err != nil {
 			return err
 		}
 		if err := w.statusIfDue(); err != nil {
 			return err
+		}
+		// Look at ctx only now. The status puts off the read deadline, also one that the end of ctx has set.
+		if ctx.Err() != nil {
+			return nil
 		}
 		if w.pipeline.full() {
 			w.waitForProgress(ctx)
@@ -150,7 +154,6 @@ func (w *wal) read(ctx context.Context) error {
 			return err
 		}
 	}
-	return nil
 }
 
 // drain waits a while for what is on its way, then leaves the server with the position reached.
