@@ -26,7 +26,7 @@ func (e *SetupError) Error() string { return e.Problem + ": " + e.Remedy }
 // errSlotActive means that another relay streams from the slot.
 var errSlotActive = errors.New("the slot is active")
 
-// preflight checks server, publication, slot and stream, and tells whether the slot exists.
+// preflight checks server, publication, slot and stream, and reports whether the slot exists.
 func (r *Relay) preflight(ctx context.Context, conn *pgx.Conn) (slotExists bool, err error) {
 	if err := pgserver.CheckEncoding(conn.PgConn()); err != nil {
 		return false, &SetupError{err.Error(), pgserver.EncodingRemedy}
@@ -45,11 +45,18 @@ func (r *Relay) preflight(ctx context.Context, conn *pgx.Conn) (slotExists bool,
 			"set wal_level = logical (on RDS: rds.logical_replication = 1) and restart the server",
 		}
 	}
+	// The look comes before the slot. A look after a check that found no slot could find a change
+	// that another relay's new slot has not seen, and would take it for the state that the slot
+	// began with.
+	look, err := outbox.LookAtPublication(ctx, conn)
+	if err != nil {
+		return false, err
+	}
 	slotExists, err = r.checkSlot(ctx, queries)
 	if err != nil {
 		return false, err
 	}
-	if _, err := r.lookAtPublication(ctx, conn, slotExists); err != nil {
+	if err := r.checkLook(ctx, conn, look, slotExists); err != nil {
 		return false, err
 	}
 	return slotExists, r.checkStream(ctx)

@@ -105,11 +105,14 @@ func (w *watcher) look(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("noting the position of the WAL: %w", err)
 	}
-	changing, err := w.relay.lookAtPublication(ctx, w.conn, true)
+	look, err := outbox.LookAtPublication(ctx, w.conn)
 	if err != nil {
 		return err
 	}
-	if !changing {
+	if err := w.relay.checkLook(ctx, w.conn, look, true); err != nil {
+		return err
+	}
+	if !look.Changing {
 		w.position.Store(uint64(position))
 		return nil
 	}
@@ -135,27 +138,22 @@ func (w *watcher) last(ctx context.Context) error {
 	return w.look(ctx)
 }
 
-// lookAtPublication returns a *SetupError when inserts into outbox may not be published, or may not
-// have been since the look before. changing reports whether an open transaction is changing the
-// table or the publication.
-func (r *Relay) lookAtPublication(ctx context.Context, conn *pgx.Conn, slotExists bool) (changing bool, err error) {
-	look, err := outbox.LookAtPublication(ctx, conn)
-	if err != nil {
-		return false, err
-	}
+// checkLook returns a *SetupError when inserts into outbox may not be published, or may not have
+// been since the look before.
+func (r *Relay) checkLook(ctx context.Context, conn *pgx.Conn, look outbox.Look, slotExists bool) error {
 	before := r.identity
 	switch {
 	case look.Problem != "" && !slotExists:
-		return false, &SetupError{look.Problem, look.Remedy}
+		return &SetupError{look.Problem, look.Remedy}
 	case look.Problem != "":
-		return false, r.missed(ctx, conn, look.Problem, look.Remedy)
+		return r.missed(ctx, conn, look.Problem, look.Remedy)
 	case slotExists && before != "" && before != look.Identity:
-		return false, r.missed(ctx, conn, fmt.Sprintf("table outbox or publication %s was changed under the relay, and inserts may not have been published meanwhile",
+		return r.missed(ctx, conn, fmt.Sprintf("table outbox or publication %s was changed under the relay, and inserts may not have been published meanwhile",
 			outbox.Publication), "make sure that table public.outbox holds every event that was written")
 	}
 	// Set these only now. If the mark cannot be written, the next session has to find the same.
 	r.identity, r.outboxID = look.Identity, look.RelationID
-	return look.Changing, nil
+	return nil
 }
 
 // missed marks the WAL and returns the *SetupError for inserts that are not in the slot's stream.

@@ -1,8 +1,11 @@
 package walrelay_test
 
 import (
+	"bytes"
 	"context"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 
 	"github.com/jackc/pgx/v5"
@@ -10,6 +13,7 @@ import (
 
 	"rds-outbox-demo/internal/pgtest"
 	"rds-outbox-demo/lab/awslocal"
+	"rds-outbox-demo/lab/labtest"
 )
 
 // unpublishing are the ways to keep inserts into outbox out of the publication, with what undoes each. The look at the start refuses every
@@ -253,4 +257,58 @@ func TestAChangeDuringTheLoadIsNoticed(t *testing.T) {
 			require.Contains(t, r.logged(), "was changed while the rows were loaded")
 		})
 	}
+}
+
+// The slot is dropped, and before the relay's look another relay makes it again and dies. A change
+// that is made and undone after that is not in the new slot, so the relay must not take the look for
+// the state that the slot began with.
+func TestAChangeBesideANewSlotIsNoticed(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	var gated, held atomic.Bool
+	slotGate, lookGate := make(chan struct{}), make(chan struct{})
+	openSlot, openLook := sync.OnceFunc(func() { close(slotGate) }), sync.OnceFunc(func() { close(lookGate) })
+	r.proxy(t, func(_ *labtest.Proxy, fromServer bool, piece []byte) []byte {
+		switch {
+		case fromServer || !gated.Load():
+		case bytes.Contains(piece, []byte("name: SlotGet ")):
+			<-slotGate
+		case bytes.Contains(piece, []byte("name: PublicationLook ")):
+			held.Store(true)
+			<-lookGate
+		}
+		return piece
+	})
+	defer openLook()
+	defer openSlot()
+	relayEnded := r.run(t)
+	r.streaming(t)
+	r.append(t, "a", 1, 1, 3)
+	r.await(t, 3)
+	other := r.slot + "_other"
+	r.exec(t, "SELECT pg_copy_logical_replication_slot($1, $2)", r.slot, other) // what another relay would make
+
+	gated.Store(true)
+	r.exec(t, "SELECT pg_terminate_backend($1)", r.streaming(t))
+	r.eventually(t, "the slot to be free", func() bool {
+		_, err := r.db.Pool.Exec(t.Context(), "SELECT pg_drop_replication_slot($1)", r.slot)
+		return err == nil
+	})
+	openSlot()
+	r.eventually(t, "the next session's look", held.Load)
+	r.exec(t, "SELECT pg_copy_logical_replication_slot($1, $2)", other, r.slot)
+	r.exec(t, "SELECT pg_drop_replication_slot($1)", other)
+	change := unpublishing["PublishedWithoutInserts"]
+	r.exec(t, change.do)
+	r.insert(t, "outbox", 4, 4)
+	r.exec(t, change.undo)
+	openLook()
+	setup := r.setupError(t, relayEnded)
+	require.Contains(t, setup.Problem, "was changed under the relay")
+	r.eventually(t, "the remedy", func() bool {
+		_, err := r.db.Pool.Exec(t.Context(), "SELECT pg_drop_replication_slot($1)", r.slot)
+		return err == nil
+	})
+	r.start(t)
+	r.requireWhole(t, r.await(t, 4))
 }
