@@ -4,14 +4,17 @@ import (
 	"context"
 	"regexp"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 
+	"github.com/aws/aws-sdk-go-v2/service/kinesis"
 	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/require"
 
 	"rds-outbox-demo/lab/awslocal"
 	"rds-outbox-demo/outbox"
+	"rds-outbox-demo/walrelay"
 )
 
 // A slot cannot begin before the end of every open transaction. The relay says that it waits and for whom, goes on when the transaction
@@ -215,4 +218,98 @@ func TestALoadThatFits(t *testing.T) {
 	r.streaming(t)
 	require.Equal(t, 1000, len(r.arrived(t)))
 	r.requireWhole(t, r.read)
+}
+
+// A change that still stands at the end of a load. The slot must not be made, because it could not
+// read the inserts since the change.
+func TestAChangeThatStandsAfterTheLoadIsNoticed(t *testing.T) {
+	t.Parallel()
+	t.Run("Committed", func(t *testing.T) {
+		t.Parallel()
+		change := unpublishing["Inherited"] // neither the table's row in the catalog nor the publication's tells of it
+		r := newRig(t)
+		r.append(t, "a", 50, 1, 20)
+		active := r.stick("a7")
+		relayEnded := r.run(t)
+		r.eventually(t, "all that Kinesis takes", func() bool { return r.distinct(t) == 980 })
+		require.NotZero(t, active.Struck())
+		r.exec(t, change.do)
+		r.insert(t, change.insertInto, 21, 21)
+		active.Off()
+		setup := r.setupError(t, relayEnded)
+		require.Contains(t, setup.Problem, "other tables inherit from it")
+		require.NotContains(t, setup.Remedy, "pg_drop_replication_slot", "no slot was made")
+		r.exec(t, change.undo)
+		r.start(t)
+		r.requireWhole(t, r.await(t, 1001))
+	})
+	t.Run("Open", func(t *testing.T) {
+		t.Parallel()
+		r, _ := newServerRig(t, nil) // an open transaction keeps every other test's relay from making its slot
+		r.append(t, "a", 50, 1, 20)
+		active := r.stick("a7")
+		r.start(t)
+		r.eventually(t, "all that Kinesis takes", func() bool { return r.distinct(t) == 980 })
+		require.NotZero(t, active.Struck())
+		holder := r.holder(t)
+		_, err := holder.Exec(t.Context(), "ALTER PUBLICATION outbox_publication SET (publish = 'update')")
+		require.NoError(t, err)
+		active.Off()
+		r.eventually(t, "the relay to notice", func() bool { return strings.Contains(r.logged(), "was changed while the rows were loaded") })
+		_, err = holder.Exec(t.Context(), "ROLLBACK")
+		require.NoError(t, err)
+		r.streaming(t)
+		r.requireWhole(t, r.await(t, 1000))
+	})
+}
+
+// Two relays find no slot. The second one gets the lock after the first has made the slot, and must
+// not load again.
+func TestTheSecondLoaderFindsTheSlot(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	r.append(t, "a", 5, 1, 2)
+	late := &lateStream{Kinesis: r.kinesis, waits: make(chan struct{}), until: make(chan struct{})}
+	release := sync.OnceFunc(func() { close(late.until) })
+	config := r.config(t)
+	config.Kinesis = late
+	second, err := walrelay.New(config)
+	require.NoError(t, err)
+	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
+	done := make(chan error, 1)
+	go func() { done <- second.Run(ctx) }()
+	defer func() {
+		release()
+		cancel()
+		require.NoError(t, <-done)
+	}()
+	r.eventually(t, "the end of the second one's preflight", func() bool { return ended(late.waits) })
+	stop := r.start(t)
+	r.streaming(t)
+	require.NoError(t, stop())
+	r.eventually(t, "the server to let go of the slot", func() bool { return !r.slotActive(t) })
+
+	release()
+	r.streaming(t)
+	r.append(t, "b", 1, 1, 1)
+	r.requireWhole(t, r.await(t, 11))
+	require.Equal(t, 1, strings.Count(r.logged(), "loading the retained rows"))
+}
+
+// lateStream is a Kinesis whose first description of the stream is late. waits is closed before, and
+// until lets it go.
+type lateStream struct {
+	walrelay.Kinesis
+	once         sync.Once
+	waits, until chan struct{}
+}
+
+func (k *lateStream) DescribeStreamSummary(
+	ctx context.Context, in *kinesis.DescribeStreamSummaryInput, options ...func(*kinesis.Options),
+) (*kinesis.DescribeStreamSummaryOutput, error) {
+	k.once.Do(func() {
+		close(k.waits)
+		<-k.until
+	})
+	return k.Kinesis.DescribeStreamSummary(ctx, in, options...)
 }
