@@ -46,6 +46,8 @@ const (
 	drainTimeout = 3 * time.Second
 	// maxUnknownBackoff is the longest wait after an error that may stay. Each attempt may send again what the last one sent.
 	maxUnknownBackoff = 5 * time.Minute
+	// loadBackoff is the longest wait after a load that the server does not keep the WAL for.
+	loadBackoff = time.Hour
 )
 
 // Kinesis is the part of the SDK's Kinesis client that the relay uses.
@@ -115,7 +117,7 @@ func New(c Config) (*Relay, error) {
 // Run relays until ctx ends. It then waits up to 3 s for outstanding answers, confirms them and
 // returns nil. While another relay holds the slot it stands by. It waits for a lost connection, a
 // restarted server and a refusal by Kinesis to pass. It also waits after an unknown error, for
-// minutes if the error repeats. The error is a *SetupError, or one of Kinesis that no retry mends,
+// minutes if the error repeats, and for up to an hour after a load that takes too long. The error is a *SetupError, or one of Kinesis that no retry mends,
 // such as a stream that is gone. Both need a person. Nothing is lost meanwhile, because the slot
 // keeps the WAL.
 func (r *Relay) Run(ctx context.Context) error {
@@ -128,6 +130,7 @@ func (r *Relay) Run(ctx context.Context) error {
 	var standing *pace // of the standby's lines
 	passing := streak{first: minBackoff, longest: maxBackoff}
 	lasting := streak{first: time.Second, longest: maxUnknownBackoff}
+	outlasting := streak{first: loadBackoff, longest: loadBackoff}
 	for ctx.Err() == nil {
 		streamed, err := r.session(ctx)
 		reaction, err := r.react(err)
@@ -149,9 +152,11 @@ func (r *Relay) Run(ctx context.Context) error {
 			wait(ctx, standbyInterval)
 			continue
 		case err == nil: // the slot was made
-			passing.attempts, lasting.attempts = 0, 0
+			passing.attempts, lasting.attempts, outlasting.attempts = 0, 0, 0
 		case reaction == unknown:
 			r.waitAgain(ctx, &lasting, streamed, err)
+		case reaction == waitsLong:
+			r.waitAgain(ctx, &outlasting, streamed, err)
 		default:
 			r.waitAgain(ctx, &passing, streamed, err)
 		}

@@ -2,6 +2,7 @@ package walrelay
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"time"
@@ -94,14 +95,16 @@ func (l *loader) explain(ctx context.Context, err error) error {
 	return l.outlasted()
 }
 
-// outlasted returns the error of a load that the server will not keep the WAL for.
+// errOutlasts means that the server will not keep the WAL for as long as the load takes. The relay
+// does not end then, because a supervisor would start it again at once, and each start would send up
+// to half of the rows again.
+var errOutlasts = errors.New("the initial load outlasts the WAL that the server keeps for it")
+
+// outlasted returns errOutlasts with the numbers and the remedy.
 func (l *loader) outlasted() error {
 	const mb = 1 << 20
 	accepted := l.accepted()
-	return &SetupError{
-		fmt.Sprintf("the initial load outlasts the WAL that the server keeps for it: %d of %d rows are on the stream, and of %d MB of WAL (max_slot_wal_keep_size) %d MB are used up",
-			accepted, l.total, l.size/mb, l.latest.Retained/mb),
-		fmt.Sprintf("set max_slot_wal_keep_size to %d MB or more if the disk has room for it, or load while less is written; the next start loads again (duplicates, no loss)",
-			3*l.needed(accepted, l.total)/2/mb+1),
-	}
+	return fmt.Errorf("%w: %d of %d rows are on the stream, and of %d MB of WAL (max_slot_wal_keep_size) %d MB are used up: "+
+		"set max_slot_wal_keep_size to %d MB or more if the disk has room for it, or write less, and start the relay again; it then loads again, without that within an hour (duplicates, no loss)",
+		errOutlasts, accepted, l.total, l.size/mb, l.latest.Retained/mb, 3*l.needed(accepted, l.total)/2/mb+1)
 }

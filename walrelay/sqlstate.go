@@ -20,7 +20,8 @@ const (
 	unknown reaction = iota
 	passes           // tries again at once, then after seconds
 	standsBy
-	stops // ends Run with a *SetupError
+	waitsLong // tries again after half an hour or more
+	stops     // ends Run with a *SetupError
 )
 
 // sqlState is the reaction to one SQLSTATE, in every phase of a session.
@@ -101,6 +102,8 @@ func (r *Relay) react(err error) (reaction, error) {
 		return stops, err
 	case errors.Is(err, errSlotActive):
 		return standsBy, err
+	case errors.Is(err, errOutlasts):
+		return waitsLong, err
 	case errors.As(err, &undecodable) || errors.As(err, &scan):
 		return stops, r.setupError(err, sqlState{remedy: mendTable, inWAL: true})
 	case errors.As(err, &pgErr):

@@ -227,6 +227,7 @@ func TestReact(t *testing.T) {
 	}{
 		"Nothing":                {nil, passes},
 		"Setup":                  {fmt.Errorf("%w: %w", errInitialLoad, &SetupError{}), stops},
+		"Outlasts":               {fmt.Errorf("%w: %w: 4 of 16 rows", errInitialLoad, errOutlasts), waitsLong},
 		"StandbyOfALoad":         {fmt.Errorf("%w: %w", errInitialLoad, errSlotActive), standsBy},
 		"SlotTakenDuringTheLoad": {fmt.Errorf("%w: %w", errInitialLoad, &pgconn.PgError{Code: "55006"}), standsBy},
 		"Shutdown":               {fmt.Errorf("reading the WAL: %w", shutdown), passes},
