@@ -361,6 +361,43 @@ func (q *Queries) ReplayPage(ctx context.Context, arg ReplayPageParams) ([]Outbo
 	return items, nil
 }
 
+const SchemaCreators = `-- name: SchemaCreators :many
+SELECT coalesce(role.rolname, 'PUBLIC')::text AS name
+FROM pg_catalog.pg_namespace AS schema
+CROSS JOIN LATERAL pg_catalog.aclexplode(coalesce(schema.nspacl, pg_catalog.acldefault('n', schema.nspowner))) AS granted
+LEFT JOIN pg_catalog.pg_roles AS role ON role.oid = granted.grantee
+WHERE schema.nspname = 'public'
+    AND granted.privilege_type = 'CREATE'
+    AND granted.grantee <> schema.nspowner
+    AND granted.grantee NOT IN (
+        SELECT class.relowner FROM pg_catalog.pg_class AS class
+        WHERE class.relnamespace = schema.oid AND class.relname = 'outbox'
+    )
+ORDER BY name
+`
+
+// The roles that may create tables, functions and operators in schema public, other than the owners of the schema and of table outbox.
+// A superuser and the members of these roles are not listed.
+func (q *Queries) SchemaCreators(ctx context.Context) ([]string, error) {
+	rows, err := q.db.Query(ctx, SchemaCreators)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []string
+	for rows.Next() {
+		var name string
+		if err := rows.Scan(&name); err != nil {
+			return nil, err
+		}
+		items = append(items, name)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
 const ServerClock = `-- name: ServerClock :one
 SELECT clock_timestamp()::timestamptz AS now
 `

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -110,7 +111,13 @@ func (d doctor) publication(ctx context.Context, conn *pgx.Conn) (check, error) 
 		return check{State: stateWarn, Finding: "an open transaction changes table outbox or its publication",
 			Do: "end it: until then walrelay confirms nothing (SELECT pid, xact_start, query FROM pg_stat_activity ORDER BY xact_start)"}, nil
 	}
-	return check{State: stateOK, Finding: fine}, nil
+	// Their tables, functions and operators would be found under names that our statements use.
+	creators, err := dbgen.New(conn).SchemaCreators(ctx)
+	if err != nil || len(creators) == 0 {
+		return check{State: stateOK, Finding: fine}, err
+	}
+	return check{State: stateWarn, Finding: "may create functions and tables in schema public, which can change what a statement means: " + strings.Join(creators, ", "),
+		Do: "REVOKE CREATE ON SCHEMA public FROM each of them, as the schema's owner"}, nil
 }
 
 func (d doctor) checkSlot(ctx context.Context, conn *pgx.Conn) (check, error) {

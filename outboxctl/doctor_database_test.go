@@ -117,6 +117,13 @@ func TestDoctorOfTheDatabase(t *testing.T) {
 		requireOnly(t, r.doctor().database(t.Context()), stateWarn, "publication", "an open transaction changes table outbox or its publication")
 	})
 
+	t.Run("SeesWhoMayCreateInTheSchema", func(t *testing.T) {
+		r.exec(t, "CREATE ROLE creator; GRANT CREATE ON SCHEMA public TO creator, PUBLIC")
+		checks := r.doctor().database(t.Context())
+		requireOnly(t, checks, stateWarn, "publication", "in schema public, which can change what a statement means: PUBLIC, creator")
+		r.exec(t, "REVOKE CREATE ON SCHEMA public FROM creator, PUBLIC; DROP ROLE creator")
+	})
+
 	t.Run("SeesAPublicationThatLeavesOutRows", func(t *testing.T) {
 		published := func() check { return named(r.doctor().database(t.Context()), "publication")[0] }
 		r.exec(t, "ALTER PUBLICATION outbox_publication SET (publish = 'update')") // which ends the relay at its next look

@@ -178,3 +178,19 @@ LIMIT 1;
 -- name: TransactionsVisible :one
 -- Reports whether this user sees the transactions of others. Without that right TransactionOldest knows only its own.
 SELECT pg_has_role(current_user, 'pg_read_all_stats', 'USAGE');
+
+-- name: SchemaCreators :many
+-- The roles that may create tables, functions and operators in schema public, other than the owners of the schema and of table outbox.
+-- A superuser and the members of these roles are not listed.
+SELECT coalesce(role.rolname, 'PUBLIC')::text AS name
+FROM pg_catalog.pg_namespace AS schema
+CROSS JOIN LATERAL pg_catalog.aclexplode(coalesce(schema.nspacl, pg_catalog.acldefault('n', schema.nspowner))) AS granted
+LEFT JOIN pg_catalog.pg_roles AS role ON role.oid = granted.grantee
+WHERE schema.nspname = 'public'
+    AND granted.privilege_type = 'CREATE'
+    AND granted.grantee <> schema.nspowner
+    AND granted.grantee NOT IN (
+        SELECT class.relowner FROM pg_catalog.pg_class AS class
+        WHERE class.relnamespace = schema.oid AND class.relname = 'outbox'
+    )
+ORDER BY name;
