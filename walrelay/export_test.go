@@ -29,3 +29,11 @@ func (r *Relay) StreamOn(ctx context.Context, control, replication *pgx.Conn) er
 	}
 	return r.streamWAL(ctx, control, replication.PgConn(), 0)
 }
+
+// Pending returns how many records the relay holds.
+func (r *Relay) Pending() int {
+	if p := r.phase.Load().pipeline; p != nil {
+		return p.size()
+	}
+	return 0
+}

@@ -14,6 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"rds-outbox-demo/lab/awslocal"
+	"rds-outbox-demo/walrelay"
 )
 
 // The server cuts a silent client off after wal_sender_timeout. The relay must not be one while Kinesis throttles it. The test counts what
@@ -41,6 +42,29 @@ func TestVolumeBackpressureKeepsTheConnection(t *testing.T) {
 	require.Empty(t, r.arrived(t))
 	active.Off()
 	r.requireWhole(t, r.await(t, 50_000))
+}
+
+// The relay's memory does not know how large the table is. While Kinesis takes nothing, the load reads no further than the pipeline takes.
+func TestVolumeALoadWaitsForKinesis(t *testing.T) {
+	t.Parallel()
+	const rows, size = 500, 60_000
+	r := newRig(t)
+	r.exec(t, `INSERT INTO outbox (id, aggregate_type, aggregate_id, aggregate_version, event_type, event_data)
+		SELECT gen_random_uuid(), 'Car', 'a' || n % 50, 1 + n / 50, 'CarUpdated', jsonb_build_object('fill', repeat('x', $2)) FROM generate_series(0, $1 - 1) AS n`, rows, size)
+	throttle := putFault(awslocal.CallError)
+	throttle.Code, throttle.Status = "ProvisionedThroughputExceededException", 400
+	active := r.aws.Faults().Add(throttle)
+	var relay *walrelay.Relay
+	r.runWith(t, func(started *walrelay.Relay) { relay = started })
+	const fits = 16 << 20 / size // into the pipeline
+	r.eventually(t, "a full pipeline", func() bool { return relay.Pending() >= fits })
+	struck := active.Struck()
+	r.eventually(t, "calls that Kinesis throttles", func() bool {
+		require.LessOrEqual(t, relay.Pending(), fits+64, "and a page")
+		return active.Struck() > struck+10
+	})
+	active.Off()
+	require.Len(t, r.await(t, rows), rows)
 }
 
 // The relay's memory does not know how large a transaction is.
