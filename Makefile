@@ -153,8 +153,8 @@ model: ## Check the model of the protocol with spin, and that it finds every sab
 	@scripts/model.sh $(STORY)
 
 .PHONY: new
-new: ## Copy this tree for a service of your own: MODULE=example.com/acme/orders, SERVICE=orders, DIR= (../SERVICE).
-	@scripts/new.sh '$(MODULE)' '$(SERVICE)' $(if $(DIR),'$(DIR)')
+new: ## Copy this tree for a service of your own: MODULE=example.com/acme/orders, SERVICE=orders, DIR= (../SERVICE), ENTITY=order in place of cars.
+	@scripts/new.sh '$(MODULE)' '$(SERVICE)' '$(DIR)' $(ENTITY) $(ENTITIES)
 
 .PHONY: yours
 yours: node_modules/.dev contracts/npm/node_modules/.installed build $(SQLC) ## Follow docs/make-it-yours.md on a copy of this tree: a new entity, from its migration to the bus.
