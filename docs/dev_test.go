@@ -19,6 +19,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/require"
 
+	"rds-outbox-demo/lab/domain"
 	"rds-outbox-demo/lab/labtest"
 )
 
@@ -96,7 +97,7 @@ func (d *dev) printed(t *testing.T) string {
 func (d *dev) anEvent(t *testing.T) *strings.Replacer {
 	t.Helper()
 	const trace = "0af7651916cd43dd8448eb211c80319c"
-	request, err := http.NewRequest(http.MethodPost, d.url+"/cars", strings.NewReader(`{"make":"Toyota","model":"Camry","year":2023}`))
+	request, err := http.NewRequest(http.MethodPost, d.url+"/cars", strings.NewReader(domain.Sample(0)))
 	require.NoError(t, err)
 	request.Header.Set("Content-Type", "application/json")
 	request.Header.Set("Traceparent", "00-"+trace+"-b7ad6b7169203331-01")

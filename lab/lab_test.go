@@ -23,6 +23,7 @@ import (
 
 	"rds-outbox-demo/internal/pgtest"
 	"rds-outbox-demo/lab/awslocal"
+	"rds-outbox-demo/lab/domain"
 	"rds-outbox-demo/lab/labtest"
 	"rds-outbox-demo/lab/postgres"
 )
@@ -128,7 +129,7 @@ func (d *running) printed() string {
 func (d *running) post(t *testing.T, n int) {
 	t.Helper()
 	for range n {
-		response, err := http.Post(d.url+"/cars", "application/json", strings.NewReader(`{"make":"Toyota","model":"Camry","year":2023}`))
+		response, err := http.Post(d.url+"/cars", "application/json", strings.NewReader(domain.Sample(0)))
 		require.NoError(t, err)
 		_, _ = io.Copy(io.Discard, response.Body)
 		require.NoError(t, response.Body.Close())

@@ -12,6 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"rds-outbox-demo/lab/awslocal"
+	"rds-outbox-demo/lab/domain"
 	"rds-outbox-demo/lab/labtest"
 )
 
@@ -40,7 +41,7 @@ func TestOneTraceThroughEveryHop(t *testing.T) {
 	d := startDev(t, newFolder(t))
 	d.post(t, 1) // the relay's load, and something that is not to be found
 	labtest.Eventually(t, "the relay to stream", func() bool { return d.onBus(t) == 1 })
-	response, err := http.Post(d.url+"/cars", "application/json", strings.NewReader(`{"make":"Toyota","model":"Camry","year":2023}`))
+	response, err := http.Post(d.url+"/cars", "application/json", strings.NewReader(domain.Sample(0)))
 	require.NoError(t, err)
 	require.NoError(t, response.Body.Close())
 	require.Equal(t, http.StatusCreated, response.StatusCode)

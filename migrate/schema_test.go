@@ -17,6 +17,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"rds-outbox-demo/internal/pgtest"
+	"rds-outbox-demo/lab/domain"
 	"rds-outbox-demo/migrate"
 	migrations "rds-outbox-demo/sql/migrations"
 )
@@ -89,7 +90,7 @@ func TestOutboxConstraints(t *testing.T) {
 
 	t.Run("CarVersionZero", func(t *testing.T) {
 		t.Parallel()
-		_, err := db.Pool.Exec(t.Context(), "INSERT INTO cars (id, make, model, year, version) VALUES (gen_random_uuid(), 'a', 'b', 2020, 0)")
+		_, err := db.Pool.Exec(t.Context(), domain.Insert, uuid.New(), 0)
 		require.Equal(t, "cars_version_check", refusal(t, err))
 	})
 }
@@ -147,7 +148,7 @@ func TestGrants(t *testing.T) {
 		"UpdateOutbox":   "UPDATE outbox SET traceparent = NULL",
 		"DeleteOutbox":   "DELETE FROM outbox",
 		"TruncateOutbox": "TRUNCATE outbox",
-		"InsertCar":      "INSERT INTO cars (id, make, model, year) VALUES (gen_random_uuid(), 'a', 'b', 2020) RETURNING version",
+		"InsertCar":      strings.NewReplacer("$1", "gen_random_uuid()", "$2", "1").Replace(domain.Insert) + " RETURNING version",
 		"SelectCar":      "SELECT * FROM cars",
 		"UpdateCar":      "UPDATE cars SET version = version + 1 RETURNING version",
 		"DeleteCar":      "DELETE FROM cars",

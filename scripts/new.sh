@@ -8,7 +8,7 @@
 #                     of the metrics, the packages of npm, the title of the README, and what the tests and the docs say of them
 # With ENTITY the copy has that entity in place of the car, in every text and every file name: car, cars, Car, Cars, CARS, and the packages carapi
 # and carstats, where they are words or parts of a name in camel case (carId, CarCreated, car_stats). The members of a car, such as make and
-# model, stay. docs/make-it-yours.md says which files have them. Lock files keep their hashes.
+# model, stay. docs/make-it-yours.md says which files have them. Lock files and certificates stay, because Base64 may have such a word.
 # These files keep both names. The roles, users and name of the database never had that of the service.
 #   LICENSE           whose copyright line belongs to every copy
 #   CHANGELOG.md      which is about the releases of rds-outbox-demo
@@ -26,7 +26,7 @@ die() {
 # matches succeeds if all of $1 matches the extended regular expression $2. It refuses a second line, which grep -x would look past.
 matches() { [ "$(printf '%s\n' "$1" | wc -l)" -eq 1 ] && printf '%s\n' "$1" | grep -Eqx "$2"; }
 
-[ $# -ge 2 ] && [ $# -le 5 ] || die 'usage: scripts/new.sh MODULE SERVICE [DIR [ENTITY [ENTITIES]]]'
+case $# in [2-5]) ;; *) die 'usage: scripts/new.sh MODULE SERVICE [DIR [ENTITY [ENTITIES]]]' ;; esac
 module=$1 service=$2 dir=${3:-../$2} entity=${4:-} entities=${5:-${4:-}s}
 
 grep -qx "module $from" go.mod || die "this tree is a copy of $from already: copy the original"
@@ -97,7 +97,7 @@ if [ -n "$entity" ]; then
             replaced "CAR$(upper "$plural")" "$(upper "$noun")" '^|[^A-Za-z]' '$|[^A-Za-z]'
         done
     } >"$work/rules"
-    grep -v -e '^go\.sum$' -e 'package-lock\.json$' "$work/renamed" >"$work/texts"
+    grep -v -e '^go\.sum$' -e 'package-lock\.json$' -e '\.pem$' "$work/renamed" >"$work/texts"
     while IFS= read -r file; do
         if grep -Iqi car "$file"; then
             sed -E -f "$work/rules" "$file" >"$work/text" || exit 1

@@ -24,7 +24,7 @@ func TestDeleteCar(t *testing.T) {
 	}
 	require.Equal(t, 200, b.do(t, "GET", other, "").Code)
 	require.Equal(t, 1, b.count(t, "cars"))
-	require.Equal(t, 2, b.count(t, "outbox WHERE aggregate_id = '"+path[6:]+"'"), "one event of the end, however often it is asked for")
+	require.Equal(t, 2, b.count(t, "outbox WHERE aggregate_id = '"+strings.TrimPrefix(path, "/cars/")+"'"), "one event of the end, however often it is asked for")
 	require.Equal(t, 1, b.count(t, "outbox WHERE event_type = 'CarDeleted' AND aggregate_version = 2"))
 }
 

@@ -27,6 +27,7 @@ import (
 	"rds-outbox-demo/inbox"
 	"rds-outbox-demo/internal/dbuser"
 	"rds-outbox-demo/internal/pgtest"
+	"rds-outbox-demo/lab/domain"
 	"rds-outbox-demo/lab/postgres/postgrestest"
 	"rds-outbox-demo/migrate"
 )
@@ -88,10 +89,10 @@ func TestOnRDS(t *testing.T) {
 			api.ServeHTTP(answer, r)
 			return answer
 		}
-		answer := send(http.MethodPost, "/cars", `{"make":"Fiat","model":"500","year":2020}`)
+		answer := send(http.MethodPost, "/cars", domain.Sample(0))
 		require.Equal(t, http.StatusCreated, answer.Code, answer.Body)
 		path := answer.Header().Get("Location")
-		answer = send(http.MethodPatch, path, `{"year":2021}`)
+		answer = send(http.MethodPatch, path, domain.Change(1, "Red"))
 		require.Equal(t, http.StatusOK, answer.Code, answer.Body)
 		answer = send(http.MethodDelete, path, "")
 		require.Equal(t, http.StatusNoContent, answer.Code, answer.Body)
@@ -205,7 +206,7 @@ func TestOnRDS(t *testing.T) {
 		require.NoError(t, err)
 		response, err := subscriber.Handle(t.Context(), events.SQSEvent{Records: []events.SQSMessage{{MessageId: "m", Body: `{
 			"detail-type":"CarCreated","source":"outbox.car","detail":{"aggregateId":"0199fa3c-7b60-7c9e-8d5f-2a4b6c8e0f12","aggregateType":"Car",
-			"aggregateVersion":1,"eventId":"0199fa3c-7b60-7c9e-8d5f-2a4b6c8e0f13","eventData":{"make":"a","year":2020},"timestamp":"2026-11-23T09:15:00Z"}}`}}})
+			"aggregateVersion":1,"eventId":"0199fa3c-7b60-7c9e-8d5f-2a4b6c8e0f13","eventData":` + domain.Sample(0) + `,"timestamp":"2026-11-23T09:15:00Z"}}`}}})
 		require.NoError(t, err)
 		require.Empty(t, response.BatchItemFailures)
 		_, err = inbox.Forget(t.Context(), pool, "carstats", time.Hour)

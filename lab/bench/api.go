@@ -29,6 +29,8 @@ import (
 	"rds-outbox-demo/handlers/carapi"
 	"rds-outbox-demo/internal/rdsdb"
 	"rds-outbox-demo/lab/awslocal"
+	"rds-outbox-demo/lab/domain"
+	"rds-outbox-demo/lab/domain/statements"
 	"rds-outbox-demo/lab/postgres"
 	"rds-outbox-demo/lab/process"
 	"rds-outbox-demo/outbox"
@@ -41,7 +43,7 @@ const (
 )
 
 // carBody is what every request sends.
-const carBody = `{"make":"Toyota","model":"Camry","year":2023,"color":"Blue"}`
+var carBody = domain.Sample(0)
 
 // api measures POST /cars (①②): the handler alone and behind HTTP, beside pgbench with the same two inserts.
 func api(ctx context.Context, e *environment) ([]Row, error) {
@@ -157,7 +159,7 @@ func (l login) Do(*http.Request) (*http.Response, error) {
 
 // create is a request.
 func create(ctx context.Context, handler http.Handler) error {
-	request, err := http.NewRequestWithContext(ctx, http.MethodPost, "/cars", strings.NewReader(carBody))
+	request, err := http.NewRequestWithContext(ctx, http.MethodPost, domain.Path, strings.NewReader(carBody))
 	if err != nil {
 		return err
 	}
@@ -172,12 +174,10 @@ func create(ctx context.Context, handler http.Handler) error {
 // insert is what a request writes.
 func insert(ctx context.Context, conn *pgx.Conn) error {
 	car, event := uuid.Must(uuid.NewV7()), uuid.Must(uuid.NewV7())
-	color, traceparent := createValues["color"], createValues["traceparent"]
+	traceparent := createValues["traceparent"]
 	var batch outbox.Batch
 	queries := dbgen.New(&batch)
-	if err := queries.CarInsert(ctx, dbgen.CarInsertParams{
-		ID: car, Make: createValues["make"], Model: createValues["model"], Year: 2023, Color: &color, CreatedAt: time.Now(),
-	}); err != nil {
+	if err := statements.Insert(ctx, queries, car, time.Now()); err != nil {
 		return err
 	}
 	if err := queries.OutboxInsert(ctx, dbgen.OutboxInsertParams{

@@ -20,6 +20,7 @@ import (
 	"rds-outbox-demo/handlers/cdcconsumer"
 	"rds-outbox-demo/lab/awslocal"
 	"rds-outbox-demo/lab/bench/sink"
+	"rds-outbox-demo/lab/domain"
 	"rds-outbox-demo/lab/local"
 	"rds-outbox-demo/outbox"
 )
@@ -189,8 +190,8 @@ func batchOf(records, aggregates int) (batch events.KinesisEvent) {
 		trace := "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 		record := outbox.Record{
 			Row: dbgen.Outbox{
-				ID: uuid.NewSHA1(uuid.NameSpaceURL, fmt.Append(nil, i)), AggregateType: "Car", AggregateID: id,
-				AggregateVersion: int64(i/aggregates + 1), EventType: "CarUpdated", Traceparent: &trace, CreatedAt: at,
+				ID: uuid.NewSHA1(uuid.NameSpaceURL, fmt.Append(nil, i)), AggregateType: domain.AggregateType, AggregateID: id,
+				AggregateVersion: int64(i/aggregates + 1), EventType: domain.Updated, Traceparent: &trace, CreatedAt: at,
 				EventData: fmt.Appendf(nil, `{"make": "Toyota", "year": 2023, "carId": "%s", "color": null, "model": "Camry", "createdAt": "%s"}`, id, outbox.FormatTime(at)),
 			},
 			Operation: outbox.OperationInsert, Timestamp: at,

@@ -15,6 +15,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"rds-outbox-demo/lab/domain"
 	"rds-outbox-demo/lab/judge"
 	"rds-outbox-demo/lab/local"
 )
@@ -87,7 +88,7 @@ func createCars(ctx context.Context, url string, cars int) (rate float64, err er
 	for i := range cars {
 		time.Sleep(time.Until(started.Add(time.Duration(i) * time.Second / carsPerSecond)))
 		group.Go(func() error {
-			request, err := http.NewRequestWithContext(ctx, http.MethodPost, url+"/cars", strings.NewReader(`{"make":"Toyota","model":"Camry","year":2023}`))
+			request, err := http.NewRequestWithContext(ctx, http.MethodPost, url+domain.Path, strings.NewReader(carBody))
 			if err != nil {
 				return err
 			}

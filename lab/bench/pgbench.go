@@ -3,6 +3,7 @@ package bench
 import (
 	"context"
 	"fmt"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -13,6 +14,8 @@ import (
 	"github.com/google/uuid"
 
 	"rds-outbox-demo/dbgen"
+	"rds-outbox-demo/lab/domain"
+	"rds-outbox-demo/lab/domain/statements"
 )
 
 // besidePgbench measures ours, a row each, and, where it is installed, pgbench with as many clients: so many transactions a round.
@@ -61,11 +64,11 @@ func (e *environment) pgbench(ctx context.Context, database string, clients, tra
 
 // createValues are the parameters that are the same in every transaction, with the sizes of what the API sends.
 var createValues = map[string]string{
-	"make": "Toyota", "model": "Camry", "year": "2023", "color": "Blue", "created": "2026-01-02 03:04:05.678901Z",
-	"type": "Car", "version": "1", "event": "CarCreated", "traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00",
-	"data": `{"carId":"019b7ce5-0d4e-7d38-9c2b-6f1c5a0b7e11","make":"Toyota","model":"Camry","year":2023,"color":"Blue",` +
-		`"createdAt":"2026-01-02T03:04:05.678901Z"}`,
+	"type": domain.AggregateType, "version": "1", "event": domain.Created, "traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00",
+	"data": statements.EventData,
 }
+
+func init() { maps.Copy(createValues, statements.Values) }
 
 // createScript has the generated SQL with pgbench's variables for its parameters. The ids are the exception: pgbench has numbers only, so
 // the server makes them of one, in the order of time as the API's.
@@ -75,7 +78,7 @@ func createScript() string {
 	return `\set i :i + 2
 \set n :client_id * 1000000000 + :i
 \startpipeline
-` + statement(dbgen.CarInsert, car, ":make", ":model", ":year", ":color", ":created") +
+` + statement(dbgen.CarInsert, append([]string{car}, statements.Parameters...)...) +
 		statement(dbgen.OutboxInsert, event, ":type", car+"::text", ":version", ":event", ":data", ":traceparent") +
 		`\endpipeline
 `

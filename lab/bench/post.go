@@ -11,6 +11,8 @@ import (
 	"strconv"
 	"sync/atomic"
 	"time"
+
+	"rds-outbox-demo/lab/domain"
 )
 
 // post sends requests over one connection until none are left, at least so many. It costs a tenth of what net/http's client does, and the
@@ -23,7 +25,7 @@ func post(ctx context.Context, address string, least int, left *atomic.Int64) (t
 	defer conn.Close()
 	stop := context.AfterFunc(ctx, func() { _ = conn.Close() })
 	defer stop()
-	request := fmt.Appendf(nil, "POST /cars HTTP/1.1\r\nHost: bench\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s",
+	request := fmt.Appendf(nil, "POST "+domain.Path+" HTTP/1.1\r\nHost: bench\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s",
 		len(carBody), carBody)
 	reader := bufio.NewReader(conn)
 	for left.Add(-1) >= 0 || len(times) < least {

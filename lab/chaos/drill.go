@@ -14,6 +14,7 @@ import (
 	"github.com/google/uuid"
 
 	"rds-outbox-demo/lab/awslocal"
+	"rds-outbox-demo/lab/domain"
 	"rds-outbox-demo/lab/judge"
 )
 
@@ -25,7 +26,7 @@ func (r *round) ask(ctx context.Context, c Config, started time.Time, judged jud
 	for _, row := range judged.Rows {
 		if strings.Contains(string(row.Data), poisonMark) {
 			poison++
-		} else if row.AggregateType == "Car" { // retention takes no car's events
+		} else if row.AggregateType == domain.AggregateType { // retention takes no car's events
 			whole = row.ID
 		}
 	}

@@ -3,7 +3,6 @@ package chaos
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -14,6 +13,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"rds-outbox-demo/lab/awslocal"
+	"rds-outbox-demo/lab/domain"
 	"rds-outbox-demo/lab/judge"
 )
 
@@ -134,7 +134,7 @@ func (c *clients) run(ctx context.Context) {
 // create asks for a car and returns its id, or nothing if that is not known.
 func (c *clients) create(ctx context.Context, mark string) string {
 	request, body := c.newCar(mark)
-	return c.send(ctx, http.MethodPost, "/cars", body, request)
+	return c.send(ctx, http.MethodPost, domain.Path, body, request)
 }
 
 // createOnce asks with an Idempotency-Key until it has been answered twice, as a client does that wants to know: the judge then sees one car
@@ -144,13 +144,13 @@ func (c *clients) createOnce(ctx context.Context) {
 	request.Answer = judge.Maybe
 	request.Span.Began = c.history.moment()
 	for answers, tries := 0, 0; answers < 2 && tries < 200; tries++ {
-		switch status, answer := c.call(ctx, http.MethodPost, "/cars", body, "Idempotency-Key", request.Token); {
+		switch status, answer := c.call(ctx, http.MethodPost, domain.Path, body, "Idempotency-Key", request.Token); {
 		case status >= 200 && status < 300:
 			if answers++; answers == 1 {
 				request.Span.Ended = c.history.moment()
 			}
 			request.Answer = judge.Done
-			request.Car, request.CarID = readCar(answer)
+			request.Car, request.CarID = domain.Read(answer)
 			continue
 		case status >= 400 && status < 500 && status != http.StatusConflict:
 			request.Answer, answers = judge.Refused, 2
@@ -165,13 +165,12 @@ func (c *clients) newCar(mark string) (request judge.Request, body string) {
 	if mark != "" {
 		c.history.add(func() { c.history.poison = append(c.history.poison, judge.Poison{Token: request.Token}) })
 	}
-	body = fmt.Sprintf(`{"make":"Maker %d","model":"Modèle <1> & \"co\"","year":%d,"color":%q}`, rand.IntN(5), 2000+rand.IntN(5), request.Token)
-	return request, body
+	return request, domain.Create(rand.IntN(25), request.Token)
 }
 
 func (c *clients) update(ctx context.Context, id string) {
 	request := judge.Request{Op: judge.Update, CarID: id, Token: c.history.token("")}
-	c.send(ctx, http.MethodPatch, "/cars/"+id, fmt.Sprintf(`{"color":%q,"year":%d}`, request.Token, 2000+rand.IntN(5)), request)
+	c.send(ctx, http.MethodPatch, domain.Path+"/"+id, domain.Change(rand.IntN(25), request.Token), request)
 }
 
 // send makes one request and notes what the client knows afterwards: done, refused, or maybe.
@@ -186,22 +185,13 @@ func (c *clients) send(ctx context.Context, method, target, body string, r judge
 	case status >= 200 && status < 300:
 		r.Answer = judge.Done
 		r.Span.Ended = c.history.moment()
-		r.Car, id = readCar(answer)
+		r.Car, id = domain.Read(answer)
 		if r.Op == judge.Create {
 			r.CarID = id
 		}
 	}
 	c.history.add(func() { c.history.requests = append(c.history.requests, r) })
 	return id
-}
-
-// readCar returns nothing for an answer that has no car: the judge then sees what was promised and cannot be found.
-func readCar(answer []byte) (car json.RawMessage, id string) {
-	var read struct{ Car json.RawMessage }
-	var of struct{ ID string }
-	_ = json.Unmarshal(answer, &read)
-	_ = json.Unmarshal(read.Car, &of)
-	return read.Car, of.ID
 }
 
 // call returns 0 without an answer. header is a name and a value.

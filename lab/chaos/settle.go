@@ -17,6 +17,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"rds-outbox-demo/lab/awslocal"
+	"rds-outbox-demo/lab/domain"
 	"rds-outbox-demo/lab/judge"
 )
 
@@ -150,10 +151,10 @@ func (r *round) collect(ctx context.Context, bus *int64, earlier *memory) (judge
 	if all.Rows, err = query[judge.Row](ctx, r, recorded); err != nil {
 		return all, err
 	}
-	if all.Cars, err = query[judge.Car](ctx, r, "SELECT id, make, model, year, color, version, created_at FROM cars"); err != nil {
+	if all.Cars, err = query[judge.Car](ctx, r, domain.Rows); err != nil {
 		return all, err
 	}
-	if all.Stats, err = query[judge.Stat](ctx, r, "SELECT make, year, cars, changes FROM car_stats"); err != nil {
+	if all.Stats, err = query[judge.Stat](ctx, r, domain.Totals); err != nil {
 		return all, err
 	}
 	*bus, err = awslocal.ReadBusFrom(r.AWSDir(), *bus, func(e awslocal.BusEvent, end int64) error {
@@ -211,7 +212,7 @@ func (r *round) forget(ctx context.Context, judged judge.Round, earlier *memory)
 	earlier.add(judged)
 	return r.await(ctx, "the tables to be emptied", func(ctx context.Context) error {
 		// Not the inbox: what comes once more is to be known.
-		for _, table := range []string{"outbox", "chaos.record", "cars", "car_stats", "car_stats_car"} {
+		for _, table := range append([]string{"outbox", "chaos.record"}, domain.Tables...) {
 			if _, err := r.pool.Exec(ctx, "DELETE FROM "+table); err != nil {
 				return err
 			}

@@ -7,11 +7,10 @@ import (
 	"math/rand/v2"
 	"time"
 
-	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 
-	"rds-outbox-demo/dbgen"
+	"rds-outbox-demo/lab/domain"
 	"rds-outbox-demo/lab/judge"
 	"rds-outbox-demo/lab/local"
 	"rds-outbox-demo/outbox"
@@ -119,19 +118,9 @@ func rolledBack(ctx context.Context, r *round, t *transaction) error {
 	if err := t.append(ctx, "NoteTaken", uuid.New(), 1); err != nil {
 		return err
 	}
-	db := dbgen.New(t.tx)
-	id, err := uuid.Parse(r.clients.hot[t.random.IntN(len(r.clients.hot))])
-	if err != nil {
-		return err
-	}
-	car, err := db.CarLock(ctx, id)
-	if err != nil {
-		return err
-	}
-	car, err = db.CarUpdate(ctx, dbgen.CarUpdateParams{
-		ID: id, Make: car.Make, Model: car.Model, Year: car.Year, Color: aws.String("rolled back"), UpdatedAt: time.Now(),
-	})
-	if err != nil {
+	id := r.clients.hot[t.random.IntN(len(r.clients.hot))]
+	var version int64
+	if err := t.tx.QueryRow(ctx, domain.NextVersion, id).Scan(&version); err != nil {
 		return err
 	}
 	event, err := uuid.NewV7()
@@ -140,7 +129,7 @@ func rolledBack(ctx context.Context, r *round, t *transaction) error {
 	}
 	t.events = append(t.events, event)
 	err = outbox.Append(ctx, t.tx, outbox.Event{
-		ID: event, AggregateType: "Car", AggregateID: id.String(), AggregateVersion: car.Version, Type: "CarUpdated", Data: []byte(`{}`),
+		ID: event, AggregateType: domain.AggregateType, AggregateID: id, AggregateVersion: version, Type: domain.Updated, Data: []byte(`{}`),
 	})
 	if err != nil {
 		return err

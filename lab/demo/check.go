@@ -11,6 +11,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"rds-outbox-demo/lab/awslocal"
+	"rds-outbox-demo/lab/domain"
 	"rds-outbox-demo/lab/judge"
 	"rds-outbox-demo/lab/local"
 )
@@ -35,7 +36,7 @@ func check(ctx context.Context, databaseURL string, requests []judge.Request, ar
 		traceparent, created_at FROM outbox`); err != nil {
 		return report{}, fmt.Errorf("reading outbox: %w", err)
 	}
-	if round.Cars, err = query[judge.Car](ctx, conn, "SELECT id, make, model, year, color, version, created_at FROM cars"); err != nil {
+	if round.Cars, err = query[judge.Car](ctx, conn, domain.Rows); err != nil {
 		return report{}, fmt.Errorf("reading cars: %w", err)
 	}
 	v := judge.Judge(round)

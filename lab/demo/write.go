@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"rds-outbox-demo/lab/domain"
 	"rds-outbox-demo/lab/judge"
 )
 
@@ -37,19 +38,10 @@ func write(ctx context.Context, apiURL string, cars int) ([]judge.Request, error
 	group.SetLimit(clients)
 	for i := range cars {
 		group.Go(func() (err error) {
-			color := fmt.Sprintf("Color %d", i)
-			body := fmt.Sprintf(`{"make":"Maker %d","model":"Modèle <%d> & \"co\"","year":%d,"color":%q}`, i%7, i, 1990+i%30, color)
-			requests[i] = judge.Request{Op: judge.Create, Token: color, Answer: judge.Done}
-			requests[i].Car, err = call(groupCtx, client, http.MethodPost, apiURL+"/cars", body, i%3 == 0, http.StatusCreated)
-			if err != nil {
-				return err
-			}
-			var car struct{ ID string }
-			if err := json.Unmarshal(requests[i].Car, &car); err != nil {
-				return fmt.Errorf("reading the answer to POST /cars: %w", err)
-			}
-			requests[i].CarID = car.ID
-			return nil
+			r := judge.Request{Op: judge.Create, Token: fmt.Sprintf("Token %d", i), Answer: judge.Done}
+			r.Car, r.CarID, err = call(groupCtx, client, http.MethodPost, apiURL+domain.Path, domain.Create(i, r.Token), i%3 == 0, http.StatusCreated)
+			requests[i] = r
+			return err
 		})
 	}
 	if err := group.Wait(); err != nil {
@@ -61,11 +53,9 @@ func write(ctx context.Context, apiURL string, cars int) ([]judge.Request, error
 	for i, created := range requests[:changed] {
 		for n := range changesPerCar {
 			group.Go(func() (err error) {
-				color := fmt.Sprintf("Color %d, change %d", i, n)
-				change := judge.Request{Op: judge.Update, CarID: created.CarID, Token: color, Answer: judge.Done}
-				body := fmt.Sprintf(`{"color":%q}`, color)
-				change.Car, err = call(groupCtx, client, http.MethodPatch, apiURL+"/cars/"+created.CarID, body, false, http.StatusOK)
-				requests[cars+i*changesPerCar+n] = change
+				r := judge.Request{Op: judge.Update, CarID: created.CarID, Token: fmt.Sprintf("Token %d, change %d", i, n), Answer: judge.Done}
+				r.Car, _, err = call(groupCtx, client, http.MethodPatch, apiURL+domain.Path+"/"+created.CarID, domain.Change(n, r.Token), false, http.StatusOK)
+				requests[cars+i*changesPerCar+n] = r
 				return err
 			})
 		}
@@ -73,11 +63,11 @@ func write(ctx context.Context, apiURL string, cars int) ([]judge.Request, error
 	return requests, group.Wait()
 }
 
-// call returns the car of the answer.
-func call(ctx context.Context, client *http.Client, method, target, body string, traced bool, want int) (car json.RawMessage, err error) {
+// call returns the car of the answer, and its id.
+func call(ctx context.Context, client *http.Client, method, target, body string, traced bool, want int) (car json.RawMessage, id string, err error) {
 	request, err := http.NewRequestWithContext(ctx, method, target, bytes.NewBufferString(body))
 	if err != nil {
-		return nil, err
+		return nil, "", err
 	}
 	request.Header.Set("Content-Type", "application/json")
 	if traced {
@@ -85,21 +75,20 @@ func call(ctx context.Context, client *http.Client, method, target, body string,
 	}
 	response, err := client.Do(request)
 	if err != nil {
-		return nil, err
+		return nil, "", err
 	}
 	defer response.Body.Close()
 	content, err := io.ReadAll(io.LimitReader(response.Body, 1<<20))
 	if err != nil {
-		return nil, fmt.Errorf("%s %s: %w", method, target, err)
+		return nil, "", fmt.Errorf("%s %s: %w", method, target, err)
 	}
 	if response.StatusCode != want {
-		return nil, fmt.Errorf("%s %s answered %d, not %d: %s", method, target, response.StatusCode, want, content)
+		return nil, "", fmt.Errorf("%s %s answered %d, not %d: %s", method, target, response.StatusCode, want, content)
 	}
-	var answer struct{ Car json.RawMessage }
-	if err := json.Unmarshal(content, &answer); err != nil {
-		return nil, fmt.Errorf("reading the answer to %s %s: %w", method, target, err)
+	if car, id = domain.Read(content); id == "" {
+		return nil, "", fmt.Errorf("%s %s answered without a car: %s", method, target, content)
 	}
-	return answer.Car, nil
+	return car, id, nil
 }
 
 // withDatabase returns the URL with another database name.

@@ -13,6 +13,7 @@ import (
 	"syscall"
 	"time"
 
+	"rds-outbox-demo/lab/domain"
 	"rds-outbox-demo/lab/local"
 	"rds-outbox-demo/lab/postgres"
 	"rds-outbox-demo/lab/view"
@@ -132,7 +133,7 @@ func empty(ctx context.Context, dir string) error {
 func banner(c local.Config, p *local.Path, viewURL string) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "\nThe path is up: ① %s\n\n", p.APIURL)
-	fmt.Fprintf(&b, "  curl -i %s/cars -H 'Content-Type: application/json' -d '{\"make\":\"Toyota\",\"model\":\"Camry\",\"year\":2023,\"color\":\"Blue\"}'\n\n", p.APIURL)
+	fmt.Fprintf(&b, "  curl -i %s -H 'Content-Type: application/json' -d '%s'\n\n", p.APIURL+domain.Path, domain.Sample(0))
 	fmt.Fprintf(&b, "The live view: %s\n", viewURL)
 	fmt.Fprintf(&b, "All that the API can do: %s/openapi.json\n", p.APIURL)
 	fmt.Fprintf(&b, "All that is on the bus: %s/asyncapi.yaml\n", p.APIURL)

@@ -3,21 +3,12 @@ package judge
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
+	"reflect"
 	"time"
+
+	"rds-outbox-demo/lab/domain"
 )
-
-// aggregateCar is the aggregate type whose state is in table cars.
-const aggregateCar = "Car"
-
-// carData is the event data of a car.
-type carData struct {
-	CarID     string    `json:"carId"`
-	Make      string    `json:"make"`
-	Model     string    `json:"model"`
-	Year      int32     `json:"year"`
-	Color     *string   `json:"color"`
-	CreatedAt time.Time `json:"createdAt"`
-}
 
 // judgeRequests compares what each client was told with the events.
 func (t *trial) judgeRequests() {
@@ -28,9 +19,8 @@ func (t *trial) judgeRequests() {
 	byToken := make(map[string][]*event, len(t.Requests))
 	for i := range t.events {
 		e := &t.events[i]
-		var data carData
-		if e.AggregateType == aggregateCar && json.Unmarshal(e.Data, &data) == nil && data.Color != nil {
-			byToken[*data.Color] = append(byToken[*data.Color], e)
+		if token := domain.Token(e.Data); e.AggregateType == domain.AggregateType && token != "" {
+			byToken[token] = append(byToken[token], e)
 		}
 	}
 	promised := map[string]bool{} // missing cars, each of which is reported once
@@ -57,20 +47,20 @@ func (t *trial) judgeRequests() {
 		}
 	}
 	t.aggregates(func(events []event) {
-		if e := &events[0]; e.AggregateType == aggregateCar && !cars[e.AggregateID] && !promised[e.AggregateID] {
+		if e := &events[0]; e.AggregateType == domain.AggregateType && !cars[e.AggregateID] && !promised[e.AggregateID] {
 			t.violation(RuleCarEvent, "%s belongs to no car", e)
 		}
 	})
 }
 
 func (r Request) String() string {
-	return fmt.Sprintf("%s of car %q with colour %s", r.Op, r.CarID, r.Token)
+	return fmt.Sprintf("%s of car %q with token %s", r.Op, r.CarID, r.Token)
 }
 
 // contradicts says how the request's event differs from what was asked and answered, or nothing.
 func (r Request) contradicts(e *event) string {
-	created := e.Version == 1 && e.EventType == "CarCreated"
-	updated := e.Version > 1 && e.EventType == "CarUpdated"
+	created := e.Version == 1 && e.EventType == domain.Created
+	updated := e.Version > 1 && e.EventType == domain.Updated
 	switch {
 	case r.Op == Create && !created || r.Op == Update && !updated:
 		return "its type is " + e.EventType
@@ -86,7 +76,7 @@ func (r Request) contradicts(e *event) string {
 func (t *trial) judgeCars() {
 	events := map[string][]event{}
 	t.aggregates(func(of []event) {
-		if of[0].AggregateType == aggregateCar {
+		if of[0].AggregateType == domain.AggregateType {
 			events[of[0].AggregateID] = of
 		}
 	})
@@ -111,19 +101,27 @@ func (c Car) contradicts(events []event) string {
 		return ""
 	}
 	last := &events[len(events)-1]
-	var data carData
-	if err := json.Unmarshal(last.Data, &data); err != nil {
-		return fmt.Sprintf("%s: %v", last, err)
-	}
-	sameColor := data.Color == c.Color || data.Color != nil && c.Color != nil && *data.Color == *c.Color
-	if data.CarID != c.ID.String() || data.Make != c.Make || data.Model != c.Model || data.Year != c.Year || !sameColor ||
-		!data.CreatedAt.Equal(c.CreatedAt) {
-		color := "none"
-		if c.Color != nil {
-			color = *c.Color
-		}
-		return fmt.Sprintf("it is a %s %s of %d, colour %s, created %s; %s says %s",
-			c.Make, c.Model, c.Year, color, c.CreatedAt.UTC().Format(time.RFC3339Nano), last, last.Data)
+	if !sameState(last.Data, c.State) {
+		return fmt.Sprintf("it is %s; %s says %s", c.State, last, last.Data)
 	}
 	return ""
+}
+
+// sameState reports whether event data tell a row's state. Only the event has the time of the change. The other times have two spellings,
+// because the row's are PostgreSQL's.
+func sameState(eventData, state json.RawMessage) bool {
+	got, isEvent := decode(eventData).(map[string]any)
+	want, isRow := decode(state).(map[string]any)
+	delete(got, "updatedAt")
+	return isEvent && isRow && maps.EqualFunc(got, want, func(a, b any) bool {
+		return reflect.DeepEqual(a, b) || sameTime(a, b)
+	})
+}
+
+func sameTime(a, b any) bool {
+	one, isText := a.(string)
+	other, isTextToo := b.(string)
+	x, err := time.Parse(time.RFC3339Nano, one)
+	y, errToo := time.Parse(time.RFC3339Nano, other)
+	return isText && isTextToo && err == nil && errToo == nil && x.Equal(y)
 }

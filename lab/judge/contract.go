@@ -94,16 +94,17 @@ func traceHeader(parent string) string {
 	return fmt.Sprintf("Root=1-%s-%s;Parent=%s;Sampled=%d", m[1], m[2], m[3], flags&1)
 }
 
-// sameJSON compares values. It compares numbers by their text, because float64 would forgive a changed digit.
 func sameJSON(a, b []byte) bool {
-	decode := func(data []byte) (v any) {
-		decoder := json.NewDecoder(bytes.NewReader(data))
-		decoder.UseNumber()
-		if !json.Valid(data) || decoder.Decode(&v) != nil {
-			return nil
-		}
-		return v
-	}
 	x, y := decode(a), decode(b)
 	return x != nil && reflect.DeepEqual(x, y)
+}
+
+// decode returns nil for what is not JSON. Numbers stay texts, because float64 would forgive a changed digit.
+func decode(data []byte) (v any) {
+	decoder := json.NewDecoder(bytes.NewReader(data))
+	decoder.UseNumber()
+	if !json.Valid(data) || decoder.Decode(&v) != nil {
+		return nil
+	}
+	return v
 }

@@ -12,6 +12,7 @@ import (
 	"pgregory.net/rapid"
 
 	"rds-outbox-demo/lab/awslocal"
+	"rds-outbox-demo/lab/domain"
 	"rds-outbox-demo/lab/judge"
 )
 
@@ -110,11 +111,9 @@ func (r *round) count() {
 		if row.AggregateType != "Car" || !arrived[row.ID.String()] {
 			continue
 		}
-		var car judge.Stat
-		_ = json.Unmarshal(row.Data, &car)
-		key := fmt.Sprint(car.Make, car.Year)
+		key, _ := domain.Kind(row.Data)
 		if stats[key] == nil {
-			stats[key] = &judge.Stat{Make: car.Make, Year: car.Year}
+			stats[key] = &judge.Stat{Kind: key}
 		}
 		stats[key].Changes++
 		if before := counted[row.AggregateID]; before != nil {
@@ -126,17 +125,16 @@ func (r *round) count() {
 	for _, s := range stats {
 		r.Stats = append(r.Stats, *s)
 	}
-	slices.SortFunc(r.Stats, func(a, b judge.Stat) int { return cmp.Compare(a.Make, b.Make) })
+	slices.SortFunc(r.Stats, func(a, b judge.Stat) int { return cmp.Compare(a.Kind, b.Kind) })
 }
 
 // earlierPoison is a poison record of an earlier round that is parked once more.
 const earlierPoison = "\x01 of an earlier round"
 
 func (r *round) create(rt *rapid.T, token string) {
-	car := judge.Car{
-		ID: r.id(), Make: rapid.SampledFrom([]string{"Škoda", "<Fiat>"}).Draw(rt, "make"), Model: "M & \"co\"", Year: 1999,
-		Color: &token, Version: 1, CreatedAt: r.tick(),
-	}
+	car := judge.Car{ID: r.id(), Version: 1}
+	n := rapid.IntRange(0, 6).Draw(rt, "kind")
+	set(&car, domain.Create(n, token), fmt.Sprintf(`{"carId":%q,"createdAt":%q}`, car.ID, r.tick().Format(time.RFC3339Nano)))
 	r.Cars = append(r.Cars, car)
 	r.row("Car", car.ID.String(), 1, "CarCreated", eventData(car, ""))
 	r.Requests = append(r.Requests, judge.Request{
@@ -147,7 +145,7 @@ func (r *round) create(rt *rapid.T, token string) {
 func (r *round) update(rt *rapid.T, car int, token string, outcome judge.Answer) {
 	c := &r.Cars[car]
 	c.Version++
-	c.Color = &token
+	set(c, domain.Change(rapid.IntRange(0, 6).Draw(rt, "kind"), token))
 	row := r.row("Car", c.ID.String(), c.Version, "CarUpdated", eventData(*c, r.now.Format(time.RFC3339Nano)))
 	if rapid.Bool().Draw(rt, "traced") {
 		parent := "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-0" + rapid.SampledFrom([]string{"0", "1", "3"}).Draw(rt, "flags")
@@ -173,7 +171,7 @@ func (r *round) row(kind, aggregate string, version int64, eventType, data strin
 }
 
 func eventData(c judge.Car, updated string) string {
-	data := map[string]any{"carId": c.ID, "make": c.Make, "model": c.Model, "year": c.Year, "color": c.Color, "createdAt": c.CreatedAt}
+	data := members(c)
 	if updated != "" {
 		data["updatedAt"] = updated
 	}
@@ -181,9 +179,24 @@ func eventData(c judge.Car, updated string) string {
 }
 
 func answer(c judge.Car) json.RawMessage {
-	return json.RawMessage(marshal(map[string]any{
-		"id": c.ID, "make": c.Make, "model": c.Model, "year": c.Year, "color": c.Color, "createdAt": c.CreatedAt,
-	}))
+	car := members(c)
+	car["id"] = car["carId"]
+	delete(car, "carId")
+	return json.RawMessage(marshal(car))
+}
+
+func members(c judge.Car) (all map[string]any) {
+	_ = json.Unmarshal(c.State, &all)
+	return all
+}
+
+// set changes members of the car's state to those of the objects.
+func set(c *judge.Car, objects ...string) {
+	all := map[string]any{}
+	for _, object := range append([]string{string(c.State)}, objects...) {
+		_ = json.Unmarshal([]byte(object), &all)
+	}
+	c.State = json.RawMessage(marshal(all))
 }
 
 func marshal(v any) string {

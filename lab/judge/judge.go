@@ -40,7 +40,7 @@ const (
 type Request struct {
 	Op     string // Create or Update
 	CarID  string // of an update, or of a create after its 201
-	Token  string // the colour that this request sets and no other
+	Token  string // a text that this request sets and no other (domain.Token)
 	Answer Answer
 	Car    json.RawMessage // the car of a 2xx answer
 	Span   Span
@@ -84,18 +84,14 @@ type Row struct {
 
 // Car is a row of cars.
 type Car struct {
-	ID          uuid.UUID
-	Make, Model string
-	Year        int32
-	Color       *string
-	Version     int64
-	CreatedAt   time.Time
+	ID      uuid.UUID
+	Version int64
+	State   json.RawMessage // as domain.Rows reads it
 }
 
 // Stat is a row of car_stats, the totals of the example subscriber.
 type Stat struct {
-	Make          string
-	Year          int32
+	Kind          string // as of domain.Kind
 	Cars, Changes int64
 }
 

@@ -3,7 +3,9 @@ package judge_test
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
 	"iter"
+	"maps"
 	"slices"
 	"strings"
 	"testing"
@@ -55,7 +57,7 @@ var damages = map[string]struct {
 	}},
 	"NothingIsCounted": {judge.RuleCarStats, func(_ *rapid.T, r *round) {
 		r.Stats = r.Stats[:1]
-		r.Stats[0].Make = "Nobody"
+		r.Stats[0].Kind = "Nobody"
 	}},
 	"ADuplicateDiffers": {judge.RuleDuplicateDiffers, func(_ *rapid.T, r *round) {
 		last := r.entry(r.Rows[0])
@@ -148,16 +150,23 @@ var damages = map[string]struct {
 		}
 	}},
 	"ACarHasNoEvents": {judge.RuleCarEvent, func(_ *rapid.T, r *round) {
-		r.Cars = append(r.Cars, judge.Car{ID: r.id(), Make: "M", Model: "M", Year: 2000, Version: 1, CreatedAt: r.tick()})
+		r.Cars = append(r.Cars, judge.Car{ID: r.id(), Version: 1, State: r.Cars[0].State})
 	}},
-	"ACarHasAnotherMake":       {judge.RuleCarEvent, func(_ *rapid.T, r *round) { r.Cars[0].Make = "other" }},
-	"ACarHasAnotherModel":      {judge.RuleCarEvent, func(_ *rapid.T, r *round) { r.Cars[0].Model = "other" }},
-	"ACarHasAnotherYear":       {judge.RuleCarEvent, func(_ *rapid.T, r *round) { r.Cars[0].Year++ }},
-	"ACarHasAnotherColor":      {judge.RuleCarEvent, func(_ *rapid.T, r *round) { r.Cars[0].Color = &r.Cars[0].Make }},
-	"ACarHasNoColor":           {judge.RuleCarEvent, func(_ *rapid.T, r *round) { r.Cars[0].Color = nil }},
-	"ACarIsAheadOfItsEvents":   {judge.RuleCarEvent, func(_ *rapid.T, r *round) { r.Cars[0].Version++ }},
-	"ACarIsBehindItsEvents":    {judge.RuleCarEvent, func(_ *rapid.T, r *round) { r.Cars[0].Version-- }},
-	"ACarIsOlderThanItsEvents": {judge.RuleCarEvent, func(_ *rapid.T, r *round) { r.Cars[0].CreatedAt = r.Cars[0].CreatedAt.Add(-time.Microsecond) }},
+	"ACarHasAnotherValue": {judge.RuleCarEvent, func(rt *rapid.T, r *round) { setMember(r, anyMember(rt, r), `"other"`) }},
+	"ACarHasNoValue":      {judge.RuleCarEvent, func(rt *rapid.T, r *round) { setMember(r, anyMember(rt, r), "null") }},
+	"ACarHasAMemberMore":  {judge.RuleCarEvent, func(_ *rapid.T, r *round) { setMember(r, "more", "null") }},
+	"ACarLacksAMember": {judge.RuleCarEvent, func(rt *rapid.T, r *round) {
+		all := members(r.Cars[0])
+		delete(all, anyMember(rt, r))
+		r.Cars[0].State = json.RawMessage(marshal(all))
+	}},
+	"ACarIsAheadOfItsEvents": {judge.RuleCarEvent, func(_ *rapid.T, r *round) { r.Cars[0].Version++ }},
+	"ACarIsBehindItsEvents":  {judge.RuleCarEvent, func(_ *rapid.T, r *round) { r.Cars[0].Version-- }},
+	"ACarIsOlderThanItsEvents": {judge.RuleCarEvent, func(rt *rapid.T, r *round) {
+		created, err := time.Parse(time.RFC3339Nano, members(r.Cars[0])["createdAt"].(string))
+		require.NoError(rt, err)
+		setMember(r, "createdAt", created.Add(-time.Microsecond).Format(`"`+time.RFC3339Nano+`"`))
+	}},
 	"AVersionIsMissing": {judge.RuleCarEvent, func(rt *rapid.T, r *round) {
 		r.update(rt, 0, "last-", judge.Done)
 		r.Arrivals = append(r.Arrivals, r.entry(r.Rows[len(r.Rows)-1]))
@@ -173,10 +182,16 @@ var damages = map[string]struct {
 		// The last event of a car whose commit did not survive.
 		r.forget(func(row judge.Row) bool { return strings.Contains(string(row.Data), `"after-"`) })
 		r.Cars[1].Version--
-		r.Cars[1].Color = &r.Poison[0].Token
+		for _, row := range r.Rows { // which its event before that is
+			if row.AggregateID == r.Cars[1].ID.String() && row.Version == r.Cars[1].Version {
+				all := members(judge.Car{State: row.Data})
+				delete(all, "updatedAt")
+				r.Cars[1].State = json.RawMessage(marshal(all))
+			}
+		}
 	}},
 	"AnAnswerDiffersFromItsEvent": {judge.RuleCarEvent, func(_ *rapid.T, r *round) {
-		r.Requests[0].Car = json.RawMessage(strings.Replace(string(r.Requests[0].Car), "1999", "1998", 1))
+		r.Requests[0].Car = json.RawMessage(strings.Replace(string(r.Requests[0].Car), "2026", "2025", 1))
 	}},
 	"AnUpdateChangesAnotherCar": {judge.RuleCarEvent, func(_ *rapid.T, r *round) {
 		r.requestWith("maybe-").CarID = r.Cars[1].ID.String()
@@ -354,3 +369,10 @@ func (r *round) poisoned() judge.Row {
 func (r *round) requestWith(token string) *judge.Request {
 	return &r.Requests[slices.IndexFunc(r.Requests, func(q judge.Request) bool { return q.Token == token })]
 }
+
+// anyMember returns the name of a member of the first car's state.
+func anyMember(rt *rapid.T, r *round) string {
+	return rapid.SampledFrom(slices.Sorted(maps.Keys(members(r.Cars[0])))).Draw(rt, "member")
+}
+
+func setMember(r *round, name, value string) { set(&r.Cars[0], fmt.Sprintf("{%q:%s}", name, value)) }

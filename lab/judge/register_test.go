@@ -24,7 +24,7 @@ var noRegister = []string{
 
 // contentOnly are the damages of other rules that change a content and no version.
 var contentOnly = []string{
-	"ACarHasAnotherMake", "ACarHasAnotherModel", "ACarHasAnotherYear", "ACarHasAnotherColor", "ACarHasNoColor", "ACarIsOlderThanItsEvents",
+	"ACarHasAnotherValue", "ACarHasNoValue", "ACarHasAMemberMore", "ACarLacksAMember", "ACarIsOlderThanItsEvents",
 	"AnAnswerDiffersFromItsEvent", "AnUpdateChangesAnotherCar", "AnUpdateWasACreate", "ACreateWasAnUpdate",
 }
 

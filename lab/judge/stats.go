@@ -1,6 +1,6 @@
 package judge
 
-import "encoding/json"
+import "rds-outbox-demo/lab/domain"
 
 // judgeStats holds the totals of the example subscriber, carstats, against the events on the bus. Each car is as its newest event says, and
 // each event is one change, however often and in whatever order the events came. It judges only if nothing else is wrong, because missing
@@ -9,23 +9,19 @@ func (t *trial) judgeStats() {
 	if t.NotCounted || len(t.Violations) > 0 {
 		return
 	}
-	type kind struct {
-		Make string
-		Year int32
-	}
 	type totals struct{ cars, changes int64 }
-	expected := map[kind]totals{}
+	expected := map[string]totals{}
 	t.aggregates(func(events []event) {
 		newest := true
 		for i := len(events) - 1; i >= 0; i-- {
 			e := &events[i]
-			var k kind
-			if e.AggregateType != aggregateCar || e.first == nil || json.Unmarshal(e.Data, &k) != nil {
+			k, err := domain.Kind(e.Data)
+			if e.AggregateType != domain.AggregateType || e.first == nil || err != nil {
 				continue
 			}
 			n := expected[k]
 			n.changes++
-			if newest && e.EventType != "CarDeleted" {
+			if newest && e.EventType != domain.Deleted {
 				n.cars++
 			}
 			newest = false
@@ -33,14 +29,13 @@ func (t *trial) judgeStats() {
 		}
 	})
 	for _, s := range t.Stats {
-		k := kind{s.Make, s.Year}
-		if got, want := (totals{s.Cars, s.Changes}), expected[k]; got != want {
-			t.violation(RuleCarStats, "carstats counts %d cars and %d changes of %s %d, and %d and %d were on the bus",
-				got.cars, got.changes, k.Make, k.Year, want.cars, want.changes)
+		if got, want := (totals{s.Cars, s.Changes}), expected[s.Kind]; got != want {
+			t.violation(RuleCarStats, "carstats counts %d cars and %d changes of %s, and %d and %d were on the bus",
+				got.cars, got.changes, s.Kind, want.cars, want.changes)
 		}
-		delete(expected, k)
+		delete(expected, s.Kind)
 	}
 	for k, want := range expected {
-		t.violation(RuleCarStats, "carstats counts no %s %d, and %d cars and %d changes were on the bus", k.Make, k.Year, want.cars, want.changes)
+		t.violation(RuleCarStats, "carstats counts no %s, and %d cars and %d changes were on the bus", k, want.cars, want.changes)
 	}
 }

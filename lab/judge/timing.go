@@ -4,6 +4,8 @@ import (
 	"cmp"
 	"slices"
 	"time"
+
+	"rds-outbox-demo/lab/domain"
 )
 
 // measure fills in what the verdict says about time.
@@ -13,7 +15,7 @@ func (t *trial) measure() {
 	}
 	t.aggregates(func(events []event) {
 		// chaos's own notes do not count, because many events of one transaction are always on their way at once.
-		if events[0].AggregateType == aggregateCar && hot(events, t.Windows) {
+		if events[0].AggregateType == domain.AggregateType && hot(events, t.Windows) {
 			t.Hot++
 		}
 	})

@@ -15,6 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"rds-outbox-demo/lab/awslocal"
+	"rds-outbox-demo/lab/domain"
 	"rds-outbox-demo/lab/labtest"
 )
 
@@ -45,7 +46,7 @@ func TestDatabaseIsStoppedAndStartedOnPurpose(t *testing.T) {
 	require.NoError(t, r.StopDatabase(t.Context()))
 	require.True(t, r.DatabaseStopped())
 	require.NoError(t, r.StopDatabase(t.Context()), "it is stopped")
-	response, err := http.Post(r.APIURL+"/cars", "application/json", strings.NewReader(`{"make":"Toyota","model":"Camry","year":2023}`))
+	response, err := http.Post(r.APIURL+"/cars", "application/json", strings.NewReader(domain.Sample(0)))
 	require.NoError(t, err)
 	_, _ = io.Copy(io.Discard, response.Body)
 	require.NoError(t, response.Body.Close())

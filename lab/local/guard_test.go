@@ -7,6 +7,8 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"rds-outbox-demo/lab/domain"
 )
 
 // With DATABASE_URL or a bus on AWS, a page that gets through writes there.
@@ -15,7 +17,7 @@ func TestWebPagesAreRefused(t *testing.T) {
 	r := newRig(t)
 	port := r.APIURL[strings.LastIndexByte(r.APIURL, ':')+1:]
 	ask := func(method, path string, headers ...string) (status int, body string, header http.Header) {
-		request, err := http.NewRequestWithContext(t.Context(), method, r.APIURL+path, strings.NewReader(`{"make":"Toyota","model":"Camry","year":2023}`))
+		request, err := http.NewRequestWithContext(t.Context(), method, r.APIURL+path, strings.NewReader(domain.Sample(0)))
 		require.NoError(t, err)
 		request.Header.Set("Content-Type", "application/json")
 		for i := 0; i < len(headers); i += 2 {

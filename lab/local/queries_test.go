@@ -15,6 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"rds-outbox-demo/lab/awslocal"
+	"rds-outbox-demo/lab/domain"
 	"rds-outbox-demo/lab/labtest"
 )
 
@@ -160,7 +161,7 @@ func everyLine(t *testing.T) map[string]*lineKind {
 	r.requireWhole(t)
 	r.AWS.Faults().Add(awslocal.Fault{Service: "kinesis", Operation: "PutRecords", Kind: awslocal.EntryError, Code: "ProvisionedThroughputExceededException", Count: 1})
 	for range 2 { // the second time it is the answer of the first
-		request, err := http.NewRequestWithContext(t.Context(), http.MethodPost, r.APIURL+"/cars", strings.NewReader(`{"make":"Toyota","model":"Camry","year":2023}`))
+		request, err := http.NewRequestWithContext(t.Context(), http.MethodPost, r.APIURL+"/cars", strings.NewReader(domain.Sample(0)))
 		require.NoError(t, err)
 		request.Header.Set("Content-Type", "application/json")
 		request.Header.Set("Idempotency-Key", "queries")

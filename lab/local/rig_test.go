@@ -15,6 +15,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/stretchr/testify/require"
 
+	"rds-outbox-demo/lab/domain"
 	"rds-outbox-demo/lab/labtest"
 	"rds-outbox-demo/lab/postgres"
 )
@@ -112,7 +113,7 @@ func (r *rig) byID() map[string][]Arrival {
 // post creates a car and returns its id.
 func (r *rig) post(t *testing.T) string {
 	t.Helper()
-	response, err := http.Post(r.APIURL+"/cars", "application/json", strings.NewReader(`{"make":"Toyota","model":"Camry","year":2023}`))
+	response, err := http.Post(r.APIURL+"/cars", "application/json", strings.NewReader(domain.Sample(0)))
 	require.NoError(t, err)
 	defer response.Body.Close()
 	require.Equal(t, http.StatusCreated, response.StatusCode)
@@ -122,7 +123,7 @@ func (r *rig) post(t *testing.T) string {
 
 func (r *rig) patch(t *testing.T, id string) {
 	t.Helper()
-	request, err := http.NewRequestWithContext(t.Context(), http.MethodPatch, r.APIURL+"/cars/"+id, strings.NewReader(`{"color":"Red"}`))
+	request, err := http.NewRequestWithContext(t.Context(), http.MethodPatch, r.APIURL+"/cars/"+id, strings.NewReader(domain.Change(1, "Red")))
 	require.NoError(t, err)
 	request.Header.Set("Content-Type", "application/json")
 	response, err := http.DefaultClient.Do(request)

@@ -9,6 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"rds-outbox-demo/contracts"
+	"rds-outbox-demo/lab/domain"
 )
 
 func TestContractsPage(t *testing.T) {
@@ -20,7 +21,7 @@ func TestContractsPage(t *testing.T) {
 	require.Equal(t, policy, got.header.Get("Content-Security-Policy"))
 	for _, want := range []string{
 		"<code>POST /cars</code>", "<code>DELETE /cars/{id}</code>", "<code>rds-outbox-demo-{stage}-outbox</code>", `<h3 id="event-CarDeleted">CarDeleted</h3>`,
-		`<tr><th scope="row"><code>color</code></th><td>string or null</td>`, `<td>date-time</td><td>When it was deleted.</td>`, "Citroën",
+		`<tr><th scope="row"><code>` + domain.Fields[3].Name + `</code></th><td>string or null</td>`, `<td>date-time</td><td>When it was deleted.</td>`, "Citroën",
 	} {
 		require.Contains(t, got.body, want)
 	}

@@ -2,7 +2,6 @@ package view
 
 import (
 	"encoding/json"
-	"strings"
 	"time"
 
 	"github.com/aws/aws-lambda-go/events"
@@ -10,6 +9,7 @@ import (
 
 	"rds-outbox-demo/dbgen"
 	"rds-outbox-demo/lab/awslocal"
+	"rds-outbox-demo/lab/domain"
 	"rds-outbox-demo/lab/local"
 	"rds-outbox-demo/outbox"
 )
@@ -71,9 +71,9 @@ func newEvent(row dbgen.Outbox) *event {
 
 // title is what a reader knows the event's subject by.
 func title(row dbgen.Outbox) string {
-	var data struct{ Make, Model, Name, Title string }
+	var data struct{ Name, Title string }
 	_ = json.Unmarshal(row.EventData, &data) // of members of other types nothing is taken
-	for _, candidate := range []string{strings.TrimSpace(data.Make + " " + data.Model), data.Name, data.Title} {
+	for _, candidate := range []string{domain.Title(row.EventData), data.Name, data.Title} {
 		if candidate != "" {
 			return candidate
 		}

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"net/http"
 	"time"
+
+	"rds-outbox-demo/lab/domain"
 )
 
 func killTheRelay(r *run) (string, error) {
@@ -273,11 +275,10 @@ func poisonAndNoQueue(r *run) (string, error) {
 // post creates a car and returns its id; patch changes it. Both are requests to the API like anybody's.
 func (r *run) post() (id string, err error) {
 	var created struct{ Car struct{ ID string } }
-	err = request(r.ctx, http.DefaultClient, http.MethodPost, r.switches.path.APIURL+"/cars",
-		`{"make":"Toyota","model":"Corolla","year":2024,"color":"Coat 0"}`, &created)
+	err = request(r.ctx, http.DefaultClient, http.MethodPost, r.switches.path.APIURL+domain.Path, domain.Create(0, "Coat 0"), &created)
 	return created.Car.ID, err
 }
 
 func (r *run) patch(id string, n int) error {
-	return request(r.ctx, http.DefaultClient, http.MethodPatch, r.switches.path.APIURL+"/cars/"+id, fmt.Sprintf(`{"color":"Coat %d"}`, n+1), nil)
+	return request(r.ctx, http.DefaultClient, http.MethodPatch, r.switches.path.APIURL+domain.Path+"/"+id, domain.Change(n, fmt.Sprintf("Coat %d", n+1)), nil)
 }

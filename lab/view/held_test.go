@@ -6,6 +6,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"rds-outbox-demo/lab/domain"
 	"rds-outbox-demo/lab/local"
 )
 
@@ -15,7 +16,7 @@ func TestNobodyInterferesWithAnExperiment(t *testing.T) {
 	v := newRig(t, t.TempDir()).View
 	release := v.switches.hold("experiment 1 is running")
 	for path, body := range map[string]string{
-		"/cars": `{"make":"Toyota","model":"Camry","year":2023}`, "/load": `{"rate":7}`, "/switches/bus-down": `{"on":true}`,
+		"/cars": domain.Sample(0), "/load": `{"rate":7}`, "/switches/bus-down": `{"on":true}`,
 	} {
 		got := v.command(t, "POST", path, body)
 		require.Equal(t, http.StatusConflict, got.status, path)
@@ -23,7 +24,7 @@ func TestNobodyInterferesWithAnExperiment(t *testing.T) {
 	}
 	require.Zero(t, v.load.rate.Load())
 	release()
-	require.Equal(t, http.StatusCreated, v.command(t, "POST", "/cars", `{"make":"Toyota","model":"Camry","year":2023}`).status)
+	require.Equal(t, http.StatusCreated, v.command(t, "POST", "/cars", domain.Sample(0)).status)
 }
 
 func TestTourSaysThatTheRelayWasStopped(t *testing.T) {

@@ -10,6 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"rds-outbox-demo/lab/awslocal"
+	"rds-outbox-demo/lab/domain"
 	"rds-outbox-demo/lab/labtest"
 	"rds-outbox-demo/lab/local"
 )
@@ -20,7 +21,7 @@ func TestTotalsOfRealTraffic(t *testing.T) {
 	require.NoError(t, r.create(t.Context(), 30))
 	id := r.post(t)
 	for range 4 {
-		r.send(t, http.MethodPatch, "/cars/"+id, `{"color":"Red"}`)
+		r.send(t, http.MethodPatch, "/cars/"+id, domain.Change(1, "Red"))
 	}
 	gone := r.post(t)
 	r.send(t, http.MethodDelete, "/cars/"+gone, "")
@@ -203,7 +204,7 @@ func TestWhatWasSeenOfAnEvent(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, t.TempDir())
 	id := r.post(t)
-	r.send(t, http.MethodPatch, "/cars/"+id, `{"color":"Red"}`)
+	r.send(t, http.MethodPatch, "/cars/"+id, domain.Change(1, "Red"))
 	r.send(t, http.MethodDelete, "/cars/"+id, "")
 	r.requireTotals(t, totals{Committed: 3, OnBus: 3})
 	events := r.frame().Events

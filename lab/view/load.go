@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"golang.org/x/sync/errgroup"
+
+	"rds-outbox-demo/lab/domain"
 )
 
 const (
@@ -95,17 +97,13 @@ func (l *load) run(ctx context.Context) {
 	}
 }
 
-var makes = [...]string{"Toyota", "Volvo", "Renault", "Tesla", "Škoda", "Fiat", "Mazda"}
-var models = [...]string{"Camry", "V60", "Mégane", "Model 3", "Octavia", "Panda", "MX-5"}
-var colors = [...]string{"Blue", "Red", "White", "Green", "Black"}
-
 func (l *load) one(ctx context.Context) {
 	if id := l.pick(); id != "" && rand.IntN(5) == 0 {
-		l.send(ctx, http.MethodPatch, "/cars/"+id, fmt.Sprintf(`{"color":%q}`, colors[rand.IntN(len(colors))]), nil)
+		l.send(ctx, http.MethodPatch, domain.Path+"/"+id, domain.Change(rand.IntN(100), "Repainted"), nil)
 		return
 	}
 	var answer struct{ Car struct{ ID string } }
-	if l.send(ctx, http.MethodPost, "/cars", someCar(), &answer) {
+	if l.send(ctx, http.MethodPost, domain.Path, someCar(), &answer) {
 		l.mu.Lock()
 		defer l.mu.Unlock()
 		if len(l.cars) < changeable {
@@ -117,10 +115,7 @@ func (l *load) one(ctx context.Context) {
 	}
 }
 
-func someCar() string {
-	kind := rand.IntN(len(makes))
-	return fmt.Sprintf(`{"make":%q,"model":%q,"year":%d,"color":%q}`, makes[kind], models[kind], 2000+rand.IntN(25), colors[rand.IntN(len(colors))])
-}
+func someCar() string { return domain.Sample(rand.IntN(1000)) }
 
 func (l *load) pick() string {
 	l.mu.Lock()
@@ -169,7 +164,7 @@ func (l *load) create(ctx context.Context, n int) error {
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(loadAtOnce)
 	for range n {
-		group.Go(func() error { return request(ctx, l.client, http.MethodPost, l.url+"/cars", someCar(), nil) })
+		group.Go(func() error { return request(ctx, l.client, http.MethodPost, l.url+domain.Path, someCar(), nil) })
 	}
 	return group.Wait()
 }

@@ -13,6 +13,7 @@ import (
 
 	"rds-outbox-demo/dbgen"
 	"rds-outbox-demo/internal/pgsession"
+	"rds-outbox-demo/lab/domain"
 	"rds-outbox-demo/lab/local"
 )
 
@@ -110,15 +111,13 @@ func (p *poller) begin(ctx context.Context) error {
 	}
 	var since time.Time
 	var counted int64
-	if err := conn.QueryRow(ctx, "SELECT now(), (SELECT count(*) FROM cars), "+countedCars).Scan(&since, &p.carsBefore, &counted); err != nil {
+	if err := conn.QueryRow(ctx, "SELECT now(), "+domain.Count+", "+domain.Counted).Scan(&since, &p.carsBefore, &counted); err != nil {
 		return err
 	}
 	p.uncounted = max(0, p.carsBefore-counted)
 	p.watch.tally.Begin(since)
 	return nil
 }
-
-const countedCars = "(SELECT coalesce(sum(cars), 0)::bigint FROM car_stats)"
 
 // run polls until ctx ends. One statement at a time on one connection: it holds nothing back.
 func (p *poller) run(ctx context.Context) {
@@ -223,7 +222,7 @@ WHERE datname = current_database() AND pid <> pg_backend_pid() AND backend_type 
 
 const selectRows = `
 SELECT floor(extract(epoch FROM created_at))::bigint, count(*),
-    count(*) FILTER (WHERE aggregate_type = 'Car' AND event_type = 'CarCreated') - count(*) FILTER (WHERE aggregate_type = 'Car' AND event_type = 'CarDeleted')
+    count(*) FILTER (WHERE aggregate_type = '` + domain.AggregateType + `' AND event_type = '` + domain.Created + `') - count(*) FILTER (WHERE aggregate_type = '` + domain.AggregateType + `' AND event_type = '` + domain.Deleted + `')
 FROM outbox WHERE created_at >= $1 GROUP BY 1`
 
 const selectNewest = `
@@ -273,7 +272,7 @@ func (p *poller) ask(ctx context.Context, conn *pgx.Conn) error {
 	reads.Queue(selectSlot, slot.Name, lsn).QueryRow(func(row pgx.Row) error {
 		return row.Scan(&slot.Exists, &slot.Active, &slot.ConfirmedLSN, &slot.CurrentLSN, &slot.LagBytes, &slot.RetainedBytes, &slot.WALStatus, &confirmed)
 	})
-	reads.Queue("SELECT " + countedCars).QueryRow(func(row pgx.Row) error { return row.Scan(&counted) })
+	reads.Queue("SELECT " + domain.Counted).QueryRow(func(row pgx.Row) error { return row.Scan(&counted) })
 	if err := conn.SendBatch(ctx, reads).Close(); err != nil {
 		return err
 	}

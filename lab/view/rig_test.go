@@ -16,6 +16,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"rds-outbox-demo/dbgen"
+	"rds-outbox-demo/lab/domain"
 	"rds-outbox-demo/lab/labtest"
 	"rds-outbox-demo/lab/local"
 	"rds-outbox-demo/lab/postgres"
@@ -74,7 +75,7 @@ func (r *rig) send(t *testing.T, method, path, body string) string {
 
 func (r *rig) post(t *testing.T) string {
 	t.Helper()
-	return r.send(t, http.MethodPost, "/cars", `{"make":"Toyota","model":"Camry","year":2023}`)
+	return r.send(t, http.MethodPost, "/cars", domain.Sample(0))
 }
 
 func (r *rig) connect(t *testing.T) *pgx.Conn {

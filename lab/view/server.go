@@ -12,6 +12,7 @@ import (
 	"path"
 	"strconv"
 
+	"rds-outbox-demo/lab/domain"
 	"rds-outbox-demo/lab/local"
 )
 
@@ -35,7 +36,16 @@ type meta struct {
 	Hops     []hopDefinition    `json:"hops"`
 	Switches []switchDefinition `json:"switches"`
 	Tour     []experiment       `json:"tour"`
+	Samples  []json.RawMessage  `json:"samples"` // bodies for the form
 }
+
+// samples are all that differ by kind and token.
+var samples = func() (all []json.RawMessage) {
+	for n := range 35 {
+		all = append(all, json.RawMessage(domain.Sample(n)))
+	}
+	return all
+}()
 
 func (v *View) routes() (http.Handler, error) {
 	index, err := template.ParseFS(page, "page/index.html")
@@ -43,7 +53,10 @@ func (v *View) routes() (http.Handler, error) {
 		return nil, fmt.Errorf("reading the page: %w", err)
 	}
 	var front bytes.Buffer
-	if err := index.Execute(&front, struct{ Token string }{v.token}); err != nil {
+	if err := index.Execute(&front, struct {
+		Token  string
+		Fields []domain.Field
+	}{v.token, domain.Fields}); err != nil {
 		return nil, fmt.Errorf("writing the page: %w", err)
 	}
 	described, err := template.ParseFS(page, "page/contracts.html")
@@ -67,13 +80,13 @@ func (v *View) routes() (http.Handler, error) {
 		_, _ = w.Write(content)
 	})
 	mux.HandleFunc("GET /meta", func(w http.ResponseWriter, _ *http.Request) {
-		answer(w, http.StatusOK, meta{v.path.APIURL, maxLoad, hops, v.switches.definitions(), experiments})
+		answer(w, http.StatusOK, meta{v.path.APIURL, maxLoad, hops, v.switches.definitions(), experiments, samples})
 	})
 	mux.Handle("GET /live", v.frames)
 	mux.Handle("GET /contracts", v.getContracts(described))
 	mux.HandleFunc("GET /events/{id}", v.getEvent)
 	mux.HandleFunc("GET /events/{id}/where", v.getWhere)
-	mux.HandleFunc("POST /cars", v.postCar)
+	mux.HandleFunc("POST "+domain.Path, v.postCar)
 	mux.HandleFunc("POST /switches/{name}", v.postSwitch)
 	mux.HandleFunc("POST /load", v.postLoad)
 	mux.HandleFunc("POST /tour/{n}", v.postTour)
@@ -154,7 +167,7 @@ func (v *View) postCar(w http.ResponseWriter, r *http.Request) {
 		refuse(w, err)
 		return
 	}
-	request, err := http.NewRequestWithContext(r.Context(), http.MethodPost, v.path.APIURL+"/cars", bytes.NewReader(body))
+	request, err := http.NewRequestWithContext(r.Context(), http.MethodPost, v.path.APIURL+domain.Path, bytes.NewReader(body))
 	if err != nil {
 		refuse(w, err)
 		return

@@ -10,6 +10,7 @@ import (
 	"github.com/anishathalye/porcupine"
 	"github.com/google/uuid"
 
+	"rds-outbox-demo/lab/domain"
 	"rds-outbox-demo/lab/judge"
 )
 
@@ -54,12 +55,12 @@ func (h *history) write(register string, version int64, span judge.Span) {
 }
 
 // readRequests makes a register of each request, and of each event that was written beside the API. Its event is its only version. That
-// of a request is known by the colour that the request sets.
+// of a request is known by the request's token.
 func (h *history) readRequests() {
 	spans, written := h.spans(), h.written()
 	for _, row := range h.Rows {
-		if span, ok := spans[colour(row.Data)]; ok {
-			h.write("request "+colour(row.Data), 1, span)
+		if span, ok := spans[domain.Token(row.Data)]; ok {
+			h.write("request "+domain.Token(row.Data), 1, span)
 		}
 		if span, ok := written[row.ID]; ok {
 			h.write("event "+row.ID.String(), 1, span)
@@ -103,13 +104,13 @@ func (h *history) readAggregates() {
 	read := map[string]int64{}
 	for _, row := range h.Rows {
 		name := aggregate(row.AggregateType, row.AggregateID)
-		token := colour(row.Data)
+		token := domain.Token(row.Data)
 		span, ok := requests[token]
 		if !ok {
 			span = transactions[row.ID]
 		}
 		h.write(name, row.Version, span)
-		if read[name] = unknown; row.AggregateType == "Car" {
+		if read[name] = unknown; row.AggregateType == domain.AggregateType {
 			read[name] = 0 // unless the car is in the table
 		}
 		switch {
@@ -133,7 +134,7 @@ func (h *history) readAggregates() {
 		h.add(name, operation{action: deliver, version: versions[detail.EventID]}, h.arrival(place), h.arrival(place))
 	}
 	for _, car := range h.Cars {
-		read[aggregate("Car", car.ID.String())] = car.Version
+		read[aggregate(domain.AggregateType, car.ID.String())] = car.Version
 	}
 	for name, version := range read {
 		h.read(name, operation{version: version})
@@ -172,11 +173,3 @@ func (h *history) parked() map[string]bool {
 }
 
 func aggregate(kind, id string) string { return kind + " " + id }
-
-// colour returns the token of the request that caused the event. Events without a request have no
-// token.
-func colour(data json.RawMessage) string {
-	var car struct{ Color string }
-	_ = json.Unmarshal(data, &car)
-	return car.Color
-}

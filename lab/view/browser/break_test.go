@@ -10,6 +10,7 @@ import (
 	"github.com/chromedp/chromedp"
 	"github.com/stretchr/testify/require"
 
+	"rds-outbox-demo/lab/domain"
 	"rds-outbox-demo/lab/labtest"
 )
 
@@ -141,14 +142,14 @@ func tellsOfARealLoss(t *testing.T, d *dev) {
 		tb.wait("the relay to be switched", fmt.Sprintf(`document.querySelector('%s').getAttribute('aria-checked') === '%t'`, kills, on))
 	}
 	switched(true)
-	d.post(t, `{"make":"Never","model":"Heard Of","year":2023}`)
+	d.post(t, domain.Named("Never Heard Of"))
 	conn := d.connect(t)
 	labtest.Eventually(t, "the slot to be free", func() bool {
 		_, err := conn.Exec(t.Context(), "SELECT pg_replication_slot_advance('outbox_relay', pg_current_wal_lsn())")
 		return err == nil
 	})
 	switched(false)
-	d.post(t, `{"make":"Heard","model":"Of","year":2023}`)
+	d.post(t, domain.Named("Heard Of"))
 	tb.row("Heard Of")
 	labtest.Eventually(t, "the page to tell of the loss", func() bool { return tb.promise().lost == 1 })
 	cars, counted := d.truth(t)

@@ -3,6 +3,7 @@
 package browser
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"net/http"
@@ -14,6 +15,8 @@ import (
 	"github.com/chromedp/chromedp"
 	"github.com/google/uuid"
 	"github.com/stretchr/testify/require"
+
+	"rds-outbox-demo/lab/domain"
 )
 
 // Who knows nothing but the page, and does what it suggests, has seen the path broken and mended within three minutes of `make dev`.
@@ -29,13 +32,20 @@ func leadsANewcomer(t *testing.T, d *dev) {
 	tb.balanced(d)
 }
 
+// fill types the members of the body into the form.
+func (tb *tab) fill(body string) {
+	tb.t.Helper()
+	members := map[string]any{}
+	require.NoError(tb.t, json.Unmarshal([]byte(body), &members))
+	for name, value := range members {
+		tb.typeInto("#car-form [name="+name+"]", fmt.Sprint(value))
+	}
+}
+
 func createsACar(t *testing.T, d *dev) {
 	tb := show(t, d, desk)
 	before := tb.promise()
-	tb.typeInto("#car-form [name=make]", "Toyota")
-	tb.typeInto("#car-form [name=model]", "Unicum")
-	tb.typeInto("#car-form [name=year]", "2023")
-	tb.typeInto("#car-form [name=color]", "Blue")
+	tb.fill(domain.Named("Toyota Unicum"))
 	tb.click("#car-form button")
 	tb.wait("the API's answer", `document.querySelector('#car-answer').textContent.includes('created')`)
 	id := tb.row("Toyota Unicum")
@@ -65,7 +75,7 @@ func tellsWhereAnEventWaits(t *testing.T, d *dev) {
 	const kills = `[data-switch="kill-relay"]`
 	tb.click(kills)
 	tb.wait("the relay to be killed", `document.querySelector('`+kills+`').getAttribute('aria-checked') === 'true'`)
-	d.post(t, `{"make":"Held","model":"In The WAL","year":2023}`)
+	d.post(t, domain.Named("Held In The WAL"))
 	id := tb.row("Held In The WAL")
 	tb.click(`tr[data-event="` + id + `"] td`)
 	tb.wait("its records", shows(id))
@@ -105,13 +115,10 @@ func (tb *tab) showsWhere(d *dev, id string) (says string) {
 func showsTheAPIsOwnMessages(t *testing.T, d *dev) {
 	tb := show(t, d, desk)
 	tb.allowed = []string{"status of 400"} // the browser's own note of the answer
-	tb.typeInto("#car-form [name=make]", strings.Repeat("x", 101))
-	tb.typeInto("#car-form [name=model]", " ")
-	tb.typeInto("#car-form [name=year]", "1700")
+	tb.fill(domain.Refused)
 	tb.click("#car-form button")
 
-	body := fmt.Sprintf(`{"make":%q,"model":" ","year":1700}`, strings.Repeat("x", 101))
-	response, err := http.Post(d.api+"/cars", "application/json", strings.NewReader(body))
+	response, err := http.Post(d.api+domain.Path, "application/json", strings.NewReader(domain.Refused))
 	require.NoError(t, err)
 	defer response.Body.Close()
 	require.Equal(t, http.StatusBadRequest, response.StatusCode)
@@ -123,13 +130,21 @@ func showsTheAPIsOwnMessages(t *testing.T, d *dev) {
 	}
 }
 
-// attack runs where it is interpreted, and is a text where it is not. It is shorter than the shortest field, a color.
+// attack runs where it is interpreted, and is a text where it is not. It is shorter than the shortest field.
 const attack = `<img src=x onerror="window.hacked=1">`
 
 // The policy that the page sends would stop this script, and an inline one: it is switched off here, so that the page's own care is what
 // is seen. The policy itself is looked at in refusesForeignPages.
 func interpretsNoText(t *testing.T, d *dev) {
-	body := fmt.Sprintf(`{"make":%q,"model":%q,"year":2023,"color":%q}`, attack, attack, attack)
+	members := map[string]any{}
+	require.NoError(t, json.Unmarshal([]byte(domain.Sample(0)), &members))
+	for _, field := range domain.Fields {
+		if !field.Numeric {
+			members[field.Name] = attack
+		}
+	}
+	body, err := json.Marshal(members)
+	require.NoError(t, err)
 	l := desk
 	l.noCSP = true
 	tb := show(t, d, l)
@@ -139,7 +154,7 @@ func interpretsNoText(t *testing.T, d *dev) {
 		require.False(t, tb.is(`document.querySelector('img[src="x"], [onerror], svg script')`), "the text of an event became an element")
 	}
 	// What an attacker can say where the API takes his word: the names, and who is asking.
-	request, err := http.NewRequest(http.MethodPost, d.api+"/cars", strings.NewReader(body))
+	request, err := http.NewRequest(http.MethodPost, d.api+domain.Path, bytes.NewReader(body))
 	require.NoError(t, err)
 	request.Header.Set("Content-Type", "application/json")
 	request.Header.Set("User-Agent", attack)
@@ -157,10 +172,7 @@ func interpretsNoText(t *testing.T, d *dev) {
 	unharmed()
 
 	// The form, and what the API answers to it.
-	for _, field := range []string{"make", "model", "color"} {
-		tb.typeInto("#car-form [name="+field+"]", attack)
-	}
-	tb.typeInto("#car-form [name=year]", "2023")
+	tb.fill(string(body))
 	tb.click("#car-form button")
 	tb.wait("the API's answer", `document.querySelector('#car-answer').textContent.includes('created')`)
 	unharmed()

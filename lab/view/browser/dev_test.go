@@ -21,6 +21,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/require"
 
+	"rds-outbox-demo/lab/domain"
 	"rds-outbox-demo/lab/labtest"
 )
 
@@ -272,7 +273,7 @@ func (d *dev) truth(t *testing.T) (cars, counted int) {
 	t.Helper()
 	conn := d.connect(t)
 	defer conn.Close(t.Context())
-	require.NoError(t, conn.QueryRow(t.Context(), "SELECT (SELECT count(*) FROM outbox WHERE event_type = 'CarCreated'), (SELECT coalesce(sum(cars), 0) FROM car_stats)").
+	require.NoError(t, conn.QueryRow(t.Context(), "SELECT (SELECT count(*) FROM outbox WHERE event_type = '"+domain.Created+"'), "+domain.Counted).
 		Scan(&cars, &counted))
 	return cars - d.carsBefore, counted - d.carsBefore
 }

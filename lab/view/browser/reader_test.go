@@ -3,6 +3,7 @@
 package browser
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"os"
@@ -14,12 +15,13 @@ import (
 	"github.com/chromedp/chromedp/kb"
 	"github.com/stretchr/testify/require"
 
+	"rds-outbox-demo/lab/domain"
 	"rds-outbox-demo/lab/labtest"
 )
 
 func keepsItsStateInTheURL(t *testing.T, d *dev) {
 	tb := show(t, d, desk)
-	d.post(t, `{"make":"Linked","model":"Car","year":2023}`)
+	d.post(t, domain.Named("Linked Car"))
 	id := tb.row("Linked Car")
 	tb.click(`tr[data-event="` + id + `"] td`)
 	tb.wait("its records", shows(id))
@@ -36,7 +38,7 @@ func keepsItsStateInTheURL(t *testing.T, d *dev) {
 
 // isDrivenByKeyboard reaches everything by Tab, and uses it by Enter, Space and the arrows.
 func isDrivenByKeyboard(t *testing.T, d *dev) {
-	d.post(t, `{"make":"Reached","model":"By Tab","year":2023}`)
+	d.post(t, domain.Named("Reached By Tab"))
 	tb := show(t, d, desk)
 	tb.row("Reached By Tab")
 	const focused = `(e => e.closest('tr[data-event]') ? 'event ' + e.closest('tr[data-event]').dataset.event : e.dataset.switch ? 'switch ' + e.dataset.switch
@@ -71,11 +73,13 @@ func isDrivenByKeyboard(t *testing.T, d *dev) {
 	tb.do(chromedp.KeyEvent(" "))
 	require.NotEqual(t, before, eval[string](tb, theme), "Space does not change the theme")
 
-	for _, field := range []struct{ name, text string }{{"make", "Typed"}, {"model", "By Hand"}, {"year", "2023"}, {"color", "Red"}} {
-		for eval[string](tb, `document.activeElement.name ?? ''`) != field.name {
+	typed := map[string]any{}
+	require.NoError(t, json.Unmarshal([]byte(domain.Named("Typed By Hand")), &typed))
+	for _, field := range domain.Fields {
+		for eval[string](tb, `document.activeElement.name ?? ''`) != field.Name {
 			tb.do(chromedp.KeyEvent(kb.Tab))
 		}
-		tb.do(chromedp.KeyEvent("a", chromedp.KeyModifiers(chromedp.ModifierCtrl)), chromedp.KeyEvent(field.text))
+		tb.do(chromedp.KeyEvent("a", chromedp.KeyModifiers(chromedp.ModifierCtrl)), chromedp.KeyEvent(fmt.Sprint(cmp.Or(typed[field.Name], any("Red")))))
 	}
 	tb.do(chromedp.KeyEvent(kb.Enter))
 	tb.row("Typed By Hand")
@@ -97,7 +101,7 @@ func isDrivenByKeyboard(t *testing.T, d *dev) {
 	tb.do(chromedp.KeyEvent(kb.Enter))
 	labtest.Eventually(t, "Enter to switch it off", func() bool { return !on(d.state(t), "duplicate") })
 
-	d.post(t, `{"make":"Opened","model":"By Enter","year":2023}`)
+	d.post(t, domain.Named("Opened By Enter"))
 	id := tb.row("Opened By Enter")
 	to("event " + id)
 	tb.do(chromedp.KeyEvent(kb.Enter))
@@ -119,7 +123,7 @@ func on(s state, name string) bool {
 
 func fitsANarrowWindow(t *testing.T, d *dev) {
 	tb := show(t, d, look{width: 360, height: 740})
-	d.post(t, fmt.Sprintf(`{"make":%q,"model":"Narrow %s","year":2023}`, strings.Repeat("M", 100), strings.Repeat("l", 90)))
+	d.post(t, domain.Named("Narrow "+strings.Repeat("M", 90)))
 	id := tb.row("Narrow")
 	fits := func(what string) {
 		t.Helper()
@@ -165,7 +169,7 @@ func standsStill(t *testing.T, d *dev) {
 }
 
 func isAccessible(t *testing.T, d *dev) {
-	d.post(t, `{"make":"Looked","model":"At","year":2023}`)
+	d.post(t, domain.Named("Looked At"))
 	for name, l := range map[string]look{
 		"wide": {width: 1400, height: 900, still: true}, "narrow": {width: 360, height: 740, still: true, dark: true},
 	} {
@@ -188,7 +192,7 @@ func isAccessible(t *testing.T, d *dev) {
 	const breaks = `[data-switch="throttle-kinesis"]`
 	tb.click(breaks)
 	tb.wait("the switch to be on", `document.querySelector('`+breaks+`').getAttribute('aria-checked') === 'true'`)
-	d.post(t, `{"make":"Held","model":"Up","year":2023}`)
+	d.post(t, domain.Named("Held Up"))
 	tb.axe("broken")
 	tb.click("#theme")
 	tb.axe("broken, the other theme")

@@ -7,6 +7,8 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"rds-outbox-demo/lab/domain"
 )
 
 // The page outlives `make dev`: it says that it is alone, and goes on by itself when the view is back, whose token is another then.
@@ -16,7 +18,7 @@ func TestReconnects(t *testing.T) {
 	first := start(t, dir, port)
 	tb := show(t, first, desk)
 	tb.allowed = []string{"net::ERR_", "Failed to load resource"} // the browser's own notes of a server that is away
-	first.post(t, `{"make":"Before","model":"Kill","year":2023}`)
+	first.post(t, domain.Named("Before Kill"))
 	tb.row("Before Kill")
 
 	first.kill(t)
@@ -26,12 +28,10 @@ func TestReconnects(t *testing.T) {
 	second := start(t, dir, port)
 	require.Equal(t, first.view, second.view, "the view came back elsewhere")
 	tb.connected()
-	second.post(t, `{"make":"After","model":"Start","year":2023}`)
+	second.post(t, domain.Named("After Start"))
 	tb.row("After Start")
 	// What the page does now needs the new token.
-	tb.typeInto("#car-form [name=make]", "By")
-	tb.typeInto("#car-form [name=model]", "Form")
-	tb.typeInto("#car-form [name=year]", "2023")
+	tb.fill(domain.Named("By Form"))
 	tb.click("#car-form button")
 	tb.row("By Form")
 	tb.balanced(second)

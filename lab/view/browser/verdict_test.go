@@ -7,6 +7,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"rds-outbox-demo/lab/domain"
 	"rds-outbox-demo/lab/labtest"
 )
 
@@ -15,7 +16,7 @@ const verdict = `document.querySelector('#verdict').textContent`
 // The page calls everything published only when it has looked after the last commit. A lock makes its look wait.
 func saysNothingFromAnOldReading(t *testing.T, d *dev) {
 	tb := show(t, d, desk)
-	d.post(t, `{"make":"Seen","model":"In Time","year":2023}`)
+	d.post(t, domain.Named("Seen In Time"))
 	tb.balanced(d)
 	tb.wait("the verdict", verdict+`.startsWith('Everything')`)
 	tb.click(killsTheRelay)
@@ -24,7 +25,7 @@ func saysNothingFromAnOldReading(t *testing.T, d *dev) {
 	require.NoError(t, err)
 	_, err = tx.Exec(t.Context(), "LOCK TABLE car_stats") // the page's poll waits for it, createCar does not
 	require.NoError(t, err)
-	d.post(t, `{"make":"Not Seen","model":"Yet","year":2023}`)
+	d.post(t, domain.Named("Not Seen Yet"))
 	tb.wait("another verdict", `!`+verdict+`.startsWith('Everything')`)
 	tb.wait("the age of the numbers", `document.body.classList.contains('old') && document.querySelector('#reading').textContent.includes('as of')`)
 	require.NotContains(t, tb.text("#verdict"), "Everything")
@@ -38,11 +39,11 @@ func saysNothingFromAnOldReading(t *testing.T, d *dev) {
 // A difference that no event on its way explains is said as what it is.
 func saysThatACarIsNotCounted(t *testing.T, d *dev) {
 	tb := show(t, d, desk)
-	d.post(t, `{"make":"Counted","model":"Once","year":1999}`)
+	d.post(t, domain.Named("Counted Once"))
 	tb.balanced(d)
 	conn := d.connect(t)
 	change := func(by int) {
-		_, err := conn.Exec(t.Context(), "UPDATE car_stats SET cars = cars + $1 WHERE make = 'Counted' AND year = 1999", by)
+		_, err := conn.Exec(t.Context(), domain.Miscount, by)
 		require.NoError(t, err)
 	}
 	change(-1)

@@ -4,12 +4,12 @@ import { byId, duration, make, plural, signs, write } from './write.js';
 import { send } from './live.js';
 import * as dots from './dots.js';
 
-const samples = [['Toyota', 'Camry', '2023', 'Blue'], ['Citroën', '2CV', '1961', 'Grey'], ['Fiat', 'Panda', '1986', 'Red'], ['Volvo', '240', '1990', ''], ['Honda', 'Civic', '2008', 'Green']];
-const names = ['make', 'model', 'year', 'color'];
 const form = byId('car-form');
+const names = [...form.elements].map((field) => field.name).filter(Boolean);
 const answer = byId('car-answer');
 const slider = byId('load');
 
+let samples = [{}];
 let sample = 0;
 let followed = null; // {carId, status, message, event, arrived} of the car that was created last
 let sending = false;
@@ -18,6 +18,8 @@ let wanted = null;
 
 export function start(meta) {
   slider.max = meta.maxLoad;
+  samples = meta.samples;
+  fill();
 }
 
 form.addEventListener('submit', (event) => {
@@ -50,22 +52,24 @@ export async function create() {
   }
 }
 
-// car is the body of the request: what is empty and not a text is left out, and a year that is no number stays the text that it is.
+// car is the body of the request. An empty field is left out. A number that is none stays the text that it is.
 function car() {
-  const value = (name) => form.elements[name].value;
-  const body = { make: value('make'), model: value('model') };
-  const year = value('year').trim();
-  if (year) body.year = /^-?\d+(\.\d+)?$/.test(year) ? Number(year) : year;
-  if (value('color')) body.color = value('color');
+  const body = {};
+  for (const name of names) {
+    const { value, inputMode } = form.elements[name];
+    if (value) body[name] = inputMode === 'numeric' && /^\s*-?\d+(\.\d+)?\s*$/.test(value) ? Number(value) : value;
+  }
   return body;
 }
 
 function nextSample() {
-  if (names.some((name, i) => form.elements[name].value !== samples[sample][i])) return; // the reader's own words stay
+  if (names.some((name) => form.elements[name].value !== String(samples[sample][name] ?? ''))) return; // the reader's own words stay
   sample = (sample + 1) % samples.length;
-  names.forEach((name, i) => {
-    form.elements[name].value = samples[sample][i];
-  });
+  fill();
+}
+
+function fill() {
+  for (const name of names) form.elements[name].value = samples[sample][name] ?? '';
 }
 
 function say(kind, text, event) {

@@ -14,6 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"rds-outbox-demo/internal/pgtest"
+	"rds-outbox-demo/lab/domain"
 	migrations "rds-outbox-demo/sql/migrations"
 )
 
@@ -70,7 +71,7 @@ func TestProgram(t *testing.T) {
 		db := pgtest.New(t)
 		slot := "migrate_example_" + strings.ToLower(rand.Text()[:8]) // slots belong to the server
 		for _, statement := range []string{
-			"INSERT INTO car_stats VALUES ('Toyota', 2023, 1, 1)",
+			strings.ReplaceAll(domain.Miscount, "$1", "1"),
 			"SELECT pg_create_logical_replication_slot('" + slot + "', 'pgoutput')",
 		} {
 			_, err := db.Pool.Exec(t.Context(), statement)
