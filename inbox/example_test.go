@@ -3,6 +3,7 @@ package inbox_test
 import (
 	"fmt"
 	"os"
+	"time"
 
 	"rds-outbox-demo/contracts/eventtypes"
 	"rds-outbox-demo/inbox"
@@ -28,11 +29,11 @@ func ExampleParseEvent() {
 	}
 	switch car := data.(type) {
 	case eventtypes.CarCreated:
-		fmt.Println("created:", car.Make, car.Model, car.Year)
+		fmt.Println("created:", car.CarID, "at", car.CreatedAt.Format(time.TimeOnly))
 	case eventtypes.CarUpdated:
 		fmt.Println("changed:", car.CarID, "at", car.UpdatedAt)
 	case eventtypes.CarDeleted:
 		fmt.Println("deleted:", car.CarID, "at", car.DeletedAt)
 	}
-	// Output: created: Citroën Méhari 2023
+	// Output: created: 0199fa3c-7b5e-7a01-9c3d-5e6f70819203 at 09:15:00
 }

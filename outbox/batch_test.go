@@ -2,12 +2,15 @@ package outbox_test
 
 import (
 	"testing"
+	"time"
 
 	"github.com/google/uuid"
 	"github.com/stretchr/testify/require"
 
 	"rds-outbox-demo/dbgen"
 	"rds-outbox-demo/internal/pgtest"
+	"rds-outbox-demo/lab/domain"
+	"rds-outbox-demo/lab/domain/statements"
 	"rds-outbox-demo/outbox"
 )
 
@@ -28,16 +31,15 @@ func TestBatchRefusesWhatReturnsSomething(t *testing.T) {
 func TestBatchIsOneCommit(t *testing.T) {
 	t.Parallel()
 	db := pgtest.New(t)
-	car := dbgen.CarInsertParams{ID: uuid.New(), Make: "BMW", Model: "i3", Year: 2022}
 	count := func() (n int) {
-		require.NoError(t, db.Pool.QueryRow(t.Context(), "SELECT count(*) FROM cars WHERE make = 'BMW' AND model = 'i3'").Scan(&n))
+		require.NoError(t, db.Pool.QueryRow(t.Context(), "SELECT "+domain.Count).Scan(&n))
 		return n
 	}
-	for _, ids := range [][]uuid.UUID{{car.ID, car.ID}, {uuid.New()}} {
+	twice := uuid.New()
+	for _, ids := range [][]uuid.UUID{{twice, twice}, {uuid.New()}} {
 		var batch outbox.Batch
 		for _, id := range ids {
-			car.ID = id
-			require.NoError(t, dbgen.New(&batch).CarInsert(t.Context(), car))
+			require.NoError(t, statements.Insert(t.Context(), dbgen.New(&batch), id, time.Now()))
 		}
 		require.Zero(t, count(), "nothing may be sent before Send")
 		if len(ids) == 2 {

@@ -76,7 +76,7 @@ func Sample(n int) string { return Create(n, colors[n%len(colors)]) }
 // Named returns a body as Create's of an entity whose Title has the name. The name has up to 100 characters.
 func Named(name string) string {
 	text, _ := json.Marshal(name)
-	return fmt.Sprintf(`{"make":%s,"model":"Camry","year":2023}`, text)
+	return fmt.Sprintf(`{"make":%s,"model":"Méhari","year":2023}`, text)
 }
 
 // Refused is a body of Create in which three fields are wrong.
