@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"syscall"
@@ -16,7 +17,17 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// TestNew makes the copy of `make new`, and requires that it builds, passes quick tests and packages, and that the old name is gone.
+// ownFiles are the folders in which the members of an entity stand. docs/make-it-yours.md has a person change them there, and nowhere else.
+var ownFiles = []string{"sql", "contracts", "handlers/parcelapi", "handlers/parcelstats", "lab/domain"}
+
+// otherMembers stands for that person: a text, a number and one that may be null get other names.
+const otherMembers = `grep -rlE '\b(make|year|color|Make|Year|Color)s?\b' --exclude-dir=node_modules --exclude=package-lock.json --exclude='*.mjs' "$@" |
+	xargs sed -E -i 's/\bmake(s?)\b([^(]|$)/brand\1\2/g; s/\bMake(s?)\b([^(]|$)/Brand\1\2/g; s/rapid\.Brand/rapid.Make/g
+		s/\byear(s?)\b/season\1/g; s/\bYear(s?)\b([^(]|$)/Season\1\2/g; s/\bcolor\b/finish/g; s/\bColor\b/Finish/g'
+	gofmt -w "$@"`
+
+// TestNew makes the copy of `make new` with an entity in place of the car, and gives the entity other members. It requires that both
+// build, run and package, that the old names are gone, and that nobody had to touch another file by hand.
 func TestNew(t *testing.T) {
 	checkout, err := filepath.Abs(root)
 	require.NoError(t, err)
@@ -38,22 +49,26 @@ func TestNew(t *testing.T) {
 	const module, service = "example.com/acme/rds-outbox-demo-orders", "acme-orders"
 	const command = "make -s new MODULE=" + module + " SERVICE="
 	for wrong, why := range map[string]string{
-		command + "Orders":                         "SERVICE 'Orders': use up to 15 ",
-		command + "sixteen-is-a-lot":               "SERVICE 'sixteen-is-a-lot': use up to 15 ",
-		command + "a--b":                           "SERVICE 'a--b': use up to 15 ",
-		command + "orders DIR=docs":                "docs is there already: nothing was changed",
-		command + "orders DIR=docs/orders":         "docs/orders is inside this tree",
-		"make -s new SERVICE=orders":               "MODULE= is missing",
-		"make -s new MODULE=orders SERVICE=orders": "MODULE 'orders': use a Go module path",
+		command + "Orders":                             "SERVICE 'Orders': use up to 15 ",
+		command + "sixteen-is-a-lot":                   "SERVICE 'sixteen-is-a-lot': use up to 15 ",
+		command + "a--b":                               "SERVICE 'a--b': use up to 15 ",
+		command + "orders ENTITY=Parcel":               "ENTITY 'Parcel': use up to 15 ",
+		command + "orders ENTITY=sheep ENTITIES=sheep": "ENTITY 'sheep': name its plural",
+		command + "orders DIR=docs":                    "docs is there already: nothing was changed",
+		command + "orders DIR=docs/orders":             "docs/orders is inside this tree",
+		"make -s new SERVICE=orders":                   "MODULE= is missing",
+		"make -s new MODULE=orders SERVICE=orders":     "MODULE 'orders': use a Go module path",
 	} {
 		output, err := run(checkout, wrong)
 		require.Error(t, err, wrong)
 		require.Contains(t, output, "new: "+why, wrong)
 	}
-	output, err := run(checkout, command+service+" DIR="+dir)
+	output, err := run(checkout, command+service+" DIR="+dir+" ENTITY=parcel")
 	require.NoError(t, err, output)
-	require.Equal(t, "new: "+dir+" is service "+service+" in module "+module+"\n", output)
+	require.Equal(t, "new: "+dir+" is service "+service+" in module "+module+", and parcels take the place of cars\n", output)
 
+	car := regexp.MustCompile(`\b(?i:cars?)\b|_cars?|Cars?([A-Z_]|\b)|\bcar(s|Id|ID)\b|\bcar[A-Z]|carapi|carstats`)
+	hashes := []string{"go.sum", "package-lock.json", "rds-ca.pem"}
 	keeps := []string{"CHANGELOG.md", "LICENSE", "scripts/new.sh"}
 	require.NoError(t, filepath.WalkDir(dir, func(path string, entry fs.DirEntry, err error) error {
 		if err != nil {
@@ -69,16 +84,35 @@ func TestNew(t *testing.T) {
 		require.NoError(t, err)
 		if !slices.Contains(keeps, own) {
 			require.NotContains(t, strings.ReplaceAll(string(content), module, ""), name, own)
+			if !slices.Contains(hashes, filepath.Base(own)) && filepath.Ext(own) != ".png" {
+				require.NotRegexp(t, car, own+" "+string(content), own)
+			}
 		}
 		return nil
 	}))
 
-	require.NoError(t, os.Symlink(filepath.Join(checkout, "node_modules"), filepath.Join(dir, "node_modules")))
+	for _, tools := range []string{"node_modules", ".cache"} {
+		require.NoError(t, os.Symlink(filepath.Join(checkout, tools), filepath.Join(dir, tools)))
+	}
+	sqlc, err := filepath.Glob(filepath.Join(checkout, ".cache", "bin", "sqlc-*"))
+	require.NoError(t, err)
+	require.Len(t, sqlc, 1)
+	const onAServer = "bin/lab with-postgres -throwaway -- "
+	const git = "git --git-dir=../git --work-tree=. " // outside of the copy, whose tests would take it for the history of its contracts
+	const generate = " generate && go run ./contracts/generate contracts"
 	for _, command := range []string{
-		`test -z "$(gofmt -l .)" && go build ./... && go vet ./...`,
-		`go build -o bin/lab ./lab && bin/lab with-postgres -throwaway -- go test -count=1 ./internal/layout ./internal/emf ./contracts ./outbox`,
+		"git init -q --bare ../git && " + git + "add -A",
+		"set -- " + strings.Join(ownFiles, " ") + "\n" + otherMembers,
+		// What is made of that. The second time the AsyncAPI document gets the new examples.
+		sqlc[0] + generate + ` && test -z "$(gofmt -l .)" && go build -o bin/ ./lab ./walrelay/cmd/walrelay ./migrate/cmd/migrate ./outboxctl/cmd/outboxctl`,
+		`cp contracts/*.v1.json contracts/released/ && UPDATE_GOLDEN=1 ` + onAServer + `go test -count=1 -run '^TestRecordFormat$' ./docs && ` + sqlc[0] + generate,
+		"test -z \"$(" + git + "diff --name-only -- . ':!dbgen' ':!docs/record-format' ':!" + strings.Join(ownFiles, "' ':!") + "')\"",
+		`go vet ./... && go vet -tags browser ./lab/view/browser`,
+		`PARCELS=20 bin/lab demo`,
+		onAServer + `go test -count=1 ./contracts ./handlers/parcelstats ./internal/dbuser ./internal/pgsession`,
+		onAServer + `go test -count=1 -run '^Test((Create|Patch|Delete|List)Parcel.*|EventMatchesGoldenFile)$' ./handlers/parcelapi`,
 		// The templates under the new names, and the scripts that ask for their stacks.
-		`go test -count=1 -run '^(TestFunctions|TestFunctionsAreBuiltForARM64|TestDeploy.*)$' ./infra ./scripts`,
+		onAServer + `go test -count=1 -run '^(TestFunctions|TestFunctionsAreBuiltForARM64|TestRoutes|TestParcelStatsZip|TestDeploy.*)$' ./infra ./scripts`,
 	} {
 		output, err := run(dir, command)
 		require.NoError(t, err, "%s\n%s", command, output)

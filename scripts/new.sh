@@ -75,8 +75,6 @@ while IFS= read -r file; do
     # cat keeps the file's mode.
     sed -e "$own" -e "s|$from|$service|g" -e "s|@MODULE@|$module|g" "$file" >"$work/text" || exit 1
     cat "$work/text" >"$file" || exit 1
-    # Shorter names leave columns that gofmt would move.
-    case $file in *.go) gofmt -w "$file" || exit 1 ;; esac
 done <"$work/renamed"
 
 # replaced prints the rules of sed for one way to write the noun. What is before and after it is no letter that makes another word of it.
@@ -101,10 +99,7 @@ if [ -n "$entity" ]; then
     while IFS= read -r file; do
         if grep -Iqi car "$file"; then
             sed -E -f "$work/rules" "$file" >"$work/text" || exit 1
-            if ! cmp -s "$work/text" "$file"; then
-                cat "$work/text" >"$file" || exit 1
-                case $file in *.go) gofmt -w "$file" || exit 1 ;; esac
-            fi
+            cat "$work/text" >"$file" || exit 1
         fi
     done <"$work/texts"
     # The longest paths first, so that a folder is renamed after what is in it.
@@ -114,6 +109,8 @@ if [ -n "$entity" ]; then
         [ "$name" = "$(basename "$path")" ] || mv "$path" "$(dirname "$path")/$name" || exit 1
     done <"$work/named"
 fi
+# Names of another length leave columns that gofmt would move.
+gofmt -w . || exit 1
 cd "$parent" || exit 1
 
 mv "$work/copy" "$parent/$(basename "$dir")" || die "$dir could not be made"
