@@ -4,13 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -88,18 +86,9 @@ func createCars(ctx context.Context, url string, cars int) (rate float64, err er
 	for i := range cars {
 		time.Sleep(time.Until(started.Add(time.Duration(i) * time.Second / carsPerSecond)))
 		group.Go(func() error {
-			request, err := http.NewRequestWithContext(ctx, http.MethodPost, url+domain.Path, strings.NewReader(carBody))
-			if err != nil {
-				return err
-			}
-			request.Header.Set("Content-Type", "application/json")
-			response, err := client.Do(request)
-			if err != nil {
-				return fmt.Errorf("creating a car: %w", err)
-			}
-			defer response.Body.Close()
-			if _, err = io.Copy(io.Discard, response.Body); err == nil && response.StatusCode != http.StatusCreated {
-				err = fmt.Errorf("creating a car: %s", response.Status)
+			status, _, err := domain.Send(ctx, client, http.MethodPost, url+domain.Path, carBody)
+			if err == nil && status != http.StatusCreated {
+				err = fmt.Errorf("creating a car: %d", status)
 			}
 			return err
 		})

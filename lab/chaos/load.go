@@ -1,10 +1,8 @@
 package chaos
 
 import (
-	"bytes"
 	"context"
 	"fmt"
-	"io"
 	"math/rand/v2"
 	"net/http"
 	"sync"
@@ -144,7 +142,7 @@ func (c *clients) createOnce(ctx context.Context) {
 	request.Answer = judge.Maybe
 	request.Span.Began = c.history.moment()
 	for answers, tries := 0, 0; answers < 2 && tries < 200; tries++ {
-		switch status, answer := c.call(ctx, http.MethodPost, domain.Path, body, "Idempotency-Key", request.Token); {
+		switch status, answer, _ := domain.Send(ctx, c.http, http.MethodPost, c.api+domain.Path, body, "Idempotency-Key", request.Token); {
 		case status >= 200 && status < 300:
 			if answers++; answers == 1 {
 				request.Span.Ended = c.history.moment()
@@ -176,7 +174,7 @@ func (c *clients) update(ctx context.Context, id string) {
 // send makes one request and notes what the client knows afterwards: done, refused, or maybe.
 func (c *clients) send(ctx context.Context, method, target, body string, r judge.Request) string {
 	r.Span.Began = c.history.moment()
-	status, answer := c.call(ctx, method, target, body)
+	status, answer, _ := domain.Send(ctx, c.http, method, c.api+target, body)
 	r.Answer = judge.Maybe
 	id := ""
 	switch {
@@ -192,26 +190,4 @@ func (c *clients) send(ctx context.Context, method, target, body string, r judge
 	}
 	c.history.add(func() { c.history.requests = append(c.history.requests, r) })
 	return id
-}
-
-// call returns 0 without an answer. header is a name and a value.
-func (c *clients) call(ctx context.Context, method, target, body string, header ...string) (status int, answer []byte) {
-	request, err := http.NewRequestWithContext(ctx, method, c.api+target, bytes.NewBufferString(body))
-	if err != nil {
-		return 0, nil
-	}
-	request.Header.Set("Content-Type", "application/json")
-	if len(header) == 2 {
-		request.Header.Set(header[0], header[1])
-	}
-	response, err := c.http.Do(request)
-	if err != nil {
-		return 0, nil
-	}
-	defer response.Body.Close()
-	answer, err = io.ReadAll(io.LimitReader(response.Body, 1<<20))
-	if err != nil {
-		return 0, nil
-	}
-	return response.StatusCode, answer
 }

@@ -1,11 +1,9 @@
 package demo
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
-	"io"
 	"net/http"
 	"net/url"
 
@@ -65,28 +63,16 @@ func write(ctx context.Context, apiURL string, cars int) ([]judge.Request, error
 
 // call returns the car of the answer, and its id.
 func call(ctx context.Context, client *http.Client, method, target, body string, traced bool, want int) (car json.RawMessage, id string, err error) {
-	request, err := http.NewRequestWithContext(ctx, method, target, bytes.NewBufferString(body))
-	if err != nil {
-		return nil, "", err
-	}
-	request.Header.Set("Content-Type", "application/json")
+	var header []string
 	if traced {
-		request.Header.Set("Traceparent", traceparent)
+		header = []string{"Traceparent", traceparent}
 	}
-	response, err := client.Do(request)
+	status, answer, err := domain.Send(ctx, client, method, target, body, header...)
 	if err != nil {
 		return nil, "", err
 	}
-	defer response.Body.Close()
-	content, err := io.ReadAll(io.LimitReader(response.Body, 1<<20))
-	if err != nil {
-		return nil, "", fmt.Errorf("%s %s: %w", method, target, err)
-	}
-	if response.StatusCode != want {
-		return nil, "", fmt.Errorf("%s %s answered %d, not %d: %s", method, target, response.StatusCode, want, content)
-	}
-	if car, id = domain.Read(content); id == "" {
-		return nil, "", fmt.Errorf("%s %s answered without a car: %s", method, target, content)
+	if car, id = domain.Read(answer); status != want || id == "" {
+		return nil, "", fmt.Errorf("%s %s answered %d, not %d: %s", method, target, status, want, answer)
 	}
 	return car, id, nil
 }

@@ -5,8 +5,11 @@
 package domain
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
+	"io"
+	"net/http"
 	"strings"
 )
 
@@ -122,4 +125,26 @@ func Read(answer []byte) (entity json.RawMessage, id string) {
 	_ = json.Unmarshal(answer, &read)
 	_ = json.Unmarshal(read.Car, &of)
 	return read.Car, of.ID
+}
+
+// Send sends a request of the API with a body of JSON, and returns the status and the body of the answer. header are pairs of name and value.
+// Without a whole answer the status is 0, and the change may have been made all the same.
+func Send(ctx context.Context, client *http.Client, method, url, body string, header ...string) (status int, answer []byte, err error) {
+	request, err := http.NewRequestWithContext(ctx, method, url, strings.NewReader(body))
+	if err != nil {
+		return 0, nil, err
+	}
+	request.Header.Set("Content-Type", "application/json")
+	for i := 0; i < len(header); i += 2 {
+		request.Header.Set(header[i], header[i+1])
+	}
+	response, err := client.Do(request)
+	if err != nil {
+		return 0, nil, err
+	}
+	defer response.Body.Close()
+	if answer, err = io.ReadAll(io.LimitReader(response.Body, 1<<20)); err != nil {
+		return 0, nil, fmt.Errorf("%s %s: %w", method, url, err)
+	}
+	return response.StatusCode, answer, nil
 }

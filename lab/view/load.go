@@ -1,11 +1,8 @@
 package view
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
 	"fmt"
-	"io"
 	"math/rand/v2"
 	"net/http"
 	"sync"
@@ -99,17 +96,16 @@ func (l *load) run(ctx context.Context) {
 
 func (l *load) one(ctx context.Context) {
 	if id := l.pick(); id != "" && rand.IntN(5) == 0 {
-		l.send(ctx, http.MethodPatch, domain.Path+"/"+id, domain.Change(rand.IntN(100), "Repainted"), nil)
+		l.send(ctx, http.MethodPatch, domain.Path+"/"+id, domain.Change(rand.IntN(100), "Repainted"))
 		return
 	}
-	var answer struct{ Car struct{ ID string } }
-	if l.send(ctx, http.MethodPost, domain.Path, someCar(), &answer) {
+	if id := l.send(ctx, http.MethodPost, domain.Path, someCar()); id != "" {
 		l.mu.Lock()
 		defer l.mu.Unlock()
 		if len(l.cars) < changeable {
-			l.cars = append(l.cars, answer.Car.ID)
+			l.cars = append(l.cars, id)
 		} else {
-			l.cars[l.next%changeable] = answer.Car.ID
+			l.cars[l.next%changeable] = id
 		}
 		l.next++
 	}
@@ -127,36 +123,22 @@ func (l *load) pick() string {
 }
 
 // send counts what fails, and goes on: a client that is told 500 does not stop wanting cars.
-func (l *load) send(ctx context.Context, method, path, body string, answer any) bool {
-	err := request(ctx, l.client, method, l.url+path, body, answer)
+func (l *load) send(ctx context.Context, method, path, body string) (id string) {
+	id, err := request(ctx, l.client, method, l.url+path, body)
 	if err != nil && ctx.Err() == nil {
 		l.failed.Add(1)
 	}
-	return err == nil
+	return id
 }
 
-func request(ctx context.Context, client *http.Client, method, url, body string, answer any) error {
-	r, err := http.NewRequestWithContext(ctx, method, url, bytes.NewBufferString(body))
-	if err != nil {
-		return err
+// request returns the id of the answer's car, or an error for an answer without success.
+func request(ctx context.Context, client *http.Client, method, url, body string) (id string, err error) {
+	status, answer, err := domain.Send(ctx, client, method, url, body)
+	if err == nil && status >= 300 {
+		err = fmt.Errorf("%s %s: %d", method, url, status)
 	}
-	r.Header.Set("Content-Type", "application/json")
-	response, err := client.Do(r)
-	if err != nil {
-		return err
-	}
-	defer response.Body.Close()
-	content, err := io.ReadAll(io.LimitReader(response.Body, 1<<20))
-	if err != nil {
-		return fmt.Errorf("%s %s: %w", method, url, err)
-	}
-	if response.StatusCode >= 300 {
-		return fmt.Errorf("%s %s: %s", method, url, response.Status)
-	}
-	if answer == nil {
-		return nil
-	}
-	return json.Unmarshal(content, answer)
+	_, id = domain.Read(answer)
+	return id, err
 }
 
 // create creates n cars at once, and returns an error if one of them was not.
@@ -164,7 +146,10 @@ func (l *load) create(ctx context.Context, n int) error {
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(loadAtOnce)
 	for range n {
-		group.Go(func() error { return request(ctx, l.client, http.MethodPost, l.url+domain.Path, someCar(), nil) })
+		group.Go(func() error {
+			_, err := request(ctx, l.client, http.MethodPost, l.url+domain.Path, someCar())
+			return err
+		})
 	}
 	return group.Wait()
 }
