@@ -95,6 +95,11 @@ func TestImage(t *testing.T) {
 		require.Contains(t, strings.Join(all, "\n"), "pkg:golang/github.com/jackc/pgx/v5@v")
 		require.Contains(t, all, "pkg:golang/stdlib@"+runtime.Version())
 	})
+	t.Run("ItsTagIsItsDigest", func(t *testing.T) {
+		tags, err := remote.List(reference.Context())
+		require.NoError(t, err)
+		require.Equal(t, []string{strings.TrimPrefix(digest, "sha256:")}, tags)
+	})
 	t.Run("SecondBuildIsTheSameAndIsNotPushed", func(t *testing.T) {
 		before := len(calls())
 		again := t.TempDir()
@@ -149,5 +154,5 @@ func TestRefusals(t *testing.T) {
 	require.NoError(t, err)
 	digest, err := image.Digest()
 	require.NoError(t, err)
-	require.ErrorContains(t, push(image, strings.TrimPrefix(server.URL, "http://")+"/x@"+digest.String(), strings.NewReader("wrong")), "403")
+	require.ErrorContains(t, push(image, strings.TrimPrefix(server.URL, "http://")+"/x", digest, strings.NewReader("wrong")), "403")
 }

@@ -68,7 +68,7 @@ func run(out, repository, arch string, password io.Reader, stdout io.Writer) (er
 		return fmt.Errorf("writing the bill of materials: %w", err)
 	}
 	if repository != "" {
-		if err := push(image, repository+"@"+digest.String(), password); err != nil {
+		if err := push(image, repository, digest, password); err != nil {
 			return fmt.Errorf("pushing to %s: %w", repository, err)
 		}
 	}
@@ -76,9 +76,11 @@ func run(out, repository, arch string, password io.Reader, stdout io.Writer) (er
 	return err
 }
 
-// push writes the image under its digest and no tag. A tag could name another image tomorrow.
-func push(image v1.Image, reference string, password io.Reader) error {
-	to, err := name.NewDigest(reference)
+// push writes the image under a tag that is its digest, so that the tag can never name another image. ECR also takes an image
+// without a tag (https://github.com/google/go-containerregistry/issues/1568 has such a push). But clean-up rules of accounts
+// delete untagged images, and no rule asks whether ECS runs them.
+func push(image v1.Image, repository string, digest v1.Hash, password io.Reader) error {
+	where, err := name.NewRepository(repository)
 	if err != nil {
 		return err
 	}
@@ -87,7 +89,7 @@ func push(image v1.Image, reference string, password io.Reader) error {
 		return err
 	}
 	login := remote.WithAuth(&authn.Basic{Username: "AWS", Password: strings.TrimSpace(string(secret))})
-	_, err = remote.Head(to, login)
+	_, err = remote.Head(where.Digest(digest.String()), login)
 	var refused *transport.Error
 	switch {
 	case err == nil:
@@ -96,5 +98,5 @@ func push(image v1.Image, reference string, password io.Reader) error {
 	case !errors.As(err, &refused) || refused.StatusCode != http.StatusNotFound:
 		return err
 	}
-	return remote.Write(to, image, login)
+	return remote.Write(where.Tag(digest.Hex), image, login)
 }
