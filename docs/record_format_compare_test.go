@@ -56,7 +56,7 @@ func (r *recordRun) sameData(t *testing.T, v any) []byte {
 // recordVolatile are members whose values differ from run to run, and what stands in the files instead.
 var recordVolatile = map[string]string{
 	"transaction-id": `1139`, "stream-position": `"00000002/7C007178.1.00000002/7C007178"`, "duration_ms": `3`,
-	"approximateArrivalTimestamp": `1795425300.125`, "Time": `1795425300.123`, "Timestamp": `1795425300123`, "SlotName": `"outbox_relay"`,
+	"approximateArrivalTimestamp": `1795425300.125`, "Time": `1795425300.123`, "Timestamp": `1795425300123`, "SlotName": `"outbox_relay"`, "StreamName": `"rds-outbox-demo-dev-outbox"`,
 	"time": `"2026-11-23T09:15:00Z"`, "commit_to_bus_seconds": `[0.143]`,
 	"id": `"` + recordDelivery + `"`, "messageId": `"19dd0b57-b21e-4ac1-bd88-01bbb068cb78"`, "receiptHandle": `"MessageReceiptHandle"`, "md5OfBody": `"7b270e59b47ff90a553787216d55d91d"`,
 	"requestId":                        `"c9b8fa9f-5a7f-4d2b-af9c-0c604cde93a5"`,

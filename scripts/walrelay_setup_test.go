@@ -115,7 +115,10 @@ func TestWalrelaySetupTellsSomebody(t *testing.T) {
 		require.Regexp(t, `First: .+docs/operations\.md#[a-z-]+`, at(t, alarm, "AlarmDescription"), id)
 		require.Equal(t, missing, at(t, alarm, "TreatMissingData"), id)
 		require.Equal(t, "rds-outbox-demo", at(t, alarm, "Namespace"), id)
-		require.Equal(t, "SlotName", at(t, at(t, alarm, "Dimensions").([]any)[0], "Name"), id)
+		require.Equal(t, []any{
+			map[string]any{"Name": "StreamName", "Value": map[string]any{"Ref": "KinesisStreamName"}}, // two stages have the same slot name
+			map[string]any{"Name": "SlotName", "Value": map[string]any{"Ref": "SlotName"}},
+		}, at(t, alarm, "Dimensions"), id)
 	}
 	silent := at(t, resources, "WalrelaySilentAlarm", "Properties")
 	require.Equal(t, "streaming", at(t, silent, "MetricName"))

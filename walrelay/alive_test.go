@@ -18,7 +18,7 @@ const slotValues = `slot_lag_bytes=\d+ retained_wal_bytes=\d+ `
 // says waits for lines about the slot, again and again.
 func (r *rig) says(t *testing.T, pattern string) {
 	t.Helper()
-	line := regexp.MustCompile(`msg=slot hop=3 SlotName=` + r.slot + ` ` + pattern)
+	line := regexp.MustCompile(`msg=slot hop=3 StreamName=\S+ SlotName=` + r.slot + ` ` + pattern)
 	before := len(line.FindAllString(r.logged(), -1))
 	r.eventually(t, "lines "+pattern, func() bool { return len(line.FindAllString(r.logged(), -1)) > before+2 })
 }

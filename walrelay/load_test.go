@@ -42,7 +42,7 @@ func TestTheSlotWaitsForATransaction(t *testing.T) {
 			require.NoError(t, err)
 
 			stop := r.start(t)
-			pattern := regexp.MustCompile(`level=WARN msg=waiting hop=3 SlotName=relay waiting_for="transactions to end" waiting=[1-9]\d* .*` + tc.line + ` _aws`)
+			pattern := regexp.MustCompile(`level=WARN msg=waiting hop=3 StreamName=\S+ SlotName=relay waiting_for="transactions to end" waiting=[1-9]\d* .*` + tc.line + ` _aws`)
 			r.eventually(t, "the wait to be told", func() bool { return pattern.MatchString(r.logged()) })
 			first, _, _ := strings.Cut(r.logged(), "msg=waiting")
 			require.Contains(t, first, "making a slot", "a line before the wait")
@@ -137,7 +137,7 @@ func TestAFrozenLoaderIsReplaced(t *testing.T) {
 	frozen, dead := r.command(t, program(t))
 	r.eventually(t, "all that Kinesis takes", func() bool { return r.distinct(t) == 980 })
 	r.eventually(t, "lines about the load", func() bool {
-		return regexp.MustCompile(`"msg":"loading","hop":3,"SlotName":"relay","slot_lag_bytes":\d+,"retained_wal_bytes":\d+,"rows":980,"of_rows":1000`).MatchString(r.logged())
+		return regexp.MustCompile(`"msg":"loading","hop":3,"StreamName":"[^"]+","SlotName":"relay","slot_lag_bytes":\d+,"retained_wal_bytes":\d+,"rows":980,"of_rows":1000`).MatchString(r.logged())
 	})
 	r.start(t)
 	r.eventually(t, "lines of the standby", func() bool { return strings.Count(r.logged(), "standby: another relay holds the slot") > 1 })

@@ -16,6 +16,10 @@ import (
 // measureInterval is how often the slot is measured; CloudWatch keeps one value a minute.
 const measureInterval = time.Minute
 
+// dimensions are the members that tell the relays of an account apart. The slot does not suffice, because the databases of two
+// stages have slots of the same name, and an alarm would stay silent while the other stage's relay streams.
+var dimensions = []string{"StreamName", "SlotName"}
+
 // The states of a relay, as member state of its line slot names them.
 const (
 	stateConnecting = "connecting" // at the start, and between two sessions

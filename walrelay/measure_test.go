@@ -45,6 +45,6 @@ func TestTheSlotsLineSaysThatTheServerCannotBeReached(t *testing.T) {
 	relay, err := New(Config{Database: database, Stream: "s", Slot: "relay", Kinesis: refusing{}, Log: slog.New(slog.NewTextHandler(&log, nil))})
 	require.NoError(t, err)
 	relay.measureOnce(t.Context())
-	require.Regexp(t, `level=WARN msg=slot hop=3 SlotName=relay state=connecting streaming=0 error="measuring the slot: .*{Name:streaming Unit:Count}\]`, log.String())
+	require.Regexp(t, `level=WARN msg=slot hop=3 StreamName=\S+ SlotName=relay state=connecting streaming=0 error="measuring the slot: .*{Name:streaming Unit:Count}\]`, log.String())
 	require.NotContains(t, log.String(), "secret")
 }

@@ -158,6 +158,7 @@ func (s sender) logPut(ctx context.Context, batch []*pending, failed int, code s
 	level := slog.LevelInfo
 	attributes := []slog.Attr{
 		slog.Int("hop", 4),
+		slog.String("StreamName", s.stream),
 		slog.String("SlotName", s.slot),
 		slog.Int("put", len(batch)-failed),
 		slog.Int("retried", failed), // they are sent again
@@ -180,7 +181,7 @@ func (s sender) logPut(ctx context.Context, batch []*pending, failed int, code s
 	if len(traces) > 0 {
 		attributes = append(attributes, slog.Any("trace_ids", traces))
 	}
-	attributes = append(attributes, emf.Directive(time.Now(), "SlotName",
+	attributes = append(attributes, emf.Directive(time.Now(), dimensions,
 		emf.Metric{Name: "put", Unit: emf.Count}, emf.Metric{Name: "retried", Unit: emf.Count}))
 	s.log.LogAttrs(ctx, level, "put", attributes...)
 }

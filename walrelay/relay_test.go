@@ -185,7 +185,7 @@ func TestMeasuresItsSlotAndItsCalls(t *testing.T) {
 	require.NotZero(t, fault.Struck())
 	r.eventually(t, "the slot to be measured", func() bool { return strings.Contains(r.logged(), "state=streaming") })
 	require.NoError(t, stop())
-	name := "SlotName=" + r.slot
+	name := `StreamName=\S+ SlotName=` + r.slot
 	require.Regexp(t, `msg=slot hop=3 `+name+` slot_lag_bytes=\d+ retained_wal_bytes=[1-9]\d* state=streaming streaming=1 ready=true _aws\.Timestamp=\d{13} `, r.logged())
 	require.Regexp(t, `level=WARN msg=put hop=4 `+name+` put=0 retried=1 .*last_code=Provisioned`, r.logged())
 	require.Regexp(t, `level=INFO msg=put hop=4 `+name+` put=1 retried=0 `, r.logged())

@@ -68,6 +68,6 @@ func (r *Relay) waiting(ctx context.Context, what string, why func(context.Conte
 
 // logMetrics writes a line about the slot. Each metric has the name of one of the attributes.
 func (r *Relay) logMetrics(ctx context.Context, level slog.Level, message string, attributes []slog.Attr, metrics ...emf.Metric) {
-	line := append([]slog.Attr{slog.Int("hop", 3), slog.String("SlotName", r.slot)}, attributes...)
-	r.log.LogAttrs(ctx, level, message, append(line, emf.Directive(time.Now(), "SlotName", metrics...))...)
+	line := append([]slog.Attr{slog.Int("hop", 3), slog.String("StreamName", r.stream), slog.String("SlotName", r.slot)}, attributes...)
+	r.log.LogAttrs(ctx, level, message, append(line, emf.Directive(time.Now(), dimensions, metrics...))...)
 }

@@ -124,7 +124,7 @@ func (s *Subscriber) logBatch(ctx context.Context, messages int, done tally, too
 		slog.Int("failed", done.failed),
 		slog.Int64("duration_ms", took.Milliseconds()),
 		slog.Any("trace_ids", done.traces),
-		emf.Directive(time.Now(), "FunctionName",
+		emf.Directive(time.Now(), []string{"FunctionName"},
 			emf.Metric{Name: "duplicates", Unit: emf.Count}, emf.Metric{Name: "gaps", Unit: emf.Count}, emf.Metric{Name: "late", Unit: emf.Count}))
 }
 

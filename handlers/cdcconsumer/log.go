@@ -84,7 +84,7 @@ func (c *Consumer) logBatch(ctx context.Context, items []*item, took time.Durati
 	if len(traces) > 0 {
 		attributes = append(attributes, slog.Any("trace_ids", traces))
 	}
-	attributes = append(attributes, emf.Directive(time.Now(), "FunctionName", metrics...))
+	attributes = append(attributes, emf.Directive(time.Now(), []string{"FunctionName"}, metrics...))
 	c.config.Logger.LogAttrs(ctx, level, "batch", attributes...)
 }
 

@@ -2,7 +2,7 @@
 // members that it names as metrics. So one line per batch is both, and no call and no agent is needed.
 //
 // In: the names and units of members of a line. Out: its attribute _aws. The line must come from slog's JSON handler and have the
-// members at its top level, the dimension's, too.
+// members at its top level, the dimensions', too.
 //
 // The format: https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/CloudWatch_Embedded_Metric_Format_Specification.html
 package emf
@@ -42,12 +42,12 @@ type directive struct {
 	Metrics    []Metric   `json:"Metrics"`
 }
 
-// Directive returns the attribute that makes metrics of the line's members. dimension names the member that tells apart who measured,
-// such as FunctionName.
-func Directive(at time.Time, dimension string, metrics ...Metric) slog.Attr {
+// Directive returns the attribute that makes metrics of the line's members. dimensions names the members that together tell apart who
+// measured, such as FunctionName. An alarm has to name all of them.
+func Directive(at time.Time, dimensions []string, metrics ...Metric) slog.Attr {
 	return slog.Group("_aws",
 		slog.Int64("Timestamp", at.UnixMilli()),
-		slog.Any("CloudWatchMetrics", []directive{{Namespace, [][]string{{dimension}}, metrics}}))
+		slog.Any("CloudWatchMetrics", []directive{{Namespace, [][]string{dimensions}, metrics}}))
 }
 
 // Values sorts durations and returns them as seconds, rounded to milliseconds. Above 100 values it keeps every n-th of the

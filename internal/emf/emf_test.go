@@ -19,7 +19,7 @@ func TestDirectiveIsAtTheTopOfTheLine(t *testing.T) {
 	var out bytes.Buffer
 	slog.New(slog.NewJSONHandler(&out, nil)).LogAttrs(context.Background(), slog.LevelInfo, "batch", slog.Int("published", 3),
 		slog.String("FunctionName", "f"),
-		emf.Directive(time.UnixMilli(1763875203123), "FunctionName", emf.Metric{Name: "published", Unit: emf.Count}))
+		emf.Directive(time.UnixMilli(1763875203123), []string{"FunctionName"}, emf.Metric{Name: "published", Unit: emf.Count}))
 	var line map[string]any
 	require.NoError(t, json.Unmarshal(out.Bytes(), &line))
 	require.InDelta(t, 3.0, line["published"], 0)
