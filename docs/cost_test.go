@@ -126,7 +126,7 @@ func TestCostCounts(t *testing.T) {
 			counts[row.name] = row.cells[1:3]
 		}
 	}
-	require.Len(t, counts, 17)
+	require.Len(t, counts, 18)
 	for i, stage := range []string{"dev", "prod"} {
 		is := func(name string, want int) {
 			require.Equal(t, strconv.Itoa(want), counts[name][i], "%s of %s", name, stage)
@@ -153,7 +153,9 @@ func TestCostCounts(t *testing.T) {
 		is("dms-machines", 1+either(costCount(t, `\[\[ \$stage == `+stage+` .*MultiAZ=true`, "scripts/deploy-dms.sh") == 1))
 		is("tasks", costDefaultTasks(t))
 		is("walrelay-alarms", costCount(t, `(?m)^ +Type: AWS::CloudWatch::Alarm$`, "walrelay-setup.yaml"))
-		is("walrelay-endpoints", costCount(t, `VpcEndpointType: Interface`, "walrelay-setup.yaml"))
+		inOneZone := costCount(t, `(?m)^      SubnetIds: \[!Select \[0, `, "walrelay-setup.yaml")
+		is("queue-endpoints", either(private)*inOneZone)
+		is("walrelay-endpoints", costCount(t, `VpcEndpointType: Interface`, "walrelay-setup.yaml")-inOneZone)
 		is("zones", 2*either(private))
 		is("addresses", either(!private))
 	}

@@ -109,6 +109,7 @@ deploy_stack() { # TASKS [Image=...]
         "DatabaseSecurityGroupId=$(output DatabaseSecurityGroupId)" "KinesisStreamName=$(output KinesisStreamName)" \
         "KinesisStreamArn=$(output KinesisStreamArn)" "EventBusName=$(output EventBusName)" \
         "EventBusLogGroupName=$(output EventBusLogGroupName)" "FailureQueueUrl=$(output FailureQueueUrl)" \
+        "DiscardQueueUrl=$(output DiscardQueueUrl)" \
         "AlarmTopicArn=$(output AlarmTopicArn)" "VpcId=$(output VpcId)" \
         "SubnetIds=$(IFS=,; echo "${subnets[*]}")" "Network=$network" "${@:2}" ${parameters[@]+"${parameters[@]}"}
     [[ -z $change_set ]] || execute_change_set "$walrelay_stack"
@@ -132,7 +133,7 @@ if $stop; then
     exit
 fi
 read_outputs "$main_stack" DatabaseEndpoint DatabaseSecretArn DmsDatabaseSecretArn DatabaseSecurityGroupId KinesisStreamName KinesisStreamArn \
-    EventBusName EventBusLogGroupName FailureQueueUrl AlarmTopicArn VpcId SlotName
+    EventBusName EventBusLogGroupName FailureQueueUrl DiscardQueueUrl AlarmTopicArn VpcId SlotName
 slot=$(output SlotName)
 status=$(dms_task_status)
 case $status in

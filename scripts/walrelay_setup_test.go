@@ -42,7 +42,8 @@ func TestWalrelaySetupGrantsSingleResources(t *testing.T) {
 		"ExecutionRole": "ecr:GetAuthorizationToken ecr:BatchGetImage ecr:GetDownloadUrlForLayer ecr:BatchCheckLayerAvailability logs:CreateLogStream logs:PutLogEvents ",
 		"RelayRole":     "kinesis:DescribeStreamSummary kinesis:PutRecords secretsmanager:GetSecretValue ",
 		"OperatorRole": "kinesis:DescribeStreamSummary kinesis:ListShards kinesis:GetShardIterator kinesis:GetRecords kinesis:PutRecords " +
-			"logs:StartQuery logs:GetQueryResults logs:StopQuery secretsmanager:GetSecretValue ",
+			"logs:StartQuery logs:GetQueryResults logs:StopQuery secretsmanager:GetSecretValue " +
+			"sqs:ReceiveMessage sqs:ChangeMessageVisibility sqs:GetQueueAttributes sqs:DeleteMessage ",
 	}, may)
 }
 

@@ -288,7 +288,7 @@ prod() {
     sql "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE slot_name = 'outbox_relay';"
     walrelay | grep 'one streams'
     aws ec2 describe-vpc-endpoints --query "VpcEndpoints[?State!='deleted'].[ServiceName]" | sed 's/.*us-east-1.//' | sort | paste -sd ' ' |
-        grep -x 'ecr.api ecr.dkr kinesis-streams logs s3 secretsmanager'
+        grep -x 'ecr.api ecr.dkr kinesis-streams logs s3 secretsmanager sqs'
     eventually audited
     walrelay --stop
     dms
