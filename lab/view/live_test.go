@@ -68,23 +68,27 @@ func TestTotalsOfRealTraffic(t *testing.T) {
 	}
 }
 
-func TestPlotsOfRealTraffic(t *testing.T) {
+func TestTimelineOfRealTraffic(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, t.TempDir())
 	require.NoError(t, r.create(t.Context(), 30))
 	r.requireTotals(t, totals{Cars: 30, Counted: 30, Committed: 30, OnBus: 30})
 	over := time.Now().Unix()
-	var p plots
+	var p timeline
 	sum := func(counts []int64) (n int64) {
 		for _, count := range counts {
 			n += count
 		}
 		return n
 	}
-	labtest.Eventually(t, "every event in the plots, and the end of the second: before it has no percentiles", func() bool {
-		p = r.plots().(plots)
+	labtest.Eventually(t, "every event in the timeline, and the end of the second: before it has no percentiles", func() bool {
+		p = r.timeline().(timeline)
 		return len(p.Seconds) > 0 && p.Seconds[len(p.Seconds)-1] >= over && sum(p.Committed) == 30 && sum(p.Published) == 30
 	})
+	for hop, counts := range [][]int64{p.Answered, p.Committed, p.Read, p.Stored, p.Consumed, p.Published} {
+		require.Len(t, counts, len(p.Seconds))
+		require.EqualValues(t, 30, sum(counts), "hop %d", hop+1)
+	}
 	require.NotEmpty(t, p.Seconds)
 	require.Len(t, p.P99, len(p.Seconds))
 	percentiles := 0

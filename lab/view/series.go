@@ -15,7 +15,7 @@ const (
 	maxSamples = 4096 // latencies of one second
 )
 
-// series is what the plots show. It has one point for each of the last seconds.
+// series is what the timeline shows of the events. It has one point for each of the last seconds.
 type series struct {
 	mu       sync.Mutex
 	points   map[int64]*point
@@ -27,24 +27,29 @@ func newSeries() *series {
 }
 
 type point struct {
-	committed, published int64
-	samples              []float64 // ms; nil once the percentiles are there
-	p50, p99             *float64
+	passed   [6]int64  // how many passed each hop
+	samples  []float64 // ms; nil once the percentiles are there
+	p50, p99 *float64
 }
 
-// plots is the series as /live has it.
-type plots struct {
-	Seconds   []int64    `json:"seconds"`
-	Committed []int64    `json:"committed"`
-	Published []int64    `json:"published"`
-	P50       []*float64 `json:"p50"`
-	P99       []*float64 `json:"p99"`
+// timeline is event series of /live. Each of its lists but Faults has one entry for each second.
+type timeline struct {
+	Seconds   []int64     `json:"seconds"`
+	Answered  []int64     `json:"answered"`  // requests at ①
+	Committed []int64     `json:"committed"` // rows at ②
+	Read      []int64     `json:"read"`      // by the relay, at ③
+	Stored    []int64     `json:"stored"`    // records at ④
+	Consumed  []int64     `json:"consumed"`  // records at ⑤
+	Published []int64     `json:"published"` // entries at ⑥
+	P50       []*float64  `json:"p50"`       // ms from commit to bus
+	P99       []*float64  `json:"p99"`
+	Faults    []faultSpan `json:"faults"`
 }
 
 func (s *series) at(second int64) *point {
 	p := s.points[second]
 	if p == nil {
-		if len(s.points) > 2*maxPoints { // nobody has asked for the plots
+		if len(s.points) > 2*maxPoints { // nobody has asked for the timeline
 			for at := range s.points {
 				if at < second-maxPoints {
 					delete(s.points, at)
@@ -63,8 +68,17 @@ func (s *series) commits(rows map[int64]int64, now time.Time) {
 	defer s.mu.Unlock()
 	for at, n := range rows {
 		if at > now.Unix()-maxPoints && at <= now.Unix() {
-			s.at(at).committed = n
+			s.at(at).passed[1] = n
 		}
+	}
+}
+
+// pass notes what passed a hop at a time that is told afterwards. A time that the timeline does not show would cost memory for nothing.
+func (s *series) pass(now time.Time, hop int, at time.Time, n int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if second := min(at.Unix(), now.Unix()); second > now.Unix()-maxPoints {
+		s.at(second).passed[hop-1] += int64(n)
 	}
 }
 
@@ -93,15 +107,15 @@ func (s *series) publish(now time.Time, id uuid.UUID, first bool, accepted time.
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	p := s.at(now.Unix())
-	p.published++
+	p.passed[5]++
 	if commit, ok := s.commitOf[id]; ok && first && p.p50 == nil && len(p.samples) < maxSamples {
 		latency := max(accepted.Sub(commit), time.Microsecond) // two clocks
 		p.samples = append(p.samples, millis(latency))
 	}
 }
 
-// plots closes the seconds that are over.
-func (s *series) plots(began, now time.Time) plots {
+// timeline closes the seconds that are over.
+func (s *series) timeline(began, now time.Time) timeline {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	first := max(began.Unix(), now.Unix()-maxPoints)
@@ -115,15 +129,24 @@ func (s *series) plots(began, now time.Time) plots {
 			p.samples = nil
 		}
 	}
-	all := plots{[]int64{}, []int64{}, []int64{}, []*float64{}, []*float64{}}
-	for at := first; at < now.Unix(); at++ {
-		p := s.points[at]
+	n := max(0, now.Unix()-first)
+	counts := [6][]int64{}
+	for hop := range counts {
+		counts[hop] = make([]int64, n)
+	}
+	all := timeline{
+		make([]int64, n), counts[0], counts[1], counts[2], counts[3], counts[4], counts[5], make([]*float64, n), make([]*float64, n), nil,
+	}
+	for i := range n {
+		all.Seconds[i] = first + i
+		p := s.points[first+i]
 		if p == nil {
-			p = &point{}
+			continue
 		}
-		all.Seconds = append(all.Seconds, at)
-		all.Committed, all.Published = append(all.Committed, p.committed), append(all.Published, p.published)
-		all.P50, all.P99 = append(all.P50, p.p50), append(all.P99, p.p99)
+		for hop := range counts {
+			counts[hop][i] = p.passed[hop]
+		}
+		all.P50[i], all.P99[i] = p.p50, p.p99
 	}
 	return all
 }

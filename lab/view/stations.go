@@ -224,7 +224,12 @@ func millis(d time.Duration) float64 { return math.Round(float64(d.Microseconds(
 
 func itoa(n int64) string { return strconv.FormatInt(n, 10) }
 
-func (v *View) plots() any { return v.watch.series.plots(v.watch.began, time.Now()) }
+func (v *View) timeline() any {
+	now := time.Now()
+	t := v.watch.series.timeline(v.watch.began, now)
+	t.Faults = v.switches.past(now)
+	return t
+}
 
 // What the tour sees and does: observed.
 

@@ -65,6 +65,8 @@ type switches struct {
 
 	mu   sync.Mutex
 	held string // why nobody but the tour may switch
+
+	history history
 }
 
 // faultSwitch is one switch. Its state is guarded by switches.mu.
@@ -218,7 +220,15 @@ func (s *switches) exclusively(ctx context.Context, one *faultSwitch, work func(
 	}
 	ctx, cancel := context.WithTimeout(s.ctx, timeout)
 	defer cancel()
-	return work(ctx)
+	err := work(ctx)
+	s.past(time.Now())
+	return err
+}
+
+// past returns when which fault was in force. It looks at the switches as well, because others can mend the path, too.
+func (s *switches) past(now time.Time) []faultSpan {
+	s.history.note(now, s.all, s.list)
+	return s.history.list()
 }
 
 func (s *switches) change(ctx context.Context, one *faultSwitch, on bool) (err error) {

@@ -66,7 +66,7 @@ func Start(ctx context.Context, c Config) (*View, error) {
 	v.switches = newSwitches(c.Path, c.Log)
 	v.load = newLoad(c.Path.APIURL)
 	v.tour = newTour(v.switches, v)
-	v.frames = newFrames(v.state, frame.same, v.plots)
+	v.frames = newFrames(v.state, frame.same, v.timeline)
 	handler, err := v.routes()
 	if err != nil {
 		return nil, errors.Join(err, listener.Close())

@@ -56,7 +56,9 @@ func (w *Watch) pollSoon() {
 func (w *Watch) parkedSince() bool { return w.parks.Swap(false) }
 
 func (w *Watch) responded(r local.Request) {
-	w.traffic.responded(time.Now(), r)
+	now := time.Now()
+	w.traffic.responded(now, r)
+	w.series.pass(now, 1, now, 1)
 	if r.Status >= 300 {
 		return
 	}
@@ -67,13 +69,16 @@ func (w *Watch) responded(r local.Request) {
 }
 
 func (w *Watch) stored(r awslocal.StreamRecord) {
-	w.traffic.record(time.Now())
+	now := time.Now()
+	w.traffic.record(now)
+	w.series.pass(now, 4, r.Arrival, 1)
 	record, skip, err := outbox.ParseRecord(r.Data)
 	if err != nil || skip != outbox.SkipNothing {
 		w.shards.stored(r, time.Time{})
 		return
 	}
 	w.shards.stored(r, record.Commit.Time)
+	w.series.pass(now, 3, record.Timestamp, 1)
 	w.recent.ofRecord(record, func(e *event) { e.onStream(r.Arrival, r.Data) })
 }
 
@@ -95,8 +100,10 @@ func (w *Watch) invoked(b local.Batch) {
 }
 
 func (w *Watch) returned(b local.Batch) {
-	w.traffic.returned(time.Now(), b)
+	now := time.Now()
+	w.traffic.returned(now, b)
 	w.series.returned(b)
+	w.series.pass(now, 5, now, b.Failed)
 	w.shards.returned(b)
 	for place, record := range b.Records {
 		if record.Event != nil {
