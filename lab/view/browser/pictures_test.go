@@ -17,8 +17,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// The window of the pictures: as wide as it is readable in a README, as high as the path with its plots.
-const pictureWidth, pictureHeight = 1400, 1010
+// The window of the pictures: as wide as it is readable in a README, as high as the path with its timeline.
+const pictureWidth, pictureHeight = 1400, 1040
 
 // picture takes a picture of the window, and writes it where -pictures says. It is checked in any case, so that `make screenshots`
 // works when it is wanted.

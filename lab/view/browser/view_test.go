@@ -30,6 +30,7 @@ func TestView(t *testing.T) {
 		{"TellsWhereAnEventWaits", tellsWhereAnEventWaits},
 		{"ShowsWhatWaits", showsWhatWaits},
 		{"TellsTheLastDeed", tellsTheLastDeed},
+		{"KeepsTheTimelineOverReloads", keepsTheTimeline},
 		{"KeepsThePathInSight", keepsThePathInSight},
 		{"ServesASpeaker", servesASpeaker},
 		{"SaysNothingFromAnOldReading", saysNothingFromAnOldReading},

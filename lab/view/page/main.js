@@ -1,5 +1,5 @@
 // The page: takes what the server sends, and has every part of it shown by its module. Modules: path, places and dots (the
-// stations), promise, reading, next, deed, create, break, tour, plots, events, record; live (the connection), address (the URL), write (text and numbers).
+// stations), promise, reading, next, deed, create, break, tour, timeline, events, record; live (the connection), address (the URL), write (text and numbers).
 
 import { byId, clock, write } from './write.js';
 import { connect, getJSON } from './live.js';
@@ -15,12 +15,12 @@ import * as next from './next.js';
 import * as create from './create.js';
 import * as faults from './break.js';
 import * as tour from './tour.js';
-import * as plots from './plots.js';
+import * as timeline from './timeline.js';
 import * as events from './events.js';
 import * as record from './record.js';
 
 // In this order: next asks the others.
-const parts = [path, places, promise, reading, create, faults, tour, events, record, plots, dots, deed, next];
+const parts = [path, places, promise, reading, create, faults, tour, events, record, timeline, dots, deed, next];
 const once = new Set([dots, record]); // have nothing to learn from another version
 let ready = false;
 let latest = null; // the state that came last
@@ -78,7 +78,7 @@ connect({
     latest = state;
     if (!document.hidden) show(state); // nobody looks
   },
-  series: plots.take,
+  series: timeline.take,
   connection(connected, since) {
     document.body.classList.toggle('stale', !connected);
     const text = connected ? 'connected' : since ? `disconnected since ${clock(since)}, trying again` : 'disconnected, trying again';
