@@ -22,6 +22,7 @@ type seen struct {
 	Tries      int             `json:"tries"`         // to put it there
 	Parked     bool            `json:"parked"`
 	ReadAt     string          `json:"readAt,omitempty"` // by the relay
+	Trace      *string         `json:"traceparent,omitempty"` // of the row
 	EventData  json.RawMessage `json:"eventData"`
 	Request    *seenRequest    `json:"request"`
 	Record     any             `json:"record"` // the first on the stream
@@ -138,7 +139,7 @@ func (v *View) countedAt(ctx context.Context, id uuid.UUID) (noted time.Time) {
 // seen tells what was seen of the event. noted is when its subscriber noted it.
 func (e *event) seen(noted time.Time) seen {
 	all := seen{
-		Copies: e.copies, Tries: e.tries(), Parked: e.parked, ReadAt: exact(e.read), EventData: e.row.EventData, Record: asJSON(e.data),
+		Copies: e.copies, Tries: e.tries(), Parked: e.parked, ReadAt: exact(e.read), Trace: e.row.Traceparent, EventData: e.row.EventData, Record: asJSON(e.data),
 		Consumer: e.seenConsumer(), Subscriber: e.seenSubscriber(noted),
 	}
 	if q := e.request; q != nil {

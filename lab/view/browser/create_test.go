@@ -65,8 +65,28 @@ func createsACar(t *testing.T, d *dev) {
 	}
 	says := tb.showsWhere(d, id)
 	require.Equal(t, "on the bus", says)
+	tb.marksWhatChanged()
 	tb.balanced(d)
 	require.Greater(t, tb.promise().cars, before.cars)
+}
+
+// marksWhatChanged looks at the marks of the fields that a hop has added (+), has renamed (the name before), or has left as they were.
+func (tb *tab) marksWhatChanged() {
+	tb.t.Helper()
+	for _, one := range []struct {
+		hop         int
+		field, mark string
+	}{
+		{2, "eventId", "+"}, {2, "aggregateId", "id"}, {2, "make", ""}, {3, "transactionId", "+"},
+		{4, "aggregate_id", ""}, {4, "event_data", ""}, {4, "partition-key-value", "aggregate_id"}, {4, "shard", "+"}, {4, "table-name", "+"},
+		{6, "DetailType", "event_type"}, {6, "timestamp", "created_at"}, {6, "aggregateVersion", "aggregate_version"}, {6, "traceparent", ""}, {6, "TraceHeader", "+"},
+	} {
+		tb.wait(fmt.Sprintf("the mark %q of %s at hop %d", one.mark, one.field, one.hop), fmt.Sprintf(`(record => {
+			const named = [...record.querySelectorAll('dl > div, pre > span')].filter(e => (e.querySelector('dt') ?? e).textContent.trim().replace(/^"([^"]*)".*/s, '$1') === %q);
+			const mark = e => e.classList.contains('added') ? '+' : e.querySelector('.earlier')?.textContent.slice(3) ?? '';
+			return named.length > 0 && named.every(e => mark(e) === %q);
+		})(document.querySelector('#event [data-hop="%d"]'))`, one.field, one.mark, one.hop))
+	}
 }
 
 // What is open while the event waits is asked for again when it arrives.

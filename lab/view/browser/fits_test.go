@@ -57,6 +57,7 @@ func clipsNoText(t *testing.T, d *dev) {
 				tb.wait("its records", `document.querySelector('#event [data-hop]') && !document.querySelector('#event-note').textContent.includes('Asking')`)
 				eval[bool](tb, `(document.querySelector('#event').scrollIntoView(), true)`)
 				tb.fits(fmt.Sprintf("%d-%t-event", width, dark))
+				require.Empty(t, eval[[]string](tb, `[...document.querySelectorAll('#hops button')].flatMap(hop => (hop.click(), `+clipped+`))`), width)
 				require.Less(t, eval[int](tb, `document.querySelector('#event').offsetHeight`), 2500)
 			}
 		}

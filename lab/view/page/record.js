@@ -7,6 +7,7 @@ import * as address from './address.js';
 import { focusOn } from './events.js';
 import * as dots from './dots.js';
 import * as waterfall from './waterfall.js';
+import * as changes from './changes.js';
 
 const panel = byId('event');
 const list = byId('records');
@@ -103,6 +104,9 @@ export function show(state) {
   event.shown = says;
 }
 
+// columnOf is what table outbox calls a field of outboxctl's.
+const columnOf = (name) => (name === 'eventId' ? 'id' : name.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`));
+
 // recordsOf returns for each hop its title, the time it is known by, the objects that tell of it, and what an absence of them means.
 function recordsOf(event) {
   const { seen } = event;
@@ -114,7 +118,7 @@ function recordsOf(event) {
   return [
     ['HTTP request', seen.request?.at, [seen.request],
       seen.why ?? 'No request to the API of this run has written it: it was written beside the API, or before.'],
-    ['Row of outbox', where.row?.createdAt, [where.row && { eventId: where.eventId, ...where.row }, { eventData: seen.eventData }],
+    ['Row of outbox', where.row?.createdAt, [where.row && { eventId: where.eventId, ...where.row }, { traceparent: seen.traceparent, eventData: seen.eventData }],
       pending ?? 'No row: never committed, rolled back, or purged.'],
     ['Position in the WAL', where.commit?.at, [where.commit, where.slot, { readAt: seen.readAt }],
       pending ?? 'No commit is known: a load of the table has none.'],
@@ -133,6 +137,7 @@ function render(event) {
   write(byId('event-note'), `${event.id} · ${says}${tries}`);
   const records = recordsOf(event);
   waterfall.draw(records.map(([title, at]) => [title, at ? Date.parse(at) : null]));
+  const marks = changes.compare(records.map(([, , parts], i) => [parts, i === 1 ? columnOf : undefined]));
   records.forEach(([title, at, parts, absent], i) => {
     if (!list.children[i]) list.append(byId('record-template').content.cloneNode(true).firstElementChild);
     const item = list.children[i];
@@ -145,15 +150,32 @@ function render(event) {
     write(item.querySelector('h3'), waterfall.named(title, i));
     write(item.querySelector('.at'), at ? clock(at, true) : '');
     item.querySelector('dl').replaceChildren(...facts.map(([name, value]) => {
-      const line = make('div', name === 'why' ? 'reason' : '');
-      line.append(make('dt', '', name), make('dd', '', String(value)));
+      const line = marked(make('div'), known ? marks[i](name, value) : '', make('dt', '', name), make('dd', '', String(value)));
+      line.classList.toggle('reason', !known);
       return line;
     }));
-    const pre = item.querySelector('pre');
-    pre.hidden = body === null;
-    if (body !== null) write(pre, JSON.stringify(body, null, 2));
+    showJSON(item.querySelector('pre'), body, marks[i]);
+    item.querySelector('.legend-of-marks').hidden = !item.querySelector('.added, .renamed');
   });
   waterfall.choose(event.chosen ?? furthest(records));
+}
+
+// marked marks an element as a field that its hop has added, or renamed.
+function marked(element, mark, ...content) {
+  if (mark === '+') element.className = 'added';
+  else if (mark) element.className = 'renamed';
+  if (element.className === 'renamed') content.at(-1).append(make('span', 'earlier', ` ← ${mark}`));
+  element.append(...content);
+  return element;
+}
+
+function showJSON(pre, body, markOf) {
+  pre.hidden = body === null;
+  const lines = body === null ? [] : changes.lines(body, markOf);
+  const key = JSON.stringify(lines);
+  if (pre.shown === key) return; // who reads it keeps the place
+  pre.shown = key;
+  pre.replaceChildren(...lines.map(([text, mark]) => marked(make('span'), mark, make('span', 'json', text))));
 }
 
 // furthest is the hop that the event has come to.
