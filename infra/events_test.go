@@ -110,18 +110,24 @@ func TestBusLogIsAllowedToArrive(t *testing.T) {
 		require.Contains(t, rule.DependsOn, "EventBusLogPolicy")
 		var policy struct {
 			Statement []struct {
-				Effect, Resource string
-				Principal        struct{ Service []string }
-				Action           []string
+				Effect, Resource, Action string
+				Principal                struct{ Service []string }
+				Condition                map[string]map[string]string
 			}
 		}
 		document := s.Resources["EventBusLogPolicy"].get(t, "PolicyDocument", "Fn::Sub").(string)
 		require.NoError(t, json.Unmarshal([]byte(document), &policy))
-		require.Len(t, policy.Statement, 1)
-		require.Equal(t, "Allow", policy.Statement[0].Effect)
-		require.ElementsMatch(t, []string{"events.amazonaws.com", "delivery.logs.amazonaws.com"}, policy.Statement[0].Principal.Service)
-		require.ElementsMatch(t, []string{"logs:CreateLogStream", "logs:PutLogEvents"}, policy.Statement[0].Action)
-		require.Equal(t, "${EventBusLogGroup.Arn}", policy.Statement[0].Resource)
+		require.Len(t, policy.Statement, 2)
+		for _, statement := range policy.Statement {
+			require.Equal(t, "Allow", statement.Effect)
+			require.ElementsMatch(t, []string{"events.amazonaws.com", "delivery.logs.amazonaws.com"}, statement.Principal.Service)
+			require.Equal(t, "${EventBusLogGroup.Arn}", statement.Resource)
+		}
+		require.Equal(t, "logs:CreateLogStream", policy.Statement[0].Action)
+		require.Equal(t, "logs:PutLogEvents", policy.Statement[1].Action)
+		// audit believes the log, so that no other rule may write to it, whoever's it is.
+		writer := "arn:${AWS::Partition}:events:${AWS::Region}:${AWS::AccountId}:rule/${OutboxEventBus}/" + rule.get(t, "Name").(string)
+		require.Equal(t, map[string]map[string]string{"ArnEquals": {"aws:SourceArn": writer}}, policy.Statement[1].Condition)
 	})
 }
 

@@ -231,10 +231,43 @@ func TestProdIsClosed(t *testing.T) {
 	}
 	admitted := s.Resources["EndpointSecurityGroup"].get(t, "SecurityGroupIngress", 0, "CidrIp")
 	require.Equal(t, map[string]any{"Fn::GetAtt": []any{"Vpc", "CidrBlock"}}, admitted, "a relay comes from another stack")
+	require.Equal(t, "Gateway", s.Resources["S3Endpoint"].get(t, "VpcEndpointType"))
+}
+
+// A function that was taken over has credentials of the attacker's own too. What an endpoint lets through is its policy, which is
+// everything where none is written.
+func TestEndpointsLetThroughWhatIsNeeded(t *testing.T) {
+	t.Parallel()
+	s := packaged(t, "prod")
+	require.Equal(t, []string{"KinesisEndpoint", "S3Endpoint", "SecretsManagerEndpoint"}, s.of("AWS::EC2::VPCEndpoint"))
 	statements := s.Resources["KinesisEndpoint"].get(t, "PolicyDocument", "Statement").([]any)
 	require.Len(t, statements, 1)
-	require.Equal(t, "OutboxStream", logicalID(t, statements[0].(map[string]any)["Resource"]), "no other stream can be written through it")
-	require.Equal(t, "Gateway", s.Resources["S3Endpoint"].get(t, "VpcEndpointType"))
+	require.Equal(t, "OutboxStream", logicalID(t, statements[0].(map[string]any)["Resource"]))
+
+	statements = s.Resources["SecretsManagerEndpoint"].get(t, "PolicyDocument", "Statement").([]any)
+	require.Len(t, statements, 1)
+	var secrets []string
+	for _, secret := range list(statements[0].(map[string]any)["Resource"]) {
+		secrets = append(secrets, logicalID(t, secret))
+	}
+	require.ElementsMatch(t, s.of("AWS::SecretsManager::Secret"), secrets)
+	used := []any{"secretsmanager:DescribeSecret"} // DMS's
+	for _, actions := range roles {
+		for action := range actions {
+			if strings.HasPrefix(action, "secretsmanager:") && !slices.Contains(used, any(action)) {
+				used = append(used, action)
+			}
+		}
+	}
+	require.ElementsMatch(t, used, statements[0].(map[string]any)["Action"])
+
+	region := map[string]any{"Fn::Join": []any{"", map[string]any{"Fn::Split": []any{"-", map[string]any{"Ref": "AWS::Region"}}}}}
+	require.Equal(t, []any{
+		map[string]any{"Effect": "Allow", "Principal": "*", "Action": "s3:PutObject", "Resource": map[string]any{"Fn::Sub": []any{
+			"arn:${AWS::Partition}:s3:::cloudformation-custom-resource-response-${Region}/*", map[string]any{"Region": region}}}},
+		map[string]any{"Effect": "Allow", "Principal": "*", "Action": "s3:GetObject", "Resource": map[string]any{
+			"Fn::Sub": "arn:${AWS::Partition}:s3:::prod-${AWS::Region}-starport-layer-bucket/*"}},
+	}, s.Resources["S3Endpoint"].get(t, "PolicyDocument", "Statement"))
 }
 
 // An authorizer by parameter: any other than none.

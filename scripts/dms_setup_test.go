@@ -105,6 +105,15 @@ func TestDMSSetupKeepsEvents(t *testing.T) {
 		statement := at(t, resources, "DmsSecretRole", "Properties", "AssumeRolePolicyDocument", "Statement").([]any)[0]
 		require.Equal(t, map[string]any{"Fn::Sub": "dms.${AWS::Region}.amazonaws.com"}, at(t, statement, "Principal", "Service"))
 	})
+	t.Run("RoleOfTheTargetIsForThisAccountOnly", func(t *testing.T) {
+		t.Parallel()
+		statements := at(t, resources, "DmsKinesisRole", "Properties", "AssumeRolePolicyDocument", "Statement").([]any)
+		require.Len(t, statements, 1)
+		require.Equal(t, map[string]any{
+			"StringEquals": map[string]any{"aws:SourceAccount": map[string]any{"Ref": "AWS::AccountId"}},
+			"ArnLike":      map[string]any{"aws:SourceArn": map[string]any{"Fn::Sub": "arn:${AWS::Partition}:dms:${AWS::Region}:${AWS::AccountId}:*"}},
+		}, at(t, statements[0], "Condition"))
+	})
 	t.Run("RecordsAreComplete", func(t *testing.T) {
 		t.Parallel()
 		require.Equal(t, "json-unformatted", at(t, target, "MessageFormat"))
