@@ -1,0 +1,49 @@
+package scripts_test
+
+import (
+	"os"
+	"path/filepath"
+	"regexp"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+	"go.yaml.in/yaml/v3"
+)
+
+// A tag of an action can be moved to other code. A token that can write, or credentials that checkout leaves in the folder, would be
+// that code's.
+func TestWorkflowsRunPinnedActionsThatCanOnlyRead(t *testing.T) {
+	t.Parallel()
+	files, err := filepath.Glob("../.github/workflows/*")
+	require.NoError(t, err)
+	require.NotEmpty(t, files)
+	pinned := regexp.MustCompile(`^[a-z-]+/[a-z-]+@[0-9a-f]{40}$`)
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		require.NoError(t, err)
+		var workflow struct {
+			Permissions map[string]string
+			Jobs        map[string]struct {
+				Permissions map[string]string
+				Steps       []struct {
+					Uses string
+					With map[string]any
+				}
+			}
+		}
+		require.NoError(t, yaml.Unmarshal(text, &workflow), file)
+		require.Equal(t, map[string]string{"contents": "read"}, workflow.Permissions, file)
+		for name, job := range workflow.Jobs {
+			require.Empty(t, job.Permissions, name)
+			for _, step := range job.Steps {
+				if step.Uses == "" {
+					continue
+				}
+				require.Regexp(t, pinned, step.Uses)
+				if regexp.MustCompile("^actions/checkout@").MatchString(step.Uses) {
+					require.Equal(t, false, step.With["persist-credentials"])
+				}
+			}
+		}
+	}
+}
