@@ -45,7 +45,14 @@ func start(t *testing.T, s *stack, name string, values, local map[string]string)
 	command.Stdout, command.Stderr = log, log
 	f, err := lambdarun.Start(command)
 	require.NoError(t, err)
-	t.Cleanup(f.Close)
+	t.Cleanup(func() {
+		f.Close()
+		for line := range strings.Lines(log.String()) { // see package lambdalog
+			var members map[string]any
+			require.NoError(t, json.Unmarshal([]byte(line), &members), "%s wrote %q", name, line)
+			require.Contains(t, members, "msg", "%s wrote %q", name, line)
+		}
+	})
 	return f
 }
 

@@ -130,6 +130,30 @@ func TestConnectionStringsAreParsedInOnePlace(t *testing.T) {
 	require.Equal(t, []string{"internal/pgsession/parse.go", "internal/rdsdb/config.go"}, found)
 }
 
+// Lines of another form in a function's output could be a client's. See package lambdalog.
+func TestFunctionsWriteByOneLogger(t *testing.T) {
+	t.Parallel()
+	writes := regexp.MustCompile(`os\.Std(out|err)\b|\bfmt\.Print|\bprintln\(|slog\.New\(|LoadDefaultConfig\(ctx\)`)
+	functions := 0
+	for _, p := range list(t) {
+		own := strings.TrimPrefix(p.ImportPath, module)
+		main := p.Name == "main" && strings.HasSuffix(own, "/lambda")
+		if main {
+			functions++
+			require.Contains(t, p.Imports, module+"internal/lambdalog")
+		}
+		if !main && !strings.HasPrefix(own, "handlers/") {
+			continue
+		}
+		for _, file := range p.GoFiles {
+			source, err := os.ReadFile(filepath.Join(p.Dir, file))
+			require.NoError(t, err)
+			require.False(t, writes.Match(source), "%s/%s writes to the output by itself", own, file)
+		}
+	}
+	require.Equal(t, 6, functions)
+}
+
 func onPath(own string) bool {
 	return hasAny(own, "handlers/", "walrelay", "migrate", "outbox", "dbgen")
 }

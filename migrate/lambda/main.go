@@ -24,6 +24,8 @@ import (
 
 	"github.com/aws/aws-lambda-go/cfn"
 	"github.com/aws/aws-lambda-go/lambda"
+
+	"rds-outbox-demo/internal/lambdalog"
 )
 
 func main() { os.Exit(run()) }
@@ -31,7 +33,7 @@ func main() { os.Exit(run()) }
 // run reads no configuration. A wrong configuration must be an answer to CloudFormation, and Delete must
 // work with any configuration.
 func run() int {
-	logger := slog.New(slog.NewJSONHandler(os.Stdout, nil))
+	logger := lambdalog.New()
 	// aws-lambda-go logs the body with which S3 refuses an answer, and that body repeats the signature of the presigned URL. What
 	// else it logs, we log.
 	log.SetOutput(io.Discard)

@@ -14,6 +14,7 @@ import (
 
 	"rds-outbox-demo/dbgen"
 	"rds-outbox-demo/internal/dbuser"
+	"rds-outbox-demo/internal/lambdalog"
 	"rds-outbox-demo/internal/pgsession"
 	"rds-outbox-demo/internal/rdsdb"
 	"rds-outbox-demo/migrate"
@@ -62,7 +63,7 @@ func (f *function) prepare(ctx context.Context) (*job, error) {
 	if err := errors.Join(errs...); err != nil {
 		return nil, fmt.Errorf("reading the environment: %w", err)
 	}
-	awsConfig, err := config.LoadDefaultConfig(ctx)
+	awsConfig, err := config.LoadDefaultConfig(ctx, config.WithLogger(lambdalog.SDK(f.logger)))
 	if err != nil {
 		return nil, fmt.Errorf("configuring the AWS SDK: %w", err)
 	}

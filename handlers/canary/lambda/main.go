@@ -16,13 +16,14 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/secretsmanager"
 
 	"rds-outbox-demo/handlers/canary"
+	"rds-outbox-demo/internal/lambdalog"
 	"rds-outbox-demo/internal/rdsdb"
 )
 
 func main() { os.Exit(run()) }
 
 func run() int {
-	logger := slog.New(slog.NewJSONHandler(os.Stdout, nil))
+	logger := lambdalog.New()
 	f, err := newFunction(context.Background(), os.Getenv, logger)
 	if err != nil {
 		logger.Error("starting canary", "error", err.Error())
@@ -44,7 +45,7 @@ func newFunction(ctx context.Context, getenv func(string) string, logger *slog.L
 		return nil, err
 	}
 	database.ApplicationName = "canary"
-	awsConfig, err := config.LoadDefaultConfig(ctx)
+	awsConfig, err := config.LoadDefaultConfig(ctx, config.WithLogger(lambdalog.SDK(logger)))
 	if err != nil {
 		return nil, fmt.Errorf("loading the AWS configuration: %w", err)
 	}

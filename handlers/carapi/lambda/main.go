@@ -23,6 +23,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/secretsmanager"
 
 	"rds-outbox-demo/handlers/carapi"
+	"rds-outbox-demo/internal/lambdalog"
 	"rds-outbox-demo/internal/rdsdb"
 )
 
@@ -32,8 +33,7 @@ const maxIdempotencyHours = 720
 func main() { os.Exit(run()) }
 
 func run() int {
-	logger := slog.New(slog.NewJSONHandler(os.Stdout, nil))
-	slog.SetDefault(logger) // libraries that use package log, aws-lambda-go among them, write lines of the same form
+	logger := lambdalog.New()
 	gateway, err := start(logger)
 	if err != nil {
 		logger.Error("starting the car API", "error", err)

@@ -15,13 +15,14 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/secretsmanager"
 
 	"rds-outbox-demo/handlers/carstats"
+	"rds-outbox-demo/internal/lambdalog"
 	"rds-outbox-demo/internal/rdsdb"
 )
 
 func main() { os.Exit(run()) }
 
 func run() int {
-	logger := slog.New(slog.NewJSONHandler(os.Stdout, nil))
+	logger := lambdalog.New()
 	subscriber, err := newSubscriber(context.Background(), os.Getenv, logger)
 	if err != nil {
 		logger.Error("starting carStats", "error", err.Error())
@@ -38,7 +39,7 @@ func newSubscriber(ctx context.Context, getenv func(string) string, logger *slog
 		return nil, err
 	}
 	database.ApplicationName = "carstats"
-	awsConfig, err := config.LoadDefaultConfig(ctx)
+	awsConfig, err := config.LoadDefaultConfig(ctx, config.WithLogger(lambdalog.SDK(logger)))
 	if err != nil {
 		return nil, fmt.Errorf("loading the AWS configuration: %w", err)
 	}

@@ -18,6 +18,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
 
 	"rds-outbox-demo/handlers/cdcconsumer"
+	"rds-outbox-demo/internal/lambdalog"
 	"rds-outbox-demo/internal/sdkhttp"
 )
 
@@ -33,7 +34,7 @@ const (
 func run() int {
 	debug.SetGCPercent(gcPercent)
 	debug.SetMemoryLimit(memoryLimit)
-	logger := slog.New(slog.NewJSONHandler(os.Stdout, nil))
+	logger := lambdalog.New()
 	consumer, err := newConsumer(context.Background(), logger)
 	if err != nil {
 		logger.Error("starting cdcConsumer", "error", err.Error())
@@ -48,7 +49,7 @@ func newConsumer(ctx context.Context, logger *slog.Logger) (*cdcconsumer.Consume
 	if err != nil {
 		return nil, err
 	}
-	cfg, err := config.LoadDefaultConfig(ctx)
+	cfg, err := config.LoadDefaultConfig(ctx, config.WithLogger(lambdalog.SDK(logger)))
 	if err != nil {
 		return nil, fmt.Errorf("loading the AWS configuration: %w", err)
 	}

@@ -21,6 +21,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"rds-outbox-demo/handlers/retention"
+	"rds-outbox-demo/internal/lambdalog"
 	"rds-outbox-demo/internal/pgsession"
 	"rds-outbox-demo/internal/rdsdb"
 )
@@ -28,7 +29,7 @@ import (
 func main() { os.Exit(run()) }
 
 func run() int {
-	logger := slog.New(slog.NewJSONHandler(os.Stdout, nil))
+	logger := lambdalog.New()
 	f, err := newFunction(context.Background(), os.Getenv, logger)
 	if err != nil {
 		logger.Error("starting retention", "error", err.Error())
@@ -62,7 +63,7 @@ func newFunction(ctx context.Context, getenv func(string) string, logger *slog.L
 	if err != nil {
 		return nil, err
 	}
-	awsConfig, err := config.LoadDefaultConfig(ctx)
+	awsConfig, err := config.LoadDefaultConfig(ctx, config.WithLogger(lambdalog.SDK(logger)))
 	if err != nil {
 		return nil, fmt.Errorf("loading the AWS configuration: %w", err)
 	}
