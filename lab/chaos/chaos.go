@@ -223,7 +223,7 @@ func (r *round) play(ctx context.Context, a, b []trial, randomA, randomB *rand.R
 }
 
 func writeReport(c Config, result *report.Report) error {
-	if err := os.MkdirAll(c.ReportDir, 0o755); err != nil {
+	if err := os.MkdirAll(c.ReportDir, 0o700); err != nil {
 		return fmt.Errorf("making the report's folder: %w", err)
 	}
 	for name, write := range map[string]func(io.Writer) error{

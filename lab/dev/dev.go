@@ -16,6 +16,8 @@ import (
 	"rds-outbox-demo/lab/domain"
 	"rds-outbox-demo/lab/local"
 	"rds-outbox-demo/lab/postgres"
+	"rds-outbox-demo/lab/private"
+	"rds-outbox-demo/lab/process"
 	"rds-outbox-demo/lab/view"
 )
 
@@ -42,7 +44,7 @@ func Run(ctx context.Context, c Config) (err error) {
 			return err
 		}
 	}
-	logFile, err := openLog(filepath.Join(c.Path.Dir, "dev.log"))
+	logFile, err := process.OpenLog(filepath.Join(c.Path.Dir, "dev.log"))
 	if err != nil {
 		return err
 	}
@@ -93,8 +95,8 @@ func Run(ctx context.Context, c Config) (err error) {
 // lock makes this the only `make dev` on the folder, before anything in it is touched. The kernel unlocks it for a process that is
 // killed.
 func lock(dir string) (unlock func(), err error) {
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return nil, fmt.Errorf("making the data folder: %w", err)
+	if err := private.Folder(dir); err != nil {
+		return nil, err
 	}
 	folder, err := os.Open(dir)
 	if err != nil {

@@ -2,67 +2,10 @@ package dev
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"log/slog"
-	"os"
 	"sync"
 	"time"
 )
-
-// maxLog bounds the log of a run: 500 cars a second write half a gigabyte in an hour. What is older than the last two files is gone.
-const maxLog = 64 << 20
-
-// logFile is a file of which the one before is kept as <path>.1.
-type logFile struct {
-	path string
-	max  int64
-
-	mu   sync.Mutex
-	file *os.File
-	size int64
-}
-
-// openLog begins a new file.
-func openLog(path string) (*logFile, error) {
-	l := &logFile{path: path, max: maxLog}
-	return l, l.begin()
-}
-
-func (l *logFile) begin() error {
-	if err := os.Rename(l.path, l.path+".1"); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return fmt.Errorf("rotating the log: %w", err)
-	}
-	file, err := os.OpenFile(l.path, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
-	if err != nil {
-		return fmt.Errorf("opening the log: %w", err)
-	}
-	if l.file != nil {
-		err = l.file.Close()
-	}
-	l.file, l.size = file, 0
-	return err
-}
-
-// Write writes whole lines, as slog gives them.
-func (l *logFile) Write(line []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.size+int64(len(line)) > l.max && l.size > 0 {
-		if err := l.begin(); err != nil {
-			return 0, err
-		}
-	}
-	n, err := l.file.Write(line)
-	l.size += int64(n)
-	return n, err
-}
-
-func (l *logFile) Close() error {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.file.Close()
-}
 
 // calmLines are as many warnings a second as somebody can read. A database that is stopped under load makes hundreds.
 const calmLines = 10

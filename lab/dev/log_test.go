@@ -2,10 +2,7 @@ package dev
 
 import (
 	"bytes"
-	"fmt"
 	"log/slog"
-	"os"
-	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -14,33 +11,6 @@ import (
 
 	"rds-outbox-demo/lab/labtest"
 )
-
-func TestLogIsBounded(t *testing.T) {
-	t.Parallel()
-	path := filepath.Join(t.TempDir(), "dev.log")
-	require.NoError(t, os.WriteFile(path, []byte("of the run before\n"), 0o600))
-	l, err := openLog(path)
-	require.NoError(t, err)
-	before, err := os.ReadFile(path + ".1")
-	require.NoError(t, err)
-	require.Equal(t, "of the run before\n", string(before))
-	l.max = 100
-	for i := range 20 {
-		_, err := fmt.Fprintf(l, "line %02d ..........\n", i) // 19 bytes
-		require.NoError(t, err)
-	}
-	require.NoError(t, l.Close())
-	now, err := os.ReadFile(path)
-	require.NoError(t, err)
-	before, err = os.ReadFile(path + ".1")
-	require.NoError(t, err)
-	require.True(t, strings.HasPrefix(string(before), "line 10 ") && strings.HasPrefix(string(now), "line 15 ") && strings.Contains(string(now), "line 19 "))
-	_, err = l.Write([]byte("x"))
-	require.Error(t, err, "the log must not fail in silence")
-	entries, err := os.ReadDir(filepath.Dir(path))
-	require.NoError(t, err)
-	require.Len(t, entries, 2)
-}
 
 func TestScreenIsNotFlooded(t *testing.T) {
 	t.Parallel()

@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
-	"strings"
 	"sync"
 	"time"
 
@@ -130,19 +128,11 @@ func (p *Path) StartSecondRelay(ctx context.Context) error {
 	if p.DatabaseStopped() {
 		return NotNowError("PostgreSQL is stopped: the second relay could not even stand by")
 	}
-	since := int64(0)
-	if info, err := os.Stat(p.SecondRelay.Log()); err == nil && p.SecondRelay.Killed() {
-		since = info.Size() // its log goes on
-	}
 	if err := p.SecondRelay.Start(); err != nil {
 		return err
 	}
 	err := await(ctx, func() error {
-		content, err := os.ReadFile(p.SecondRelay.Log())
-		if err != nil {
-			return err
-		}
-		if said := string(content[since:]); !strings.Contains(said, SaysStandby) && !strings.Contains(said, SaysStreaming) {
+		if p.SecondRelay.said.Load() == "" {
 			return errors.New("it has neither said that it stands by nor that it streams")
 		}
 		return nil

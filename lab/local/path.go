@@ -13,7 +13,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
-	"os"
 	"path/filepath"
 	"time"
 
@@ -22,6 +21,7 @@ import (
 	"rds-outbox-demo/handlers/cdcconsumer"
 	"rds-outbox-demo/internal/pgsession"
 	"rds-outbox-demo/lab/awslocal"
+	"rds-outbox-demo/lab/private"
 	"rds-outbox-demo/lab/process"
 	"rds-outbox-demo/migrate"
 )
@@ -97,8 +97,8 @@ func Start(ctx context.Context, c Config) (_ *Path, err error) {
 		return nil, fmt.Errorf("listening on %s: %w (set PORT to another port)", c.Listen, err)
 	}
 	p.APIURL = "http://" + listener.Addr().String()
-	if err := os.MkdirAll(c.Dir, 0o700); err != nil {
-		return nil, fmt.Errorf("making the data folder: %w", err)
+	if err := private.Folder(c.Dir); err != nil {
+		return nil, err
 	}
 	if p.DatabaseURL, err = p.startDatabase(ctx, c); err != nil {
 		return nil, err

@@ -1,13 +1,11 @@
 package local
 
 import (
-	"cmp"
+	"bytes"
 	"context"
 	"fmt"
-	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 	"sync/atomic"
 	"time"
 
@@ -18,7 +16,8 @@ import (
 // see the WAL wait.
 type Relay struct {
 	*process.Supervisor
-	killed atomic.Bool // by Kill, and not started since
+	killed atomic.Bool  // by Kill, and not started since
+	said   atomic.Value // the one of SaysStandby and SaysStreaming that it said last
 }
 
 const (
@@ -40,31 +39,28 @@ func (p *Path) newRelay(databaseURL, logName string) *Relay {
 		Name: "the relay", Log: filepath.Join(p.config.Dir, logName), RestartDelay: relayRestart, Patience: drainTime,
 		MaxEnds: maxEnds, Soon: soon, Forgiven: p.DatabaseStopped,
 	}
+	r := &Relay{}
+	r.said.Store("")
+	c.Said = r.hear
 	c.Ended = func(err error) {
-		p.config.Log.Warn("the relay ended and is started again", "hop", 3, "error", err, "last_line", lastLine(c.Log))
+		p.config.Log.Warn("the relay ended and is started again", "hop", 3, "error", err, "last_line", r.LastLine())
 	}
 	c.GaveUp = func(ends int, err error) {
-		p.fail(fmt.Errorf("the relay has ended %d times (%w): %s", ends, err, lastLine(c.Log)))
+		p.fail(fmt.Errorf("the relay has ended %d times (%w): %s", ends, err, r.LastLine()))
 	}
 	if p.config.Program != "" {
 		c.MaxEnds, c.RestartDelay = 0, memberRestart
 	}
-	return &Relay{Supervisor: process.NewSupervisor(c)}
-}
-
-// lastLine is what a program that ended said last, or that it said nothing.
-func lastLine(path string) string {
-	content, err := os.ReadFile(path)
-	if err != nil {
-		return err.Error()
-	}
-	lines := strings.Split(strings.TrimSpace(string(content)), "\n")
-	return cmp.Or(lines[len(lines)-1], "it said nothing")
+	r.Supervisor = process.NewSupervisor(c)
+	return r
 }
 
 // Start runs the relay until Stop or Kill. It does nothing when it runs already.
 func (r *Relay) Start() error {
 	r.killed.Store(false)
+	if !r.Running() {
+		r.said.Store("")
+	}
 	return r.Supervisor.Start()
 }
 
@@ -96,9 +92,14 @@ const (
 	SaysStreaming = `"msg":"streaming"`
 )
 
-// Streams reports whether it is the one that reads the slot, as far as its log says: one of two stands by.
-func (r *Relay) Streams() bool {
-	content, err := os.ReadFile(r.Log())
-	said := string(content)
-	return err == nil && r.Running() && strings.LastIndex(said, SaysStreaming) > strings.LastIndex(said, SaysStandby)
+// hear notes what the relay says of itself. Its log is not read for it, because that has 64 MiB.
+func (r *Relay) hear(line []byte) {
+	if bytes.Contains(line, []byte(SaysStreaming)) {
+		r.said.Store(SaysStreaming)
+	} else if bytes.Contains(line, []byte(SaysStandby)) {
+		r.said.Store(SaysStandby)
+	}
 }
+
+// Streams reports whether it is the one that reads the slot, as far as it has said: one of two stands by.
+func (r *Relay) Streams() bool { return r.Running() && r.said.Load() == SaysStreaming }

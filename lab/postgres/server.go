@@ -18,6 +18,8 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+
+	"rds-outbox-demo/lab/private"
 )
 
 const (
@@ -64,7 +66,7 @@ func start(ctx context.Context, cfg Config, as []account) (*Server, error) {
 	if cfg.Dir == "" || cfg.Binaries == "" {
 		return nil, errors.New("starting PostgreSQL: Config.Dir and Config.Binaries must be set")
 	}
-	err := os.MkdirAll(cfg.Dir, 0o700)
+	err := private.Folder(cfg.Dir)
 	if err == nil {
 		cfg.Dir, err = resolve(cfg.Dir)
 	}

@@ -17,7 +17,9 @@ type Config struct {
 	Program string
 	Args    []string
 	Env     []string // the whole environment
-	Output  *os.File // gets what it writes
+	// Output gets what it writes. An *os.File becomes the program's own output. Anything else is written to through a pipe, and has all of it
+	// when the process is Done.
+	Output io.Writer
 	// Listener is a socket that the process inherits as descriptor 4. It stays open while the process is away, so that clients wait for
 	// the next one and nobody else takes the port.
 	Listener *os.File

@@ -1,10 +1,12 @@
 package process
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"os"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -14,8 +16,10 @@ import (
 type SupervisorConfig struct {
 	Config
 	Name string // in errors
-	// Log is the file that gets what the processes write. Each Start after a Stop begins a new one, and keeps the old one as <Log>.1.
-	Log          string
+	// Log is the file that gets what the processes write, a Log. Each Start after a Stop begins a new one, and keeps the old one as <Log>.1.
+	Log string
+	// Said is called with each line that they write. It must not wait for anything, nor keep the line. May be nil.
+	Said         func(line []byte)
 	RestartDelay time.Duration // between an end and the next start, so that a program that ends at once does not spin
 	Patience     time.Duration // how long Stop waits for an end by SIGTERM
 	Ended        func(error)   // called with the reason, never nil, of each end after which the program is started again
@@ -41,7 +45,7 @@ type Supervisor struct {
 	mu      sync.Mutex
 	want    want
 	looping bool          // a goroutine keeps the program running
-	output  *os.File      // nil before the first Start and after Stop
+	output  *Log          // nil before the first Start and after Stop
 	current *Process      // nil while there is no process
 	changed chan struct{} // closed and replaced when any of this changes
 	ours    *Process      // the process that we killed last
@@ -72,13 +76,11 @@ func (s *Supervisor) Start() error {
 		return nil
 	}
 	if s.output == nil {
-		if err := os.Rename(s.config.Log, s.config.Log+".1"); err != nil && !errors.Is(err, os.ErrNotExist) {
-			return fmt.Errorf("rotating the log of %s: %w", s.config.Name, err)
-		}
-		output, err := os.OpenFile(s.config.Log, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
+		output, err := OpenLog(s.config.Log)
 		if err != nil {
-			return fmt.Errorf("opening the log of %s: %w", s.config.Name, err)
+			return fmt.Errorf("starting %s: %w", s.config.Name, err)
 		}
+		output.said = s.config.Said
 		s.output = output
 	}
 	s.want, s.ends = up, 0
@@ -293,6 +295,16 @@ func (s *Supervisor) Hits() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.hits
+}
+
+// LastLine returns what the processes wrote last since Start, or that it was nothing.
+func (s *Supervisor) LastLine() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.output == nil {
+		return "its log is closed"
+	}
+	return cmp.Or(strings.TrimSpace(s.output.LastLine()), "it said nothing")
 }
 
 // Log is the path of the log.
