@@ -63,6 +63,9 @@ func readJSON(r *http.Request) ([]byte, error) {
 
 // readBody returns the whole body, or an *invalidError or *http.MaxBytesError.
 func readBody(r *http.Request) ([]byte, error) {
+	if r.ContentLength > maxBodyBytes { // MaxBytesReader would wait for 1 MiB of it first
+		return nil, &http.MaxBytesError{Limit: maxBodyBytes}
+	}
 	data, err := io.ReadAll(r.Body)
 	var tooLarge *http.MaxBytesError
 	if err != nil && !errors.As(err, &tooLarge) {

@@ -1,6 +1,7 @@
 package carapi_test
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"io"
@@ -49,6 +50,18 @@ func TestServer(t *testing.T) {
 		// Without a Content-Length, the API meets the limit while it reads.
 		endless := io.MultiReader(strings.NewReader(bmw), strings.NewReader(strings.Repeat(" ", 2<<20)))
 		require.Equal(t, 413, send(t, endless, ""))
+	})
+	t.Run("LengthTooLarge", func(t *testing.T) {
+		conn, err := net.Dial("tcp", listener.Addr().String())
+		require.NoError(t, err)
+		defer conn.Close()
+		// No body follows. Without the check of the length the answer would come at ReadTimeout, as 400.
+		_, err = io.WriteString(conn, "POST /cars HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nContent-Length: 1048577\r\n\r\n")
+		require.NoError(t, err)
+		resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
+		require.NoError(t, err)
+		require.NoError(t, resp.Body.Close())
+		require.Equal(t, 413, resp.StatusCode)
 	})
 	t.Run("HeaderTooLarge", func(t *testing.T) {
 		require.Equal(t, 431, send(t, strings.NewReader(bmw), strings.Repeat("x", 32<<10)))

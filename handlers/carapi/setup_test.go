@@ -159,6 +159,19 @@ func (l *logBuffer) String() string {
 	return l.buf.String()
 }
 
+func (l *logBuffer) Len() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.buf.Len()
+}
+
+// From returns what was logged after the first n bytes.
+func (l *logBuffer) From(n int) []byte {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return bytes.Clone(l.buf.Bytes()[n:])
+}
+
 // lines returns the log so far, one map a line.
 func (l *logBuffer) lines(t testing.TB) []map[string]any {
 	t.Helper()
