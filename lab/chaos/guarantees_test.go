@@ -3,7 +3,6 @@ package chaos
 import (
 	"fmt"
 	"os"
-	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -12,19 +11,17 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"rds-outbox-demo/internal/sabotage"
+	"rds-outbox-demo/lab/labtest"
 )
 
-var (
-	testLink = regexp.MustCompile("\\[`(Test[A-Za-z0-9]+)`\\]\\(([^)]+)\\)")
-	codeWord = regexp.MustCompile("^`([a-z-]+)`$")
-)
+var codeWord = regexp.MustCompile("^`([a-z-]+)`$")
 
 // docs/guarantees.md names a test, and where there is one a sabotage, for each promise. What it names exists, and no sabotage is left out.
 func TestGuaranteesNameTestsAndSabotagesThatExist(t *testing.T) {
 	t.Parallel()
 	page, err := os.ReadFile("../../docs/guarantees.md")
 	require.NoError(t, err)
-	promised, rest, ok := strings.Cut(string(page), "## Not promised")
+	promised, _, ok := strings.Cut(string(page), "## Not promised")
 	require.True(t, ok)
 
 	promises := 0
@@ -35,7 +32,7 @@ func TestGuaranteesNameTestsAndSabotagesThatExist(t *testing.T) {
 			continue
 		}
 		promises++
-		require.NotEmpty(t, testLink.FindAllString(cells[3], -1), "a promise without a test: %s", line)
+		require.NotEmpty(t, labtest.NamedTests(cells[3]), "a promise without a test: %s", line)
 		rule := strings.TrimSpace(cells[4])
 		if rule == "–" {
 			continue
@@ -55,11 +52,7 @@ func TestGuaranteesNameTestsAndSabotagesThatExist(t *testing.T) {
 		require.True(t, named[string(rule)], "sabotage %s is on no row", rule)
 	}
 
-	for _, link := range testLink.FindAllStringSubmatch(promised+rest, -1) {
-		source, err := os.ReadFile(filepath.Join("../../docs", link[2]))
-		require.NoError(t, err, "%s", link[0])
-		require.Contains(t, string(source), "func "+link[1]+"(", "%s has no %s", link[2], link[1])
-	}
+	labtest.RequireNamedTests(t, "docs/guarantees.md")
 }
 
 // docs/chaos.md says who catches which sabotage. A run of each sabotage holds the path against the same list.
