@@ -51,6 +51,8 @@ func parse[T EventData](eventData []byte) (EventData, error) {
 
 // CanaryBeat is the eventData of event type CanaryBeat. The canary was there. It comes once a
 // minute and says that the path works; it is no business of a subscriber. When the beat was sent.
+// No text in it has a control character other than a tab or a line end, half of a surrogate pair,
+// U+FFFE to U+FFFF, U+202A to U+202E, or U+2066 to U+2069.
 type CanaryBeat struct {
 	// By the clock of the function canary, in UTC.
 	SentAt time.Time `json:"sentAt"`
@@ -63,7 +65,8 @@ func (CanaryBeat) EventType() string { return "CanaryBeat" }
 func (CanaryBeat) AggregateType() string { return "Canary" }
 
 // CarCreated is the eventData of event type CarCreated. A car was created. The first event of a
-// car. The car as it was created.
+// car. The car as it was created. No text in it has a control character other than a tab or a line
+// end, half of a surrogate pair, U+FFFE to U+FFFF, U+202A to U+202E, or U+2066 to U+2069.
 type CarCreated struct {
 	// The same as aggregateId.
 	CarID uuid.UUID `json:"carId"`
@@ -86,7 +89,9 @@ func (CarCreated) EventType() string { return "CarCreated" }
 func (CarCreated) AggregateType() string { return "Car" }
 
 // CarDeleted is the eventData of event type CarDeleted. A car was deleted. The last event of a car:
-// its id never comes back. The whole car as it was before.
+// its id never comes back. The whole car as it was before. No text in it has a control character
+// other than a tab or a line end, half of a surrogate pair, U+FFFE to U+FFFF, U+202A to U+202E, or
+// U+2066 to U+2069.
 type CarDeleted struct {
 	// The same as aggregateId.
 	CarID uuid.UUID `json:"carId"`
@@ -111,7 +116,8 @@ func (CarDeleted) EventType() string { return "CarDeleted" }
 func (CarDeleted) AggregateType() string { return "Car" }
 
 // CarUpdated is the eventData of event type CarUpdated. A car was changed. The whole car after the
-// change.
+// change. No text in it has a control character other than a tab or a line end, half of a surrogate
+// pair, U+FFFE to U+FFFF, U+202A to U+202E, or U+2066 to U+2069.
 type CarUpdated struct {
 	// The same as aggregateId.
 	CarID uuid.UUID `json:"carId"`
