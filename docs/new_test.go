@@ -26,8 +26,41 @@ const otherMembers = `grep -rlE '\b(make|year|color|Make|Year|Color)s?\b' --excl
 		s/\byear(s?)\b/season\1/g; s/\bYear(s?)\b([^(]|$)/Season\1\2/g; s/\bcolor\b/finish/g; s/\bColor\b/Finish/g'
 	gofmt -w "$@"`
 
+// importer is a module of somebody else that imports the copy from a module proxy. The proxy serves what the copy's git holds. The module
+// cache is a new one, because a cached version never changes, and is filled from the one that is there.
+const importer = `set -e
+proxy=$PWD/../proxy cache=$(go env GOMODCACHE) upstream=$(go env GOPROXY)
+versions=$proxy/$MODULE/@v
+mkdir -p "$versions" ../importer
+cp go.mod "$versions/v0.1.0.mod"
+echo '{"Version":"v0.1.0"}' >"$versions/v0.1.0.info"
+git --git-dir=../git archive --format=zip --prefix="$MODULE@v0.1.0/" --output="$versions/v0.1.0.zip" "$(git --git-dir=../git --work-tree=. write-tree)"
+cd ../importer
+export GOPROXY="file://$proxy,file://$cache/cache/download,$upstream" GONOSUMDB="$MODULE" GOMODCACHE="$PWD/../modules" GOFLAGS=-modcacherw
+cat >main.go <<EOF
+package main
+
+import (
+	"$MODULE/inbox"
+	"$MODULE/outbox"
+)
+
+var (
+	_ = outbox.Append
+	_ = inbox.Once
+)
+
+func main() {}
+EOF
+go mod init example.com/somebody/else
+go get "$MODULE/inbox@v0.1.0" "$MODULE/outbox@v0.1.0"
+go build -o importer .
+./importer
+`
+
 // TestNew makes the copy of `make new` with an entity in place of the car, and gives the entity other members. It requires that both
-// build, run and package, that the old names are gone, and that nobody had to touch another file by hand.
+// build, run and package, that the old names are gone, that another module can import it, and that nobody had
+// to touch another file by hand.
 func TestNew(t *testing.T) {
 	checkout, err := filepath.Abs(root)
 	require.NoError(t, err)
@@ -102,6 +135,7 @@ func TestNew(t *testing.T) {
 	const generate = " generate && go run ./contracts/generate contracts"
 	for _, command := range []string{
 		"git init -q --bare ../git && " + git + "add -A",
+		"MODULE=" + module + "\n" + importer,
 		"set -- " + strings.Join(ownFiles, " ") + "\n" + otherMembers,
 		// What is made of that. The second time the AsyncAPI document gets the new examples.
 		sqlc[0] + generate + ` && test -z "$(gofmt -l .)" && go build -o bin/ ./lab ./walrelay/cmd/walrelay ./migrate/cmd/migrate ./outboxctl/cmd/outboxctl`,
