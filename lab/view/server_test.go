@@ -1,7 +1,6 @@
 package view
 
 import (
-	"bytes"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -254,14 +253,6 @@ func TestHostileTextIsEscaped(t *testing.T) {
 		require.NotContains(t, text, "&")
 		require.NotContains(t, text, "\u2028")
 	}
-}
-
-func jsonOf(v any) string {
-	var b bytes.Buffer
-	encoder := json.NewEncoder(&b)
-	encoder.SetEscapeHTML(false)
-	_ = encoder.Encode(v)
-	return b.String()
 }
 
 func TestTakenPortIsNoTrouble(t *testing.T) {
