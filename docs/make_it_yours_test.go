@@ -47,6 +47,7 @@ func TestMakeItYours(t *testing.T) {
 			require.Contains(t, above[len(above)-1], "`"+f.file()+"`", "%s: name the file above it", y.at)
 		}
 		switch text := strings.Join(f.lines, "\n") + "\n"; {
+		case f.has("not-run"): // is read, not followed
 		case f.language() == "sh":
 			for _, c := range f.commands() {
 				y.run(uncommented(c.text))
@@ -55,7 +56,6 @@ func TestMakeItYours(t *testing.T) {
 			y.printed(text)
 		case f.language() == "diff":
 			y.edit(f.file(), text)
-		case f.has("not-run"): // is read, not followed
 		case f.has("new"):
 			y.create(f.file(), text)
 		default:
