@@ -268,7 +268,7 @@ func schema(t *testing.T, conn *pgx.ConnConfig) string {
 			SELECT format('column %s.%s %s %s %s %s', relname, attname, format_type(atttypid, atttypmod), attnotnull,
 				pg_get_expr(adbin, adrelid), col_description(tables.oid, attnum))
 			FROM tables JOIN pg_attribute ON attrelid = tables.oid LEFT JOIN pg_attrdef ON adrelid = tables.oid AND adnum = attnum
-			WHERE attnum > 0
+			WHERE attnum > 0 AND NOT attisdropped
 			UNION ALL
 			SELECT format('constraint %s %s', conname, pg_get_constraintdef(pg_constraint.oid)) FROM tables JOIN pg_constraint ON conrelid = tables.oid
 			UNION ALL
