@@ -21,7 +21,7 @@ type seen struct {
 	Copies     int             `json:"copies"`        // on the bus
 	Tries      int             `json:"tries"`         // to put it there
 	Parked     bool            `json:"parked"`
-	ReadAt     string          `json:"readAt,omitempty"` // by the relay
+	ReadAt     string          `json:"readAt,omitempty"`      // by the relay
 	Trace      *string         `json:"traceparent,omitempty"` // of the row
 	EventData  json.RawMessage `json:"eventData"`
 	Request    *seenRequest    `json:"request"`

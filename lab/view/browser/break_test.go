@@ -68,22 +68,31 @@ func switchesBreakAndMend(t *testing.T, d *dev) {
 	require.NotZero(t, tb.promise().cars)
 }
 
-// Each experiment of the tour passes when it is run from the page. With -pictures their pictures are written.
+// Each experiment of the tour passes when it is run from the page. With -pictures their pictures are written, and the first one as a film.
 func tourPasses(t *testing.T, d *dev) {
 	m := d.meta(t)
 	require.Len(t, m.Tour, 5)
 	tb := show(t, d, look{width: pictureWidth, height: pictureHeight, still: true})
 	tb.allowed = []string{"status of 5"}
+	first := newFilm(t, d)
 	for _, one := range m.Tour {
 		began := time.Now()
 		result := fmt.Sprintf(`[data-tour-result="%d"]`, one.N)
 		tb.click(fmt.Sprintf(`button[data-tour="%d"]`, one.N))
 		labtest.Eventually(t, fmt.Sprintf("experiment %d to begin", one.N), func() bool { return d.state(t).Tour.Running == one.N })
 		pictured := false
+		shoot := func() {
+			if one.N == 1 {
+				first.shoot()
+			}
+		}
 		for deadline := time.Now().Add(90 * time.Second); ; time.Sleep(100 * time.Millisecond) {
 			s := d.state(t)
+			shoot()
 			if !pictured && broken(s) {
-				time.Sleep(1500 * time.Millisecond) // until there is something to see
+				for seen := time.Now().Add(1500 * time.Millisecond); time.Now().Before(seen); time.Sleep(100 * time.Millisecond) {
+					shoot() // until there is something to see
+				}
 				tb.picture(fmt.Sprintf("failure-lab/tour-%d.png", one.N))
 				pictured = true
 			}
@@ -100,6 +109,9 @@ func tourPasses(t *testing.T, d *dev) {
 		}
 		require.Zero(t, d.state(t).Load)
 		tb.balanced(d)
+		if one.N == 1 {
+			first.save("view.gif")
+		}
 		t.Logf("%d. %s: %s", one.N, one.Title, time.Since(began).Round(time.Millisecond))
 	}
 }

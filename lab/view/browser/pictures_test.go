@@ -31,7 +31,7 @@ func (tb *tab) picture(name string) {
 	require.NoError(tb.t, err)
 	require.Equal(tb.t, image.Rect(0, 0, pictureWidth, pictureHeight), decoded.Bounds())
 	var small bytes.Buffer
-	require.NoError(tb.t, (&png.Encoder{CompressionLevel: png.BestCompression}).Encode(&small, fewColours(decoded)))
+	require.NoError(tb.t, (&png.Encoder{CompressionLevel: png.BestCompression}).Encode(&small, inColours(decoded, palette(256, decoded))))
 	tb.t.Logf("%s: %d KiB", name, small.Len()>>10)
 	require.Less(tb.t, small.Len(), 250<<10, "%s is too large for a README", name)
 	require.Greater(tb.t, small.Len(), 10<<10, "%s shows next to nothing", name)
@@ -43,24 +43,32 @@ func (tb *tab) picture(name string) {
 	require.NoError(tb.t, os.WriteFile(path, small.Bytes(), 0o644))
 }
 
-// fewColours is the picture in its 256 most frequent colours: a page has few, and the shades at the edges of its letters.
-func fewColours(full image.Image) *image.Paletted {
-	bounds := full.Bounds()
+// palette returns the most frequent colours: a page has few, and the shades at the edges of its letters.
+func palette(most int, pictures ...image.Image) color.Palette {
 	times := map[color.Color]int{}
-	for y := bounds.Min.Y; y < bounds.Max.Y; y++ {
-		for x := bounds.Min.X; x < bounds.Max.X; x++ {
-			times[full.At(x, y)]++
+	for _, full := range pictures {
+		bounds := full.Bounds()
+		for y := bounds.Min.Y; y < bounds.Max.Y; y++ {
+			for x := bounds.Min.X; x < bounds.Max.X; x++ {
+				times[full.At(x, y)]++
+			}
 		}
 	}
 	frequent := slices.SortedFunc(maps.Keys(times), func(a, b color.Color) int { return cmp.Compare(times[b], times[a]) })
-	few := image.NewPaletted(bounds, frequent[:min(256, len(frequent))])
+	return frequent[:min(most, len(frequent))]
+}
+
+// inColours is the picture in the nearest of these colours.
+func inColours(full image.Image, colours color.Palette) *image.Paletted {
+	bounds := full.Bounds()
+	few := image.NewPaletted(bounds, colours)
 	nearest := map[color.Color]uint8{}
 	for y := bounds.Min.Y; y < bounds.Max.Y; y++ {
 		for x := bounds.Min.X; x < bounds.Max.X; x++ {
 			c := full.At(x, y)
 			index, known := nearest[c]
 			if !known {
-				index = uint8(few.Palette.Index(c))
+				index = uint8(colours.Index(c))
 				nearest[c] = index
 			}
 			few.SetColorIndex(x, y, index)

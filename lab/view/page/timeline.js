@@ -3,7 +3,7 @@
 
 import { attribute, byId, clock, count, duration, make, rate, write } from './write.js';
 
-const spans = [60, 120, 300]; // seconds: a page that was just opened does not squeeze what it has into a corner
+const spans = [60, 120, 180, 240, 300]; // seconds: a page that was just opened does not squeeze what it has into a corner
 const members = ['answered', 'committed', 'read', 'stored', 'consumed', 'published']; // of the series, by hop
 const height = 100; // of a lane in its own units
 const decades = [10, 100_000]; // ms, fixed, because a scale that follows the values jumps when something breaks
@@ -77,7 +77,7 @@ function line(values, span) {
   return values.map((ms, i) => (ms === null ? '' : `${i > 0 && values[i - 1] !== null ? 'L' : 'M'}${x(i)} ${y(ms)}h1`)).join('');
 }
 
-// showFaults names the bands, the newest first, where there is room for the name.
+// showFaults names the bands, the newest first, where one of the two rows has room for the name.
 function showFaults(lane, faults, place) {
   const newest = [...faults].reverse();
   while (lane.bands.children.length < newest.length) {
@@ -95,15 +95,16 @@ function showFaults(lane, faults, place) {
     write(lane.names.children[i], stateOf(fault));
   });
   const wide = lane.track.clientWidth;
-  const taken = [];
+  const rows = [[], []]; // what is taken of each: from, to
   const widths = [...lane.names.children].map((name) => name.offsetWidth);
   newest.forEach((fault, i) => {
     const left = Math.max(0, Math.min(place(fault.from) * wide, wide - widths[i]));
-    const free = taken.every(([l, r]) => left >= r + gap || left + widths[i] + gap <= l);
+    const row = rows.findIndex((taken) => taken.every(([l, r]) => left >= r + gap || left + widths[i] + gap <= l));
     const name = lane.names.children[i];
     name.style.setProperty('left', `${left.toFixed(0)}px`);
-    name.style.setProperty('visibility', free ? 'visible' : 'hidden');
-    if (free) taken.push([left, left + widths[i]]);
+    name.style.setProperty('--row', row);
+    name.style.setProperty('visibility', row >= 0 ? 'visible' : 'hidden');
+    rows[row]?.push([left, left + widths[i]]);
   });
 }
 

@@ -1,0 +1,130 @@
+//go:build browser
+
+package browser
+
+import (
+	"bytes"
+	"image"
+	"image/color"
+	"image/gif"
+	"image/png"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/chromedp/cdproto/page"
+	"github.com/chromedp/chromedp"
+	"github.com/stretchr/testify/require"
+)
+
+const (
+	filmWidth = 960             // narrow enough for a README, and wide enough for a path that lies
+	filmHold  = 5 * time.Second // of the last shot, which says how it ended
+	maxFilm   = 2 << 20         // bytes
+)
+
+// film is a recording of the promise, the banner and the path, for those who do not run the page.
+type film struct {
+	tb    *tab
+	clip  page.Viewport
+	gap   time.Duration // between two shots at least
+	shots []image.Image
+	at    []time.Time
+}
+
+// newFilm opens a page to record. Without -pictures nobody sees the film, so that a few shots of a page that stands still have to do.
+func newFilm(t *testing.T, d *dev) *film {
+	t.Helper()
+	seen := *picturesTo != ""
+	f := &film{tb: show(t, d, look{width: filmWidth, height: 800, still: !seen}), gap: 3 * time.Second}
+	if seen {
+		f.gap = 0
+	}
+	f.tb.wait("a state", `document.querySelector('#verdict').textContent.trim()`)
+	edge := eval[map[string]float64](f.tb, `({top: document.querySelector('.promise').getBoundingClientRect().top, bottom: document.querySelector('#details').getBoundingClientRect().top})`)
+	const margin = 12
+	const higher = 48 // the banner at its end, which says more than at the beginning
+	f.clip = page.Viewport{Y: edge["top"] - margin, Width: filmWidth, Height: edge["bottom"] - edge["top"] + margin + higher, Scale: 1}
+	return f
+}
+
+func (f *film) shoot() {
+	f.tb.t.Helper()
+	if n := len(f.at); n > 0 && time.Since(f.at[n-1]) < f.gap {
+		return
+	}
+	taken, err := chromedp.Call(f.tb.ctx, page.CaptureScreenshot, page.CaptureScreenshotParams{Clip: &f.clip})
+	require.NoError(f.tb.t, err)
+	shot, err := png.Decode(bytes.NewReader(taken.Data))
+	require.NoError(f.tb.t, err)
+	f.shots, f.at = append(f.shots, shot), append(f.at, time.Now())
+}
+
+// save writes the film as a GIF where -pictures says, after one more shot of how it ended.
+func (f *film) save(name string) {
+	f.tb.t.Helper()
+	f.gap = 0
+	f.shoot()
+	f.tb.do(chromedp.Navigate("about:blank")) // a page that nobody needs any more costs time
+	require.Greater(f.tb.t, len(f.shots), 3, "nothing was recorded")
+	var small bytes.Buffer
+	require.NoError(f.tb.t, gif.EncodeAll(&small, f.animation()))
+	f.tb.t.Logf("%s: %d shots, %d KiB", name, len(f.shots), small.Len()>>10)
+	require.Less(f.tb.t, small.Len(), maxFilm, "%s is too large for a README", name)
+	if *picturesTo != "" {
+		require.NoError(f.tb.t, os.WriteFile(filepath.Join(*picturesTo, name), small.Bytes(), 0o644))
+	}
+}
+
+// animation has of each shot only what differs from the one before: where nothing does, it is transparent.
+func (f *film) animation() *gif.GIF {
+	colours := append(palette(255, f.shots...), color.Transparent)
+	transparent := uint8(len(colours) - 1)
+	animation := &gif.GIF{}
+	var before *image.Paletted
+	for i, shot := range f.shots {
+		until := f.at[i].Add(filmHold)
+		if i+1 < len(f.at) {
+			until = f.at[i+1]
+		}
+		delay := int(until.Sub(f.at[i]) / (10 * time.Millisecond))
+		full := inColours(shot, colours[:transparent])
+		full.Palette = colours
+		changed := full.Rect
+		if before != nil {
+			changed = difference(before, full)
+		}
+		if changed.Empty() {
+			animation.Delay[len(animation.Delay)-1] += delay
+			continue
+		}
+		part := image.NewPaletted(changed, colours)
+		for y := changed.Min.Y; y < changed.Max.Y; y++ {
+			for x := changed.Min.X; x < changed.Max.X; x++ {
+				index := full.ColorIndexAt(x, y)
+				if before != nil && index == before.ColorIndexAt(x, y) {
+					index = transparent
+				}
+				part.SetColorIndex(x, y, index)
+			}
+		}
+		animation.Image, animation.Delay = append(animation.Image, part), append(animation.Delay, delay)
+		animation.Disposal = append(animation.Disposal, gif.DisposalNone)
+		before = full
+	}
+	return animation
+}
+
+// difference is the smallest rectangle outside of which two pictures are the same.
+func difference(one, other *image.Paletted) image.Rectangle {
+	var changed image.Rectangle
+	for y := one.Rect.Min.Y; y < one.Rect.Max.Y; y++ {
+		for x := one.Rect.Min.X; x < one.Rect.Max.X; x++ {
+			if one.ColorIndexAt(x, y) != other.ColorIndexAt(x, y) {
+				changed = changed.Union(image.Rect(x, y, x+1, y+1))
+			}
+		}
+	}
+	return changed
+}
