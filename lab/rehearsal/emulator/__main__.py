@@ -12,6 +12,7 @@ import cloudformation  # noqa: E402, F401 (each patches moto when imported)
 import functions  # noqa: E402, F401
 import insights  # noqa: E402, F401
 import resources  # noqa: E402, F401
+import stream  # noqa: E402, F401
 import tasks  # noqa: E402, F401
 from connect import HOST, PORT  # noqa: E402
 

@@ -60,43 +60,57 @@ class RuntimeHandler(http.server.BaseHTTPRequestHandler):
         return out
 
 
+unpacked = {}  # code's hash to the folder with it
+unpacking = threading.Lock()
+
+
+def folder_of(function):
+    """Unpacks a function once, as Lambda does for an environment."""
+    with unpacking:
+        if function.code_sha_256 not in unpacked:
+            task = tempfile.mkdtemp(prefix="function-")
+            with zipfile.ZipFile(io.BytesIO(function.code_bytes)) as z:
+                z.extractall(task)
+            boot = os.path.join(task, "bootstrap")
+            os.chmod(boot, os.stat(boot).st_mode | stat.S_IXUSR)
+            unpacked[function.code_sha_256] = task
+        return unpacked[function.code_sha_256]
+
+
 def invoke_lambda(self, event=None):
     event = event if isinstance(event, str) else json.dumps(event or {})
     if not (self.run_time or "").startswith("provided"):
         return "{}", False, ""
-    with tempfile.TemporaryDirectory() as task:
-        with zipfile.ZipFile(io.BytesIO(self.code_bytes)) as z:
-            z.extractall(task)
-        boot = os.path.join(task, "bootstrap")
-        os.chmod(boot, os.stat(boot).st_mode | stat.S_IXUSR)
-        timeout = int(self.timeout)
-        rt = Runtime(self.function_arn, event, timeout)
-        threading.Thread(target=rt.serve_forever, daemon=True).start()
-        env = {"PATH": os.environ["PATH"], "AWS_LAMBDA_RUNTIME_API": f"{HOST}:{rt.server_port}", "_HANDLER": self.handler, "LAMBDA_TASK_ROOT": task,
-               "AWS_LAMBDA_FUNCTION_NAME": self.function_name, "AWS_LAMBDA_FUNCTION_VERSION": "$LATEST", "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": str(self.memory_size),
-               "AWS_REGION": self.region, "AWS_ENDPOINT_URL": ENDPOINT, "AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test",
-               **{k: str(v) for k, v in self.environment_vars.items()},
-               **{k[len("EMULATOR_ENV_"):]: v for k, v in os.environ.items() if k.startswith("EMULATOR_ENV_")}}
-        with tempfile.TemporaryFile("w+") as log:
-            try:
-                proc = subprocess.Popen([boot], env=env, cwd=task, stdout=log, stderr=log)
-            except OSError as e:
-                rt.shutdown()
-                return json.dumps({"errorMessage": f"cannot run bootstrap: {e}"}), True, ""
-            end = time.time() + timeout
-            while not rt.done.wait(0.05) and proc.poll() is None and time.time() < end:
-                pass
-            finished = rt.done.is_set()
-            proc.kill()
-            proc.wait()
+    task = folder_of(self)
+    boot = os.path.join(task, "bootstrap")
+    timeout = int(self.timeout)
+    rt = Runtime(self.function_arn, event, timeout)
+    threading.Thread(target=rt.serve_forever, args=(0.02,), daemon=True).start()  # which is how long its shutdown takes
+    env = {"PATH": os.environ["PATH"], "AWS_LAMBDA_RUNTIME_API": f"{HOST}:{rt.server_port}", "_HANDLER": self.handler, "LAMBDA_TASK_ROOT": task,
+           "AWS_LAMBDA_FUNCTION_NAME": self.function_name, "AWS_LAMBDA_FUNCTION_VERSION": "$LATEST", "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": str(self.memory_size),
+           "AWS_REGION": self.region, "AWS_ENDPOINT_URL": ENDPOINT, "AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test",
+           **{k: str(v) for k, v in self.environment_vars.items()},
+           **{k[len("EMULATOR_ENV_"):]: v for k, v in os.environ.items() if k.startswith("EMULATOR_ENV_")}}
+    with tempfile.TemporaryFile("w+") as log:
+        try:
+            proc = subprocess.Popen([boot], env=env, cwd=task, stdout=log, stderr=log)
+        except OSError as e:
             rt.shutdown()
-            log.seek(0)
-            logs = log.read()
-        self.logs_backend.ensure_log_group(self.logs_group_name)
-        self.save_logs(logs)
-        if not finished:
-            return json.dumps({"errorMessage": "function exited or timed out", "log": logs[-2000:]}), True, logs
-        return rt.result, rt.error, logs
+            return json.dumps({"errorMessage": f"cannot run bootstrap: {e}"}), True, ""
+        end = time.time() + timeout
+        while not rt.done.wait(0.05) and proc.poll() is None and time.time() < end:
+            pass
+        finished = rt.done.is_set()
+        proc.kill()
+        proc.wait()
+        rt.shutdown()
+        log.seek(0)
+        logs = log.read()
+    self.logs_backend.ensure_log_group(self.logs_group_name)
+    self.save_logs(logs)
+    if not finished:
+        return json.dumps({"errorMessage": "function exited or timed out", "log": logs[-2000:]}), True, logs
+    return rt.result, rt.error, logs
 
 
 LambdaFunction._invoke_lambda = invoke_lambda
