@@ -29,7 +29,7 @@ type film struct {
 	tb    *tab
 	clip  page.Viewport
 	gap   time.Duration // between two shots at least
-	shots []image.Image
+	taken [][]byte      // as PNG: decoding them meanwhile would cost shots
 	at    []time.Time
 }
 
@@ -54,11 +54,10 @@ func (f *film) shoot() {
 	if n := len(f.at); n > 0 && time.Since(f.at[n-1]) < f.gap {
 		return
 	}
-	taken, err := chromedp.Call(f.tb.ctx, page.CaptureScreenshot, page.CaptureScreenshotParams{Clip: &f.clip})
+	quick := true // its size does not matter
+	taken, err := chromedp.Call(f.tb.ctx, page.CaptureScreenshot, page.CaptureScreenshotParams{Clip: &f.clip, OptimizeForSpeed: &quick})
 	require.NoError(f.tb.t, err)
-	shot, err := png.Decode(bytes.NewReader(taken.Data))
-	require.NoError(f.tb.t, err)
-	f.shots, f.at = append(f.shots, shot), append(f.at, time.Now())
+	f.taken, f.at = append(f.taken, taken.Data), append(f.at, time.Now())
 }
 
 // save writes the film as a GIF where -pictures says, after one more shot of how it ended.
@@ -67,10 +66,10 @@ func (f *film) save(name string) {
 	f.gap = 0
 	f.shoot()
 	f.tb.do(chromedp.Navigate("about:blank")) // a page that nobody needs any more costs time
-	require.Greater(f.tb.t, len(f.shots), 3, "nothing was recorded")
+	require.Greater(f.tb.t, len(f.taken), 3, "nothing was recorded")
 	var small bytes.Buffer
 	require.NoError(f.tb.t, gif.EncodeAll(&small, f.animation()))
-	f.tb.t.Logf("%s: %d shots, %d KiB", name, len(f.shots), small.Len()>>10)
+	f.tb.t.Logf("%s: %d shots, %d KiB", name, len(f.taken), small.Len()>>10)
 	require.Less(f.tb.t, small.Len(), maxFilm, "%s is too large for a README", name)
 	if *picturesTo != "" {
 		require.NoError(f.tb.t, os.WriteFile(filepath.Join(*picturesTo, name), small.Bytes(), 0o644))
@@ -79,11 +78,17 @@ func (f *film) save(name string) {
 
 // animation has of each shot only what differs from the one before: where nothing does, it is transparent.
 func (f *film) animation() *gif.GIF {
-	colours := append(palette(255, f.shots...), color.Transparent)
+	shots := []image.Image{}
+	for _, taken := range f.taken {
+		shot, err := png.Decode(bytes.NewReader(taken))
+		require.NoError(f.tb.t, err)
+		shots = append(shots, shot)
+	}
+	colours := append(palette(255, shots...), color.Transparent)
 	transparent := uint8(len(colours) - 1)
 	animation := &gif.GIF{}
 	var before *image.Paletted
-	for i, shot := range f.shots {
+	for i, shot := range shots {
 		until := f.at[i].Add(filmHold)
 		if i+1 < len(f.at) {
 			until = f.at[i+1]

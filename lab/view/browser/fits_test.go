@@ -46,8 +46,11 @@ func clipsNoText(t *testing.T, d *dev) {
 	labtest.Eventually(t, "events to wait", func() bool { return d.state(t).Totals.OnTheWay > 60 })
 	tb.setLoad(d, 0)
 	for _, dark := range []bool{false, true} {
+		tb := show(t, d, look{width: 360, height: 900, still: true, dark: dark})
 		for _, width := range []int64{360, 640, 768, 960, 1024, 1280, 1440, 1920} {
-			tb := show(t, d, look{width: width, height: 900, still: true, dark: dark})
+			tb.do(chromedp.EmulateViewport(width, 900))
+			eval[bool](tb, `(scrollTo(0, 0), true)`)
+			tb.wait("the banner to say what waits, though another page has switched the fault on", head+` === 'Relay killed' && `+text+`.endsWith('events wait. None is lost.')`)
 			tb.fits(fmt.Sprintf("%d-%t", width, dark))
 			tb.click("summary")
 			tb.fits(fmt.Sprintf("%d-%t-details", width, dark))
@@ -59,10 +62,12 @@ func clipsNoText(t *testing.T, d *dev) {
 				tb.fits(fmt.Sprintf("%d-%t-event", width, dark))
 				require.Empty(t, eval[[]string](tb, `[...document.querySelectorAll('#hops button')].flatMap(hop => (hop.click(), `+clipped+`))`), width)
 				require.Less(t, eval[int](tb, `document.querySelector('#event').offsetHeight`), 2500)
+				tb.click("#event-close")
 			}
 		}
 	}
 	tb.click(killsTheRelay)
+	tb.wait("the relay to be started", `document.querySelector('`+killsTheRelay+`').getAttribute('aria-checked') === 'false'`)
 	tb.balanced(d)
 }
 

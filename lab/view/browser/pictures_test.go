@@ -18,7 +18,7 @@ import (
 )
 
 // The window of the pictures: as wide as it is readable in a README, as high as the path with its timeline.
-const pictureWidth, pictureHeight = 1400, 1040
+const pictureWidth, pictureHeight = 1400, 1070
 
 // picture takes a picture of the window, and writes it where -pictures says. It is checked in any case, so that `make screenshots`
 // works when it is wanted.

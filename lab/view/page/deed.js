@@ -35,8 +35,13 @@ export function last(state) {
   return { at: deed.at, on: deed.on, head, text: outcome(t, state) };
 }
 
+const waiting = (t) => plural(t.onTheWay, 'event waits', 'events wait');
+
+// whileOn is what the banner says while a fault is in force, whoever has switched it on.
+export const whileOn = (t) => (t.onTheWay > 0 ? `${waiting(t)}. None is lost.` : 'Nothing waits yet. Create cars, and see where their events wait.');
+
 function outcome(t, state) {
-  const waits = plural(t.onTheWay, 'event waits', 'events wait');
+  const waits = waiting(t);
   if (deed.name === 'poison') {
     const parked = t.parked > deed.totals.parked;
     return parked ? 'It is in the failure queue, and what came after it went on.' : 'The consumer has not parked it yet, and nothing passes it.';
@@ -46,7 +51,7 @@ function outcome(t, state) {
     if (again === 0) return 'The relay makes a new slot and sends every row of outbox again.';
     return `The relay has made a new slot. ${plural(again, 'event has', 'events have')} come twice, and ${plural(t.lost, 'is', 'are')} lost.`;
   }
-  if (deed.on) return t.onTheWay > 0 ? `${waits}. None is lost.` : 'Nothing waits yet. Create cars, and see where their events wait.';
+  if (deed.on) return whileOn(t);
   if (!state.reading.current || t.onTheWay > 0) return `${waits}, and they arrive now.`;
   const came = deed.waited > 0 ? `All ${plural(deed.waited, 'event that waited has', 'events that waited have')} arrived.` : 'Nothing had waited.';
   return `${came} ${plural(t.lost, 'event is', 'events are')} lost.`;

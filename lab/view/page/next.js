@@ -66,7 +66,7 @@ function advice(state) {
   const open = experiments.find((e) => !results.some((r) => r.n === e.n && r.passed));
   const on = faults.statesOn();
   if (on.length > 0) {
-    const [head, text] = done ? [done.on ? on.join(', ') : `${done.head}. Still: ${on.join(', ')}`, done.text] : [on.join(', '), 'Create cars and see where their events wait.'];
+    const [head, text] = done ? [done.on ? on.join(', ') : `${done.head}. Still: ${on.join(', ')}`, done.text] : [on.join(', '), deed.whileOn(state.totals)];
     return [head, text, ['Switch all off', () => faults.allOff()], carButton('Create a car')];
   }
   if (done && !(done.at < resultAt)) return [done.head, done.text, carButton('Create a car'), open && startButton(open.n, `Experiment ${open.n}`)];

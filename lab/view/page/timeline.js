@@ -12,7 +12,13 @@ const gap = 6; // px between the names of two bands
 let lanes = []; // of the hops
 let latency = null;
 let switches = new Map(); // name -> its definition
-let series = null;
+let series = null; // has not been drawn yet
+let drawn = null;
+
+addEventListener('resize', () => { // names have their places in px
+  series ??= drawn;
+  show();
+});
 
 export function start(meta) {
   switches = new Map(meta.switches.map((s) => [s.name, s]));
@@ -42,7 +48,7 @@ export function take(message) {
 export function show() {
   if (!series || !latency) return;
   const data = series;
-  series = null;
+  [series, drawn] = [null, data];
   const span = spans.find((s) => s >= data.seconds.length) ?? spans.at(-1);
   const end = (data.seconds.at(-1) ?? 0) + 1;
   write(byId('since'), `${span / 60} min ago`);
@@ -77,7 +83,7 @@ function line(values, span) {
   return values.map((ms, i) => (ms === null ? '' : `${i > 0 && values[i - 1] !== null ? 'L' : 'M'}${x(i)} ${y(ms)}h1`)).join('');
 }
 
-// showFaults names the bands, the newest first, where one of the two rows has room for the name.
+// showFaults names the bands, the newest first, where one of the two rows has room after or before the band's beginning.
 function showFaults(lane, faults, place) {
   const newest = [...faults].reverse();
   while (lane.bands.children.length < newest.length) {
@@ -98,13 +104,17 @@ function showFaults(lane, faults, place) {
   const rows = [[], []]; // what is taken of each: from, to
   const widths = [...lane.names.children].map((name) => name.offsetWidth);
   newest.forEach((fault, i) => {
-    const left = Math.max(0, Math.min(place(fault.from) * wide, wide - widths[i]));
-    const row = rows.findIndex((taken) => taken.every(([l, r]) => left >= r + gap || left + widths[i] + gap <= l));
+    const from = place(fault.from) * wide;
+    const fits = (left, taken) => left >= 0 && left + widths[i] <= wide && taken.every(([l, r]) => left >= r + gap || left + widths[i] + gap <= l);
+    const places = [from, from - widths[i]].flatMap((left) => rows.map((taken, row) => ({ left, taken, row })));
+    const found = places.find(({ left, taken }) => fits(left, taken));
     const name = lane.names.children[i];
-    name.style.setProperty('left', `${left.toFixed(0)}px`);
-    name.style.setProperty('--row', row);
-    name.style.setProperty('visibility', row >= 0 ? 'visible' : 'hidden');
-    rows[row]?.push([left, left + widths[i]]);
+    name.classList.toggle('before', found?.left < from);
+    name.style.setProperty('visibility', found ? 'visible' : 'hidden');
+    if (!found) return;
+    name.style.setProperty('left', `${found.left.toFixed(0)}px`);
+    name.style.setProperty('--row', found.row);
+    found.taken.push([found.left, found.left + widths[i]]);
   });
 }
 
