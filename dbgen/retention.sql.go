@@ -99,6 +99,18 @@ func (q *Queries) RetentionOldest(ctx context.Context) (time.Time, error) {
 	return created_at, err
 }
 
+const RetentionPartitioned = `-- name: RetentionPartitioned :one
+SELECT EXISTS (SELECT FROM pg_catalog.pg_class WHERE oid = to_regclass('public.outbox') AND relkind = 'p')
+`
+
+// Whether outbox is partitioned. False without the table.
+func (q *Queries) RetentionPartitioned(ctx context.Context) (bool, error) {
+	row := q.db.QueryRow(ctx, RetentionPartitioned)
+	var exists bool
+	err := row.Scan(&exists)
+	return exists, err
+}
+
 const RetentionPosition = `-- name: RetentionPosition :one
 SELECT pg_current_wal_insert_lsn()::text AS lsn, pg_current_xact_id()::text AS xid
 `
@@ -177,6 +189,7 @@ func (q *Queries) RetentionSlot(ctx context.Context, arg RetentionSlotParams) (R
 const TableLook = `-- name: TableLook :one
 SELECT
     (class.oid IS NOT NULL)::boolean AS present,
+    coalesce(class.relkind = 'p', false)::boolean AS partitioned,
     coalesce(class.relpersistence = 'p', false)::boolean AS logged,
     coalesce(key_column.atttypid = 'varchar'::regtype, false)::boolean AS short_key,
     coalesce(
@@ -199,6 +212,7 @@ WHERE schema.nspname = 'public'
 
 type TableLookRow struct {
 	Present        bool
+	Partitioned    bool
 	Logged         bool
 	ShortKey       bool
 	DeletesHaveKey bool
@@ -212,6 +226,7 @@ func (q *Queries) TableLook(ctx context.Context) (TableLookRow, error) {
 	var i TableLookRow
 	err := row.Scan(
 		&i.Present,
+		&i.Partitioned,
 		&i.Logged,
 		&i.ShortKey,
 		&i.DeletesHaveKey,

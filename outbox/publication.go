@@ -21,6 +21,9 @@ type Look struct {
 	// Identity changes when the publication is changed, or table outbox becomes another table. When it differs between two looks, inserts
 	// may have been missed between them, although both looks found no problem.
 	Identity string
+	// Replaced is the Identity before table outbox was partitioned (migrate.Partition), if nothing
+	// has changed Identity since, and "" otherwise. Between the two every insert was published.
+	Replaced string
 	// Changing reports whether an open transaction changes the table or the publication. The change
 	// may count as committed in the WAL already, so this look proves nothing.
 	Changing bool
@@ -32,7 +35,7 @@ func LookAtPublication(ctx context.Context, db dbgen.DBTX) (Look, error) {
 	if err != nil {
 		return Look{}, fmt.Errorf("looking at publication %s: %w", Publication, err)
 	}
-	look := Look{RelationID: uint32(facts.RelationID), Identity: facts.Identity, Changing: facts.Changing}
+	look := Look{RelationID: uint32(facts.RelationID), Identity: facts.Identity, Replaced: facts.Replaced, Changing: facts.Changing}
 	if why, remedy := judge(facts); why != "" {
 		look.Problem = fmt.Sprintf("publication %s does not publish every insert into public.outbox (%s)", Publication, why)
 		look.Remedy = remedy

@@ -24,6 +24,9 @@ func LookAtTable(ctx context.Context, db dbgen.DBTX) (Look, error) {
 	case !facts.Present:
 		look.Problem = "there is no table public.outbox"
 		look.Remedy = "run the migrations (make migrate), or give the table its name and schema back: DMS does not see events in a table of another name"
+	case facts.Partitioned:
+		look.Problem = "table public.outbox is partitioned, and AWS DMS does not follow partitions"
+		look.Remedy = "relay it with walrelay, and set SLOT_NAME to walrelay's slot (docs/scaling.md, outbox in partitions)"
 	case !facts.Logged:
 		look.Problem, look.Remedy = "table public.outbox is not logged, so its rows are not in the WAL", "ALTER TABLE public.outbox SET LOGGED"
 	case !facts.ShortKey:

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -59,7 +60,7 @@ func runPurge(ctx context.Context, p *program, flags *flag.FlagSet, args []strin
 	}
 	report, err := purge(ctx, s, purger, *dryRun)
 	report.Days, report.Slot, report.DryRun = o.Days, o.Slot, *dryRun
-	if err != nil && report.Deleted == 0 {
+	if err != nil && report.Deleted == 0 && len(report.Dropped) == 0 {
 		return err // which says it all
 	}
 	return errors.Join(p.print(report), err)
@@ -71,7 +72,8 @@ type purgeReport struct {
 	Slot    string     `json:"slot"`
 	Due     int64      `json:"due"` // rows that are old enough. Only a dry run counts them.
 	Deleted int64      `json:"deleted"`
-	Oldest  *time.Time `json:"oldest"` // created_at of the oldest row that is there now, or null without a row
+	Dropped []string   `json:"dropped,omitempty"` // partitions that went instead of rows, where outbox is partitioned
+	Oldest  *time.Time `json:"oldest"`            // created_at of the oldest row that is there now, or null without a row
 }
 
 func (r *purgeReport) text(w io.Writer) {
@@ -81,6 +83,10 @@ func (r *purgeReport) text(w io.Writer) {
 	}
 	if r.DryRun {
 		fmt.Fprintf(w, "dry run: %s older than %s would go, once slot %s has confirmed them; %s\n", plural.Of(r.Due, "row"), plural.Of(r.Days, "day"), r.Slot, oldest)
+		return
+	}
+	if len(r.Dropped) > 0 {
+		fmt.Fprintf(w, "purge: dropped %s older than %s: %s; %s\n", plural.Of(len(r.Dropped), "partition"), plural.Of(r.Days, "day"), strings.Join(r.Dropped, ", "), oldest)
 		return
 	}
 	fmt.Fprintf(w, "purge: deleted %s older than %s; %s\n", plural.Of(r.Deleted, "row"), plural.Of(r.Days, "day"), oldest)
@@ -116,6 +122,7 @@ func purge(ctx context.Context, s *Setup, purger *retention.Purger, dryRun bool)
 		plan, err := purger.Plan(ctx, conn)
 		return &purgeReport{Due: plan.Due, Oldest: plan.Oldest}, err
 	}
+	_, errAttach := retention.AttachPartitions(ctx, conn)
 	result, err := purger.Purge(ctx, conn)
-	return &purgeReport{Deleted: result.Deleted, Oldest: result.OldestKept}, err
+	return &purgeReport{Deleted: result.Deleted, Dropped: result.Dropped, Oldest: result.OldestKept}, errors.Join(errAttach, err)
 }

@@ -1,14 +1,14 @@
 #!/usr/bin/env bash
 # Calls a stage's migrate function by hand: applies what is pending, shows what is applied or which
-# replication slots there are, or changes a login user's password.
+# replication slots there are, partitions outbox, or changes a login user's password.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 # shellcheck source=scripts/aws.sh
 . scripts/aws.sh
 
-usage='usage: scripts/migrate.sh <stage> <region> up | status | slots | rotate api | rotate dms | rotate retention | rotate carstats | rotate canary'
+usage='usage: scripts/migrate.sh <stage> <region> up | status | slots | partition | rotate api | rotate dms | rotate retention | rotate carstats | rotate canary'
 case "${*:3}" in
-up | status | slots) payload="{\"command\":\"$3\"}" ;;
+up | status | slots | partition) payload="{\"command\":\"$3\"}" ;;
 'rotate api' | 'rotate dms' | 'rotate retention' | 'rotate carstats' | 'rotate canary') payload="{\"command\":\"rotate\",\"user\":\"$4\"}" ;;
 *) die "$usage" ;;
 esac

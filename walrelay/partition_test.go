@@ -3,61 +3,71 @@ package walrelay_test
 import (
 	"context"
 	"fmt"
-	"os"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/require"
 
+	"rds-outbox-demo/handlers/retention"
 	"rds-outbox-demo/lab/labtest"
+	"rds-outbox-demo/migrate"
 	"rds-outbox-demo/outbox"
 	"rds-outbox-demo/walrelay"
 )
 
-// partition runs the documented script.
+const oneDay = 24 * time.Hour
+
+// partition makes outbox a partitioned table.
 func (r *rig) partition(t *testing.T) {
 	t.Helper()
-	script, err := os.ReadFile("../docs/scaling/partitions.sql")
+	config, err := pgx.ParseConfig(r.db.URL)
 	require.NoError(t, err)
-	require.NoError(t, pgx.BeginFunc(t.Context(), r.db.Pool, func(tx pgx.Tx) error {
-		_, err := tx.Exec(t.Context(), string(script))
-		return err
-	}))
+	_, err = migrate.Partition(t.Context(), config, oneDay, time.Hour, migrate.Options{})
+	require.NoError(t, err)
 }
 
 // appendAt writes one event as if its transaction had begun some days from now.
 func (r *rig) appendAt(t *testing.T, aggregateID string, version, days int) {
 	t.Helper()
-	r.exec(t, `INSERT INTO outbox (id, aggregate_type, aggregate_id, aggregate_version, event_type, event_data, created_at)
-		VALUES (gen_random_uuid(), 'Car', $1, $2, 'CarUpdated', '{}', now() + make_interval(days => $3))`, aggregateID, version, days)
+	r.exec(t, appendSQL, aggregateID, version, days)
 }
 
-// tend is the hourly call. It returns the partition that it dropped, or "".
-func (r *rig) tend(ctx context.Context, patience string) (dropped string, err error) {
-	err = r.db.Pool.QueryRow(ctx, "SELECT coalesce(outbox_partitions($1, patience => $2::text::interval), '')", r.slot, patience).Scan(&dropped)
-	return dropped, err
-}
+const appendSQL = `INSERT INTO outbox (id, aggregate_type, aggregate_id, aggregate_version, event_type, event_data, created_at)
+	VALUES (gen_random_uuid(), 'Car', $1, $2, 'CarUpdated', '{}', now() + make_interval(days => $3))`
 
-// mustTend waits for the slot and drops nothing.
-func (r *rig) mustTend(t *testing.T) {
+// tend runs retention as its function does. It returns the partitions that it dropped.
+func (r *rig) tend(t *testing.T, wait time.Duration) (dropped []string, err error) {
 	t.Helper()
-	dropped, err := r.tend(t.Context(), labtest.Patience.String())
+	purger, err := retention.New(retention.Config{Slot: r.slot, Days: 14, StreamRetention: 168 * time.Hour, Wait: wait})
 	require.NoError(t, err)
-	require.Empty(t, dropped)
+	conn, err := pgx.Connect(t.Context(), r.db.URL)
+	require.NoError(t, err)
+	defer func() { _ = conn.Close(context.WithoutCancel(t.Context())) }()
+	_, err = conn.Exec(t.Context(), "SET ROLE outbox_retention")
+	require.NoError(t, err)
+	result, err := purger.Purge(t.Context(), conn)
+	return result.Dropped, err
 }
 
-// age makes the partition that the table became one whose last day ended so many days ago, and returns its new name.
+// age makes the partition that the table became one that ended so many days ago, and returns its name. The rows between go to another one.
 func (r *rig) age(t *testing.T, days int) string {
 	t.Helper()
-	const name = "outbox_aged"
+	const name = "public.outbox_aged"
 	r.exec(t, fmt.Sprintf(`DO $$
 		DECLARE
-			first regclass := min(inhrelid)::regclass FROM pg_inherits WHERE inhparent = 'outbox'::regclass;
+			first regclass;
+			until text;
 		BEGIN
+			SELECT inhrelid, substring(pg_get_expr(relpartbound, inhrelid) FROM $re$TO \('([^']+)'\)$re$) INTO first, until
+			FROM pg_inherits JOIN pg_class ON pg_class.oid = inhrelid WHERE inhparent = 'outbox'::regclass ORDER BY 2 LIMIT 1;
 			EXECUTE format('ALTER TABLE outbox DETACH PARTITION %%s', first);
-			EXECUTE format('ALTER TABLE %%s RENAME TO %[1]s', first);
-			EXECUTE format('ALTER TABLE outbox ATTACH PARTITION %[1]s FOR VALUES FROM (MINVALUE) TO (%%L)', date_trunc('day', now() - interval '%[2]d days'));
-		END $$`, name, days))
+			EXECUTE format('ALTER TABLE %%s RENAME TO outbox_aged', first);
+			EXECUTE format('ALTER TABLE outbox ATTACH PARTITION outbox_aged FOR VALUES FROM (MINVALUE) TO (%%L)', date_trunc('day', now() - interval '%[1]d days'));
+			CREATE TABLE outbox_between (LIKE outbox_aged INCLUDING ALL);
+			EXECUTE format('ALTER TABLE outbox ATTACH PARTITION outbox_between FOR VALUES FROM (%%L) TO (%%L)', date_trunc('day', now() - interval '%[1]d days'), until);
+		END $$`, days))
 	return name
 }
 
@@ -75,7 +85,6 @@ func TestAPartitionedOutboxIsReadThroughItsRoot(t *testing.T) {
 
 	stop = r.start(t)
 	r.await(t, 8)
-	r.mustTend(t)
 	// Each version into another partition, and a transaction that writes into several.
 	for version := 1; version <= 4; version++ {
 		r.appendAt(t, "moves", version, version)
@@ -109,6 +118,54 @@ func TestAPartitionedOutboxIsReadThroughItsRoot(t *testing.T) {
 	loads.requireWhole(t, loads.read)
 }
 
+// The relay's session goes on while the table becomes a partition under it, and writers go on, too.
+func TestARunningRelayPassesThePartitioning(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	ended := r.run(t)
+	r.streaming(t)
+	var done atomic.Bool
+	written := make(chan int)
+	for writer := range 2 {
+		go func() {
+			version := 0
+			for !done.Load() {
+				if _, err := r.db.Pool.Exec(t.Context(), appendSQL, fmt.Sprintf("car-%d", writer), version+1, 0); err != nil {
+					t.Errorf("writing version %d: %v", version+1, err)
+					break
+				}
+				version++
+			}
+			written <- version
+		}()
+	}
+	r.partition(t)
+	r.appendAt(t, "next", 1, 5) // into another partition
+	done.Store(true)
+	total := 1 + <-written + <-written
+	r.requireWhole(t, r.await(t, total))
+	r.passes(t)
+	require.NotContains(t, r.logged(), "session ended")
+	require.NotContains(t, r.logged(), "an open transaction changes", "the swap is short")
+
+	// The comment is still there after a later change, which may have hidden inserts.
+	r.exec(t, "ALTER PUBLICATION outbox_publication SET (publish = 'insert')")
+	require.Contains(t, r.setupError(t, ended).Problem, "was changed under the relay")
+}
+
+// passes waits until the relay has confirmed what is committed now.
+func (r *rig) passes(t *testing.T) {
+	t.Helper()
+	var now string
+	require.NoError(t, r.db.Pool.QueryRow(t.Context(), "SELECT pg_current_wal_insert_lsn()::text").Scan(&now))
+	r.exec(t, "SELECT pg_logical_emit_message(true, 'test', '')")
+	r.eventually(t, "the slot to pass "+now, func() (passed bool) {
+		require.NoError(t, r.db.Pool.QueryRow(t.Context(), "SELECT confirmed_flush_lsn >= $2::text::pg_lsn FROM pg_replication_slots WHERE slot_name = $1",
+			r.slot, now).Scan(&passed))
+		return passed
+	})
+}
+
 // A partition that is long over still takes the rows of a transaction that began on its day.
 func TestAPartitionIsDroppedOnlyOnceTheSlotHasConfirmedItsRows(t *testing.T) {
 	t.Parallel()
@@ -117,34 +174,34 @@ func TestAPartitionIsDroppedOnlyOnceTheSlotHasConfirmedItsRows(t *testing.T) {
 	r.streaming(t)
 	require.NoError(t, stop())
 	r.partition(t)
-	r.mustTend(t)
 	old := r.age(t, 15)
 	r.appendAt(t, "unread", 1, -20)
 
-	_, err := r.tend(t.Context(), "300ms")
-	require.ErrorContains(t, err, "has not confirmed")
-	require.ErrorContains(t, err, old+" stays")
+	dropped, err := r.tend(t, 300*time.Millisecond)
+	require.ErrorContains(t, err, "not confirmed within 300ms")
+	require.Empty(t, dropped)
 
 	long, err := r.db.Pool.Begin(t.Context())
 	require.NoError(t, err)
 	defer func() { _ = long.Rollback(context.WithoutCancel(t.Context())) }()
-	_, err = long.Exec(t.Context(), `INSERT INTO outbox (id, aggregate_type, aggregate_id, aggregate_version, event_type, event_data, created_at)
-		VALUES (gen_random_uuid(), 'Car', 'late', 1, 'CarUpdated', '{}', now() - interval '20 days')`)
+	_, err = long.Exec(t.Context(), appendSQL, "late", 1, -20)
 	require.NoError(t, err)
 	// The call waits for the lock, not for the slot, which has not confirmed anything either. A
 	// position that is noted before the commit would prove nothing.
-	_, err = r.tend(t.Context(), "300ms")
-	require.ErrorContains(t, err, "lock timeout")
+	_, err = r.tend(t, 300*time.Millisecond)
+	require.ErrorContains(t, err, "a transaction has kept a lock on table outbox")
 	require.NoError(t, long.Commit(t.Context()))
 
 	stop = r.start(t)
-	dropped, err := r.tend(t.Context(), labtest.Patience.String())
+	dropped, err = r.tend(t, labtest.Patience)
 	require.NoError(t, err)
-	require.Equal(t, old, dropped)
+	require.Equal(t, []string{old}, dropped)
 	require.Equal(t, 2, r.distinct(t), "what is dropped is on the stream")
 	r.appendAt(t, "after", 1, 0)
 	r.await(t, 3)
-	r.mustTend(t)
+	dropped, err = r.tend(t, labtest.Patience)
+	require.NoError(t, err)
+	require.Empty(t, dropped)
 	require.NoError(t, stop())
 }
 

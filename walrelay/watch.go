@@ -147,7 +147,7 @@ func (r *Relay) checkLook(ctx context.Context, conn *pgx.Conn, look outbox.Look,
 		return &SetupError{look.Problem, look.Remedy}
 	case look.Problem != "":
 		return r.missed(ctx, conn, look.Problem, look.Remedy)
-	case slotExists && before != "" && before != look.Identity:
+	case slotExists && before != "" && before != look.Identity && before != look.Replaced:
 		return r.missed(ctx, conn, fmt.Sprintf("table outbox or publication %s was changed under the relay, and inserts may not have been published meanwhile",
 			outbox.Publication), "make sure that table public.outbox holds every event that was written")
 	}

@@ -19,13 +19,15 @@ const lookInterval = 200 * time.Millisecond
 // Result is what a run did.
 type Result struct {
 	Deleted int64 `json:"deleted"`
+	// Dropped are the partitions that were dropped instead, where outbox is partitioned.
+	Dropped []string `json:"dropped,omitempty"`
 	// OldestKept is the created_at of the oldest row that is still there, or nil when the table is empty.
 	OldestKept *time.Time `json:"oldestKept"`
 	// Left reports whether rows are still due, because ctx ended too soon for another round. The next run goes on.
 	Left bool `json:"left"`
 }
 
-// Purge deletes every row that is due, in rounds. A round reads the ids of due rows, notes the
+// Purge deletes every row that is due, or drops every partition that is due (partition.go). Rows go in rounds. A round reads the ids of due rows, notes the
 // position of the WAL, waits until the slot has confirmed that position, looks at what the slot's
 // reader sees, and deletes the rows of these ids and no others. conn must not be in a transaction.
 // An error says why no more could be deleted. Result still counts the rows that were deleted before
@@ -46,31 +48,44 @@ func (p *Purger) Purge(ctx context.Context, conn *pgx.Conn) (result Result, err 
 	if _, err := p.look(ctx, conn, queries); err != nil {
 		return result, err
 	}
+	purge := p.deleteRows
+	if partitioned, err := isPartitioned(ctx, queries); err != nil {
+		return result, err
+	} else if partitioned {
+		purge = p.dropPartitions
+	}
+	if err := purge(ctx, conn, queries, &result); err != nil {
+		return result, err
+	}
+	result.OldestKept, err = oldest(ctx, queries)
+	return result, err
+}
+
+// deleteRows deletes every row that is due, in rounds.
+func (p *Purger) deleteRows(ctx context.Context, conn *pgx.Conn, queries *dbgen.Queries, result *Result) error {
 	for {
-		ids, err := queries.RetentionDue(ctx, dbgen.RetentionDueParams{Hours: p.hours, MaxRows: int32(p.batch * batchesPerWait)})
+		ids, err := queries.RetentionDue(ctx, dbgen.RetentionDueParams{Hours: p.hours(), MaxRows: int32(p.batch * batchesPerWait)})
 		if err != nil {
-			return result, fmt.Errorf("finding rows of outbox that are due: %w", err)
+			return fmt.Errorf("finding rows of outbox that are due: %w", err)
 		}
 		if len(ids) == 0 {
-			break
+			return nil
 		}
 		if result.Left = tooLate(ctx, p.wait); result.Left {
-			break
+			return nil
 		}
 		// A statement of its own, or its position could be older than what the first one saw.
 		position, err := queries.RetentionPosition(ctx)
 		if err != nil {
-			return result, fmt.Errorf("noting the position of the WAL: %w", err)
+			return fmt.Errorf("noting the position of the WAL: %w", err)
 		}
 		if err := p.await(ctx, conn, queries, position.LSN); err != nil {
-			return result, err
+			return err
 		}
-		if err := p.delete(ctx, queries, ids, position.LSN, &result); err != nil {
-			return result, err
+		if err := p.delete(ctx, queries, ids, position.LSN, result); err != nil {
+			return err
 		}
 	}
-	result.OldestKept, err = oldest(ctx, queries)
-	return result, err
 }
 
 // tooLate reports whether too little time is left for a round. A round whose wait is cut short would end with an error that is not about
@@ -193,7 +208,7 @@ func (p *Purger) Plan(ctx context.Context, conn *pgx.Conn) (Plan, error) {
 	if err != nil {
 		return Plan{}, err
 	}
-	due, err := queries.RetentionCount(ctx, p.hours)
+	due, err := queries.RetentionCount(ctx, p.hours())
 	if err != nil {
 		return Plan{}, fmt.Errorf("counting rows of outbox that are due: %w", err)
 	}

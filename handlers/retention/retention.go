@@ -45,10 +45,12 @@ type Config struct {
 // Purger deletes by one configuration. It keeps no connection.
 type Purger struct {
 	slot  string
-	hours int32
+	keep  time.Duration
 	batch int
 	wait  time.Duration
 }
+
+func (p *Purger) hours() int32 { return int32(p.keep / time.Hour) }
 
 const (
 	day     = 24 * time.Hour
@@ -85,5 +87,5 @@ func New(c Config) (*Purger, error) {
 	if err := errors.Join(errs...); err != nil {
 		return nil, fmt.Errorf("configuring retention: %w", err)
 	}
-	return &Purger{slot: c.Slot, hours: int32(c.Days * 24), batch: c.Batch, wait: c.Wait}, nil
+	return &Purger{slot: c.Slot, keep: time.Duration(c.Days) * day, batch: c.Batch, wait: c.Wait}, nil
 }

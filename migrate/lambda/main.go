@@ -2,7 +2,7 @@
 // users of the components, with the passwords that their secrets hold (package dbuser).
 //
 // In: requests of CloudFormation for Custom::DatabaseMigration; or, by hand, {"command":"up"}, {"command":"status"},
-// {"command":"slots"} or {"command":"rotate","user":"api"}. Environment: DB_HOST, DB_PORT, DB_NAME, DB_USER, DB_SECRET_ARN and DB_SSL
+// {"command":"slots"}, {"command":"partition"} or {"command":"rotate","user":"api"}. Environment: DB_HOST, DB_PORT, DB_NAME, DB_USER, DB_SECRET_ARN and DB_SSL
 // (package rdsdb) of the master user; API_SECRET_ARN, DMS_SECRET_ARN, RETENTION_SECRET_ARN, CARSTATS_SECRET_ARN and CANARY_SECRET_ARN,
 // secrets with {"username","password"} of the
 // users to make.
@@ -77,6 +77,8 @@ func (f *function) handle(ctx context.Context, event json.RawMessage) (any, erro
 		answer, err = within(ctx, f.status)
 	case "slots":
 		answer, err = within(ctx, f.slots)
+	case "partition":
+		answer, err = within(ctx, f.partition)
 	case "rotate":
 		answer, err = within(ctx, func(ctx context.Context) (rotateAnswer, error) { return f.rotate(ctx, request.User) })
 	default:
@@ -89,7 +91,7 @@ func (f *function) handle(ctx context.Context, event json.RawMessage) (any, erro
 	return answer, nil
 }
 
-const usage = `send {"command":"up"}, {"command":"status"}, {"command":"slots"} or {"command":"rotate","user":"api"}, where user may also be dms, retention, carstats or canary`
+const usage = `send {"command":"up"}, {"command":"status"}, {"command":"slots"}, {"command":"partition"} or {"command":"rotate","user":"api"}, where user may also be dms, retention, carstats or canary`
 
 // log is the one line of an invocation.
 func (f *function) log(ctx context.Context, message string, request slog.Attr, answer any, err error) {

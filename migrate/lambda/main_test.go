@@ -46,6 +46,11 @@ func TestCommands(t *testing.T) {
 	carstats, err := s.login(t, s.carstats, "first-carstats-password")
 	require.NoError(t, err)
 
+	partition := p.command(t, `{"command":"partition"}`)
+	require.False(t, partition.failed, partition.body)
+	require.Contains(t, partition.body, `"first":"outbox_until_`)
+	require.JSONEq(t, `{"first":"","until":"0001-01-01T00:00:00Z","attached":0}`, p.command(t, `{"command":"partition"}`).body)
+
 	again := p.command(t, `{"command":"up"}`)
 	require.JSONEq(t, fmt.Sprintf(`{"version":%d,"ran":[],"users":[%q,%q,%q,%q,%q]}`, len(files), s.api, s.dms, s.retention, s.carstats, s.canary), again.body)
 	var after statusAnswer

@@ -107,6 +107,22 @@ func (f *function) up(ctx context.Context) (upAnswer, error) {
 	return answer, nil
 }
 
+type partitionAnswer struct {
+	First    string    `json:"first"` // the partition that outbox became; empty if outbox was partitioned before
+	Until    time.Time `json:"until"` // end of first
+	Attached int       `json:"attached"`
+}
+
+// partition makes outbox a table that is partitioned by day.
+func (f *function) partition(ctx context.Context) (partitionAnswer, error) {
+	j, err := f.prepare(ctx)
+	if err != nil {
+		return partitionAnswer{}, err
+	}
+	done, err := migrate.Partition(ctx, j.owner, migrate.PartitionWidth, migrate.FirstPartition, migrate.Options{Limits: j.limits})
+	return partitionAnswer(done), err
+}
+
 func (j *job) ensureUsers(ctx context.Context, tx pgx.Tx) ([]string, error) {
 	var names []string
 	for _, u := range users {

@@ -28,6 +28,9 @@ SELECT pg_logical_emit_message(true, @prefix::text, @slot::text);
 -- changing reports whether an open transaction has changed one of these catalog rows. Its commit
 -- record may already be in the WAL while this statement still sees the old rows. An xid is 32 bits
 -- wide. The right 64-bit value lies within 2^31 of the next one.
+--
+-- replaced is the identity that migrate.Partition has replaced. Only its transaction has written the
+-- comment, the publication and the member. Any later change of one of the last two has another xmin.
 WITH facts AS (
     SELECT
         class.oid AS table_oid,
@@ -78,6 +81,15 @@ SELECT
     (row_filter IS NOT NULL)::boolean AS filtered,
     (column_list IS NOT NULL)::boolean AS column_list,
     concat_ws(' ', table_oid, publication_oid, publication_xmin, member_oid, member_xmin)::text AS identity,
+    coalesce((
+        SELECT substring(comment.description FROM '^Partitioned from (.*)$')
+        FROM pg_catalog.pg_description AS comment
+        WHERE comment.objoid = publication_oid
+            AND comment.classoid = 'pg_catalog.pg_publication'::regclass
+            AND comment.objsubid = 0
+            AND comment.xmin = publication_xmin
+            AND comment.xmin = member_xmin
+    ), '')::text AS replaced,
     EXISTS (
         SELECT FROM changes
         -- A CASE keeps the order, because pg_xact_status refuses an xid that is not there yet.

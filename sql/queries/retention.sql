@@ -28,6 +28,10 @@ LIMIT @max_rows;
 -- When the oldest row was written. pgx.ErrNoRows when there is none.
 SELECT created_at FROM outbox ORDER BY created_at LIMIT 1;
 
+-- name: RetentionPartitioned :one
+-- Whether outbox is partitioned. False without the table.
+SELECT EXISTS (SELECT FROM pg_catalog.pg_class WHERE oid = to_regclass('public.outbox') AND relkind = 'p');
+
 -- name: RetentionPosition :one
 -- The end of the WAL, flushed or not. Every row that an earlier statement of this session saw was committed before it. The statement's
 -- own transaction gets an id, and so writes a commit into the WAL after that position. On an idle server the end of the WAL may be after the
@@ -61,6 +65,7 @@ WHERE slot_name = @slot::name;
 -- not hold it up.
 SELECT
     (class.oid IS NOT NULL)::boolean AS present,
+    coalesce(class.relkind = 'p', false)::boolean AS partitioned,
     coalesce(class.relpersistence = 'p', false)::boolean AS logged,
     coalesce(key_column.atttypid = 'varchar'::regtype, false)::boolean AS short_key,
     coalesce(

@@ -3,7 +3,7 @@
 // In: any event, whose content is not read. Environment: RETENTION_ENABLED (true or false), RETENTION_DAYS, STREAM_RETENTION_HOURS,
 // SLOT_NAME, and DB_HOST, DB_PORT, DB_NAME, DB_USER, DB_SECRET_ARN and DB_SSL (package rdsdb). Out: what was deleted, as JSON and as one
 // log line. If rows could not be deleted it ends with an error, which raises the function's alarm. Switched off it deletes only expired
-// idempotency keys, and nothing of outbox.
+// idempotency keys, and nothing of outbox. On or off it makes the next partitions of a partitioned outbox.
 package main
 
 import (
@@ -81,6 +81,8 @@ func parse[T any](name, value, wanted string, as func(string) (T, error)) (T, er
 type answer struct {
 	Enabled bool  `json:"enabled"` // whether rows of outbox are deleted at all
 	Keys    int64 `json:"keys"`    // idempotency keys that were deleted
+	// Attached are partitions for rows to come, where outbox is partitioned.
+	Attached int `json:"attached,omitempty"`
 	retention.Result
 }
 
@@ -89,6 +91,9 @@ func (f *function) handle(ctx context.Context) (answer, error) {
 	line := []slog.Attr{
 		slog.Int("hop", 2), slog.Bool("enabled", done.Enabled), slog.Int64("keys", done.Keys), slog.Int64("deleted", done.Deleted),
 		slog.Bool("left", done.Left),
+	}
+	if len(done.Dropped) > 0 || done.Attached > 0 {
+		line = append(line, slog.Int("dropped", len(done.Dropped)), slog.Int("attached", done.Attached))
 	}
 	if done.OldestKept != nil {
 		line = append(line, slog.Time("oldest_kept", *done.OldestKept))
@@ -118,11 +123,12 @@ func (f *function) purge(ctx context.Context) (done answer, err error) {
 		return done, fmt.Errorf("connecting to the database: %w", err)
 	}
 	defer func() { _ = conn.Close(context.WithoutCancel(ctx)) }()
-	// A slot that is no proof must not keep the keys, nor the keys the rows.
-	var errKeys error
+	// A slot that is no proof must not keep the keys or the partitions to come, nor one of these the rows.
+	var errAttach, errKeys error
+	done.Attached, errAttach = retention.AttachPartitions(ctx, conn)
 	done.Keys, errKeys = retention.PurgeKeys(ctx, conn)
 	if f.enabled {
 		done.Result, err = f.purger.Purge(ctx, conn)
 	}
-	return done, errors.Join(errKeys, err)
+	return done, errors.Join(errAttach, errKeys, err)
 }

@@ -3,6 +3,7 @@
 //	migrate up           apply what is pending
 //	migrate status       list the files and whether they are applied
 //	migrate down-to N    take back every migration above version N; 0 takes back all
+//	migrate partition    make outbox a table that is partitioned by day (docs/scaling.md)
 //
 // down-to deletes rows only with YES=1 in the environment.
 //
@@ -27,10 +28,11 @@ import (
 	"rds-outbox-demo/migrate"
 )
 
-const usage = `usage: migrate up | status | down-to N
+const usage = `usage: migrate up | status | down-to N | partition
   up         apply what is pending
   status     list the files and whether they are applied
   down-to N  take back every migration above version N; 0 takes back all; YES=1 lets it delete rows
+  partition  make outbox a table that is partitioned by day: docs/scaling.md says when
 DATABASE_URL names the database: postgres://user:password@host:port/database
 `
 
@@ -80,6 +82,8 @@ func parse(args []string) (action, error) {
 			return nil, fmt.Errorf("down-to %s: not a version, such as 3, or 0 for an empty database", rest[0])
 		}
 		return downTo(version, os.Getenv("YES") == "1"), nil
+	case command == "partition" && len(rest) == 0:
+		return partition, nil
 	default:
 		return nil, fmt.Errorf("not a command: %q", args)
 	}
@@ -109,6 +113,19 @@ func downTo(version int64, dropRows bool) action {
 		_, err = fmt.Fprintf(out, "migrate: at version %d\n", result.Version)
 		return err
 	}
+}
+
+func partition(ctx context.Context, conn *pgx.ConnConfig, out io.Writer) error {
+	done, err := migrate.Partition(ctx, conn, migrate.PartitionWidth, migrate.FirstPartition, migrate.Options{})
+	if err != nil {
+		return err
+	}
+	if done.First == "" {
+		_, err = fmt.Fprintln(out, "migrate: outbox was partitioned already")
+		return err
+	}
+	_, err = fmt.Fprintf(out, "migrate: outbox is partitioned by day from %s on; its rows until then are in %s\n", done.Until.UTC().Format(time.RFC3339), done.First)
+	return err
 }
 
 func printRan(out io.Writer, verb string, ran []migrate.Migration) {

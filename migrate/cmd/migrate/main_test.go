@@ -35,6 +35,22 @@ func TestProgram(t *testing.T) {
 	newest := len(files)
 	upToDate := fmt.Sprintf("migrate: up to date at version %d\n", newest)
 
+	t.Run("PartitionTwice", func(t *testing.T) {
+		t.Parallel()
+		url := pgtest.NewEmpty(t)
+		_, errs, code := program(t, url, "partition")
+		require.Equal(t, 1, code)
+		require.Contains(t, errs, "is pending: apply the migrations first")
+		_, _, code = program(t, url, "up")
+		require.Equal(t, 0, code)
+		out, _, code := program(t, url, "partition")
+		require.Equal(t, 0, code)
+		require.Regexp(t, `^migrate: outbox is partitioned by day from .*T00:00:00Z on; its rows until then are in outbox_until_[0-9_]*\n$`, out)
+		out, _, code = program(t, url, "partition")
+		require.Equal(t, 0, code)
+		require.Equal(t, "migrate: outbox was partitioned already\n", out)
+	})
+
 	t.Run("UpTwiceStatusDownAndUp", func(t *testing.T) {
 		t.Parallel()
 		url := pgtest.NewEmpty(t)
@@ -145,7 +161,7 @@ func TestProgram(t *testing.T) {
 			require.Equal(t, 2, code, args)
 			require.Empty(t, out)
 			require.Contains(t, errs, want)
-			require.Contains(t, errs, "usage: migrate up | status | down-to N\n")
+			require.Contains(t, errs, "usage: migrate up | status | down-to N | partition\n")
 		}
 		_, errs, code := program(t, "", "up")
 		require.Equal(t, 2, code)
