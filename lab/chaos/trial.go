@@ -40,7 +40,7 @@ type trial struct {
 // would undo each other.
 var (
 	serviceLane = slices.Concat(kinesisTrials, eventsTrials, rulesTrials, queueTrials, writerTrials, harmlessTrials)
-	machineLane = slices.Concat(processTrials, failpointTrials, databaseTrials, slotTrials, harmTrials, roleTrials, retentionTrials)
+	machineLane = slices.Concat(processTrials, failpointTrials, databaseTrials, slotTrials, harmTrials, partitionTrials, roleTrials, retentionTrials)
 )
 
 // trialTimeout is how long a trial may take, with the wait for its trigger. Each trial makes sure that the trigger comes, so only a trial
