@@ -86,12 +86,18 @@ func (p *Purger) dropOldest(ctx context.Context, conn *pgx.Conn) (part string, e
 		if tooLate(ctx, p.wait) {
 			return errTooLate
 		}
-		queries := dbgen.New(tx)
+		// In this transaction the position would be followed by no commit, and on an idle server no slot would reach it.
+		beside, err := pgx.ConnectConfig(ctx, conn.Config())
+		if err != nil {
+			return fmt.Errorf("connecting to the database: %w", err)
+		}
+		defer func() { _ = beside.Close(context.WithoutCancel(ctx)) }()
+		queries := dbgen.New(beside)
 		position, err := queries.RetentionPosition(ctx)
 		if err != nil {
 			return fmt.Errorf("noting the position of the WAL: %w", err)
 		}
-		if err := p.await(ctx, conn, queries, position.LSN); err != nil {
+		if err := p.await(ctx, beside, queries, position.LSN); err != nil {
 			return err
 		}
 		dropped := false

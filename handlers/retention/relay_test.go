@@ -70,14 +70,35 @@ func (r *rig) relay(t *testing.T) (arrived func() map[string]int) {
 // minutes. The end of the WAL is then after the new segment's header, which no relay confirms before a record follows.
 func TestAnIdleDatabaseIsPurgedWithinSeconds(t *testing.T) {
 	t.Parallel()
+	r := idle(t)
+	result, err := r.purger(t, func(c *retention.Config) { c.Wait = labtest.Patience }).Purge(t.Context(), r.conn)
+	require.NoError(t, err)
+	require.EqualValues(t, 3, result.Deleted)
+}
+
+// The transaction that drops a partition stays open while the slot is waited for, so no commit of its own moves the slot.
+func TestAnIdlePartitionIsDroppedWithinSeconds(t *testing.T) {
+	t.Parallel()
+	r := idle(t, (*rig).partition)
+	result, err := r.purger(t, func(c *retention.Config) { c.Wait = labtest.Patience }).Purge(t.Context(), r.conn)
+	require.NoError(t, err)
+	require.Equal(t, []string{aged}, result.Dropped)
+}
+
+// idle is a server with due rows on the stream, and a slot that is at the end of the WAL but for a header.
+func idle(t *testing.T, prepare ...func(*rig, *testing.T)) *rig {
+	t.Helper()
 	r := newServer(t, map[string]string{"autovacuum": "off", "checkpoint_timeout": "1h"})
 	// The background writer writes into the WAL now and then, and the slot would move in the end without the purge's help.
 	writer, err := strconv.Atoi(r.ask(t, "SELECT pid::text FROM pg_stat_activity WHERE backend_type = 'background writer'"))
 	require.NoError(t, err)
 	require.NoError(t, syscall.Kill(writer, syscall.SIGSTOP))
 	t.Cleanup(func() { _ = syscall.Kill(writer, syscall.SIGCONT) }) // or it outlives the server
-	r.dropSlot(t)                                                   // walrelay makes it, after a load
-	r.rows(t, "older", 3, 15)
+	for _, do := range prepare {
+		do(r, t)
+	}
+	r.dropSlot(t) // walrelay makes it, after a load
+	r.rows(t, "older", 3, 16)
 	arrived := r.relay(t)
 	labtest.Eventually(t, "the load", func() bool { return arrived()["load of older"] == 3 })
 	behind := func() bool {
@@ -94,9 +115,7 @@ func TestAnIdleDatabaseIsPurgedWithinSeconds(t *testing.T) {
 		}
 		return false
 	})
-	result, err := r.purger(t, func(c *retention.Config) { c.Wait = labtest.Patience }).Purge(t.Context(), r.conn)
-	require.NoError(t, err)
-	require.EqualValues(t, 3, result.Deleted)
+	return r
 }
 
 func TestDeletesReachNoSubscriber(t *testing.T) {
