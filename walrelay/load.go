@@ -144,6 +144,10 @@ func (r *Relay) connectLoader(ctx context.Context, lease time.Duration) (*pgx.Co
 		closeConn(session.PgConn())
 		return nil, fmt.Errorf("setting the loader's time limits: %w", err)
 	}
+	if err := r.checkPrimary(ctx, session.PgConn()); err != nil {
+		closeConn(session.PgConn())
+		return nil, err
+	}
 	return session, nil
 }
 
@@ -153,7 +157,8 @@ type loader struct {
 	session  *pgx.Conn // has the lock, the temporary slot and the snapshot
 	control  *pgx.Conn // asks about session while session is busy
 	lease    time.Duration
-	slot     string // the temporary one
+	slot     string        // the temporary one
+	begins   pglogrepl.LSN // every commit that the snapshot sees is before it
 	pipeline *pipeline
 	total    int64 // rows of the snapshot
 	read     int64 // rows read so far
@@ -181,6 +186,9 @@ func (l *loader) loadRows(ctx context.Context) error {
 		}
 		l.relay.log.Info("slot is missing: loading the retained rows", "hop", 3, "slot", l.relay.slot,
 			"rows", total, "retained_wal_bytes", l.before.Retained, "safe_wal_bytes", l.before.SafeWalSize)
+		if err := l.awaitStandbys(ctx); err != nil {
+			return err
+		}
 
 		sendCtx, cancel := context.WithCancel(ctx)
 		done := make(chan struct{})
@@ -203,13 +211,16 @@ func (l *loader) loadRows(ctx context.Context) error {
 func (l *loader) makeSlot(ctx context.Context) error {
 	l.relay.log.Info("making a slot: the server first waits for the end of every open and prepared transaction", "hop", 3, "slot", l.relay.slot)
 	stop := l.relay.waiting(ctx, "transactions to end", l.blocker)
-	_, err := pglogrepl.CreateReplicationSlot(ctx, l.session.PgConn(), l.slot, "pgoutput", pglogrepl.CreateReplicationSlotOptions{
+	made, err := pglogrepl.CreateReplicationSlot(ctx, l.session.PgConn(), l.slot, "pgoutput", pglogrepl.CreateReplicationSlotOptions{
 		Temporary:      true,
 		SnapshotAction: "USE_SNAPSHOT",
 		Mode:           pglogrepl.LogicalReplication,
 	})
 	stop()
 	if err != nil {
+		return fmt.Errorf("creating temporary slot %s: %w", l.slot, err)
+	}
+	if l.begins, err = pglogrepl.ParseLSN(made.ConsistentPoint); err != nil {
 		return fmt.Errorf("creating temporary slot %s: %w", l.slot, err)
 	}
 	// Try the copy now. If it failed only at the end, every row would have been sent for nothing.

@@ -105,7 +105,10 @@ func (r *Relay) slotHealth(ctx context.Context, name string) (slot dbgen.SlotHea
 	if slot, err = dbgen.New(conn).SlotHealth(ctx, name); err != nil {
 		return slot, fmt.Errorf("measuring slot %s: %w", name, err)
 	}
-	return slot, nil
+	if name != r.slot {
+		return slot, nil // a load's slot goes with its session
+	}
+	return slot, r.lookAtPromotion(ctx, conn)
 }
 
 // slotAttributes returns the values of slotMetrics.

@@ -9,7 +9,7 @@
 // relay.go runs sessions, sqlstate.go decides what follows from their errors, preflight.go checks the set-up, load.go brings the rows
 // that a new slot cannot see, room.go looks whether the server keeps the WAL for that long, stream.go reads the WAL, decode.go
 // understands it, pipeline.go keeps the order, put.go sends, watch.go proves that nothing is missing from the WAL, measure.go measures
-// the slot, waiting.go tells the log what the relay waits for.
+// the slot, promotion.go keeps the slot when a standby becomes the primary, waiting.go tells the log what the relay waits for.
 package walrelay
 
 import (
@@ -25,6 +25,7 @@ import (
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/service/kinesis"
+	"github.com/jackc/pglogrepl"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgproto3"
@@ -87,6 +88,9 @@ type Relay struct {
 	// because a change between two sessions is as bad as one within a session.
 	identity string
 	outboxID uint32
+
+	primary  *pglogrepl.IdentifySystemResult // of the latest session
+	promoted string                          // the latest word about a promotion
 }
 
 // slotPattern refuses a digit at the beginning: START_REPLICATION takes the name unquoted.
@@ -211,6 +215,12 @@ func (r *Relay) session(ctx context.Context) (streamed time.Duration, err error)
 		return 0, fmt.Errorf("connecting to PostgreSQL for replication: %w", err)
 	}
 	defer closeConn(replication.PgConn())
+	if err := r.checkPrimary(setup, replication.PgConn()); err != nil {
+		return 0, err
+	}
+	if err := r.makeFailoverSlot(setup, control, replication.PgConn()); err != nil {
+		return 0, err
+	}
 	timeout, err := walSenderTimeout(setup, control)
 	if err != nil {
 		return 0, err

@@ -13,7 +13,7 @@ const Enabled = true
 
 // All are the rules that SABOTAGE_RULE may name.
 var All = []Rule{
-	KeysOff, EventAfterCommit, ConfirmBeforePut, StartAtCurrentLSN, LookOnlyAtStart, NoDrainOnError, LoadWithoutSnapshot, RetryOnlyTheFailed,
+	KeysOff, EventAfterCommit, ConfirmBeforePut, StartAtCurrentLSN, LookOnlyAtStart, NoDrainOnError, LoadWithoutSnapshot, FailoverOff, RetryOnlyTheFailed,
 	FixedConcurrency, IgnoreFailedEntryCount, AggregateInTwoLanes, WrongIdentifier, SkipPoisonSilently, ParkUnanswered, InboxOff,
 }
 

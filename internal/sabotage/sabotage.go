@@ -17,6 +17,7 @@ const (
 	LookOnlyAtStart        Rule = "look-only-at-start"        // ③ the publication is looked at before streaming, and relied on from then on
 	NoDrainOnError         Rule = "no-drain-on-error"         // ③ an error ends the session before what was accepted is confirmed
 	LoadWithoutSnapshot    Rule = "load-without-snapshot"     // ③ the slot is made after the load, not at the load's snapshot
+	FailoverOff            Rule = "failover-off"              // ③ the slot is not made a failover slot
 	RetryOnlyTheFailed     Rule = "retry-only-the-failed"     // ④ a failed record is retried while its successors go on
 	FixedConcurrency       Rule = "fixed-concurrency"         // ④ ⑥ calls keep their number, size and timeout, however long the answers take
 	IgnoreFailedEntryCount Rule = "ignore-failed-entry-count" // ⑥ a PutEvents call that was answered counts as accepted whole

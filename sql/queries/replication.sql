@@ -132,14 +132,57 @@ ORDER BY slot_name;
 SELECT pg_drop_replication_slot(@slot::name);
 
 -- name: SlotGet :one
--- The facts that decide whether a slot can be streamed from. pgx.ErrNoRows when there is none.
+-- The facts that decide whether a slot can be streamed from. pgx.ErrNoRows when there is none. failover is true, false, or empty before
+-- PostgreSQL 17, which brought failover slots.
 SELECT
     coalesce(plugin::text, '')::text AS plugin,
     coalesce(database::text, '')::text AS database,
     coalesce(wal_status, '')::text AS wal_status,
-    coalesce(active, false)::boolean AS active
-FROM pg_catalog.pg_replication_slots
+    coalesce(active, false)::boolean AS active,
+    coalesce(to_jsonb(slots) ->> 'failover', '')::text AS failover
+FROM pg_catalog.pg_replication_slots AS slots
 WHERE slot_name = @slot::name;
+
+-- name: SlotPromotion :one
+-- What this server knows of a slot's fate in a promotion. The slot's members are false when there is none. senders is the number of
+-- standbys that stream without a physical slot, and 0 to a user without pg_read_all_stats.
+SELECT
+    (current_setting('server_version_num')::integer / 10000)::integer AS major,
+    pg_is_in_recovery()::boolean AS standby,
+    current_setting('wal_level')::text AS wal_level,
+    (current_setting('hot_standby_feedback') = 'on')::boolean AS feedback,
+    current_setting('primary_slot_name')::text AS primary_slot,
+    coalesce(current_setting('sync_replication_slots', true) = 'on', false)::boolean AS syncs,
+    (slots.slot_name IS NOT NULL)::boolean AS found,
+    coalesce((to_jsonb(slots) ->> 'failover')::boolean, false)::boolean AS failover,
+    coalesce((to_jsonb(slots) ->> 'synced')::boolean, false)::boolean AS synced,
+    coalesce(slots.temporary, false)::boolean AS temporary,
+    (coalesce(slots.wal_status, '') = 'lost')::boolean AS lost,
+    (
+        SELECT count(*) FROM pg_catalog.pg_stat_replication AS senders
+        WHERE senders.state IN ('catchup', 'streaming')
+            AND NOT EXISTS (SELECT FROM pg_catalog.pg_replication_slots AS used WHERE used.active_pid = senders.pid)
+    )::bigint AS senders
+FROM (SELECT) AS one
+LEFT JOIN pg_catalog.pg_replication_slots AS slots ON slots.slot_name = @slot::name;
+
+-- name: StandbySlots :many
+-- The physical slots, and what synchronized_standby_slots names. A name without a physical slot has found false. position is how far the
+-- standby has flushed the WAL, and empty when that is unknown. A standby whose feedback holds back the catalog has logical slots of its
+-- own, which synchronized ones are. Before PostgreSQL 17 nothing is named.
+SELECT
+    coalesce(slots.slot_name::text, wanted.name)::text AS name,
+    (slots.slot_name IS NOT NULL)::boolean AS found,
+    coalesce(slots.active, false)::boolean AS active,
+    (wanted.name IS NOT NULL)::boolean AS named,
+    (slots.catalog_xmin IS NOT NULL)::boolean AS holds_slots,
+    coalesce(slots.restart_lsn::text, '')::text AS position
+FROM (SELECT * FROM pg_catalog.pg_replication_slots WHERE slot_type = 'physical') AS slots
+FULL JOIN (
+    SELECT btrim(name, ' "') AS name
+    FROM string_to_table(nullif(current_setting('synchronized_standby_slots', true), ''), ',') AS name
+) AS wanted ON wanted.name = slots.slot_name::text
+ORDER BY 1;
 
 -- name: SettingGet :one
 -- A server setting in its base unit, such as milliseconds.
