@@ -525,6 +525,9 @@ FROM pg_catalog.pg_replication_slots
 WHERE slot_name <> $1::name
     AND (database = current_database() OR database IS NULL)
     AND NOT (temporary AND starts_with(slot_name::text, left($1::text, 40) || '_load_'))
+    AND NOT (slot_type = 'physical' AND slot_name::text IN (
+        SELECT btrim(standby, ' "') FROM string_to_table(current_setting('synchronized_standby_slots', true), ',') AS standby
+    ))
 ORDER BY slot_name
 `
 
@@ -535,7 +538,8 @@ type SlotsOtherRow struct {
 }
 
 // The other slots that rows of this database can be read through. A physical slot has no database, and its reader gets the whole server.
-// Left out are the temporary slots of a load, which walrelay names after its own.
+// Left out are the temporary slots of a load, which walrelay names after its own, and the slots of standbys that
+// synchronized_standby_slots names.
 func (q *Queries) SlotsOther(ctx context.Context, slot string) ([]SlotsOtherRow, error) {
 	rows, err := q.db.Query(ctx, SlotsOther, slot)
 	if err != nil {

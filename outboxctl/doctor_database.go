@@ -25,7 +25,7 @@ func (d doctor) database(ctx context.Context) (checks []check) {
 		name string
 		make func(context.Context, *pgx.Conn) (check, error)
 	}{
-		{"encoding", encoding}, {"wal_level", walLevel}, {"publication", d.publication}, {"slot", d.checkSlot}, {"slot timeout", slotTimeout},
+		{"encoding", encoding}, {"wal_level", walLevel}, {"publication", d.publication}, {"slot", d.checkSlot}, {"slot timeout", slotTimeout}, {"promotion", d.promotion},
 		{"other slots", d.otherSlots}, {"retained WAL", d.retainedWAL}, {"backlog", d.backlog}, {"confirmed rows", d.confirmedRows}, {"transactions", d.transactions}, {"database clock", d.databaseClock},
 	}
 	var conn *pgx.Conn
@@ -49,7 +49,11 @@ func (d doctor) database(ctx context.Context) (checks []check) {
 			}
 		}
 		checking, cancel := context.WithTimeout(ctx, checkTimeout)
-		made, err := r.make(checking, conn)
+		made := check{State: stateSkip, Finding: "the server is a standby: its primary answers this"}
+		standby, err := isStandby(checking, conn)
+		if err == nil && (!standby || r.name == "promotion") {
+			made, err = r.make(checking, conn)
+		}
 		cancel()
 		if err != nil {
 			made = broken(r.name, err)

@@ -143,7 +143,8 @@ ORDER BY slot_name;
 
 -- name: SlotsOther :many
 -- The other slots that rows of this database can be read through. A physical slot has no database, and its reader gets the whole server.
--- Left out are the temporary slots of a load, which walrelay names after its own.
+-- Left out are the temporary slots of a load, which walrelay names after its own, and the slots of standbys that
+-- synchronized_standby_slots names.
 SELECT
     slot_name::text AS name,
     coalesce(plugin::text, '')::text AS plugin,
@@ -152,6 +153,9 @@ FROM pg_catalog.pg_replication_slots
 WHERE slot_name <> @slot::name
     AND (database = current_database() OR database IS NULL)
     AND NOT (temporary AND starts_with(slot_name::text, left(@slot::text, 40) || '_load_'))
+    AND NOT (slot_type = 'physical' AND slot_name::text IN (
+        SELECT btrim(standby, ' "') FROM string_to_table(current_setting('synchronized_standby_slots', true), ',') AS standby
+    ))
 ORDER BY slot_name;
 
 -- name: TransactionOldest :one
