@@ -44,7 +44,7 @@ func runChaos(ctx context.Context) error {
 		return err
 	}
 	config := chaos.Config{
-		Seed: seed, Rounds: rounds, Sabotage: sabotaged, PostgreSQL: os.Getenv("POSTGRES"),
+		Seed: seed, Rounds: rounds, Sabotage: sabotaged, Promote: os.Getenv("PROMOTE") == "1", PostgreSQL: os.Getenv("POSTGRES"),
 		Root: ".", Lab: self, Relay: filepath.Join(filepath.Dir(self), "walrelay"), Outboxctl: filepath.Join(filepath.Dir(self), "..", "outboxctl"),
 		ReportDir: filepath.Join(dataDir, "chaos"), Out: os.Stdout, Progress: os.Stderr,
 	}

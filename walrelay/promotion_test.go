@@ -58,7 +58,7 @@ func (p *pair) addStandby(t *testing.T) {
 	t.Cleanup(func() { _ = standby.Kill() })
 	p.standby, p.standbyDir = standby, dir
 	p.set(t, "synchronized_standby_slots", standbySlot)
-	p.set(t, "synchronous_standby_names", "*")
+	p.set(t, "synchronous_standby_names", standbySlot) // "*" would mean the relay as well
 }
 
 // set changes a setting of the primary.

@@ -43,6 +43,10 @@ type Config struct {
 	Rounds   int
 	Sabotage string // name of a rule to turn off, or empty
 
+	// Promote makes the run one of promotions: PostgreSQL has a standby, and one of the two lanes promotes it. A sabotage that only a promotion
+	// exposes sets it.
+	Promote bool
+
 	PostgreSQL string // major version; empty: that of everything else here
 	Root       string // folder with node_modules, where PostgreSQL's binaries are
 	Lab        string // path of this program, built with the tags failpoints and sabotage
@@ -70,6 +74,9 @@ func (c Config) Validate() error {
 
 // Run makes the run. It always ends with the last line on Out; the error is ErrFailed, or what keeps that line from being written.
 func Run(ctx context.Context, c Config) error {
+	if t, ok := trialFor(c.Sabotage); ok && isPromotion(t) {
+		c.Promote = true
+	}
 	result, err := run(ctx, c)
 	var line string
 	switch violation, ok := caught(c.Sabotage, result.Violations); {
@@ -133,6 +140,11 @@ func run(ctx context.Context, c Config) (result *report.Report, err error) {
 		Scan(&result.PostgreSQL, &p.version); err != nil {
 		return result, err
 	}
+	if c.Promote {
+		if err := p.AddStandby(ctx); err != nil {
+			return result, err
+		}
+	}
 	if err := p.rounds(ctx, c, result); err != nil {
 		return result, errors.Join(err, writeReport(c, result))
 	}
@@ -141,7 +153,14 @@ func run(ctx context.Context, c Config) (result *report.Report, err error) {
 
 func (p *path) rounds(ctx context.Context, c Config, result *report.Report) error {
 	draw := func(stream uint64) *rand.Rand { return rand.New(rand.NewPCG(c.Seed, stream)) }
-	service, machine := &deck{kinds: p.possible(serviceLane), random: draw(1)}, &deck{kinds: p.possible(machineLane), random: draw(2)}
+	serviceKinds, machineKinds := serviceLane, machineLane
+	if c.Promote {
+		serviceKinds, machineKinds = besideTrials(), promoteTrials
+	}
+	service, machine := &deck{kinds: p.possible(serviceKinds), random: draw(1)}, &deck{kinds: p.possible(machineKinds), random: draw(2)}
+	if len(machine.kinds) == 0 {
+		return errors.New("PostgreSQL 17 brought failover slots: an older server has nothing to keep in a promotion")
+	}
 	earlier := memory{events: map[uuid.UUID]uint64{}, payloads: map[uint64]bool{}}
 	var bus int64
 	for n := 1; n <= c.Rounds; n++ {

@@ -52,13 +52,15 @@ func TestDeckDealsEachKindBeforeAnyTwice(t *testing.T) {
 
 func TestKindsAreUnique(t *testing.T) {
 	t.Parallel()
-	kinds := kindsOf(slices.Concat(serviceLane, machineLane))
+	kinds := kindsOf(slices.Concat(serviceLane, machineLane, promoteTrials))
 	slices.Sort(kinds)
 	require.Greater(t, len(kinds), 50)
 	require.Equal(t, kinds, slices.Compact(slices.Clone(kinds)))
 	// A run of the default length meets every kind.
 	require.LessOrEqual(t, len(serviceLane), 5*servicePerRound)
 	require.LessOrEqual(t, len(machineLane), 5*machinePerRound)
+	require.LessOrEqual(t, len(besideTrials()), 6*besidePromotions)
+	require.LessOrEqual(t, len(promoteTrials), promotionsPerRound)
 }
 
 // ownWay says of faults of the list which trials do the same in a way of chaos's own, and why.

@@ -28,14 +28,15 @@ type history struct {
 	round  int
 	awsDir string // where the bus's journal is
 
-	mu       sync.Mutex
-	moments  []int64 // for each judge.Moments, how much of the journal there was
-	tokens   int
-	requests []judge.Request
-	written  []judge.Written
-	poison   []judge.Poison
-	windows  []judge.Window
-	refusals []judge.Refusal
+	mu         sync.Mutex
+	moments    []int64 // for each judge.Moments, how much of the journal there was
+	tokens     int
+	requests   []judge.Request
+	written    []judge.Written
+	poison     []judge.Poison
+	windows    []judge.Window
+	refusals   []judge.Refusal
+	promotions []judge.Promotion
 }
 
 func (h *history) add(change func()) {

@@ -27,6 +27,7 @@ type path struct {
 	*local.Path
 	log        *slog.Logger
 	version    int      // of PostgreSQL, the major one
+	promote    bool     // Config.Promote
 	failpoints string   // folder in which a file arms the failpoint of its name
 	env        []string // of every process
 
@@ -39,7 +40,7 @@ type path struct {
 
 // startPath brings everything up, and returns once a request reaches the database.
 func startPath(ctx context.Context, c Config, dir string, log *slog.Logger) (_ *path, err error) {
-	p := &path{log: log, failpoints: filepath.Join(dir, "failpoints")}
+	p := &path{log: log, promote: c.Promote, failpoints: filepath.Join(dir, "failpoints")}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, p.stop())
@@ -54,7 +55,7 @@ func startPath(ctx context.Context, c Config, dir string, log *slog.Logger) (_ *
 	}
 	p.Path, err = local.Start(ctx, local.Config{
 		Dir: dir, Root: c.Root, Relay: c.Relay, Program: c.Lab, Listen: "127.0.0.1:0", Env: p.env, Settings: local.ForChaos(),
-		Postgres: c.PostgreSQL, Migrated: p.prepareDatabase,
+		Postgres: c.PostgreSQL, Standby: c.Promote, Migrated: p.prepareDatabase,
 		Standing: []awslocal.Fault{{
 			Service: "events", Operation: "PutEvents", Match: poisonMark, Kind: awslocal.EntryError, Code: "MalformedDetail",
 		}},

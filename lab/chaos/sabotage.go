@@ -34,6 +34,7 @@ var Sabotages = []struct {
 	{sabotage.LookOnlyAtStart, "the relay looks at the publication before streaming, and never again", "ddl-publication-without-table", lossOrDisorder, ""},
 	{sabotage.NoDrainOnError, "an error ends the session before what Kinesis accepted is confirmed", "ddl-column-renamed", []string{judge.RuleStuck}, "how often a version is delivered again is no question of order"},
 	{sabotage.LoadWithoutSnapshot, "the slot is made after the initial load, not at its snapshot", "slot-dropped", lossOrDisorder, ""},
+	{sabotage.FailoverOff, "the slot is not made a failover slot, so a promoted standby does not have it", "promote-killed", []string{judge.RuleReloaded}, "a version that comes again after the last one is a duplicate"},
 	{sabotage.RetryOnlyTheFailed, "a failed record is retried while its successors go on", "kinesis-throttled", []string{judge.RuleReordered}, ""},
 	{sabotage.IgnoreFailedEntryCount, "a PutEvents call that was answered counts as accepted whole", "events-entry-failures", lossOrDisorder, ""},
 	{sabotage.AggregateInTwoLanes, "two entries of one aggregate may be unanswered at once", "events-entry-failures", []string{judge.RuleReordered}, ""},
@@ -87,7 +88,10 @@ func dealOther(sabotaged string, d *deck) []trial {
 
 // hands are the trials of a round's two lanes. A sabotaged round always has the one that exposes it, beside a few others.
 func hands(sabotaged string, service, machine *deck) (a, b []trial) {
-	if sabotaged == "" {
+	switch {
+	case sabotaged == "" && isPromotion(machine.kinds[0]):
+		return service.deal(besidePromotions), machine.deal(promotionsPerRound)
+	case sabotaged == "":
 		return service.deal(servicePerRound), machine.deal(machinePerRound)
 	}
 	a, b = dealOther(sabotaged, service), dealOther(sabotaged, machine)

@@ -146,7 +146,7 @@ func (r *round) reached(fences map[string]string) error {
 // read by earlier rounds.
 func (r *round) collect(ctx context.Context, bus *int64, earlier *memory) (judge.Round, error) {
 	h := r.history
-	all := judge.Round{Requests: h.requests, Written: h.written, Poison: h.poison, Windows: h.windows, Refusals: h.refusals, Earlier: earlier.event, EarlierPoison: earlier.payload}
+	all := judge.Round{Requests: h.requests, Written: h.written, Poison: h.poison, Windows: h.windows, Refusals: h.refusals, Promotions: h.promotions, Earlier: earlier.event, EarlierPoison: earlier.payload}
 	var err error
 	if all.Rows, err = query[judge.Row](ctx, r, recorded); err != nil {
 		return all, err
@@ -212,7 +212,11 @@ func (r *round) forget(ctx context.Context, judged judge.Round, earlier *memory)
 	earlier.add(judged)
 	return r.await(ctx, "the tables to be emptied", func(ctx context.Context) error {
 		// Not the inbox: what comes once more is to be known.
-		for _, table := range append([]string{"outbox", "chaos.record"}, domain.Tables...) {
+		tables := append([]string{"chaos.record"}, domain.Tables...)
+		if !r.promote { // a promotion must not send what earlier rounds wrote, so there it stays
+			tables = append(tables, "outbox")
+		}
+		for _, table := range tables {
 			if _, err := r.pool.Exec(ctx, "DELETE FROM "+table); err != nil {
 				return err
 			}

@@ -121,7 +121,7 @@ func (p *path) possible(kinds []trial) []trial {
 }
 
 func find(kind string) trial {
-	for _, t := range slices.Concat(serviceLane, machineLane) {
+	for _, t := range slices.Concat(serviceLane, machineLane, promoteTrials) {
 		if t.kind == kind {
 			return t
 		}

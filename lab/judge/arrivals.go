@@ -100,6 +100,18 @@ func (t *trial) judgeRefusals() {
 	}
 }
 
+// judgePromotions checks that no promotion made the relay load, and that the duplicates are few.
+func (t *trial) judgePromotions() {
+	for _, p := range t.Promotions {
+		if !p.SlotKept {
+			t.violation(RuleReloaded, "the new primary had no slot: the relay sends every retained row again")
+		}
+	}
+	if most := MaxDuplicates * len(t.Promotions); most > 0 && t.Duplicates > most {
+		t.violation(RuleReloaded, "%d duplicates after %d promotions, which may cost %d", t.Duplicates, len(t.Promotions), most)
+	}
+}
+
 func eventID(arrival *awslocal.BusEvent) (uuid.UUID, bool) {
 	var detail struct {
 		EventID *uuid.UUID `json:"eventId"`

@@ -109,16 +109,23 @@ type Window struct {
 	Start, End time.Time
 }
 
+// Promotion is a standby that took the primary's place.
+type Promotion struct{ SlotKept bool } // the new primary had the relay's slot at once
+
+// MaxDuplicates is how many duplicates a promotion may cost, which is what a relay holds.
+const MaxDuplicates = 10_000
+
 // Round is all that is known about one round. Rows, Cars and Stats are only what this round wrote.
 type Round struct {
-	Requests []Request
-	Written  []Written
-	Poison   []Poison
-	Windows  []Window
-	Refusals []Refusal
-	Rows     []Row
-	Cars     []Car
-	Stats    []Stat
+	Requests   []Request
+	Written    []Written
+	Poison     []Poison
+	Windows    []Window
+	Refusals   []Refusal
+	Promotions []Promotion
+	Rows       []Row
+	Cars       []Car
+	Stats      []Stat
 	// NotCounted says that no subscriber's totals were read: Stats is empty and says nothing.
 	NotCounted bool
 	Arrivals   []awslocal.BusEvent // in the order of the bus's journal, since the round began
@@ -157,6 +164,7 @@ const (
 	RulePoisonPublished  = "poison-published"  // the bus has an event that it should have refused
 	RuleParked           = "parked"            // something is parked that is no poison
 	RuleCarStats         = "car-stats"         // the subscriber's totals are not those of the table
+	RuleReloaded         = "reloaded"          // a promotion made the relay send what was on the stream long before
 	RuleStuck            = "stuck"             // what was sent before a change that the relay refuses is sent again by each session
 )
 
@@ -237,6 +245,7 @@ func Judge(r Round) Verdict {
 	t.judgeCars()
 	t.judgeStats()
 	t.judgeRefusals()
+	t.judgePromotions()
 	t.measure()
 	return t.Verdict
 }

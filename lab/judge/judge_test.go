@@ -55,6 +55,9 @@ var damages = map[string]struct {
 	"ARefusedChangeHoldsUpWhatIsBeforeIt": {judge.RuleStuck, func(_ *rapid.T, r *round) {
 		r.Refusals = []judge.Refusal{{EventID: r.Rows[0].ID, Sessions: 1, Confirmed: true}, {EventID: r.Rows[1].ID, Sessions: 10}}
 	}},
+	"APromotionLosesTheSlot": {judge.RuleReloaded, func(_ *rapid.T, r *round) {
+		r.Promotions = []judge.Promotion{{SlotKept: true}, {}}
+	}},
 	"NothingIsCounted": {judge.RuleCarStats, func(_ *rapid.T, r *round) {
 		r.Stats = r.Stats[:1]
 		r.Stats[0].Kind = "Nobody"
@@ -311,6 +314,23 @@ func TestNamesWhatItFound(t *testing.T) {
 	})
 }
 
+// A promotion that keeps the slot may still send too much again.
+func TestDuplicatesOfAPromotionAreBounded(t *testing.T) {
+	t.Parallel()
+	r := rapid.Custom(generate).Example(1)
+	r.Promotions = []judge.Promotion{{SlotKept: true}, {SlotKept: true}}
+	before := judge.Judge(r.Round)
+	require.Empty(t, before.Violations)
+	for range 2*judge.MaxDuplicates - before.Duplicates {
+		r.Arrivals = append(r.Arrivals, r.Arrivals[0])
+	}
+	require.Empty(t, judge.Judge(r.Round).Violations)
+	r.Arrivals = append(r.Arrivals, r.Arrivals[0])
+	violations := judge.Judge(r.Round).Violations
+	require.Len(t, violations, 1)
+	require.Equal(t, judge.RuleReloaded, violations[0].Rule)
+}
+
 // Each rule is broken by a damage. A rule that no damage breaks would be a promise that is never judged.
 func TestEveryRuleHasADamage(t *testing.T) {
 	t.Parallel()
@@ -318,7 +338,7 @@ func TestEveryRuleHasADamage(t *testing.T) {
 	for _, damage := range damages {
 		broken[damage.rule] = true
 	}
-	require.Len(t, broken, 17)
+	require.Len(t, broken, 18)
 }
 
 func (r *round) anyArrived(rt *rapid.T) judge.Row {

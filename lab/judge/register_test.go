@@ -19,7 +19,7 @@ func TestRegistersExplainARoundThatKeepsEveryPromise(t *testing.T) {
 // noRegister are the rules that no history of versions shows. They are about the content of an event or of a car, about the totals of a
 // subscriber, about the failure queue of what is not poison, or about how often something comes again.
 var noRegister = []string{
-	judge.RuleCarStats, judge.RuleContract, judge.RuleDuplicateDiffers, judge.RulePoisonPayload, judge.RuleParked, judge.RuleStuck,
+	judge.RuleCarStats, judge.RuleContract, judge.RuleDuplicateDiffers, judge.RulePoisonPayload, judge.RuleParked, judge.RuleStuck, judge.RuleReloaded,
 }
 
 // contentOnly are the damages of other rules that change a content and no version.

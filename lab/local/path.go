@@ -41,6 +41,9 @@ type Config struct {
 	Slot string
 	// Postgres is the major version of the local server. Default: that of everything else here.
 	Postgres string
+	// Standby lets the local server have a standby (AddStandby). Everything then reaches the server through an address that a promotion
+	// leads elsewhere.
+	Standby bool
 	// Durable lets commits survive a crash of the machine; a throw-away path does without.
 	Durable bool
 	// DatabaseURL is a server of the user's own instead of the local one.
@@ -77,6 +80,7 @@ type Path struct {
 
 	config   Config
 	slot     string
+	relayURL string    // of the database, for the relay
 	database *database // nil when it is the user's own
 	carStats member    // nil when nobody fills its queue
 	failed   chan error
@@ -103,8 +107,7 @@ func Start(ctx context.Context, c Config) (_ *Path, err error) {
 	if p.DatabaseURL, err = p.startDatabase(ctx, c); err != nil {
 		return nil, err
 	}
-	relayURL, err := p.migrate(ctx)
-	if err != nil {
+	if p.relayURL, err = p.migrate(ctx); err != nil {
 		return nil, err
 	}
 	if err := p.startAWS(ctx, c); err != nil {
@@ -114,7 +117,7 @@ func Start(ctx context.Context, c Config) (_ *Path, err error) {
 		return nil, err
 	}
 	c.Progress("relay")
-	p.Relay, p.SecondRelay = p.newRelay(relayURL, "walrelay.log"), p.newRelay(relayURL, "walrelay-2.log")
+	p.Relay, p.SecondRelay = p.newRelay(p.relayURL, "walrelay.log"), p.newRelay(p.relayURL, "walrelay-2.log")
 	p.onClose(func(ctx context.Context) error { p.stopRelays(ctx); return nil })
 	if err := p.Relay.Start(); err != nil {
 		return nil, err

@@ -26,6 +26,12 @@ type database struct {
 	mu       sync.Mutex // held while the server is started or stopped
 	server   *postgres.Server
 	expected chan struct{} // closed before the server is stopped on purpose
+
+	// With Config.Standby.
+	endpoint      *postgres.Endpoint
+	standby       *postgres.Server // nil while there is none
+	standbyConfig postgres.Config
+	standbys      int // made so far
 }
 
 func newDatabase(c postgres.Config, fail func(error)) *database {
@@ -108,7 +114,16 @@ func (d *database) crash(ctx context.Context, end func(*postgres.Server) error) 
 // end is stop for good, also of a server that is being started.
 func (d *database) end(ctx context.Context) error {
 	d.close()
-	return d.stop(ctx)
+	err := d.stop(ctx)
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.standby != nil {
+		err = errors.Join(err, d.standby.Kill())
+	}
+	if d.endpoint != nil {
+		err = errors.Join(err, d.endpoint.Close())
+	}
+	return err
 }
 
 // startDatabase starts the local server, unless the user has one, and returns the URL of the database.
@@ -129,7 +144,13 @@ func (p *Path) startDatabase(ctx context.Context, c Config) (string, error) {
 	if err := p.database.start(ctx); err != nil {
 		return "", err
 	}
-	return p.database.server.URL(), nil
+	if !c.Standby {
+		return p.database.server.URL(), nil
+	}
+	if p.database.endpoint, err = postgres.NewEndpoint(p.database.server); err != nil {
+		return "", err
+	}
+	return p.database.endpoint.URL(p.database.server)
 }
 
 // StopDatabase stops the local server on purpose, and disables carstats' mapping before. That is what docs/operations.md has an operator

@@ -16,7 +16,7 @@ import (
 const standbyTimeout = startTimeout
 
 // StartStandby makes cfg.Dir a standby of primary with a copy of its data, and starts it. The standby streams through the physical
-// slot of that name, which is made for it, and keeps the primary's failover slots synchronized where the version has them (PostgreSQL
+// slot of that name, which is made for it and is its application_name, and keeps the primary's failover slots synchronized where the version has them (PostgreSQL
 // 17 and later). cfg.Dir must be empty, and the server at least version 15.
 func StartStandby(ctx context.Context, cfg Config, primary *Server, slot string) (*Server, error) {
 	ctx, cancel := context.WithTimeout(ctx, standbyTimeout)
@@ -31,7 +31,7 @@ func StartStandby(ctx context.Context, cfg Config, primary *Server, slot string)
 	}
 	// In a file, because a command line would show the password. A later line wins over one that came with the copy. The worker that
 	// synchronizes the slots logs in to the database that the URL names.
-	settings := fmt.Sprintf("primary_conninfo = '%s'\nprimary_slot_name = '%s'\nhot_standby_feedback = on\n", primary.URL(), slot)
+	settings := fmt.Sprintf("primary_conninfo = '%s&application_name=%[2]s'\nprimary_slot_name = '%[2]s'\nhot_standby_feedback = on\n", primary.URL(), slot)
 	if conn.PgConn().ParameterStatus("server_version") >= "17" {
 		settings += "sync_replication_slots = on\n"
 	}

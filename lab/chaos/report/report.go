@@ -24,6 +24,8 @@ type Report struct {
 	Rounds                                                  int
 	Events, Lost, Reordered, Wrong, Duplicates, Parked, Hot int
 	LongestGap                                              time.Duration // between two arrivals of one round
+	Promotions                                              int           // of a standby
+	MostDuplicates                                          int           // of a round, which has several promotions
 	Violations                                              []Violation   // the first maxViolations of all
 	ViolationCount                                          int
 
@@ -80,6 +82,8 @@ func (r *Report) Add(round judge.Round, v judge.Verdict) {
 	r.Parked += v.Parked
 	r.Hot += v.Hot
 	r.LongestGap = max(r.LongestGap, v.LongestGap)
+	r.Promotions += len(round.Promotions)
+	r.MostDuplicates = max(r.MostDuplicates, v.Duplicates)
 	r.ViolationCount += len(v.Violations)
 	for _, violation := range v.Violations[:min(len(v.Violations), maxViolations-len(r.Violations))] {
 		r.Violations = append(r.Violations, Violation{Round: r.Rounds, Violation: violation})

@@ -91,6 +91,9 @@ func (r *Report) WriteText(w io.Writer) error {
 	} {
 		fmt.Fprintf(&b, "  %-30s %10v\n", row.name, row.value)
 	}
+	if r.Promotions > 0 {
+		fmt.Fprintf(&b, "  %-30s %10d\n  %-30s %10d\n", "promotions", r.Promotions, "duplicates of a round at most", r.MostDuplicates)
+	}
 	fmt.Fprintf(&b, "\n  %-30s %10s %16s %16s\n", "faults", "struck", "recovery p50", "max")
 	for _, k := range r.kinds() {
 		p50, most := "-", "-"
