@@ -22,8 +22,8 @@ const (
 )
 
 // LookAtPromotion finds out what the promotion of a standby would do to a slot. The server may be the primary or the standby. A primary
-// sees only part of it, because the settings of a standby are on the standby. It finds nothing on a primary without a standby. The
-// standby of an RDS Multi-AZ instance is none in this sense, because it is a copy of the disk. The error is PostgreSQL's.
+// sees only part of it, because the settings of a standby are on the standby. It finds nothing on a primary without a standby. It does
+// not see the standby of an RDS Multi-AZ instance. The error is PostgreSQL's.
 func LookAtPromotion(ctx context.Context, db dbgen.DBTX, slot string) ([]PromotionProblem, error) {
 	queries := dbgen.New(db)
 	facts, err := queries.SlotPromotion(ctx, slot)

@@ -63,7 +63,7 @@ func (r *Relay) makeFailoverSlot(ctx context.Context, control *pgx.Conn, replica
 	switch {
 	case errors.As(err, &refused) && !replication.IsClosed():
 		// The slot is as good as any before PostgreSQL 17. Events must not wait for this.
-		r.log.Warn("the server does not make the slot a failover slot", "hop", 3, "slot", r.slot, "error", err)
+		r.log.Warn("the slot was not made a failover slot", "hop", 3, "slot", r.slot, "error", err)
 		return nil
 	case err != nil:
 		return fmt.Errorf("making slot %s a failover slot: %w", r.slot, err)
