@@ -58,3 +58,51 @@ func TestPutUsesASlowLink(t *testing.T) {
 		})
 	}
 }
+
+// script answers its first call with entries, and accepts every later one.
+type script struct {
+	entries []types.PutRecordsResultEntry
+	calls   []string // the data of each call's records
+	at      []time.Time
+}
+
+func (s *script) PutRecords(_ context.Context, in *kinesis.PutRecordsInput, _ ...func(*kinesis.Options)) (*kinesis.PutRecordsOutput, error) {
+	call, out := "", &kinesis.PutRecordsOutput{}
+	for _, r := range in.Records {
+		call += string(r.Data) + " "
+		out.Records = append(out.Records, types.PutRecordsResultEntry{SequenceNumber: aws.String("1")})
+	}
+	if len(s.calls) == 0 {
+		out.Records = s.entries
+	}
+	s.calls, s.at = append(s.calls, call), append(s.at, time.Now())
+	return out, nil
+}
+
+// What does not prove that a record is on the stream is sent again after a pause, and before its
+// successor.
+func TestPutSendsAgainWhatWasNotProven(t *testing.T) {
+	t.Parallel()
+	yes := types.PutRecordsResultEntry{SequenceNumber: aws.String("1")}
+	for name, tc := range map[string]struct {
+		entries []types.PutRecordsResultEntry
+		calls   []string
+	}{
+		"CodeBesideASequenceNumber": {[]types.PutRecordsResultEntry{{SequenceNumber: aws.String("1"), ErrorCode: aws.String("InternalFailure")}, yes}, []string{"a1 b1 ", "a1 ", "a2 "}},
+		"Nothing":                   {[]types.PutRecordsResultEntry{{}, yes}, []string{"a1 b1 ", "a1 ", "a2 "}},
+		"EmptySequenceNumber":       {[]types.PutRecordsResultEntry{{SequenceNumber: aws.String("")}, yes}, []string{"a1 b1 ", "a1 ", "a2 "}},
+		"FewerEntriesThanRecords":   {[]types.PutRecordsResultEntry{yes}, []string{"a1 b1 ", "a1 b1 ", "a2 "}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				s := &script{entries: tc.entries}
+				p := &putter{client: s, stream: "s", window: newPutWindow(), perCall: maxPutRecords, patience: time.Minute}
+				records := []*outgoing{{key: "a", data: []byte("a1")}, {key: "a", data: []byte("a2")}, {key: "b", data: []byte("b1")}}
+				require.NoError(t, p.put(t.Context(), records))
+				require.Equal(t, tc.calls, s.calls)
+				require.GreaterOrEqual(t, s.at[1].Sub(s.at[0]), minBackoff/2)
+			})
+		})
+	}
+}
