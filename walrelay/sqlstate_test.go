@@ -143,6 +143,8 @@ func TestSQLStates(t *testing.T) {
 				require.Contains(t, setup.Remedy, want.remedy)
 				require.Equal(t, want.inWAL, strings.HasSuffix(setup.Remedy, dropSlot("relay")))
 				require.EqualValues(t, 1, server.connections.Load())
+			case waitsLong:
+				t.Fatal("no SQLSTATE is about a load that outlasts the WAL")
 			case standsBy:
 				labtest.Eventually(t, "a standby", func() bool { return server.connections.Load() > 1 })
 				require.True(t, strings.Contains(log.String(), "standby: another relay holds the slot"))
