@@ -58,7 +58,7 @@ SELECT id, aggregate_type, aggregate_id, aggregate_version, event_type, event_da
 WHERE (aggregate_type, aggregate_id, aggregate_version)
     > ($1::varchar, $2::varchar, $3::bigint)
 ORDER BY aggregate_type, aggregate_id, aggregate_version
-LIMIT $4
+FETCH FIRST ($4) ROWS WITH TIES
 `
 
 type OutboxPageParams struct {
@@ -69,7 +69,8 @@ type OutboxPageParams struct {
 }
 
 // The next rows after the given key, in aggregate and version order, served by outbox_pkey. Start with two empty strings and 0. Read all
-// pages under one snapshot, because only then are they one consistent picture.
+// pages under one snapshot, because only then are they one consistent picture. A page has all rows of its last key. A broken writer can use
+// a version twice, in two partitions of outbox, and a page that ended between the two rows would leave the second one out.
 func (q *Queries) OutboxPage(ctx context.Context, arg OutboxPageParams) ([]Outbox, error) {
 	rows, err := q.db.Query(ctx, OutboxPage,
 		arg.AggregateType,

@@ -28,6 +28,7 @@ FROM (
     ('idle_in_transaction_session_timeout', $1::text),
     ('idle_session_timeout', $1::text),
     ('tcp_user_timeout', $1::text),
+    ('enable_sort', 'off'),
     ('client_connection_check_interval', CASE WHEN version() LIKE '%linux%' THEN '1000' ELSE '0' END)
 ) AS wanted (name, value)
 `
@@ -36,6 +37,9 @@ FROM (
 // has sent nothing for that long. A frozen loader still answers TCP. tcp_user_timeout does the same
 // while the server has something to send. With client_connection_check_interval the server notices
 // a loader that is gone while the slot waits for transactions. Only Linux is sure to have that.
+// Without enable_sort each page of a partitioned outbox comes from the indexes of the partitions.
+// Otherwise the server, which expects few rows after the key, reads all of them and sorts them for
+// each page.
 func (q *Queries) LoadSession(ctx context.Context, lease string) error {
 	_, err := q.db.Exec(ctx, LoadSession, lease)
 	return err

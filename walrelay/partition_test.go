@@ -3,6 +3,7 @@ package walrelay_test
 import (
 	"context"
 	"fmt"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -10,6 +11,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/require"
 
+	"rds-outbox-demo/dbgen"
 	"rds-outbox-demo/handlers/retention"
 	"rds-outbox-demo/lab/labtest"
 	"rds-outbox-demo/migrate"
@@ -164,6 +166,40 @@ func (r *rig) passes(t *testing.T) {
 			r.slot, now).Scan(&passed))
 		return passed
 	})
+}
+
+// A version that a broken writer has used in two partitions is two events. A load pages by 64 rows, and one page ends between the two.
+func TestALoadHasBothEventsOfAVersionThatWasUsedTwice(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	r.partition(t)
+	for version := 1; version <= 64; version++ {
+		r.appendAt(t, "twice", version, 0)
+	}
+	r.appendAt(t, "twice", 64, 4)
+	r.appendAt(t, "twice", 65, 4)
+	r.start(t)
+	r.await(t, 66)
+}
+
+// A page of a load must not cost more the more rows come after it.
+func TestALoadOfPartitionsReadsTheirIndexes(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	r.exec(t, `INSERT INTO outbox (id, aggregate_type, aggregate_id, aggregate_version, event_type, event_data)
+		SELECT gen_random_uuid(), 'Car', 'c' || n, 1, 'CarCreated', '{}' FROM generate_series(1, 20000) AS n`)
+	r.partition(t)
+	r.exec(t, "ANALYZE outbox")
+	conn, err := pgx.Connect(t.Context(), r.db.URL)
+	require.NoError(t, err)
+	defer func() { _ = conn.Close(context.WithoutCancel(t.Context())) }()
+	require.NoError(t, dbgen.New(conn).LoadSession(t.Context(), "60000"))
+	rows, err := conn.Query(t.Context(), "EXPLAIN (ANALYZE, COSTS OFF, TIMING OFF) "+dbgen.OutboxPage, "Car", "c1", 1, 64)
+	require.NoError(t, err)
+	plan, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	require.NoError(t, err)
+	require.Regexp(t, `Merge Append \(actual rows=6[45]`, strings.Join(plan, "\n"))
+	require.Regexp(t, `using outbox_pkey on outbox_until_\S* \S* \(actual rows=6[45]`, strings.Join(plan, "\n"))
 }
 
 // A partition that is long over still takes the rows of a transaction that began on its day.

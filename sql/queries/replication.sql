@@ -7,12 +7,16 @@ SELECT pg_try_advisory_lock(hashtextextended('walrelay load ' || @slot::text, 0)
 -- has sent nothing for that long. A frozen loader still answers TCP. tcp_user_timeout does the same
 -- while the server has something to send. With client_connection_check_interval the server notices
 -- a loader that is gone while the slot waits for transactions. Only Linux is sure to have that.
+-- Without enable_sort each page of a partitioned outbox comes from the indexes of the partitions.
+-- Otherwise the server, which expects few rows after the key, reads all of them and sorts them for
+-- each page.
 SELECT set_config(name, value, false)
 FROM (
     VALUES
     ('idle_in_transaction_session_timeout', @lease::text),
     ('idle_session_timeout', @lease::text),
     ('tcp_user_timeout', @lease::text),
+    ('enable_sort', 'off'),
     ('client_connection_check_interval', CASE WHEN version() LIKE '%linux%' THEN '1000' ELSE '0' END)
 ) AS wanted (name, value);
 
