@@ -291,6 +291,7 @@ SELECT
     current_setting('primary_slot_name')::text AS primary_slot,
     coalesce(current_setting('sync_replication_slots', true) = 'on', false)::boolean AS syncs,
     (slots.slot_name IS NOT NULL)::boolean AS found,
+    coalesce(slots.plugin::text, '')::text AS plugin,
     coalesce((to_jsonb(slots) ->> 'failover')::boolean, false)::boolean AS failover,
     coalesce((to_jsonb(slots) ->> 'synced')::boolean, false)::boolean AS synced,
     coalesce(slots.temporary, false)::boolean AS temporary,
@@ -312,6 +313,7 @@ type SlotPromotionRow struct {
 	PrimarySlot string
 	Syncs       bool
 	Found       bool
+	Plugin      string
 	Failover    bool
 	Synced      bool
 	Temporary   bool
@@ -332,6 +334,7 @@ func (q *Queries) SlotPromotion(ctx context.Context, slot string) (SlotPromotion
 		&i.PrimarySlot,
 		&i.Syncs,
 		&i.Found,
+		&i.Plugin,
 		&i.Failover,
 		&i.Synced,
 		&i.Temporary,

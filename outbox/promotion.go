@@ -76,6 +76,9 @@ func judgePrimary(facts dbgen.SlotPromotionRow, standbys []dbgen.StandbySlotsRow
 	case facts.Major < 17:
 		finding, remedy := noFailoverSlots(facts.Major)
 		return []PromotionProblem{{Finding: slotGoes + finding, Remedy: remedy}}
+	case facts.Found && !facts.Failover && facts.Plugin != "pgoutput":
+		found = append(found, PromotionProblem{Finding: slotGoes + "it is DMS's, which is no failover slot",
+			Remedy: "after a promotion let DMS load again (reload-target)"})
 	case facts.Found && !facts.Failover:
 		found = append(found, PromotionProblem{Finding: slotGoes + "it is not a failover slot", Remedy: "start walrelay again, which makes it one"})
 	}

@@ -1,6 +1,7 @@
 package walrelay_test
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"os"
@@ -11,6 +12,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/stretchr/testify/require"
 
+	"rds-outbox-demo/lab/labtest"
 	"rds-outbox-demo/lab/postgres"
 	"rds-outbox-demo/lab/postgres/postgrestest"
 	"rds-outbox-demo/outbox"
@@ -249,11 +251,32 @@ func TestOldPrimaryComesBack(t *testing.T) {
 	require.NoError(t, p.endpoint.LeadTo(old))
 	p.exec(t, "SELECT pg_terminate_backend(pid) FROM pg_stat_replication WHERE application_name = 'walrelay'")
 	p.eventually(t, "the relay to refuse the old primary", func() bool { return strings.Contains(p.logged(), "the server is an old primary") })
+	_, err = oldPool.Exec(t.Context(), "SELECT pg_drop_replication_slot($1)", p.slot)
+	require.NoError(t, err)
+	p.eventually(t, "the relay to load nothing from it either", func() bool { return strings.Contains(p.logged(), "initial load: the server is an old primary") })
 	require.NoError(t, p.endpoint.LeadTo(p.primary))
 	p.append(t, "c", 10, 1, 3)
 	p.requireWhole(t, p.await(t, 90))
 	require.Zero(t, count(p.arrived(t), "gone"))
 	require.NoError(t, stop())
+}
+
+// Events do not wait for a slot that the server will not make a failover slot. Here it does not know the statement.
+func TestASlotThatIsNoFailoverSlotIsReadAllTheSame(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	r.proxy(t, func(_ *labtest.Proxy, _ bool, piece []byte) []byte {
+		return bytes.ReplaceAll(piece, []byte("ALTER_REPLICATION_SLOT"), []byte("ALTER_REPLICATION_SLOX"))
+	})
+	r.append(t, "a", 10, 1, 3)
+	r.start(t)
+	r.requireWhole(t, r.await(t, 30))
+	r.streaming(t)
+	r.append(t, "b", 10, 1, 3)
+	r.requireWhole(t, r.await(t, 60))
+	var can bool
+	require.NoError(t, r.db.Pool.QueryRow(t.Context(), "SELECT current_setting('server_version_num')::int >= 170000").Scan(&can))
+	require.Equal(t, can, strings.Contains(r.logged(), "the slot was not made a failover slot"))
 }
 
 // A slot that an older relay or another program made becomes a failover slot. The log says so once.

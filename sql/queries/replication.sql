@@ -158,6 +158,7 @@ SELECT
     current_setting('primary_slot_name')::text AS primary_slot,
     coalesce(current_setting('sync_replication_slots', true) = 'on', false)::boolean AS syncs,
     (slots.slot_name IS NOT NULL)::boolean AS found,
+    coalesce(slots.plugin::text, '')::text AS plugin,
     coalesce((to_jsonb(slots) ->> 'failover')::boolean, false)::boolean AS failover,
     coalesce((to_jsonb(slots) ->> 'synced')::boolean, false)::boolean AS synced,
     coalesce(slots.temporary, false)::boolean AS temporary,
