@@ -11,6 +11,9 @@ run go test -count=1 -timeout 30m -run 'TestEveryEventInOrder|TestOrder|TestWhat
     ./outbox ./walrelay ./handlers/cdcconsumer ./lab/poller -rapid.checks=2000
 run go test -race -count=5 -timeout 30m ./walrelay ./lab/local ./lab
 run sh scripts/fuzz.sh 60s
+SOAK_SECONDS=600
+export SOAK_SECONDS
+run go test -count=1 -timeout 30m -v -run '^TestSoakPartitions$' ./handlers/retention
 CARS=20000
 export CARS
 run bin/lab demo

@@ -66,6 +66,11 @@ func TestCommands(t *testing.T) {
 	require.NoError(t, err)
 	_, err = retention.Exec(t.Context(), "DELETE FROM outbox")
 	require.NoError(t, err)
+	const tend = "SELECT outbox_partitions_attach(), outbox_partition_close('14 days')"
+	_, err = retention.Exec(t.Context(), tend)
+	require.NoError(t, err)
+	_, err = api.Exec(t.Context(), tend)
+	require.ErrorContains(t, err, "permission denied for function outbox_partitions_attach")
 	_, err = carstats.Exec(t.Context(), "SELECT * FROM car_stats")
 	require.NoError(t, err)
 	require.NotContains(t, p.output(), "first-api-password")
