@@ -141,6 +141,9 @@ func run(ctx context.Context, c Config) (result *report.Report, err error) {
 		return result, err
 	}
 	if c.Promote {
+		if len(p.possible(promoteTrials)) == 0 {
+			return result, errors.New("PROMOTE needs PostgreSQL 17 or later, which has failover slots")
+		}
 		if err := p.AddStandby(ctx); err != nil {
 			return result, err
 		}
@@ -158,9 +161,6 @@ func (p *path) rounds(ctx context.Context, c Config, result *report.Report) erro
 		serviceKinds, machineKinds = besideTrials(), promoteTrials
 	}
 	service, machine := &deck{kinds: p.possible(serviceKinds), random: draw(1)}, &deck{kinds: p.possible(machineKinds), random: draw(2)}
-	if len(machine.kinds) == 0 {
-		return errors.New("PostgreSQL 17 brought failover slots: an older server has nothing to keep in a promotion")
-	}
 	earlier := memory{events: map[uuid.UUID]uint64{}, payloads: map[uint64]bool{}}
 	var bus int64
 	for n := 1; n <= c.Rounds; n++ {
