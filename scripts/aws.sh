@@ -1,6 +1,6 @@
 # shellcheck shell=bash
-# Sourced by the scripts that talk to AWS: one place that checks stage and region, calls the AWS CLI, and says in one line what
-# went wrong. Sets stage, region, main_stack, dms_stack and walrelay_stack.
+# Sourced by the scripts that talk to AWS. It checks stage and region, calls the AWS CLI, and says
+# in one line what went wrong. Sets stage, region, main_stack, dms_stack and walrelay_stack.
 
 program=$(basename "$0" .sh)
 export AWS_PAGER='' # version 2 of the CLI would wait in a pager
@@ -14,7 +14,8 @@ say() { printf '%s: %s\n' "$program" "$*" >&2; }
 
 # stage_and_region STAGE REGION checks both and that somebody is logged in.
 stage_and_region() {
-    # No hyphen: the resources of stage "a" could not be told from those of "a-b". 15: a DMS identifier holds 31 characters.
+    # No hyphen, because the resources of stage "a" would look like those of "a-b". At most 15,
+    # because a DMS identifier holds 31 characters.
     [[ $1 =~ ^[a-z][a-z0-9]{0,14}$ ]] || die "stage '$1': use up to 15 lower-case letters and digits, such as dev"
     [[ $2 =~ ^[a-z]{2}(-[a-z]+)+-[0-9]$ ]] || die "region '$2': not the name of an AWS region, such as us-east-1"
     stage=$1 region=$2
@@ -34,10 +35,12 @@ ask() {
     { errors=$(cli "$@" 2>&1 >&3 3>&-); } 3>&1 || die "$(explain "$1 $2" "$errors")"
 }
 
-# try is a question that may stay open: these credentials may not ask it, or the CLI is too old to. It then says so and fails.
+# try asks a question that may stay open, because these credentials may not ask it, or the CLI is
+# too old. It then says so and fails.
 try() {
     local errors
-    # One attempt: what may stay open is not worth the CLI's four, with their pauses.
+    # One attempt. A question that may stay open is not worth the CLI's four attempts, with their
+    # pauses.
     { errors=$(AWS_MAX_ATTEMPTS=1 cli "$@" 2>&1 >&3 3>&-); } 3>&1 && return
     say "not checked beforehand: $(explain "$1 $2" "$errors")"
     return 1
@@ -59,7 +62,7 @@ explain() {
     printf '%s\n' "$message"
 }
 
-# lacks THING reports whether the region lacks it, by scripts/regions.txt.
+# lacks THING reports whether the region lacks it, according to scripts/regions.txt.
 lacks() { awk -v region="$region" -v thing="$1" '$1 == region { for (i = 2; i <= NF; i++) if ($i == thing) found = 1 } END { exit !found }' scripts/regions.txt; }
 
 # stack_status STACK prints its status, or "absent".
@@ -95,8 +98,9 @@ call_migrate() {
     local folder failed
     folder=$(mktemp -d)
     printf '%s' "$1" >"$folder/event"
-    # fileb: version 2 of the CLI would take a plain payload for base64. No read timeout: a migration may take 15 minutes, and a second
-    # call would only wait for the first one's lock.
+    # fileb, because version 2 of the CLI would take a plain payload for base64. No read timeout,
+    # because a migration may take 15 minutes, and a second call would only wait for the first one's
+    # lock.
     failed=$(ask lambda invoke --function-name "$(output MigrateFunctionName)" --payload "fileb://$folder/event" --cli-read-timeout 0 \
         --query FunctionError "$folder/answer") || { rm -rf "$folder"; exit 1; }
     answer=$(cat "$folder/answer")
@@ -107,7 +111,8 @@ call_migrate() {
 
 output() { awk -F '\t' -v name="$1" '$1 == name { print $2 }' <<<"$outputs"; }
 
-# stack_failure STACK prints the first thing that failed in the stack's last change. What was cancelled because of it is no cause.
+# stack_failure STACK prints the first thing that failed in the stack's last change. A resource that
+# was cancelled because of the failure is not the cause.
 stack_failure() {
     ask cloudformation describe-stack-events --stack-name "$1" --query 'StackEvents[].[LogicalResourceId,ResourceStatus,ResourceStatusReason]' |
         awk -F '\t' -v stack="$1" '

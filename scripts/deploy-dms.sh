@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Deploys dms-setup.yaml beside the main stack, and sees to it that the replication task runs. Safe to run at any time: it finishes
-# what an earlier run began, and leaves an unchanged stack with a running task alone.
+# Deploys dms-setup.yaml beside the main stack, and makes the replication task run. Safe to run at
+# any time, because it finishes what an earlier run began, and leaves an unchanged stack with a
+# running task alone.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 # shellcheck source=scripts/aws.sh
@@ -33,13 +34,14 @@ use_task() {
     . scripts/dms-task.sh
 }
 
-# --- account-wide roles: without them the console works and CloudFormation does not ---------------------------------------------
+# --- account-wide roles. Without them the console works and CloudFormation does not --------------
 made_vpc_role=false
 
 ensure_role() { # NAME POLICY
     local answer
     if answer=$(cli iam get-role --role-name "$1" --query Role.RoleName 2>&1); then
-        # Half made by a run that was interrupted, perhaps. Who may not look at it has to trust it.
+        # An interrupted run may have left the role half made. Credentials that may not look at it
+        # have to trust it.
         answer=$(cli iam list-attached-role-policies --role-name "$1" --query "AttachedPolicies[?PolicyName=='$2'].PolicyName" 2>/dev/null) || return 0
         [[ -z $answer ]] || return 0
     else
@@ -57,8 +59,8 @@ role_missing() { # NAME POLICY ERRORS
     die "role $1 is missing, or has no policy $2, and these credentials cannot change that: have an administrator make it, trusted by dms.amazonaws.com, with arn:aws:iam::aws:policy/service-role/$2 ($(explain iam "$3"))"
 }
 
-# A new role takes a while to be known everywhere, and the stack would fail meanwhile. DMS checks it when a subnet group is made,
-# and a subnet group costs nothing.
+# A new role takes a while to be known everywhere, and the stack would fail meanwhile. DMS checks
+# the role when a subnet group is made, and a subnet group costs nothing.
 wait_for_vpc_role() {
     local look error
     for ((look = 0; look < 24; look++)); do
@@ -73,7 +75,7 @@ wait_for_vpc_role() {
     die "DMS does not accept the new role dms-vpc-role after 2 minutes: run this again"
 }
 
-# given NAME prints the parameter as it was given, or else the template's default.
+# given NAME prints the given parameter, or the template's default.
 given() {
     local parameter
     for parameter in ${parameters[@]+"${parameters[@]}"}; do
@@ -108,7 +110,8 @@ deploy_stack() {
     execute_change_set "$dms_stack" "$note"
 }
 
-# test_connection NAME ARN: a task that cannot connect would only say so much later.
+# test_connection NAME ARN tests an endpoint, because a task that cannot connect would only say so
+# much later.
 test_connection() {
     local look answer status reason
     ask dms test-connection --replication-instance-arn "$(output ReplicationInstanceArn)" --endpoint-arn "$2" >/dev/null

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Deploys walrelay-setup.yaml beside the main stack, with an image of this checkout, and sees to it that the service runs. Safe to run
-# at any time: it finishes what an earlier run began, and leaves an unchanged image and stack alone.
+# Deploys walrelay-setup.yaml beside the main stack, with an image of this checkout, and makes the
+# service run. Safe to run at any time, because it finishes what an earlier run began, and leaves an
+# unchanged image and stack alone.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 # shellcheck source=scripts/aws.sh
@@ -31,7 +32,7 @@ done
 ((${#names[@]} == 2)) || die "give a stage and a region"$'\n'"$usage"
 stage_and_region "${names[@]}"
 
-# set_count N sets the desired count, if it is another, and waits until as many tasks run.
+# set_count N sets the desired count to N, unless it is N already, and waits until N tasks run.
 set_count() {
     local count
     count=$(walrelay_count)
@@ -92,11 +93,12 @@ dms_task_status() {
 }
 
 # --- parts ----------------------------------------------------------------------------------------------------------------------
-# ensure_service_role: a new account lacks the role until somebody has used ECS, and the first service fails without it.
+# ensure_service_role makes ECS's role. A new account lacks the role until somebody has used ECS,
+# and the first service fails without it.
 ensure_service_role() {
     local answer
     answer=$(cli iam get-role --role-name AWSServiceRoleForECS --query Role.RoleName 2>&1) && return
-    [[ $answer == *NoSuchEntity* ]] || return 0 # who may not look at it has to trust it
+    [[ $answer == *NoSuchEntity* ]] || return 0 # credentials that may not look at it have to trust it
     say "making the role AWSServiceRoleForECS, which ECS needs once per account; it stays when the stacks go"
     answer=$(cli iam create-service-linked-role --aws-service-name ecs.amazonaws.com 2>&1) || [[ $answer == *'has been taken'* ]] ||
         die "role AWSServiceRoleForECS is missing, and these credentials cannot make it: have an administrator run aws iam create-service-linked-role --aws-service-name ecs.amazonaws.com ($(explain iam "$answer"))"
@@ -120,7 +122,7 @@ push_image() {
     local repository password digest
     repository=$(ask cloudformation describe-stacks --stack-name "$walrelay_stack" --query "Stacks[0].Outputs[?OutputKey=='RepositoryUri'].OutputValue")
     say "building the image"
-    password=$(ask ecr get-login-password) # on standard input: arguments are seen by every user of this machine
+    password=$(ask ecr get-login-password) # on standard input, because every user of this machine sees arguments
     digest=$(go run ./infra/image -out .cache/image -push "$repository" <<<"$password") || die "the image was not pushed, see above"
     image=$repository@$digest
 }

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Deploys the main stack with osls: network, database, migrations, functions, stream, bus. What carries events from the database to
-# the stream comes afterwards: scripts/deploy-walrelay.sh or scripts/deploy-dms.sh.
+# Deploys the main stack with osls, which is network, database, migrations, functions, stream and
+# bus. The relay that carries events from the database to the stream comes afterwards, with
+# scripts/deploy-walrelay.sh or scripts/deploy-dms.sh.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 # shellcheck source=scripts/aws.sh
@@ -18,15 +19,16 @@ preflight
 parameters=()
 if lacks schemas; then parameters+=(--param 'contractRegistry=false'); fi
 node_modules/.bin/osls deploy --stage "$stage" --region "$region" ${parameters[@]+"${parameters[@]}"} || {
-    # osls has printed what CloudFormation said of the stack. What it refused before there was anything to do, a name that is taken for
-    # one, stands elsewhere.
+    # osls has printed what CloudFormation said of the stack. What CloudFormation refused before it
+    # changed anything, such as a name that is taken, is only in these events.
     why=$(cli cloudformation describe-events --stack-name "$main_stack" --filters FailedEvents=true --query \
         "OperationEvents[?EventType=='VALIDATION_ERROR'].[LogicalResourceId,ValidationStatusReason]" 2>/dev/null) || why=''
     die "stack $main_stack was not deployed, see above${why:+. CloudFormation refused beforehand:
 $why}"
 }
 read_outputs "$main_stack" ApiEndpoint DatabaseInstanceIdentifier DatabaseProtected
-# Only now. A first deployment that fails has to be able to delete the database that it made, and a protected one stays and bills.
+# Only now, because a first deployment that fails has to be able to delete the database that it
+# made. A protected database stays and bills.
 if [[ $(output DatabaseProtected) == true ]]; then
     ask rds modify-db-instance --db-instance-identifier "$(output DatabaseInstanceIdentifier)" --deletion-protection --apply-immediately >/dev/null
 fi

@@ -1,6 +1,6 @@
 # shellcheck shell=bash
-# Sourced by deploy-dms.sh, after aws.sh and with $task set to the ARN: stops, starts and resumes the replication task, and says why
-# it does not run.
+# Sourced by deploy-dms.sh, after aws.sh and with $task set to the ARN. It stops, starts and resumes
+# the replication task, and says why it does not run.
 
 # shellcheck disable=SC2154 # aws.sh sets main_stack, dms_stack and region
 task_name=$main_stack-replication-task
@@ -29,8 +29,9 @@ read_log() {
         --filter-pattern '"]E:"' --query 'events[].[message]' 2>/dev/null | tail -n 20) || task_log=''
 }
 
-# slot_lost reports whether DMS has nothing to go on from. The database is asked, because what the task says of its slot may be from
-# before a repair, and a slot can be gone without a word in the log. walrelay's slot is one of pgoutput.
+# slot_lost reports whether DMS has no slot to continue from. The database is asked, because what
+# the task says of its slot may be from before a repair, and a slot can be gone without a word in
+# the log. The slot of walrelay is one of pgoutput.
 slot_lost() {
     local answer
     answer=$(
@@ -60,14 +61,14 @@ wait_for_task() {
     for ((look = 0; look < 900 / poll; look++)); do
         read_task
         [[ $task_status != "$1" ]] || return 0
-        # For half a minute the state that a start or a stop has just left is no verdict.
+        # For half a minute the status may still be the state that a start or a stop has just left.
         if ((look >= 6)) && [[ $task_status == failed || $task_status == stopped ]]; then task_failed; fi
         sleep "$poll"
     done
     die "task $task_name is still $task_status after 15 minutes, not $1: look at it in the DMS console, then run this again"
 }
 
-# stop_task returns when nothing runs. A failed or never started task is left as it is.
+# stop_task returns when no task runs. It leaves a failed or never started task as it is.
 stop_task() {
     read_task
     case $task_status in
@@ -80,8 +81,9 @@ stop_task() {
     wait_for_task stopped
 }
 
-# start_task starts the task once and resumes it ever after: a second start-replication would make a new slot, and what was
-# committed since the old one's position would come only if a row is still in the table.
+# start_task starts the task once and resumes it ever after. A second start-replication would make a
+# new slot. What was committed since the old slot's position would then come only if its row is
+# still in the table.
 start_task() {
     local how=resume-processing
     read_task
@@ -94,7 +96,7 @@ start_task() {
     if [[ $task_status == failed ]] && slot_lost; then
         task_failed # resuming would fail, or go on from a new slot as if nothing were missing
     fi
-    # The only valid first call; it cannot skip a row then, because it loads the table.
+    # The only valid first call. It cannot skip a row, because it loads the table.
     [[ $started != None ]] || how=start-replication
     say "$how $task_name"
     ask dms start-replication-task --replication-task-arn "$task" --start-replication-task-type "$how" >/dev/null

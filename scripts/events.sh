@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Follows the log group that gets every event of the bus: one line of JSON per event, from ten minutes ago until Ctrl-C.
-# (Not `aws logs tail`: version 1 of the CLI lacks it.)
+# Follows the log group that gets every event of the bus. Prints one line of JSON per event, from
+# ten minutes ago until Ctrl-C.
+# (Not `aws logs tail`, because version 1 of the CLI lacks it.)
 set -euo pipefail
 cd "$(dirname "$0")/.."
 # shellcheck source=scripts/aws.sh
@@ -16,7 +17,8 @@ trap 'rm -f "$seen"' EXIT
 seconds=600
 while true; do
     answer=$(ask logs filter-log-events --log-group-name "$group" --start-time "$(($(date +%s) - seconds))000" --query 'events[].[eventId,message]')
-    # The looks overlap, because an event may be there later than its time says: what the look before had is not printed again.
+    # The looks overlap, because an event may appear later than its time says. What the look before
+    # had is not printed again.
     awk -F '\t' 'FILENAME == ARGV[1] { seen[$1]; next } NF > 1 && !($1 in seen) { print $2 }' "$seen" - <<<"$answer"
     cut -f 1 <<<"$answer" >"$seen"
     seconds=120

@@ -1,12 +1,13 @@
 #!/bin/sh
-# Runs every fuzz target of the module for a time each: scripts/fuzz.sh 10s
+# Runs every fuzz target of the module for the given time each, as in scripts/fuzz.sh 10s
 set -eu
 for_each=${1:?usage: scripts/fuzz.sh DURATION, such as 10s}
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
 
-# fuzz runs a target. Until Go 1.27 a run may fail at its end with nothing but "context deadline exceeded" and no failing input
-# (https://go.dev/issue/75804): that one is run again. Every other failure counts, and so does the third of this kind.
+# fuzz runs a target. Until Go 1.27 a run may fail at its end with nothing but "context deadline
+# exceeded" and no failing input (https://go.dev/issue/75804). Such a run is repeated. Every other
+# failure counts, and so does the third of this kind.
 fuzz() {
     for try in 1 2 3; do
         if go test -tags fuzz -run '^$' -fuzz "^$2\$" -fuzztime "$for_each" -fuzzminimizetime 100x "$1" >"$log" 2>&1; then

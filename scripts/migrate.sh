@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Calls a stage's migrate function by hand: applies what is pending, shows what is applied or which
-# replication slots there are, partitions outbox, or changes a login user's password.
+# Calls a stage's migrate function by hand. It applies the pending migrations, shows what is applied
+# or which replication slots there are, partitions outbox, or changes a login user's password.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 # shellcheck source=scripts/aws.sh

@@ -1,10 +1,11 @@
 #!/bin/sh
-# Checks the model of the protocol in model/: scripts/model.sh [STORY]. STORY is a sabotage, or all, whose
-# counterexample is printed as a story. Needs spin and a C compiler. docs/model.md says what is checked.
+# Checks the model of the protocol in model/, as in scripts/model.sh [STORY]. STORY is a sabotage,
+# or all, whose counterexample is printed as a story. Needs spin and a C compiler. docs/model.md
+# says what is checked.
 set -eu
 cd "$(dirname "$0")/../model"
 
-# name, model, and what it is made of. The parameters are as large as a minute allows.
+# Name, model, and the model's parameters. They are as large as a minute allows.
 checked="
 one-commit              api
 relay                   relay    -DEVENTS=5
@@ -47,7 +48,7 @@ check | break)
     if [ "$kind" = check ]; then
         options='-O2'
     else
-        # Breadth first: the shortest counterexample is the story.
+        # Breadth first, so that the story is the shortest counterexample.
         options='-O1 -DBFS'
         set -- "-D$(printf %s "$name" | tr 'a-z-' 'A-Z_')" "$@"
     fi
@@ -59,7 +60,7 @@ check | break)
     states=$(sed -n 's/^ *\([0-9.e+]*\) states, stored.*/\1/p' pan.log)
     time=$(sed -n 's/^pan: elapsed time \(.*\) seconds/\1/p' pan.log)
     if [ "$kind" = check ]; then
-        # A search that gave up, for memory or depth, has no error either.
+        # A search that gave up for lack of memory or depth reports no error either.
         if ! grep -q 'errors: 0' pan.log || grep -q 'not completed\|too small' pan.log; then
             cat pan.log
             spin -t -T "$@" "$model.pml" || true

@@ -1,6 +1,7 @@
 #!/bin/sh
-# Runs a command that takes long and says little. It shows what the command printed last and for how many seconds it has run: on a
-# terminal in one line that moves, elsewhere in a line every ten seconds. What the command printed follows if it failed.
+# Runs a command that takes long and says little. It shows what the command printed last and for how
+# many seconds it has run. On a terminal this is one line that moves, elsewhere a line every ten
+# seconds. If the command failed, its output follows.
 set -u
 [ $# -ge 2 ] || {
     echo 'usage: scripts/moving.sh <what> <command> [argument...]' >&2

@@ -4,11 +4,13 @@
 # The module path and the service name are both rds-outbox-demo here, so each place decides which of the two it becomes.
 #   the module path   the module line of go.mod and of the go.mod that a test writes, the imports of Go files and of the docs' Go
 #                     code (a quote, the name, a slash), the local prefix of the imports in .golangci.yml
-#   the service name  everywhere else: the stacks, the stream, the bus, the log groups, the queues and the functions, the namespace
+#   the service name  everywhere else, which is the stacks, the stream, the bus, the log groups, the queues and the functions, the namespace
 #                     of the metrics, the packages of npm, the title of the README, and what the tests and the docs say of them
-# With ENTITY the copy has that entity in place of the car, in every text and every file name: car, cars, Car, Cars, CARS, and the packages carapi
-# and carstats, where they are words or parts of a name in camel case (carId, CarCreated, car_stats). The members of a car, such as make and
-# model, stay. docs/make-it-yours.md says which files have them. Lock files and certificates stay, because Base64 may have such a word.
+# With ENTITY the copy has that entity in place of the car, in every text and every file name. These
+# are car, cars, Car, Cars, CARS, and the packages carapi and carstats, where they are words or
+# parts of a name in camel case (carId, CarCreated, car_stats). The members of a car, such as make
+# and model, stay. docs/make-it-yours.md says which files have them. Lock files and certificates
+# stay, because Base64 may have such a word.
 # These files keep both names. The roles, users and name of the database never had that of the service.
 #   LICENSE           whose copyright line belongs to every copy
 #   CHANGELOG.md      which is about the releases of rds-outbox-demo

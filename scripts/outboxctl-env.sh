@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Prints the set-up that outboxctl takes for a deployed stage, from the stack's outputs. No secret is in it: outboxctl fetches the
-# password from Secrets Manager.
+# Prints outboxctl's settings for a deployed stage, from the stack's outputs. There is no secret in
+# them, because outboxctl fetches the password from Secrets Manager.
 #   scripts/outboxctl-env.sh prod eu-west-1 >prod.env && bin/outboxctl audit --env-file prod.env
 set -euo pipefail
 cd "$(dirname "$0")/.."

@@ -1,5 +1,6 @@
 # shellcheck shell=bash
-# Sourced by deploy.sh and deploy-dms.sh, after aws.sh: asks first what would otherwise fail after half an hour, when a database is already there and bills.
+# Sourced by deploy.sh and deploy-dms.sh, after aws.sh. It checks first what would otherwise fail
+# after half an hour, when a database already exists and bills.
 
 # shellcheck disable=SC2154 # aws.sh sets stage, region and main_stack
 
@@ -30,7 +31,8 @@ check_leftover() {
     die "there is no stack $main_stack, but its database is there and bills: $(paste -sd ' ' - <<<"$found"). Keep its data or delete it first. See docs/deploy.md#when-the-first-deployment-failed"
 }
 
-# check_concurrency knows Lambda's rule: what functions reserve must leave 100 to all others. New accounts may have 10 in all.
+# check_concurrency knows Lambda's rule that functions must leave 100 unreserved to all others. New
+# accounts may have 10 in all.
 check_concurrency() {
     local reserved limit
     reserved=$(setting functions.createCar.reservedConcurrency) || die "osls cannot read serverless.yml, see above"

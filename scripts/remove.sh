@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Removes a stage: the relays' stacks first, walrelay's and that of DMS with its task stopped, then the main stack, then a look at what
-# is left and still costs money.
+# Removes a stage. The relays' stacks go first, walrelay's and that of DMS with its task stopped,
+# then the main stack. Then it lists what is left and still costs money.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 # shellcheck source=scripts/aws.sh
@@ -15,7 +15,7 @@ main_status=$(stack_status "$main_stack") dms_status=$(stack_status "$dms_stack"
 main_id='' dms_id='' walrelay_id='' # a deleted stack is only found by its id
 if [[ $main_status != absent ]]; then
     IFS=$'\t' read -r main_id protected < <(ask cloudformation describe-stacks --stack-name "$main_stack" --query 'Stacks[0].[StackId,EnableTerminationProtection]')
-    # Asked before anything is gone: a relay without its database is no half to leave behind.
+    # Asked before anything is deleted, because a relay without its database must not be left.
     [[ $protected != True ]] || die "stack $main_stack is protected; nothing was removed. To remove it for good:
   aws cloudformation update-termination-protection --no-enable-termination-protection --stack-name $main_stack --region $region
   (and aws rds modify-db-instance --no-deletion-protection, if the database is protected, too), then this again"
@@ -45,12 +45,14 @@ if [[ $main_status != absent ]]; then
         die "stack $main_stack was not removed, see above${walrelay_id:+; stack $walrelay_stack is}${dms_id:+; stack $dms_stack is}"
 fi
 
-# What costs money and may outlive its stack: kept resources, snapshots, the logs that services make, and what a removal by hand forgot.
+# What costs money and may outlive its stack, which is kept resources, snapshots, the logs that
+# services make, and what a removal by hand forgot.
 left() { # SORT QUERY-ARGUMENTS...
     local sort=$1 answer
     shift
     answer=$(ask "$@")
-    # A name of this stage ends, or goes on with a separator: dev is not dev2.
+    # A name of this stage ends after the stage or continues with a separator, because dev is not
+    # dev2.
     tr '\t' '\n' <<<"$answer" | grep -E "rds-outbox-demo-$stage(\$|[-/])" | sed "s|^|  $sort: |" || true
 }
 kept() { # STACK-ID

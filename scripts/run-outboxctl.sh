@@ -17,7 +17,7 @@ for word in "$@"; do
 done
 read_outputs "$walrelay_stack" ClusterName LogGroupName TaskNetwork
 cluster=$(output ClusterName)
-# Two answers, because a task that cannot be placed is no error of the call.
+# Two answers, because a task that cannot be placed is not an error of the call.
 answer=$(ask ecs run-task --cluster "$cluster" --task-definition "$main_stack-outboxctl" --launch-type FARGATE \
     --network-configuration "$(output TaskNetwork)" --overrides "{\"containerOverrides\":[{\"name\":\"outboxctl\",\"command\":[${words#,}]}]}" \
     --query '[tasks[0].taskArn,failures[0].reason]')

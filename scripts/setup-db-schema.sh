@@ -16,7 +16,7 @@ region=${BASH_REMATCH[1]}
 command -v node >/dev/null || die "node is not installed"
 
 secret=$(ask secretsmanager get-secret-value --secret-id "$2" --query SecretString)
-# Arguments can be read by everybody on this machine, the environment only by its owner.
+# Everybody on this machine can read arguments, but only its owner the environment.
 field() {
     node -e 'process.stdout.write(String(JSON.parse(require("fs").readFileSync(0, "utf8"))[process.argv[1]] ?? ""))' "$1" <<<"$secret" 2>/dev/null ||
         die "the secret is not JSON with username and password"
@@ -24,5 +24,5 @@ field() {
 PGUSER=$(field username) PGPASSWORD=$(field password)
 [[ -n $PGUSER && -n $PGPASSWORD ]] || die "the secret has no username or no password"
 export PGUSER PGPASSWORD
-# verify-full: only Amazon's certificate for this very name gets the password.
+# verify-full, so that only Amazon's certificate for this very name gets the password.
 DATABASE_URL="postgres://$host:$port/outboxdb?sslmode=verify-full&sslrootcert=internal/rdsdb/rds-ca-bundle.pem" exec bin/migrate up

@@ -1,5 +1,6 @@
 #!/bin/sh
-# Checks the tools that the Makefile needs, and installs from npm. What is missing is said in one sentence before anything is built.
+# Checks the tools that the Makefile needs, and installs from npm. Before anything is built, one
+# sentence says what is missing.
 set -u
 cd "$(dirname "$0")/.." || exit 1
 moving=$PWD/scripts/moving.sh
@@ -84,7 +85,8 @@ install() {
     set -- ci --ignore-scripts --no-audit --no-fund --loglevel=error --fetch-retry-mintimeout=2000 --fetch-retry-maxtimeout=5000
     case $what in
     runtime)
-        # The developer's installation has PostgreSQL, too. This one would take the rest of it away.
+        # The developer's installation has PostgreSQL, too. This installation would remove the rest
+        # of it.
         if [ -e node_modules/.runtime ] && [ -z "$(find package-lock.json -newer node_modules/.runtime)$(absent runtime)" ]; then return; fi
         set -- "$@" --omit=dev
         ;;

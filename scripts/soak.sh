@@ -6,7 +6,8 @@ run() {
     "$@"
     echo "soak: $(($(date +%s) - start)) s: $*"
 }
-# The packages first: go test hands everything behind a flag that it does not know to the tests.
+# The packages come first, because go test hands everything after a flag that it does not know to
+# the tests.
 run go test -count=1 -timeout 30m -run 'TestEveryEventInOrder|TestOrder|TestWhatIs|TestAfter' \
     ./outbox ./walrelay ./handlers/cdcconsumer ./lab/poller -rapid.checks=2000
 run go test -race -count=5 -timeout 30m ./walrelay ./lab/local ./lab

@@ -1,7 +1,8 @@
 # shellcheck shell=bash
 # Sourced after aws.sh by the scripts that deploy a relay's stack beside the main stack.
 
-# find_subnets VPC sets subnets, one in each of two zones, and network: public if both have a route to an internet gateway.
+# find_subnets VPC sets subnets, one in each of two zones, and network, which is public if both have
+# a route to an internet gateway.
 find_subnets() {
     local vpc=$1 answer public
     answer=$(ask ec2 describe-subnets --filters "Name=vpc-id,Values=$vpc" --query 'Subnets[].[AvailabilityZone,SubnetId]')
@@ -18,8 +19,9 @@ find_subnets() {
     done
 }
 
-# make_change_set STACK TEMPLATE Parameter=Value... sets verb, create or update, and change_set, empty when nothing changes. It
-# executes nothing, so that the caller can prepare for a change, and only for a change.
+# make_change_set STACK TEMPLATE Parameter=Value... sets verb, which is create or update, and
+# change_set, which is empty when nothing changes. It executes nothing, so that the caller can
+# prepare for a change, and only for a change.
 make_change_set() {
     local stack=$1 template=$2 status answer
     shift 2
@@ -62,7 +64,7 @@ walrelay_count() {
         return
     fi
     if answer=$(cli ecs describe-services --cluster "$walrelay_stack" --services walrelay --query 'services[0].desiredCount' 2>&1); then
-        [[ $answer =~ ^[0-9]+$ ]] || answer=0 # None: the stack has no service yet
+        [[ $answer =~ ^[0-9]+$ ]] || answer=0 # None, because the stack has no service yet
         echo "$answer"
     elif [[ $answer == *ClusterNotFound* ]]; then
         echo 0

@@ -1,6 +1,6 @@
 #!/bin/sh
-# Runs `go test` with the given arguments beside two busy loops per core. A test that is red here and green alone judges by how fast
-# the machine is.
+# Runs `go test` with the given arguments beside two busy loops per core. A test that is red here
+# and green alone depends on how fast the machine is.
 set -eu
 
 loops=

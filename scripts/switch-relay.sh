@@ -1,10 +1,11 @@
 # shellcheck shell=bash
-# Sourced by deploy-walrelay.sh for --from dms, with the image pushed: stops the DMS task and copies its slot, so that walrelay sends
-# what follows and does not load the table. audit_switch looks at the result.
+# Sourced by deploy-walrelay.sh for --from dms, with the image pushed. It stops the DMS task and
+# copies its slot, so that walrelay sends what follows and does not load the table. audit_switch
+# looks at the result.
 
 # shellcheck disable=SC2154 # set by those who source this
 scripts/deploy-dms.sh "$stage" "$region" --stop
-# Nobody may read the slot while it is copied, and no walrelay may have made one of its own.
+# Nobody may read the slot while it is copied, and walrelay must not have made its own slot.
 deploy_stack 0 "Image=$image"
 set_count 0
 say "copying the slot of DMS to $slot"
