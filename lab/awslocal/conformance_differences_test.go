@@ -1,14 +1,15 @@
 package awslocal_test
 
-// Where the table says "reference", it is the API reference as the SDK's documentation of the operation repeats it; "model" is
-// botocore 1.43.11, kinesis/2013-12-02/service-2.json; "kinesalite's suite" is its test folder, which also runs against the service.
+// "reference" in the table is the API reference as the SDK's documentation of the operation repeats
+// it. "model" is botocore 1.43.11, kinesis/2013-12-02/service-2.json. "kinesalite's suite" is its
+// test folder, which also runs against the service.
 const (
 	byModel = "a limit or pattern of the model is refused with ValidationException: amazon-kinesis-producer#680, kinesalite's suite"
 	either  = "Must either specify ... or ... and no StartingSequenceNumber: Alpakka#160, kinesalite's suite"
 )
 
 var differences = []difference{
-	// kinesalite: what the service got since 2020 is absent.
+	// kinesalite lacks what the service got since 2020.
 	{
 		kinesalite.name, []string{"IteratorByARN", "PutRecordTakesARN", "SummaryTakesARN"},
 		"ValidationException: 1 validation error detected: Value null at 'streamName' failed to satisfy constraint: Member must not be null",
@@ -21,7 +22,7 @@ var differences = []difference{
 		kinesalite.name, []string{"PutRecordsTakesTenMiB", "PutRecordsRefusesMoreThanTenMiB"}, "no API answer (413)",
 		"10 MiB for the entire request, keys included: reference; the code and text for more are known of the former limit of 5 MB: amazon-kinesis-streams-for-fluent-bit#21",
 	},
-	// kinesalite: it does not do this.
+	// kinesalite does not do this.
 	{kinesalite.name, []string{"DescribeStreamStopsAtLimit"}, "0 1 2 3 4 false; 0 1 2 3 4 false", "Limit, ExclusiveStartShardId, HasMoreShards: reference"},
 	{kinesalite.name, []string{"DescribeStreamStopsAt100"}, "101 false", "at most 100 results are returned: reference"},
 	{kinesalite.name, []string{"ListShardsPages"}, "0 1 2 3 4", "MaxResults, NextToken: reference"},
@@ -36,7 +37,7 @@ var differences = []difference{
 		kinesalite.name, []string{"PutRecordsRefusesDataAndKeyOverMiB"}, "ok",
 		"the size limit is for key and data: reference; that it is refused like data alone is unconfirmed",
 	},
-	// kinesalite: it checks patterns without anchoring both alternatives.
+	// kinesalite checks patterns without anchoring both alternatives.
 	{kinesalite.name, []string{"HashKey.01", "HashKey.0x1"}, "0", byModel},
 	{
 		kinesalite.name, []string{"HashKey.-1"},
@@ -46,7 +47,7 @@ var differences = []difference{
 		kinesalite.name, []string{"IteratorAtSequenceNumberWithZero"},
 		"InvalidArgumentException: Invalid StartingSequenceNumber. It encodes shardId-000000000012, while it was used in a call to a shard with shardId-000000000000", byModel,
 	},
-	// kinesalite: sources disagree or are silent.
+	// kinesalite, where sources disagree or are silent.
 	{
 		kinesalite.name, []string{"GetRecordsRefusesLimit10001"},
 		"ValidationException: 1 validation error detected: Value at 'limit' failed to satisfy constraint: Member must have value less than or equal to 10000",
@@ -60,7 +61,7 @@ var differences = []difference{
 	{kinesalite.name, []string{"IteratorTimestampAndSequenceNumber"}, "ok", "StartingSequenceNumber is for the two types that are named after it: reference; that it is refused is unconfirmed"},
 	{kinesalite.name, []string{"IteratorAfterSequenceNumberNotGivenYet"}, "ok", "a number returned by earlier calls: reference; that another is refused is unconfirmed. Taken, it would skip records"},
 
-	// kinesis-local: another code, or none, for what is refused.
+	// kinesis-local refuses with another code, or does not refuse.
 	{
 		kinesisLocal.name, []string{
 			"CreateStreamWithBadName", "CreateStreamWithLongName", "DescribeStreamOfBadStreamName", "DescribeStreamSummaryOfBadStreamName",
@@ -84,7 +85,7 @@ var differences = []difference{
 		kinesisLocal.name, []string{"IteratorAfterSequenceNumberNotGivenYet"}, "ResourceNotFoundException",
 		"a number returned by earlier calls: reference; how another is refused is unconfirmed",
 	},
-	// kinesis-local: it does not look.
+	// kinesis-local does not check this.
 	{kinesisLocal.name, []string{"PutRecordsRefusesNoRecords", "PutRecordsRefuses501Records"}, "ok", byModel},
 	{kinesisLocal.name, []string{"ListShardsRefusesMaxResults10001"}, "0", byModel},
 	{
@@ -99,7 +100,7 @@ var differences = []difference{
 	},
 	{kinesisLocal.name, []string{"IteratorAtFutureTimestamp"}, "ok", "an empty shard makes no difference: unconfirmed; the text is kinesalite's"},
 	{kinesisLocal.name, []string{"IteratorOfShardWithShortID", "IteratorOfShardWithoutName"}, "ResourceNotFoundException", "the number is what counts: kinesalite's suite"},
-	// kinesis-local: other facts.
+	// kinesis-local answers with other facts.
 	{
 		kinesisLocal.name, []string{"HashRangesOf2Shards"},
 		"shardId-000000000000 0-170141183460469231731687303715884105726\nshardId-000000000001 170141183460469231731687303715884105727-340282366920938463463374607431768211455",

@@ -25,7 +25,8 @@ type position = func(*sdk.GetShardIteratorInput)
 
 func nothing(*sdk.GetShardIteratorInput) {}
 
-// history is a shard with the records 1 and 2, then 3 and 4 ten seconds later; another ten seconds have passed.
+// history is a shard with the records 1 and 2, and the records 3 and 4, put ten seconds later.
+// Another ten seconds have passed since.
 type history struct {
 	*probe
 	sequences []string

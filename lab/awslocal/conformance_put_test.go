@@ -188,7 +188,8 @@ func routedKeys() (records []types.PutRecordsRequestEntry) {
 	return records
 }
 
-// routes is where routedKeys go: to the shard whose range holds the key's MD5.
+// routes returns the shards of routedKeys. A key's shard is the one whose range holds the key's
+// MD5.
 func routes(shards int64) (numbers []string) {
 	width := new(big.Int).Div(new(big.Int).Lsh(big.NewInt(1), 128), big.NewInt(shards))
 	for _, r := range routedKeys() {

@@ -178,7 +178,7 @@ var streamCalls = map[string]func(p *probe, stream string) error{
 	},
 }
 
-// hashRanges divides 2^128 hashes, or a few less; what the division leaves over is the last shard's.
+// hashRanges divides 2^128 hashes, or a few less. The last shard gets the remainder.
 func hashRanges(n int, less int64) string {
 	hashes := new(big.Int).Lsh(big.NewInt(1), 128)
 	width := new(big.Int).Sub(hashes, big.NewInt(less))

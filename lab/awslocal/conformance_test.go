@@ -20,9 +20,10 @@ import (
 	"rds-outbox-demo/lab/labtest"
 )
 
-// TestKinesisConformance asks the same of this listener and of two other emulators. What the three must say is in the tables of cases.
-// Where an emulator says something else, that stands in the table of differences, with the service's documented behaviour as judge; a
-// difference that is new, or no longer there, fails.
+// TestKinesisConformance asks this listener and two other emulators the same. The tables of cases
+// have the answers that all three must give. Where an emulator answers differently, the table of
+// differences has its answer, and the service's documented behaviour as judge. A difference that is
+// new, or no longer there, fails.
 func TestKinesisConformance(t *testing.T) {
 	t.Parallel()
 	cases := map[string]conformanceCase{}
@@ -90,12 +91,12 @@ var errorText = regexp.MustCompile(`(?m)(Exception): .*`)
 
 // conformanceCase is one behaviour of the service.
 type conformanceCase struct {
-	shards     int  // of the case's stream; default 1
+	shards     int  // of the case's stream, default 1
 	movesClock bool // run calls pass
 	limits     bool // with Config.ShardLimits
 	crashes    bool // kinesalite, so it gets a process of its own
 	heavy      bool // not for kinesis-local, which needs a second and more for each MiB (it has no limit that these cases reach)
-	// run tells what a client sees, errors as "Code: text" and the stream's name as STREAM.
+	// run returns what a client sees, errors as "Code: text" and the stream's name as STREAM.
 	run  func(p *probe) string
 	want string
 }
@@ -105,7 +106,8 @@ type difference struct {
 	server string
 	cases  []string
 	got    string
-	// judge is what the service is documented to do, and where; "unconfirmed" where nothing was found.
+	// judge is what the service is documented to do, and where. It is "unconfirmed" where nothing
+	// was found.
 	judge string
 }
 
@@ -114,7 +116,7 @@ type subject struct {
 	conf  aws.Config
 	move  func(time.Duration)
 	ahead time.Duration // of the real time
-	// codesOnly: it words its errors itself, so only their codes are compared.
+	// codesOnly means that the emulator words its errors itself, so only their codes are compared.
 	codesOnly bool
 }
 
@@ -238,8 +240,8 @@ func (p *probe) mustIterate(kind types.ShardIteratorType, positions ...position)
 	return it
 }
 
-// read gives the data from the iterator to the shard's end, and an iterator behind it. MillisBehindLatest is not asked: the emulators
-// say 0 too early.
+// read returns the data from the iterator to the shard's end, and an iterator after it. It does not
+// look at MillisBehindLatest, because the emulators say 0 too early.
 func (p *probe) read(iterator string) (data, next string) {
 	var all []string
 	for {

@@ -230,7 +230,7 @@ func TestKillLosesNothingThatWasAnswered(t *testing.T) {
 			answered = n
 		}
 		if answered == 1000 {
-			require.NoError(t, child.Process.Kill()) // and read on: what was answered meanwhile counts too
+			require.NoError(t, child.Process.Kill()) // and read on, because what was answered meanwhile counts, too
 		}
 	}
 	require.Error(t, child.Wait())

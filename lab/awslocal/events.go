@@ -13,8 +13,8 @@ import (
 const (
 	maxEntries    = 10
 	maxEntryBytes = 1 << 20 // of all entries of a PutEvents together: 256 KiB until 2026-01-29, 1 MB since
-	// A body far beyond the entries' limit never reaches the service: the answer is 413 (boto3#3411). From which size on is
-	// unconfirmed.
+	// A body far beyond the entries' limit never reaches the service. The answer is 413
+	// (boto3#3411). The size from which the answer is 413 is unconfirmed.
 	maxEventsBody = 4 << 20
 	maxDetailType = 128 // characters
 )
@@ -103,10 +103,12 @@ func (e *eventEntry) bytes() int {
 	return n
 }
 
-// putEvents accepts what the service accepts. Codes and texts are those that LocalStack recorded from AWS on 2024-12-06
-// (tests/aws/services/events/test_events.snapshot.json), also where the API reference says otherwise: a request none of whose
-// entries is complete answers 200 with failed entries. An entry for a bus that does not exist is answered with an EventId and goes
-// nowhere (aws-cli#9186). Unconfirmed: the codes for a long DetailType, too deep a Detail and integers beyond int64.
+// putEvents accepts what the service accepts. Codes and texts are those that LocalStack recorded
+// from AWS on 2024-12-06 (tests/aws/services/events/test_events.snapshot.json), also where the API
+// reference says otherwise. A request none of whose entries is complete answers 200 with failed
+// entries, for example. An entry for a bus that does not exist is answered with an EventId and goes
+// nowhere (aws-cli#9186). The codes for a long DetailType, too deep a Detail and integers beyond
+// int64 are unconfirmed.
 func (e *events) putEvents(c *call, in *putEventsInput) (any, error) {
 	if err := validated(in.violations()); err != nil {
 		return nil, err

@@ -8,7 +8,8 @@ import (
 
 const maxDetailDepth = 1000
 
-// validDetail reports whether EventBridge takes the Detail: a JSON object, at most 1,000 levels deep, integers within int64.
+// validDetail reports whether EventBridge takes the Detail, which must be a JSON object, at most
+// 1,000 levels deep, with integers within int64.
 func validDetail(detail string) bool {
 	if !json.Valid([]byte(detail)) || !strings.HasPrefix(strings.TrimLeft(detail, " \t\r\n"), "{") {
 		return false

@@ -87,7 +87,7 @@ func TestPutEventsEntryErrors(t *testing.T) {
 	for _, tc := range []struct {
 		name          string
 		entry         types.PutEventsRequestEntry
-		code, message string // empty: accepted
+		code, message string // empty if the entry is accepted
 	}{
 		{"TakesInt64", event(`{"a":[9223372036854775807,-9223372036854775808,0.1e400,"99999999999999999999"]}`), "", ""},
 		{"TakesDepth1000", event(nested(1000)), "", ""},
@@ -121,8 +121,10 @@ func TestPutEventsEntryErrors(t *testing.T) {
 	require.Len(t, journal(t, conf.Dir), accepted)
 }
 
-// 10 entries, 1 to 500 characters of TraceHeader, a name of a bus: botocore 1.43.11, events/2015-10-07/service-2.json. 1 MB of all
-// entries: the announcement of 2026-01-29. 413: boto3#3411; from which size on is unconfirmed. Text of the size limit: see putEvents.
+// 10 entries, 1 to 500 characters of TraceHeader and the name of a bus are from botocore 1.43.11,
+// events/2015-10-07/service-2.json. 1 MB of all entries is from the announcement of 2026-01-29. 413
+// is from boto3#3411, and the size from which the answer is 413 is unconfirmed. putEvents has the
+// source of the size limit's text.
 func TestPutEventsLimits(t *testing.T) {
 	t.Parallel()
 	_, cfg := start(t, awslocal.Config{Buses: []string{"bus"}})

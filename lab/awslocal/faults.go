@@ -15,18 +15,20 @@ type FaultKind string
 
 // The kinds of faults.
 const (
-	// CallError answers the call with Code and Status instead of carrying it out: a throttle, AccessDeniedException, 413, 5xx.
+	// CallError answers the call with Code and Status instead of carrying it out, such as a
+	// throttle, AccessDeniedException, 413 or 5xx.
 	CallError FaultKind = "call-error"
-	// EntryError fails single entries of PutRecords and PutEvents with Code; the others are carried out.
+	// EntryError fails single entries of PutRecords and PutEvents with Code. The other entries are
+	// carried out.
 	EntryError FaultKind = "entry-error"
-	// LostAnswer carries the call out and never answers: the client runs into its own timeout.
+	// LostAnswer carries the call out and never answers, so the client runs into its own timeout.
 	LostAnswer FaultKind = "lost-answer"
 	// Reset resets the connection before anything is carried out.
 	Reset FaultKind = "reset"
 	// ResetAfter carries the call out and resets the connection instead of answering.
 	ResetAfter FaultKind = "reset-after"
-	// Delay waits, then lets the call (and further faults) go on. A delivery of Service "rules" comes later by up to the Delay, each by
-	// another: that is disorder.
+	// Delay waits, then lets the call (and further faults) go on. A delivery of Service "rules"
+	// comes later by up to the Delay. Each delivery has another delay, so their order changes.
 	Delay FaultKind = "delay"
 	// Capacity serves the entries of PutRecords and PutEvents one after another, at a fixed rate.
 	// Every other call counts as one entry. It goes on with calls whose client has left, as a real
@@ -36,25 +38,26 @@ const (
 	Duplicate FaultKind = "duplicate"
 )
 
-// Fault is one rule: which calls, what happens to them, how often.
+// Fault is one rule, which says which calls it strikes, what happens to them, and how often.
 type Fault struct {
-	Service   string // kinesis, events, sqs, secretsmanager, logs or lambda; empty: all of these. Or rules: between a bus and a queue
-	Operation string // PutRecords, ...; empty: every operation
-	// Match narrows the rule to a partition key (Kinesis), to a part of Detail (PutEvents) or of the body (SendMessage). Calls
-	// without such entries are never struck then. Empty: everything.
+	Service   string // kinesis, events, sqs, secretsmanager, logs, lambda, or rules (between a bus and a queue). Empty means all but rules
+	Operation string // PutRecords, ... Empty means every operation
+	// Match narrows the rule to a partition key (Kinesis), to a part of Detail (PutEvents) or of
+	// the body (SendMessage). Calls without such entries are then never struck. Empty means
+	// everything.
 	Match string
 
 	Kind    FaultKind
-	Code    string // of CallError and EntryError; for CallError with Status 413 or 5xx it may be empty
+	Code    string // of CallError and EntryError. It may be empty for CallError with Status 413 or 5xx
 	Message string
-	Status  int           // of CallError; default 400
+	Status  int           // of CallError, default 400
 	Delay   time.Duration // of Delay and Duplicate
 
-	Capacity float64 // of Capacity: entries a second
+	Capacity float64 // of Capacity, entries a second
 
 	Count int     // strikes after which the rule is off; 0: until Off
 	Rate  float64 // share of matching calls or entries that are struck; 0: all
-	Seed  uint64  // of Rate's random numbers: the same seed strikes the same calls
+	Seed  uint64  // of Rate's random numbers. The same seed strikes the same calls
 }
 
 // Validate says which field is wrong.
@@ -104,12 +107,12 @@ type Active struct {
 	fault  Fault
 	random *rand.Rand
 	struck int
-	busy   time.Time     // of Capacity: when the entries that came until now are served
+	busy   time.Time     // of Capacity. It is when the entries that came until now are served
 	off    chan struct{} // closed when the rule is off
 }
 
-// Add switches a rule on. Rules are tried in the order they were added. A Fault that Validate refuses panics: call Validate first
-// where the rule is a user's.
+// Add switches a rule on. Rules are tried in the order they were added. Add panics for a Fault that
+// Validate refuses, so call Validate first if a user wrote the rule.
 func (f *Faults) Add(fault Fault) *Active {
 	if err := fault.Validate(); err != nil {
 		panic(err)
@@ -181,7 +184,7 @@ type countable interface {
 // strike is a rule that strikes a call.
 type strike struct {
 	Fault
-	until time.Time       // of Capacity: when the call is served
+	until time.Time       // of Capacity, when the call is served
 	off   <-chan struct{} // of Capacity
 }
 
@@ -198,7 +201,8 @@ func (a *Active) serve(in any) time.Time {
 	return a.busy
 }
 
-// onCall returns the rules that strike the whole call: those that hold it up, and at most one other at the end.
+// onCall returns the rules that strike the whole call. These are the rules that hold it up, and at
+// most one other at the end.
 func (f *Faults) onCall(c *call, in any) (struck []strike) {
 	f.mu.Lock()
 	defer f.mu.Unlock()

@@ -18,7 +18,8 @@ import (
 	"rds-outbox-demo/lab/awslocal/awstest"
 )
 
-// start serves conf and returns a configuration that does not retry: a test wants to see the first answer.
+// start serves conf and returns a configuration that does not retry, because a test wants to see
+// the first answer.
 func start(t *testing.T, conf awslocal.Config) (*awslocal.Server, aws.Config) {
 	t.Helper()
 	server, cfg := awstest.Start(t, conf)

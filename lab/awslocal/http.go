@@ -122,7 +122,8 @@ func (s *Server) answer(c *call, w http.ResponseWriter, r *http.Request, rest st
 	return op(c)
 }
 
-// readBody makes one allocation of the announced size; io.ReadAll would copy a big batch several times.
+// readBody makes one allocation of the announced size. io.ReadAll would copy a big batch several
+// times.
 func readBody(w http.ResponseWriter, r *http.Request) ([]byte, error) {
 	body := http.MaxBytesReader(w, r.Body, maxRequestBytes)
 	if r.ContentLength <= 0 || r.ContentLength > maxRequestBytes {
@@ -133,8 +134,9 @@ func readBody(w http.ResponseWriter, r *http.Request) ([]byte, error) {
 	return buf, err
 }
 
-// foreign says why a request is refused. A web page must not reach this listener: an Origin header marks a page's request, and a
-// page that rebinds its own name to 127.0.0.1 still sends that name as Host.
+// foreign returns why a request is refused. A web page must not reach this listener. An Origin
+// header marks a page's request, and a page that rebinds its own name to 127.0.0.1 still sends that
+// name as Host.
 func foreign(r *http.Request) string {
 	if r.Header.Get("Origin") != "" {
 		return "requests of web pages (Origin header) are refused"
@@ -180,7 +182,7 @@ func (s *Server) write(w http.ResponseWriter, r *http.Request, c *call, out any)
 			if c.ctx.Err() == nil {
 				s.conf.Log.Error("answering", "operation", c.operation, "err", err)
 			}
-			panic(http.ErrAbortHandler) // the status is sent: only a broken connection says that the rest is missing
+			panic(http.ErrAbortHandler) // the status is sent, so only a broken connection says that the rest is missing
 		}
 	default:
 		body, err := json.Marshal(out)
@@ -199,7 +201,7 @@ func (s *Server) writeError(w http.ResponseWriter, c *call, err error) {
 		e = internalError(errors.New("see the listener's log"))
 	}
 	if e.status == http.StatusRequestEntityTooLarge {
-		// boto3#3411 shows it: no body, no error code, the connection closed.
+		// boto3#3411 shows no body, no error code, and the connection closed.
 		w.Header().Set("Connection", "close")
 		w.WriteHeader(e.status)
 		return

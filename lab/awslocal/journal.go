@@ -26,7 +26,8 @@ type BusEvent struct {
 	Detail      json.RawMessage `json:"detail"` // as sent, but for space between its tokens
 }
 
-// The journal is bus.jsonl; once that is big enough it becomes bus.1.jsonl and replaces the one before.
+// The journal is bus.jsonl. Once that is big enough it becomes bus.1.jsonl and replaces the one
+// before.
 const (
 	journalFile = "bus.jsonl"
 	journalOld  = "bus.1.jsonl"
@@ -96,13 +97,14 @@ func (j *journal) close() error {
 	return j.log.Close()
 }
 
-// ReadBus calls fn for every event that the journal in dir (Config.Dir) still has, in the order of acceptance. It can run while a
-// Server writes; it sees what was accepted before it began. fn's error ends it and is returned. No journal means no events.
+// ReadBus calls fn for every event that the journal in dir (Config.Dir) still has, in the order of
+// acceptance. It can run while a Server writes, and sees the events accepted before it began. fn's
+// error ends it and is returned. No journal means no events.
 func ReadBus(dir string, fn func(BusEvent) error) error {
 	return readBus(dir, func([]byte) bool { return true }, fn)
 }
 
-// readBus decodes only the lines that are wanted: decoding is what takes the time.
+// readBus decodes only the wanted lines, because decoding takes most of the time.
 func readBus(dir string, wanted func(line []byte) bool, fn func(BusEvent) error) error {
 	files, err := openJournals(dir)
 	if err != nil {
@@ -126,8 +128,8 @@ func readBus(dir string, wanted func(line []byte) bool, fn func(BusEvent) error)
 	return err
 }
 
-// openJournals opens the old and the current file. A rotation between the two would make the middle of the journal fall out: the
-// current file must still be current when the old one is open.
+// openJournals opens the old and the current file. A rotation between the two would make the middle
+// of the journal fall out. So the current file must still be current when the old one is open.
 func openJournals(dir string) ([]*os.File, error) {
 	for {
 		current, err := os.Open(filepath.Join(dir, journalFile))

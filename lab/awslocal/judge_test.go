@@ -16,7 +16,7 @@ import (
 	"rds-outbox-demo/lab/labtest"
 )
 
-// judge is another emulator of Kinesis: an npm package, run by testdata/judge.js.
+// judge is another emulator of Kinesis, an npm package that testdata/judge.js runs.
 type judge struct {
 	name string // of the package
 	main string // what node runs of it
@@ -27,7 +27,7 @@ type judge struct {
 	codesOnly bool
 }
 
-// kinesalite's authors wrote its answers down from the service; the last release is of 2020.
+// kinesalite's authors wrote its answers down from the service. Its last release is of 2020.
 var kinesalite = judge{
 	name: "kinesalite", main: "kinesalite/cli.js", args: []string{"--createStreamMs", "0", "--shardLimit", "1000"}, port: "4567",
 	env: func(string) []string { return []string{"AWS_ACCOUNT_ID=" + awslocal.Account} },
@@ -43,7 +43,7 @@ var kinesisLocal = judge{
 	},
 }
 
-// need skips the test where node or the package is absent; in CI it fails.
+// need skips the test where node or the package is absent. In CI the test fails instead.
 func (j judge) need(t *testing.T) (dir string) {
 	t.Helper()
 	absent := func(what string) {

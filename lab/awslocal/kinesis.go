@@ -13,8 +13,8 @@ import (
 	"time"
 )
 
-// kinesis is the streams. Their number of shards is fixed and they are ACTIVE at once; everything else of the service's behaviour
-// that a producer or a consumer can see is kept.
+// kinesis holds the streams. Their number of shards is fixed and they are ACTIVE at once. All other
+// behaviour of the service that a producer or a consumer can see is kept.
 type kinesis struct {
 	conf    Config
 	mu      sync.RWMutex
@@ -35,7 +35,7 @@ type shard struct {
 	number   int
 	from, to *big.Int // of the hash key, both inclusive
 	log      *shardLog
-	limits   *shardLimits // nil: none
+	limits   *shardLimits // nil without limits
 }
 
 // streamFile is the stream's entry in its folder.
@@ -60,7 +60,7 @@ func openKinesis(conf Config) (*kinesis, error) {
 		if !strings.HasPrefix(folder.Name(), streamFolder) {
 			continue
 		}
-		// A folder without the file was killed while it was made; create finishes it.
+		// A folder without the file was being made when the process was killed. create finishes it.
 		if err := k.load(filepath.Join(conf.Dir, folder.Name(), "stream.json")); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return k, err
 		}

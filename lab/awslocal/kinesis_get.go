@@ -51,8 +51,9 @@ func (in *getShardIteratorInput) violations() []string {
 	return append(all, sequencePattern.checkOptional("startingSequenceNumber", in.StartingSequenceNumber)...)
 }
 
-// shard looks only at the number behind the hyphen, as the service does: shardId-1 is shardId-000000000001 (kinesalite's
-// test/getShardIterator.js, which also runs against the service).
+// shard looks only at the number after the hyphen, as the service does, so shardId-1 is
+// shardId-000000000001 (kinesalite's test/getShardIterator.js, which also runs against the
+// service).
 func (s *stream) shard(id string) (*shard, error) {
 	_, digits, ok := strings.Cut(id, "-")
 	if !ok {
@@ -141,7 +142,7 @@ func (k *kinesis) getRecords(_ *call, in *getRecordsInput) (any, error) {
 	if in.Limit != nil {
 		limit = *in.Limit
 	}
-	if limit > maxGetRecords { // the API reference says so; its model says ValidationException
+	if limit > maxGetRecords { // from the API reference. The service's model says ValidationException
 		return nil, clientError("InvalidArgumentException", fmt.Sprintf("Limit must be at most %d.", maxGetRecords))
 	}
 	if err := validated(append(checkLimit("limit", in.Limit), checkLength("shardIterator", in.ShardIterator, maxIterator)...)); err != nil {
@@ -172,7 +173,8 @@ func (k *kinesis) getRecords(_ *call, in *getRecordsInput) (any, error) {
 	return &getRecordsOutput{stream: s, shard: sh, next: it.next, limit: limit, now: now}, nil
 }
 
-// getRecordsOutput reads the shard while it is written to the client: an answer of 10 MiB needs the memory of one record.
+// getRecordsOutput reads the shard while it is written to the client, so that an answer of 10 MiB
+// needs the memory of one record.
 type getRecordsOutput struct {
 	stream *stream
 	shard  *shard
@@ -224,8 +226,8 @@ func (o *getRecordsOutput) appendRecord(dst []byte, rec stored) []byte {
 	dst = append(dst, `,"PartitionKey":`...)
 	key, _ := json.Marshal(string(rec.key)) // a string always marshals
 	dst = append(dst, key...)
-	// No EncryptionType: the service leaves it out where nothing is encrypted (LocalStack recorded that on 2022-08-25,
-	// tests/aws/services/kinesis/test_kinesis.snapshot.json).
+	// No EncryptionType, because the service leaves it out where nothing is encrypted (LocalStack
+	// recorded that on 2022-08-25, tests/aws/services/kinesis/test_kinesis.snapshot.json).
 	dst = append(dst, `,"Data":"`...)
 	dst = base64.StdEncoding.AppendEncode(dst, rec.data)
 	return append(dst, `"}`...)

@@ -31,8 +31,8 @@ func (l *shardLimits) write(now int64, bytes int) bool {
 	return true
 }
 
-// read takes one GetRecords call's share, or nothing. What a call then returns is its debt: after 10 MiB the next calls fail for
-// about 5 seconds, as the API reference says.
+// read takes one GetRecords call's share, or nothing. The bytes that a call then returns are its
+// debt. After 10 MiB the next calls fail for about 5 seconds, as the API reference says.
 func (l *shardLimits) read(now int64) bool {
 	if l == nil {
 		return true

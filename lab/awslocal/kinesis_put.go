@@ -22,7 +22,8 @@ type putRecord struct {
 	Data            []byte
 }
 
-// SequenceNumberForOrdering has nothing to do here: the sequence numbers of a shard always grow.
+// SequenceNumberForOrdering has no effect here, because the sequence numbers of a shard always
+// grow.
 type putRecordInput struct {
 	streamRef
 	putRecord
@@ -125,8 +126,9 @@ func (k *kinesis) putRecord(c *call, in *putRecordInput) (any, error) {
 	}{results[0], "NONE"}, nil
 }
 
-// put stores what the faults and the shards' limits let pass. Records of one shard keep the request's order among each other; a
-// record that fails does not hold back its successors, which is what makes naive retries reorder.
+// put stores what the faults and the shards' limits let pass. Records of one shard keep the
+// request's order among each other. A record that fails does not hold back its successors, so naive
+// retries reorder.
 func (k *kinesis) put(c *call, s *stream, records []putRecord) ([]putResult, error) {
 	results := make([]putResult, len(records))
 	type group struct {

@@ -74,7 +74,7 @@ func TestShardLimits(t *testing.T) {
 		_, conf := start(t, awslocal.Config{Streams: oneShard("s"), ShardLimits: true, Now: clock.now})
 		c := client(t, conf)
 		require.Equal(t, []int{4}, put(t, c, entry("k", 250<<10), 5))
-		require.Empty(t, put(t, c, entry("k", 1000), 1)) // a small one still fits: successors overtake
+		require.Empty(t, put(t, c, entry("k", 1000), 1)) // a small one still fits, so successors overtake
 		clock.pass(time.Second)
 		require.Empty(t, put(t, c, entry("k", 250<<10), 4))
 	})

@@ -5,7 +5,7 @@ import (
 	"strings"
 )
 
-// streamRef names the stream of a request: by name or by ARN.
+// streamRef names the stream of a request, by name or by ARN.
 type streamRef struct {
 	StreamName string
 	StreamARN  string
@@ -94,7 +94,8 @@ func (s *stream) sequence(sh *shard, index uint64, arrived int64) sequence {
 	return sequence{created: s.created.Unix(), shard: sh.number, index: index, arrived: arrived}
 }
 
-// after returns shards behind the one named, and whether there are more: up to limit, if one is asked for, and never more than most.
+// after returns shards after the named one, and whether there are more. It returns up to limit, if
+// limit is given, and never more than most.
 func (s *stream) after(shardID string, limit *int, most int) (shards []*shard, more bool) {
 	if limit != nil {
 		most = min(most, *limit)
@@ -150,7 +151,8 @@ func (k *kinesis) describeStreamSummary(_ *call, in *streamRef) (any, error) {
 	return map[string]any{"StreamDescriptionSummary": out}, nil
 }
 
-// Of the filters only AFTER_SHARD_ID leaves out a shard: every shard is open since the stream was made.
+// Of the filters only AFTER_SHARD_ID leaves out a shard, because every shard has been open since
+// the stream was made.
 type listShardsInput struct {
 	streamRef
 	NextToken             string

@@ -20,11 +20,12 @@ type Mapping struct {
 	MaximumRecordAge        int // s; -1: no limit
 	BisectOnError           bool
 	ReportBatchItemFailures bool
-	OnFailureQueue          string // name; empty: nobody is told
+	OnFailureQueue          string // name. If it is empty nobody is told
 	Filters                 []string
 }
 
-// lambda is what there is of Lambda: an answer about mappings that someone else carries out.
+// lambda is the little of Lambda that exists here. It answers questions about mappings that another
+// program carries out.
 type lambda struct{ mappings []Mapping }
 
 const listMappings = "lambda.ListEventSourceMappings"
@@ -80,7 +81,7 @@ type filterCriteria struct{ Filters []mappingFilter }
 
 type mappingFilter struct{ Pattern string }
 
-// listEventSourceMappings has no pages: there are never 100.
+// listEventSourceMappings has no pages, because there are never 100 mappings.
 func (l lambda) listEventSourceMappings(_ *call, in *listEventSourceMappingsInput) (any, error) {
 	all := []mappingOutput{}
 	for _, m := range l.mappings {

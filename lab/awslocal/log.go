@@ -10,7 +10,7 @@ import (
 // appendLog is a file that only grows by whole records. The segments of shards, the queues and the journal are such files. The records are
 // frames or lines, and a kill tears only the last one.
 type appendLog struct {
-	*os.File       // for reading; records are written by append
+	*os.File       // for reading. append writes the records
 	size     int64 // bytes of whole records
 	broken   error // a failed write that could not be taken back
 }

@@ -25,11 +25,11 @@ type logs struct {
 
 	mu      sync.Mutex
 	queries map[string]*logQuery
-	order   []string // ids of queries, the oldest first: the service forgets after 7 days, this after maxQueriesKept
+	order   []string // ids of queries, the oldest first. The service forgets them after 7 days, this listener after maxQueriesKept
 }
 
-// logQuery is one StartQuery. It runs when its results are asked for the second time: a client that does not wait for Complete
-// gets nothing.
+// logQuery is one StartQuery. It runs when its results are requested for the second time, so a
+// client that does not wait for Complete gets nothing.
 type logQuery struct {
 	insight
 	bus        string
@@ -89,8 +89,8 @@ func (l *logs) startQuery(_ *call, in *startQueryInput) (any, error) {
 	if first, err := l.firstEvent(); err != nil {
 		return nil, err
 	} else if !first.IsZero() && query.end.Before(first.Truncate(time.Second)) {
-		// The text is AWS's, quoted in many bug reports. The service compares with the creation of the group; the oldest event has
-		// to do for it here.
+		// The text is AWS's, quoted in many bug reports. The service compares with the creation of
+		// the group. Here the oldest event takes the place of the creation.
 		return nil, clientError("MalformedQueryException",
 			"Query's end date and time is either before the log groups creation time or exceeds the log groups log retention settings ([0,14])")
 	}
@@ -118,7 +118,7 @@ func (l *logs) add(query *logQuery) (any, error) {
 	return map[string]string{"queryId": id}, nil
 }
 
-// firstEvent is when the oldest event of the journal was accepted; zero without events.
+// firstEvent returns when the oldest event of the journal was accepted. It is zero without events.
 func (l *logs) firstEvent() (first time.Time, err error) {
 	err = ReadBus(l.conf.Dir, func(e BusEvent) error {
 		first = e.Accepted
@@ -147,8 +147,9 @@ type resultStatistics struct {
 	RecordsScanned float64 `json:"recordsScanned"`
 }
 
-// getQueryResults answers Running once, without rows, and Complete from then on. A look at a running query may also give a part of
-// the rows (API reference); a client that takes them for all of them fails here, too.
+// getQueryResults answers Running once, without rows, and Complete from then on. AWS may also give
+// a part of the rows while the query runs (API reference). A client that takes the first answer for
+// all rows fails here, too.
 func (l *logs) getQueryResults(_ *call, in *queryInput) (any, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock() // one scan of the journal at a time
@@ -160,13 +161,13 @@ func (l *logs) getQueryResults(_ *call, in *queryInput) (any, error) {
 		query.looked = true
 		return &queryResults{QueryLanguage: "CWLI", Results: [][]resultField{}, Status: query.status}, nil
 	default:
-		query.status = "Complete" // its rows are not kept: they may be many, and a second look can read them again
+		query.status = "Complete" // its rows are not kept, because they may be many, and a second look can read them again
 		return l.run(query)
 	}
 }
 
-// run returns the newest rows, the newest first, as Logs Insights does without a sort. It reads twice, first to count: that keeps no
-// more than the rows in memory.
+// run returns the newest rows, the newest first, as Logs Insights does without a sort. It reads
+// twice, first to count, so that memory holds no more than the rows.
 func (l *logs) run(query *logQuery) (*queryResults, error) {
 	answer := &queryResults{QueryLanguage: "CWLI", Results: [][]resultField{}, Status: "Complete"}
 	matched := 0
@@ -185,7 +186,7 @@ func (l *logs) run(query *logQuery) (*queryResults, error) {
 		if !query.matches(e) {
 			return
 		}
-		if place++; place > matched-query.limit && place <= matched { // behind matched: it came after the count
+		if place++; place > matched-query.limit && place <= matched { // a row after matched came after the count
 			answer.Results = append(answer.Results, query.row(e))
 		}
 	})
@@ -200,7 +201,8 @@ func (l *logs) scan(query *logQuery, fn func(logEvent)) error {
 		return !at.Before(query.start) && !at.After(query.end)
 	}
 	return readBus(l.conf.Dir, func(line []byte) bool {
-		// As the journal writes it: eventId, eventBus, acceptedAt come first, and a bus's name needs no escapes.
+		// The journal writes eventId, eventBus and acceptedAt first, and a bus's name needs no
+		// escapes.
 		_, rest, _ := bytes.Cut(line, []byte(`"acceptedAt":"`))
 		text, _, _ := bytes.Cut(rest, []byte(`"`))
 		at, err := time.Parse(time.RFC3339Nano, string(text))

@@ -17,8 +17,9 @@ import (
 //	fields <field> [as <name>], coalesce(<field>, <field>) as <name>, ...
 //	  | filter <field> like /<regexp>/ | filter <field> like "<text>" | sort @timestamp desc
 //
-// one fields and any number of filters; the order is the same without sort. A field is @timestamp, @ingestionTime, @message, or a path into the event's JSON, in
-// backquotes where it has other characters than letters, digits, dots and underscores.
+// There is one fields and any number of filters. The order is the same without sort. A field is
+// @timestamp, @ingestionTime, @message, or a path into the event's JSON, in backquotes where it has
+// other characters than letters, digits, dots and underscores.
 type insight struct {
 	columns []column
 	filters []logFilter
@@ -106,7 +107,7 @@ func splitColumns(list string) (items []string) {
 type logEvent struct {
 	BusEvent
 	at     time.Time         // in milliseconds
-	fields map[string]string // all discovered; nil until one is asked for
+	fields map[string]string // all discovered fields, nil before the first use
 }
 
 // insightsTime is how Logs Insights writes a timestamp.
@@ -153,8 +154,8 @@ func (q insight) row(e logEvent) []resultField {
 	return append(row, resultField{"@ptr", strconv.FormatInt(e.at.UnixNano(), 36)})
 }
 
-// logMessage is the event as EventBridge hands it to a target (EventBridge user guide, "AWS service event metadata"): its time has
-// whole seconds.
+// logMessage returns the event as EventBridge hands it to a target (EventBridge user guide, "AWS
+// service event metadata"). Its time has whole seconds.
 func logMessage(e BusEvent) string {
 	resources := e.Resources
 	if resources == nil {
@@ -177,8 +178,9 @@ func logMessage(e BusEvent) string {
 	return strings.TrimSuffix(buf.String(), "\n")
 }
 
-// maxDiscovered is how many fields of a JSON event Logs Insights finds by itself (CloudWatch Logs user guide, "Supported logs and
-// discovered fields"). Which ones it finds of more is not said; here the first.
+// maxDiscovered is how many fields of a JSON event Logs Insights finds by itself (CloudWatch Logs
+// user guide, "Supported logs and discovered fields"). The guide does not say which ones it finds
+// of more. Here it finds the first.
 const maxDiscovered = 200
 
 // discover makes the leaves of a JSON object fields, such as detail.eventId and resources.0.

@@ -16,8 +16,9 @@ import (
 	"rds-outbox-demo/lab/awslocal"
 )
 
-// Whatever is put, by several writers at once, with failing entries and restarts in between: each shard gives exactly what was
-// answered with a sequence number, in the order of these numbers, whatever pages it is read in.
+// Several writers put at once, with failing entries and restarts in between. Each shard gives
+// exactly what was answered with a sequence number, in the order of these numbers, whatever the
+// size of the pages.
 func TestShardsGiveExactlyWhatWasAccepted(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(rt *rapid.T) {
@@ -35,12 +36,13 @@ func TestShardsGiveExactlyWhatWasAccepted(t *testing.T) {
 			server, err := awslocal.Open(conf)
 			require.NoError(rt, err)
 			listener := httptest.NewServer(server)
-			stop = func() { // not at the test's end: hundreds of runs would keep their sockets until then
+			stop = func() { // not at the test's end, because hundreds of runs would keep their sockets until then
 				require.NoError(rt, server.Close())
 				listener.Close()
 			}
 			cfg := awslocal.SDKConfig(listener.URL)
-			// With the SDK's retries: smithy-go 1.28.8 at times closes a request's body under net/http, and the connection with it.
+			// With the SDK's retries, because smithy-go 1.28.8 at times closes a request's body
+			// under net/http, and the connection with it.
 			reader = sdk.NewFromConfig(cfg)
 			cfg.RetryMaxAttempts = 1 // a put that is sent twice is two records
 			writer := sdk.NewFromConfig(cfg)

@@ -20,9 +20,10 @@ const (
 	compactionAtLeast = 1 << 20             // bytes of deleted messages that make a file worth rewriting
 )
 
-// queue is a durable standard queue: a file of lines, one for a message sent and one for a message deleted. Memory has a few words
-// per message; bodies stay on disk. Visibility and receive counts are not kept over a restart: every message is visible then, which
-// at-least-once delivery allows.
+// queue is a durable standard queue. Its file has a line for each message sent and a line for each
+// message deleted. Memory has a few words per message, and bodies stay on disk. Visibility and
+// receive counts do not survive a restart. Every message is visible then, which at-least-once
+// delivery allows.
 type queue struct {
 	name    string
 	path    string
@@ -36,7 +37,7 @@ type queue struct {
 	byID     map[string]*message
 	sent     chan struct{} // closed when a message arrives
 
-	dead       *queue // where messages go that were received maxReceive times; nil: they stay
+	dead       *queue // gets messages that were received maxReceive times. If it is nil they stay
 	maxReceive int
 }
 
@@ -50,7 +51,7 @@ type message struct {
 	firstReceived int64
 }
 
-// queueLine is a line of the file: one of the two.
+// queueLine is a line of the file. It has one of the two.
 type queueLine struct {
 	Send   *sentMessage `json:"send,omitempty"`
 	Delete string       `json:"delete,omitempty"` // message id
@@ -136,8 +137,9 @@ type received struct {
 	firstReceived int64
 }
 
-// receive takes up to limit visible messages, oldest first, and hides them for the time given. With none it says when to look
-// again: at the closing of sent, or after wait (0: not before).
+// receive takes up to limit visible messages, oldest first, and hides them for the given time. If
+// there is no message, it returns when to look again, which is when sent is closed, or after wait
+// if wait is not 0.
 func (q *queue) receive(limit int, hide time.Duration) (all []received, sent <-chan struct{}, wait time.Duration, err error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -145,7 +147,7 @@ func (q *queue) receive(limit int, hide time.Duration) (all []received, sent <-c
 	kept := q.messages[:0]
 	soonest := int64(0)
 	for i, m := range q.messages {
-		if len(all) == limit { // the others are somebody else's: a long queue is not to be walked for each batch
+		if len(all) == limit { // leave the others to other receivers, because each batch must not walk a long queue
 			kept = append(kept, q.messages[i:]...)
 			break
 		}
@@ -207,7 +209,8 @@ func (q *queue) take(m *message, now time.Time, hide time.Duration) (received, e
 	return received{sentMessage: *sent, handle: handle, count: m.received, firstReceived: m.firstReceived}, nil
 }
 
-// messageID reads it from a handle; ok is false for one that this queue never gave out.
+// messageID reads the message's id from a handle. ok is false for a handle that this queue never
+// gave out.
 func (q *queue) messageID(handle string) (id string, ok bool) {
 	raw, err := base64.StdEncoding.DecodeString(handle)
 	parts := strings.Split(string(raw), "/")
@@ -237,8 +240,9 @@ func (q *queue) setVisible(id string, after time.Duration) (found bool) {
 	return true
 }
 
-// delete removes the message of the handle; one that is gone already is no error. ok is false for a handle that this queue never
-// gave out. An old handle still deletes, as moto#4655 verified against AWS.
+// delete removes the message of the handle. A message that is gone already is not an error. ok is
+// false for a handle that this queue never gave out. An old handle still deletes, as moto#4655
+// verified against AWS.
 func (q *queue) delete(handle string) (ok bool, err error) {
 	id, ok := q.messageID(handle)
 	if !ok {

@@ -8,12 +8,13 @@ import (
 	"time"
 )
 
-// Rule is a rule of EventBridge with one target, an SQS queue that gets each matching event in EventBridge's envelope. Delivery is at
-// least once and in no order; faults of Service "rules" make it so.
+// Rule is a rule of EventBridge with one target, an SQS queue that gets each matching event in
+// EventBridge's envelope. Delivery is at least once and in any order. Faults of Service "rules"
+// repeat and reorder it.
 type Rule struct {
 	Bus         string
 	Source      string   // exactly this one
-	DetailTypes []string // one of these; empty: any
+	DetailTypes []string // the event has one of these. If it is empty any type matches
 	Queue       string
 }
 
@@ -38,8 +39,8 @@ func openRules(conf Config, queues map[string]*queue, faults *Faults) (*rules, e
 	return &rules{conf.Rules, queues, faults, conf.Log}, nil
 }
 
-// deliver runs behind the journal and before PutEvents answers. A kill in between loses nothing that was promised: the call has no answer
-// then, and whoever made it makes it again, as with AWS.
+// deliver runs after the journal's write and before PutEvents answers. A kill in between loses
+// nothing that was promised. The call then has no answer, and its caller repeats it, as with AWS.
 func (r *rules) deliver(events []BusEvent) error {
 	for _, e := range events {
 		for _, rule := range r.all {
@@ -65,7 +66,8 @@ func (r *rules) deliver(events []BusEvent) error {
 // serviceRules is the Service of faults between a bus and a queue; Operation does not count there.
 const serviceRules = "rules"
 
-// onDelivery returns the delay of each copy of the event: one copy at once, if no rule strikes.
+// onDelivery returns the delay of each copy of the event. If no rule strikes, there is one copy, at
+// once.
 func (f *Faults) onDelivery(e BusEvent) []time.Duration {
 	f.mu.Lock()
 	defer f.mu.Unlock()

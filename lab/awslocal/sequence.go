@@ -10,9 +10,10 @@ import (
 	"time"
 )
 
-// sequence is what a sequence number says. It is laid out as kinesalite found it in the real service (db/index.js, version 2): the
-// hex digits 2, 9 of the shard's creation second, 1 of the shard, 16 of the index, 00, 9 of the arrival second, 8 of the shard, 2.
-// In decimal that is 56 digits that grow with the index.
+// sequence is the content of a sequence number. Its layout is the one that kinesalite found in the
+// real service (db/index.js, version 2). It has the hex digits 2, 9 of the shard's creation second,
+// 1 of the shard, 16 of the index, 00, 9 of the arrival second, 8 of the shard, 2. In decimal that
+// is 56 digits that grow with the index.
 type sequence struct {
 	created int64  // Unix second of the stream's creation
 	shard   int    // number of the shard
@@ -59,10 +60,11 @@ func parseSequence(text string) (sequence, bool) {
 	return s, s.String() == text
 }
 
-// iterator is a shard iterator: where to read on. It names everything itself, so it survives a restart of the listener.
+// iterator is a shard iterator, the place to read on from. It names everything itself, so it
+// survives a restart of the listener.
 type iterator struct {
 	stream  string
-	created int64 // of the stream, in Unix milliseconds: an iterator of a deleted namesake is refused
+	created int64 // of the stream, in Unix milliseconds, so that an iterator of a deleted namesake is refused
 	shard   int
 	next    uint64 // index of the first record to read
 	made    int64  // Unix milliseconds

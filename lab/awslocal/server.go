@@ -1,12 +1,15 @@
-// Package awslocal is one HTTP listener that answers like Kinesis, EventBridge, SQS, Secrets Manager and CloudWatch Logs Insights, for
-// a laptop and for tests. Of Lambda it only tells which event source mappings there are.
+// Package awslocal is one HTTP listener that answers like Kinesis, EventBridge, SQS, Secrets
+// Manager and CloudWatch Logs Insights, for a laptop and for tests. Of Lambda it only lists the
+// event source mappings.
 //
-// In: the JSON requests of any AWS SDK (X-Amz-Target, x-amz-json-1.0 and 1.1; Lambda's REST) on 127.0.0.1; credentials are ignored. Out:
-// the services' answers, limits and error codes, and a journal of every event that the bus accepted. What is missing says
+// In: the JSON requests of any AWS SDK (X-Amz-Target, x-amz-json-1.0 and 1.1, and Lambda's REST) on
+// 127.0.0.1. Credentials are ignored. Out: the services' answers, limits and error codes, and a
+// journal of every event that the bus accepted. A missing operation answers
 // UnknownOperationException.
 //
-// State lives in one folder and survives kill -9 of the process: an answer is given after write(2), not after fsync, so a power
-// cut can lose what was answered last. Memory stays flat whatever is stored: records and events are on disk, bounded by age and size.
+// State lives in one folder and survives kill -9 of the process. An answer is given after write(2),
+// not after fsync, so a power cut can lose the last answers. Memory does not grow with what is
+// stored, because records and events are on disk, bounded by age and size.
 package awslocal
 
 import (
@@ -32,7 +35,8 @@ type Config struct {
 	Dir string
 
 	Streams []Stream
-	// Buses besides "default", which always exists. A PutEvents entry for an unknown bus gets an EventId and is dropped: see PutEvents.
+	// Buses besides "default", which always exists. A PutEvents entry for an unknown bus gets an
+	// EventId and is dropped (putEvents has the source).
 	Buses  []string
 	Queues []string
 	// Redrives maps the name of a queue to its redrive policy.
@@ -45,7 +49,8 @@ type Config struct {
 	QueryRows int
 	// Secrets maps a name to its SecretString. Never written to Dir.
 	Secrets map[string]string
-	// Mappings are Lambda's event source mappings. Nothing polls: this is what ListEventSourceMappings answers with.
+	// Mappings are the event source mappings that ListEventSourceMappings answers with. Nothing
+	// polls them.
 	Mappings []Mapping
 
 	// ShardLimits switches on a shard's throughput: 1 MiB and 1,000 records a second in, 2 MiB and 5 GetRecords a second out.
@@ -53,20 +58,25 @@ type Config struct {
 
 	// Retention is a record's age in a stream after which it goes. Default 168 h.
 	Retention time.Duration
-	// ShardBytes bounds a shard on disk: its oldest records go first. Default 256 MiB.
+	// ShardBytes bounds a shard on disk. Its oldest records go first. Default 256 MiB.
 	ShardBytes int64
-	// JournalBytes is how much of the bus journal is kept at least; at most twice as much. Default 64 MiB.
+	// JournalBytes is how much of the bus journal is kept at least. At most twice as much is kept.
+	// Default 64 MiB.
 	JournalBytes int64
 
-	// OnEvent sees every accepted event, in journal order, after it is in the journal and before PutEvents answers. One call at
-	// a time; while it runs no other event is accepted. Nil: nobody looks.
+	// OnEvent sees every accepted event, in journal order, after it is in the journal and before
+	// PutEvents answers. There is one call at a time, and no other event is accepted during the
+	// call. It may be nil.
 	OnEvent func(BusEvent)
-	// OnRecord sees every record that a stream accepted, before the answer; calls come several at once. It must not block. Nil: nobody looks.
+	// OnRecord sees every record that a stream accepted, before the answer. Several calls come at
+	// once. It must not block. It may be nil.
 	OnRecord func(StreamRecord)
 
-	// Log gets what a client cannot see: disk errors, events for unknown buses. Nil: nothing.
+	// Log gets what a client cannot see, such as disk errors and events for unknown buses. If it is
+	// nil nothing is logged.
 	Log *slog.Logger
-	// Now is the clock for arrival times, retention, iterators and visibility. Nil: time.Now.
+	// Now is the clock for arrival times, retention, iterators and visibility. If it is nil,
+	// time.Now is used.
 	Now func() time.Time
 }
 
@@ -76,7 +86,7 @@ type Stream struct {
 	Shards int
 }
 
-// Server is the listener's handler. Serve it on 127.0.0.1 only: it has no authentication.
+// Server is the listener's handler. Serve it on 127.0.0.1 only, because it has no authentication.
 type Server struct {
 	conf    Config
 	lock    *os.File
@@ -89,14 +99,14 @@ type Server struct {
 
 	operations map[string]operation // by X-Amz-Target
 
-	done     chan struct{}  // closed by Close: releases everyone who waits
+	done     chan struct{}  // closed by Close, which releases every waiting call
 	requests sync.WaitGroup // being answered
 	mu       sync.Mutex     // guards closed against requests.Add
 	closed   bool
 }
 
-// Open reads the folder, cuts off what a kill left half-written, and makes the missing resources. Errors: a bad Config (naming the
-// field), a folder in use, a damaged file.
+// Open reads the folder, cuts off what a kill left half-written, and makes the missing resources.
+// It returns an error for a bad Config (naming the field), a folder in use, and a damaged file.
 func Open(conf Config) (*Server, error) {
 	if conf.Dir == "" {
 		return nil, errors.New("awslocal: Config.Dir is empty: name the folder that keeps the state")
@@ -173,7 +183,8 @@ func (s *Server) openServices() error {
 	return err
 }
 
-// lockDir keeps a second process out: two writers would interleave their records. The kernel frees the lock of a killed process.
+// lockDir keeps a second process out, because two writers would interleave their records. The
+// kernel frees the lock of a killed process.
 func lockDir(dir string) (*os.File, error) {
 	f, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {

@@ -10,8 +10,9 @@ import (
 	"time"
 )
 
-// shardLog is the records of one shard on disk: segments, the newest of which grows. Whole segments go when they are too old or
-// when the shard is too big; then the trim horizon moves up. A record may outlive its retention until its segment goes.
+// shardLog holds the records of one shard on disk, in segments, the newest of which grows. Whole
+// segments are deleted when they are too old or when the shard is too big, and the trim horizon
+// moves up. A record may outlive its retention until its segment is deleted.
 type shardLog struct {
 	dir       string
 	retention time.Duration
@@ -21,7 +22,7 @@ type shardLog struct {
 	segments []*segment // oldest first, at least one
 	log      *appendLog // the newest segment's file
 	total    int64      // bytes of all segments
-	next     uint64     // index of the next record; the first is 1
+	next     uint64     // index of the next record. The first is 1
 	last     int64      // arrival of the newest record
 	buf      []byte
 }
@@ -154,9 +155,10 @@ func (l *shardLog) end() uint64 {
 	return l.next
 }
 
-// open opens the segment that holds the record index, or the oldest record if that is trimmed, at the last mark before it. The
-// file is opened under the lock: trim cannot remove it in between, and an open file outlives its removal. It returns the index of
-// the first record in the section, and of the record to begin with; io.EOF if that is not written yet.
+// open opens the segment that holds the record index, or the oldest record if that is trimmed, at
+// the last mark before it. The file is opened under the lock, so trim cannot remove it in between,
+// and an open file outlives its removal. It returns the index of the first record in the section,
+// and of the record to begin with. It returns io.EOF if that record is not written yet.
 func (l *shardLog) open(now int64, index uint64) (f *os.File, section io.Reader, first, begin uint64, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -172,7 +174,7 @@ func (l *shardLog) open(now int64, index uint64) (f *os.File, section io.Reader,
 	if f, err = os.Open(s.path); err != nil {
 		return nil, nil, 0, 0, fmt.Errorf("opening a segment: %w", err)
 	}
-	// The size is fixed now: what a writer adds meanwhile may be half-written.
+	// The size is fixed now, because what a writer adds meanwhile may be half-written.
 	return f, io.NewSectionReader(f, at.offset, s.size-at.offset), at.index, begin, nil
 }
 
@@ -214,7 +216,8 @@ func readSection(section io.Reader, first, begin uint64, visit func(stored) (boo
 	}
 }
 
-// at returns the index of the first record that arrived at or after the time; the end if there is none.
+// at returns the index of the first record that arrived at or after the time, or the end if there
+// is none.
 func (l *shardLog) at(now, arrival int64) (uint64, error) {
 	l.mu.Lock()
 	start := l.next

@@ -14,16 +14,17 @@ import (
 	"strings"
 )
 
-// A segment is a file of consecutive records of one shard, named after the index of its first record. A record is
-// length uint32 | crc32c uint32 | arrival in Unix milliseconds uint64 | key length uint16 | key | data, big-endian; length and
-// checksum are of what follows the checksum.
+// A segment is a file of consecutive records of one shard, named after the index of its first
+// record. A record is
+// length uint32 | crc32c uint32 | arrival in Unix milliseconds uint64 | key length uint16 | key | data, big-endian.
+// Length and checksum are of what follows the checksum.
 type segment struct {
 	path  string
 	base  uint64 // index of the first record
 	size  int64  // bytes of whole records
 	first int64  // arrival of the first record, while size > 0
 	last  int64  // arrival of the last record, while size > 0
-	marks []mark // every markEvery bytes: all that memory knows of the records
+	marks []mark // every markEvery bytes. Memory knows nothing else of the records
 }
 
 type mark struct {
@@ -71,7 +72,8 @@ func newFrames(r io.Reader) *frames { return &frames{r: bufio.NewReaderSize(r, 1
 // errTorn says that the file ends inside a record.
 var errTorn = errors.New("the file ends inside a record")
 
-// next returns the record and its size on disk; io.EOF at the end, errTorn inside a record.
+// next returns the record and its size on disk. It returns io.EOF at the end, and errTorn inside a
+// record.
 func (f *frames) next() (stored, int64, error) {
 	header, err := f.r.Peek(frameHeader)
 	if len(header) == 0 && errors.Is(err, io.EOF) {

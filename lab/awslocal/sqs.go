@@ -21,7 +21,8 @@ const (
 	maxDelay          = 15 * 60
 )
 
-// sqs is the queues: standard ones, all with SQS's default attributes but the retention, which is 14 days.
+// sqs holds the queues. They are standard queues with SQS's default attributes, except for the
+// retention, which is 14 days.
 type sqs struct {
 	conf   Config
 	queues map[string]*queue
@@ -79,12 +80,13 @@ func (s *sqs) find(url string) (*queue, error) {
 	return q, nil
 }
 
-// invalidParameter is SQS's error for a value out of range; this code is in no model, only in the query protocol's header.
+// invalidParameter is SQS's error for a value out of range. Its code is in no model, only in the
+// query protocol's header.
 func invalidParameter(value any, name, reason string) error {
 	return clientError("InvalidParameterValue", fmt.Sprintf("Value %v for parameter %s is invalid. Reason: %s", value, name, reason))
 }
 
-// within checks an optional number; nil gives the default. The reason names both limits.
+// within checks an optional number, and returns the default for nil. The reason names both limits.
 func within(value *int, name, reason string, low, high, def int) (int, error) {
 	if value == nil {
 		return def, nil
@@ -155,7 +157,7 @@ func checkCharacters(body string) error {
 	return nil
 }
 
-// sendMessage leaves out MD5OfMessageAttributes; the Go SDK checks the body's sum only.
+// sendMessage leaves out MD5OfMessageAttributes, because the Go SDK checks the body's sum only.
 func (s *sqs) sendMessage(_ *call, in *sendMessageInput) (any, error) {
 	q, err := s.find(in.QueueUrl)
 	if err != nil {
@@ -191,7 +193,7 @@ func attributeBytes(raw json.RawMessage) int {
 		DataType, StringValue string
 		BinaryValue           []byte
 	}
-	_ = json.Unmarshal(raw, &v) // valid JSON already; a value of another shape counts as nothing
+	_ = json.Unmarshal(raw, &v) // it is valid JSON already, and a value of another shape counts as nothing
 	return len(v.DataType) + len(v.StringValue) + len(v.BinaryValue)
 }
 

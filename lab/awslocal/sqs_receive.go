@@ -32,7 +32,7 @@ func (s *sqs) receiveMessage(c *call, in *receiveMessageInput) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	const reason = "Must be between %d and %d, if provided." // aws-sdk-java#197 for the first; unconfirmed for the others
+	const reason = "Must be between %d and %d, if provided." // aws-sdk-java#197 for the first use, unconfirmed for the others
 	limit, err1 := within(in.MaxNumberOfMessages, "MaxNumberOfMessages", reason, 1, maxReceive, 1)
 	hide, err2 := within(in.VisibilityTimeout, "VisibilityTimeout", reason, 0, maxVisibility, int(defaultVisibility.Seconds()))
 	wait, err3 := within(in.WaitTimeSeconds, "WaitTimeSeconds", reason, 0, maxWait, 0)
@@ -52,8 +52,9 @@ func (s *sqs) receiveMessage(c *call, in *receiveMessageInput) (any, error) {
 	return out, nil
 }
 
-// poll waits for a first message until the time is up, the client gives up or the server closes. A message must not be taken for
-// a client that has gone: it would be hidden from the others until its timeout.
+// poll waits for a first message until the time is up, the client gives up or the server closes. It
+// must not take a message for a client that has gone, because the message would be hidden from the
+// others until its timeout.
 func (s *sqs) poll(c *call, q *queue, limit int, hide, wait time.Duration) ([]received, error) {
 	timeout := time.NewTimer(wait)
 	defer timeout.Stop()

@@ -2,8 +2,9 @@ package awslocal
 
 import "fmt"
 
-// Redrive is a queue's redrive policy: a message that was received MaxReceiveCount times and never deleted goes to another queue
-// instead of being received once more. It keeps its id and its age, as SQS's do.
+// Redrive is a queue's redrive policy. A message that was received MaxReceiveCount times and never
+// deleted goes to another queue instead of being received once more. It keeps its id and its age,
+// as in SQS.
 type Redrive struct {
 	DeadLetterQueue string
 	MaxReceiveCount int // 1 to 1,000
@@ -35,7 +36,7 @@ func (q *queue) bury(m *message) error {
 	return q.write(queueLine{Delete: m.id})
 }
 
-// accept takes a message of another queue; one that it has already stays as it is.
+// accept takes a message of another queue. A message that the queue has already stays as it is.
 func (q *queue) accept(sent *sentMessage) error {
 	q.mu.Lock()
 	defer q.mu.Unlock()

@@ -168,7 +168,8 @@ func TestQueueMessageAttributes(t *testing.T) {
 	}
 }
 
-// The ranges are those of the API reference: botocore 1.43.11, sqs/2012-11-05/service-2.json. The texts' sources stand in the code.
+// The ranges are those of the API reference (botocore 1.43.11, sqs/2012-11-05/service-2.json). The
+// code has the sources of the texts.
 func TestQueueErrors(t *testing.T) {
 	t.Parallel()
 	_, cfg := start(t, awslocal.Config{Queues: []string{"q"}})
@@ -229,7 +230,7 @@ func TestQueueSurvivesRestart(t *testing.T) {
 	}
 	held := q.receive()
 	q.delete(held[1])
-	q.delete(held[1]) // gone already: no error
+	q.delete(held[1]) // gone already, so no error
 	require.NoError(t, server.Close())
 	path := filepath.Join(conf.Dir, "queue-q.jsonl")
 	f, err := os.OpenFile(path, os.O_APPEND|os.O_WRONLY, 0)

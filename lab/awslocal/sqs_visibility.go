@@ -19,7 +19,7 @@ type changeMessageVisibilityBatchInput struct {
 	}
 }
 
-// batchFailure is one entry that failed; the others are carried out.
+// batchFailure is one entry that failed. The others are carried out.
 type batchFailure struct {
 	Id          string
 	SenderFault bool
@@ -78,7 +78,7 @@ func (q *queue) changeVisibility(handle string, seconds *int) (code, message str
 	return "", ""
 }
 
-// batchError is an error of a whole batch; the old protocol's codes have a prefix.
+// batchError is an error of a whole batch. The old protocol's codes have a prefix.
 func batchError(code, message string) *apiError {
 	return &apiError{status: http.StatusBadRequest, code: code, message: message, queryCode: "AWS.SimpleQueueService." + code}
 }

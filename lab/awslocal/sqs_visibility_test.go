@@ -73,7 +73,7 @@ func TestChangeMessageVisibility(t *testing.T) {
 		clock.pass(99 * time.Second)
 		require.Empty(t, q.receive())
 		clock.pass(time.Second)
-		out, err := q.change(100, *hidden[0].ReceiptHandle) // too late: answered with success, and nothing happens
+		out, err := q.change(100, *hidden[0].ReceiptHandle) // too late, so it is answered with success, and nothing happens
 		require.NoError(t, err)
 		require.Len(t, out.Successful, 1)
 		require.Len(t, q.receive(), 1)

@@ -33,7 +33,8 @@ func atMost(n int) string { return fmt.Sprintf("Member must have length less tha
 
 const atLeastOne = "Member must have length greater than or equal to 1"
 
-// The patterns and limits below are those of the service's model: botocore 1.43.11, kinesis/2013-12-02/service-2.json.
+// The patterns and limits below are those of the service's model (botocore 1.43.11,
+// kinesis/2013-12-02/service-2.json).
 var (
 	namePattern     = newPattern(`[a-zA-Z0-9_.-]+`)
 	hashKeyPattern  = newPattern(`0|([1-9]\d{0,38})`)
@@ -43,7 +44,7 @@ var (
 const maxName = 128
 
 type pattern struct {
-	text  string // as the model has it; it means the whole value
+	text  string // the pattern's text in the model, where it means the whole value
 	whole *regexp.Regexp
 }
 

@@ -1,5 +1,5 @@
-// Package awstest runs the local AWS listener for one test. In: what should exist. Out: the server and a configuration for the
-// SDK's clients.
+// Package awstest runs the local AWS listener for one test. In: what should exist. Out: the server
+// and a configuration for the SDK's clients.
 package awstest
 
 import (
@@ -24,7 +24,7 @@ func Start(t testing.TB, conf awslocal.Config) (*awslocal.Server, aws.Config) {
 	}
 	listener := httptest.NewServer(server)
 	t.Cleanup(func() {
-		// The server first: it releases the clients for whom the listener would wait.
+		// Close the server first, because it releases the clients for whom the listener would wait.
 		if err := server.Close(); err != nil {
 			t.Errorf("closing the local AWS listener: %v", err)
 		}
