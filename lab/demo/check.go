@@ -16,13 +16,13 @@ import (
 	"rds-outbox-demo/lab/local"
 )
 
-// maxProblems bounds the report; the counts go on.
+// maxProblems bounds the report. The counts go on.
 const maxProblems = 20
 
 // check has what arrived judged against every row of the database and every answer of the API.
 func check(ctx context.Context, databaseURL string, requests []judge.Request, arrivals *judge.Arrivals[local.Arrival]) (report, error) {
 	all, firsts := arrivals.Take()
-	// The subscriber may be behind the bus: nothing waits for it.
+	// The subscriber may be behind the bus, because nothing waits for it.
 	round := judge.Round{Requests: requests, NotCounted: true}
 	for _, a := range all {
 		round.Arrivals = append(round.Arrivals, onBus(a))

@@ -1,5 +1,6 @@
-// Package demo is `make demo`: it sends cars through a throw-away path, waits until their events are on the bus, and judges every
-// one of them against the tables and the API's answers, by package judge.
+// Package demo is `make demo`. It sends cars through a throw-away path, waits until their events
+// are on the bus, and judges every event against the tables and the API's answers, with package
+// judge.
 package demo
 
 import (
@@ -23,7 +24,7 @@ import (
 const (
 	// patience is how long nothing may arrive before the missing events count as lost.
 	patience = 30 * time.Second
-	// quiet is five polls of the stream: what comes twice comes late.
+	// quiet is five polls of the stream, because duplicates come late.
 	quiet = time.Second
 )
 
@@ -49,7 +50,7 @@ func Run(ctx context.Context, c Config) (err error) {
 		}
 		err = os.RemoveAll(dir)
 	}()
-	// With a server of the user's own a database of our own on it: the demo counts every row of outbox.
+	// On an external server the demo makes its own database, because it counts every row of outbox.
 	if c.Path.DatabaseURL != "" {
 		drop, dropErr := c.scratchDatabase(ctx)
 		if dropErr != nil {

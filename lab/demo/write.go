@@ -15,8 +15,8 @@ import (
 
 const (
 	clients = 8
-	// changedShare of the cars, at least one, are changed by changesPerCar concurrent requests each: only a car with several
-	// versions has an order to lose.
+	// changedShare of the cars, at least one, are changed by changesPerCar concurrent requests
+	// each, because only a car with several versions has an order to lose.
 	changedShare  = 10
 	changesPerCar = 5
 )

@@ -8,7 +8,8 @@ import (
 	"unsafe"
 )
 
-// isTerminal reports whether somebody may read along: files, pipes and /dev/null have no size.
+// isTerminal reports whether file is a terminal, so that somebody may read along. Files, pipes and
+// /dev/null have no size.
 func isTerminal(file *os.File) bool {
 	var size struct{ rows, columns, x, y uint16 }
 	_, _, errno := syscall.Syscall(syscall.SYS_IOCTL, file.Fd(), syscall.TIOCGWINSZ, uintptr(unsafe.Pointer(&size)))

@@ -43,7 +43,7 @@ func serveControl(dir string, relay *local.Relay) (stop func(), err error) {
 	}
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST /relay/stop", func(w http.ResponseWriter, r *http.Request) {
-		relay.Stop(context.WithoutCancel(r.Context())) // also when whoever asked has gone: half stopped is no state
+		relay.Stop(context.WithoutCancel(r.Context())) // also when the client has gone, because a relay must not stay half stopped
 		fmt.Fprintln(w, "relay stopped: commits wait in the WAL")
 	})
 	mux.HandleFunc("POST /relay/start", func(w http.ResponseWriter, _ *http.Request) {

@@ -1,4 +1,5 @@
-// Package dev is `make dev`: the whole path on this machine, one line per event, and the live view, until Ctrl-C.
+// Package dev is `make dev`. It runs the whole path on this machine, with one line per event and
+// the live view, until Ctrl-C.
 package dev
 
 import (
@@ -28,7 +29,7 @@ type Config struct {
 	Out   *os.File
 	// View is the address that the live view listens on.
 	View string
-	// Browser opens the live view where Out is a terminal. Nil: nobody does.
+	// Browser opens the live view where Out is a terminal. If it is nil nothing opens it.
 	Browser func(url string)
 }
 
@@ -115,7 +116,8 @@ func lock(dir string) (unlock func(), err error) {
 	}
 }
 
-// empty removes what is in the data folder; the folder itself carries our lock.
+// empty removes the content of the data folder. The folder itself stays, because it carries our
+// lock.
 func empty(ctx context.Context, dir string) error {
 	if err := postgres.Remove(ctx, filepath.Join(dir, "postgres")); err != nil {
 		return fmt.Errorf("FRESH=1: %w", err)

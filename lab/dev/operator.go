@@ -7,8 +7,9 @@ import (
 	"strings"
 )
 
-// writeOperatorEnv tells outboxctl in another terminal where this path is. For this user alone: a database's or AWS's password may
-// be in it. The file goes with the path.
+// writeOperatorEnv writes where this path is, for outboxctl in another terminal. Only this user may
+// read the file, because a password of the database or of AWS may be in it. The file is removed
+// with the path.
 func writeOperatorEnv(dir string, env []string) (remove func(), err error) {
 	path := filepath.Join(dir, "outboxctl.env")
 	_ = os.Remove(path) // of a run that was killed; WriteFile would keep its mode

@@ -14,14 +14,15 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/kinesis/types"
 )
 
-// checkpoints is the checkpoint file. It is written anew with each change and renamed into place, so that a killed process leaves the
-// old one or the new one. It is not synced: a power cut may cost the last checkpoints, and brings their records again.
+// checkpoints is the checkpoint file. Each change writes a new file and renames it into place, so
+// that a killed process leaves the old one or the new one. The file is not synced, so a power cut
+// may cost the last checkpoints. Their records then come again.
 type checkpoints struct {
 	Stream string                `json:"stream"`
 	Shards map[string]checkpoint `json:"shards"`
 
 	mu   sync.Mutex
-	path string // empty: keep nothing
+	path string // if it is empty nothing is kept
 }
 
 // checkpoint is how far a shard is done.
@@ -73,7 +74,7 @@ func (c *checkpoints) write() error {
 	if err != nil {
 		return fmt.Errorf("encoding the checkpoints: %w", err)
 	}
-	// In the same folder: a rename between file systems is no rename.
+	// In the same folder, because a rename between file systems is not atomic.
 	temporary := filepath.Join(filepath.Dir(c.path), "."+filepath.Base(c.path)+".new")
 	if err := os.WriteFile(temporary, data, 0o600); err != nil {
 		return fmt.Errorf("writing the checkpoints: %w", err)
@@ -84,8 +85,8 @@ func (c *checkpoints) write() error {
 	return nil
 }
 
-// mayStart reports whether a listed shard is to be read now: it is not finished, and its parents are, or are no longer listed since
-// all they held has expired.
+// mayStart reports whether a listed shard is to be read now. It must not be finished. Its parents
+// must be finished, or no longer be listed because all they held has expired.
 func (c *checkpoints) mayStart(shard types.Shard, listed []types.Shard) bool {
 	waitsFor := func(parent *string) bool {
 		return parent != nil && !c.get(*parent).Finished &&

@@ -11,7 +11,8 @@ import (
 	"github.com/google/uuid"
 )
 
-// onFailure is the message that Lambda sends about records that it discards: where they are, not what they are.
+// onFailure is the message that Lambda sends about records that it discards. It has their places,
+// not their data.
 type onFailure struct {
 	RequestContext  requestContext   `json:"requestContext"`
 	ResponseContext *responseContext `json:"responseContext,omitempty"` // absent when they were never delivered
@@ -43,8 +44,9 @@ type batchInfo struct {
 	StreamARN            string `json:"streamArn"`
 }
 
-// discard gives w up and tells the on-failure queue. It returns false when ctx ended before the queue knew; then w is not discarded.
-// Lambda gives up telling after a while and counts DestinationDeliveryFailures; here it is tried until it succeeds.
+// discard gives w up and tells the on-failure queue. It returns false when ctx ended before the
+// queue knew, and then w is not discarded. Lambda gives up telling after a while and counts
+// DestinationDeliveryFailures. Here it is tried until it succeeds.
 func (s *shard) discard(ctx context.Context, w work, condition string) bool {
 	config := s.poller.config
 	first, last := w.records[0], w.records[len(w.records)-1]

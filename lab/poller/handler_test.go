@@ -9,7 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// Workers and shards invoke at the same time; each must get the answer to its own event.
+// Workers and shards invoke at the same time. Each must get the answer to its own event.
 func TestConcurrentInvocationsGetTheirOwnAnswers(t *testing.T) {
 	t.Parallel()
 	invoke := Handler(func(_ context.Context, n int) (int, error) { return n, nil })

@@ -25,7 +25,8 @@ const (
 	payloadHead, payloadTail = `{"Records":[`, `]}`
 )
 
-// fit is how many records, from the first on, go into one batch, at least one; full tells that no more would.
+// fit returns how many records, from the first on, go into one batch. It is at least one. full
+// reports whether the batch takes no more.
 func fit(records []*record, batchSize int) (n int, full bool) {
 	size := len(payloadHead) + len(payloadTail)
 	for n < min(len(records), batchSize) {
@@ -63,9 +64,11 @@ func (s *shard) invoke(ctx context.Context, w work) outcome {
 // function is Config.Function.
 type function = func(ctx context.Context, payload []byte) ([]byte, error)
 
-// Handler makes a Config.Function of a Lambda handler. Each invocation gets a lambda.Handler of its own, as in an environment of its own:
-// one that is shared answers with a buffer that the next invocation writes into (aws-lambda-go 1.55.1, lambda/handler.go: Invoke
-// returns the buffer's bytes after it has put the buffer back). Lambda runs one invocation at a time in an environment; we do not.
+// Handler makes a Config.Function of a Lambda handler. Each invocation gets its own lambda.Handler,
+// as in its own environment. A shared one answers with a buffer that the next invocation writes
+// into (aws-lambda-go 1.55.1, lambda/handler.go, where Invoke returns the buffer's bytes after it
+// has put the buffer back). Lambda runs one invocation at a time in an environment. The poller does
+// not.
 func Handler(handler any) func(ctx context.Context, payload []byte) ([]byte, error) {
 	return func(ctx context.Context, payload []byte) ([]byte, error) {
 		return lambda.NewHandler(handler).Invoke(ctx, payload)
@@ -115,7 +118,7 @@ func itemIdentifiers(answer []byte) (all []string, err error) {
 	if len(bytes.TrimSpace(answer)) == 0 {
 		return nil, nil
 	}
-	// Maps, not structs: encoding/json takes a member's name in any case.
+	// Maps, not structs, because encoding/json takes a member's name in any case.
 	var object map[string]json.RawMessage
 	if err := json.Unmarshal(answer, &object); err != nil {
 		return nil, fmt.Errorf("reading the answer: %w", err)

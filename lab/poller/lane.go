@@ -23,7 +23,8 @@ func (l *lane) run(ctx context.Context) {
 	}
 }
 
-// next collects a batch: it waits for a first record, then up to the window for a full one. nil is the end.
+// next collects a batch. It waits for a first record, then up to the window for a full batch. nil
+// is the end.
 func (l *lane) next(ctx context.Context) []*record {
 	if len(l.held) == 0 && !l.receive(ctx, nil) {
 		return nil

@@ -17,7 +17,7 @@ import (
 	"rds-outbox-demo/lab/awslocal"
 )
 
-// arrivals is what a function made of the records it got: per key the numbers in the order of their first arrival.
+// arrivals is what a function got. It has per key the numbers in the order of their first arrival.
 type arrivals map[string][]int
 
 func (a arrivals) add(record string) {
@@ -29,7 +29,8 @@ func (a arrivals) add(record string) {
 	}
 }
 
-// check returns what is wrong: nothing may be missing, and the first arrivals of a key must be in order.
+// check returns what is wrong. Nothing may be missing, and the first arrivals of a key must be in
+// order.
 func (a arrivals) check(written map[string][]int) (findings []string) {
 	for key, numbers := range written {
 		for _, n := range numbers {
@@ -139,7 +140,8 @@ func TestWrongFunctions(t *testing.T) {
 			}
 			return response(all...)
 		}, ""},
-		// Fails the whole batch each time: what is behind the first five never gets its turn.
+		// Fails the whole batch each time, so the function never gets the records after the first
+		// five.
 		"EventIDLoses": {func(d delivery, failed []int) events.KinesisEventResponse {
 			return response(d.event.Records[failed[0]].EventID)
 		}, "lost a/20"},
@@ -179,7 +181,8 @@ func TestWrongFunctions(t *testing.T) {
 		})
 	}
 
-	// A function that goes on behind a failure of the same key, and answers rightly: what it handled early arrives early.
+	// A function that goes on after a failure of the same key, and answers rightly. The records
+	// that it handled early arrive early.
 	t.Run("GoingOnReorders", func(t *testing.T) {
 		inBubble(t, Config{}, func(t *testing.T, w *world) {
 			w.put(lower, count(1, 3)...)

@@ -1,12 +1,15 @@
-// Package poller is Lambda's event source mapping for a Kinesis stream, on a machine of one's own: batches, partial answers,
-// bisecting, retry and age limits, on-failure messages and parallelization factor behave as Lambda's do.
+// Package poller is Lambda's event source mapping for a Kinesis stream, on a local machine.
+// Batches, partial answers, bisecting, retry and age limits, on-failure messages and
+// parallelization factor behave as Lambda's do.
 //
-// In: a stream behind the AWS SDK, and a function that takes an event's JSON and returns an answer's. Out: invocations, in order
-// per shard (with a parallelization factor: per partition key), and a checkpoint file that survives kill -9.
+// In: a stream behind the AWS SDK, and a function that takes an event's JSON and returns an
+// answer's. Out: invocations, in order per shard (per partition key with a parallelization factor),
+// and a checkpoint file that survives kill -9.
 //
-// The mapping is one with FunctionResponseTypes ReportBatchItemFailures. Known difference: Lambda polls a shard once a second;
-// this polls as often as Kinesis allows, since waiting is not what one wants to see on a laptop. A shard with nothing to read is not
-// polled at all until the stream says that it has stored something, where a stream can say so.
+// The mapping is one with FunctionResponseTypes ReportBatchItemFailures. There is one known
+// difference. Lambda polls a shard once a second. The poller polls as often as Kinesis allows,
+// because nobody wants to wait on a laptop. If the stream can say when it has stored something, a
+// shard with nothing to read is not polled until then.
 //
 // QueuePoller is the mapping for an SQS queue.
 package poller
@@ -26,12 +29,14 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// Config of a Poller. Kinesis, Stream, Function and Log are required; the defaults of the rest are Lambda's where it has any.
+// Config of a Poller. Kinesis, Stream, Function and Log are required. The defaults of the rest are
+// Lambda's where it has any.
 type Config struct {
 	Kinesis *kinesis.Client
 	Stream  string // name
-	// Function is invoked with the JSON of an events.KinesisEvent, such as Handler makes of a handler. Its
-	// context ends with FunctionTimeout, and one second after Run's. Lambda kills a function then; here it is waited for.
+	// Function is invoked with the JSON of an events.KinesisEvent, such as Handler makes of a
+	// handler. Its context ends with FunctionTimeout, and one second after Run's. Lambda kills a
+	// function then. The poller waits for it.
 	Function func(ctx context.Context, payload []byte) ([]byte, error)
 	Log      *slog.Logger
 
@@ -46,21 +51,25 @@ type Config struct {
 	ParallelizationFactor int
 	// BisectOnError splits a batch whose invocation failed in halves, and one that failed in part at the returned number.
 	BisectOnError bool
-	// MaxRetries is after how many retries a batch is discarded, 0 to 10,000. Default nil: never (Lambda's -1).
+	// MaxRetries is after how many retries a batch is discarded, 0 to 10,000. The default nil means
+	// never (Lambda's -1).
 	MaxRetries *int
 	// MaxRecordAge is the age at which a record is discarded. Default 0: never (Lambda's -1).
 	MaxRecordAge time.Duration
-	// OnFailure is the URL of the SQS queue that is told what was discarded; it needs SQS. Default: nobody is told.
+	// OnFailure is the URL of the SQS queue that is told what was discarded. It needs SQS. By
+	// default nobody is told.
 	OnFailure string
 	SQS       *sqs.Client
-	// FunctionTimeout is the function's, up to 15 min; default 30 s.
+	// FunctionTimeout is the function's, up to 15 min. The default is 30 s.
 	FunctionTimeout time.Duration
 	// PollInterval is the time between two GetRecords of a shard. Default 200 ms: Kinesis allows five a second.
 	PollInterval time.Duration
-	// Stored returns a channel that is closed when the stream next stores records, such as awslocal's. Until then a shard with nothing to
-	// read is polled every 10 s. Default: it is polled every PollInterval, because Kinesis wakes nobody.
+	// Stored returns a channel that is closed when the stream next stores records, such as
+	// awslocal's. Until then a shard with nothing to read is polled every 10 s. By default it is
+	// polled every PollInterval, because Kinesis has no such signal.
 	Stored func() <-chan struct{}
-	// CheckpointFile keeps the position between runs. Default: none, every run begins at StartingPosition.
+	// CheckpointFile keeps the position between runs. Without it every run begins at
+	// StartingPosition.
 	CheckpointFile string
 }
 
@@ -72,7 +81,7 @@ type Poller struct {
 	resumed     bool // the checkpoint file knew the stream
 }
 
-// New checks the configuration and reads the checkpoint file; an error names the field that is wrong.
+// New checks the configuration and reads the checkpoint file. An error names the wrong field.
 func New(config Config) (*Poller, error) {
 	config.StartingPosition = cmp.Or(config.StartingPosition, types.ShardIteratorTypeTrimHorizon)
 	config.BatchSize = cmp.Or(config.BatchSize, 100)
@@ -121,8 +130,8 @@ func (c Config) validate() error {
 	return nil
 }
 
-// Run polls until ctx ends and then returns nil. Throttles, expired iterators and a service that is away for a while are survived; a
-// stream that does not exist is returned as an error.
+// Run polls until ctx ends and then returns nil. It survives throttles, expired iterators and a
+// service that is away for a while. It returns an error for a stream that does not exist.
 func (p *Poller) Run(ctx context.Context) error {
 	if err := p.retry(ctx, "describing the stream", p.describe); err != nil || ctx.Err() != nil {
 		return err
@@ -132,7 +141,8 @@ func (p *Poller) Run(ctx context.Context) error {
 	return group.Wait()
 }
 
-// runShards starts each shard once its parents are read to the end: a key's records before a split or merge come first.
+// runShards starts each shard once its parents are read to the end, because a key's records before
+// a split or merge come first.
 func (p *Poller) runShards(ctx context.Context, group *errgroup.Group) error {
 	running := map[string]bool{}
 	finished := make(chan struct{})
@@ -193,8 +203,8 @@ func (p *Poller) listShards(ctx context.Context) (shards []types.Shard, err erro
 	}
 }
 
-// retry calls try until it succeeds or ctx ends; then it returns nil. Only a missing stream ends it with an error: everything
-// else may pass, as a listener that is started again does.
+// retry calls try until it succeeds or ctx ends, and then returns nil. It returns an error only for
+// a missing stream. Everything else may pass, as when a listener is started again.
 func (p *Poller) retry(ctx context.Context, what string, try func(context.Context) error) error {
 	for failures := 0; ; failures++ {
 		err := try(ctx)

@@ -250,7 +250,7 @@ func TestService(t *testing.T) {
 			w.split()
 			go func() {
 				time.Sleep(time.Second)
-				w.put(upper, 1) // the child first: it waits for its parent
+				w.put(upper, 1) // the child first, which waits for its parent
 				time.Sleep(time.Second)
 				w.put(lower, 2)
 			}()

@@ -49,7 +49,7 @@ func TestPosition(t *testing.T) {
 			done := map[string]bool{}
 			w.run(func(_ int, d delivery) (string, error) {
 				time.Sleep(time.Duration(len(d.records[0])) * time.Second) // lanes end in any order
-				// kill -9 now: what the file says must be done.
+				// kill -9 now. What the file says must be done.
 				again := w.restOf(t, w.config.CheckpointFile)
 				w.mu.Lock()
 				defer w.mu.Unlock()

@@ -31,23 +31,25 @@ type QueueConfig struct {
 	BatchSize int
 	// Concurrency is how many batches are under way at once. Default 5, with which Lambda begins.
 	Concurrency int
-	// FunctionTimeout is the function's; default 5 s.
+	// FunctionTimeout is the function's. The default is 5 s.
 	FunctionTimeout time.Duration
-	// VisibilityTimeout is the queue's: after it a message that failed comes again. Whole seconds, not below FunctionTimeout, as Lambda
-	// demands. Default six times FunctionTimeout, as AWS advises.
+	// VisibilityTimeout is the queue's. After it a message that failed comes again. Whole seconds,
+	// not below FunctionTimeout, as Lambda demands. The default is six times FunctionTimeout, as
+	// AWS advises.
 	VisibilityTimeout time.Duration
 }
 
-// QueuePoller is Lambda's event source mapping for an SQS standard queue with FunctionResponseTypes ReportBatchItemFailures, as the Lambda
-// developer guide has it ("Handling errors for an SQS event source"): messages that the answer names as failed are left alone until their
-// visibility timeout is over, the others are deleted. When a message came too often is the queue's business (awslocal.Redrive). Known
-// difference: Lambda polls less after errors.
+// QueuePoller is Lambda's event source mapping for an SQS standard queue with FunctionResponseTypes
+// ReportBatchItemFailures, as in the Lambda developer guide ("Handling errors for an SQS event
+// source"). Messages that the answer names as failed are left alone until their visibility timeout
+// is over. The others are deleted. The queue decides when a message came too often
+// (awslocal.Redrive). There is one known difference. Lambda polls less after errors.
 type QueuePoller struct {
 	config    QueueConfig
 	sourceARN string
 }
 
-// NewQueue checks the configuration; an error names the field that is wrong.
+// NewQueue checks the configuration. An error names the wrong field.
 func NewQueue(c QueueConfig) (*QueuePoller, error) {
 	c.BatchSize = cmp.Or(c.BatchSize, 10)
 	c.Concurrency = cmp.Or(c.Concurrency, 5)
@@ -129,7 +131,8 @@ func (p *QueuePoller) deliver(ctx context.Context, messages []types.Message) {
 		p.config.Log.WarnContext(ctx, "batch failed", "hop", 6, "queue", p.config.QueueURL, "messages", len(messages), "error", err.Error())
 		return
 	}
-	// A poller that is told to end deletes what is done all the same: it would come again for nothing.
+	// A poller that is told to end still deletes the finished messages. Otherwise they would come
+	// again for nothing.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
 	defer cancel()
 	for _, m := range messages {
@@ -142,7 +145,8 @@ func (p *QueuePoller) deliver(ctx context.Context, messages []types.Message) {
 	}
 }
 
-// invoke returns the ids of the messages that failed. An error means all of them: an answer that names what is not in the batch, too.
+// invoke returns the ids of the messages that failed. An error means that all of them failed. An
+// answer that names a message that is not in the batch is an error, too.
 func (p *QueuePoller) invoke(ctx context.Context, messages []types.Message) (failed []string, err error) {
 	payload, err := json.Marshal(p.event(messages))
 	if err != nil {

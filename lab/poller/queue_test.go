@@ -131,7 +131,8 @@ func TestQueueIsDeliveredInBatches(t *testing.T) {
 	})
 }
 
-// What the answer names comes again when its visibility timeout is over, by itself; a poison message ends in the dead-letter queue.
+// Messages that the answer names come again by themselves when their visibility timeout is over. A
+// poison message ends in the dead-letter queue.
 func TestOnlyNamedMessagesComeAgain(t *testing.T) {
 	inQueueBubble(t, func(t *testing.T, w *queueWorld) {
 		w.send("a", "poison", "b", "hiccup")
@@ -151,7 +152,8 @@ func TestOnlyNamedMessagesComeAgain(t *testing.T) {
 	})
 }
 
-// Lambda developer guide, "Handling errors for an SQS event source": these answers are failures of the whole batch, and these are not.
+// These answers are failures of the whole batch, and these are not (Lambda developer guide,
+// "Handling errors for an SQS event source").
 func TestAnswersForAQueue(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {
@@ -224,7 +226,8 @@ func TestBatchesAtOnceOfAQueue(t *testing.T) {
 	})
 }
 
-// The listener goes away and comes back: the mapping goes on, and a message whose deletion was lost comes again.
+// The listener goes away and comes back. The mapping goes on, and a message whose deletion was lost
+// comes again.
 func TestAQueueThatIsAwayIsSurvived(t *testing.T) {
 	inQueueBubble(t, func(t *testing.T, w *queueWorld) {
 		w.send("a")

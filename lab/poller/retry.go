@@ -24,8 +24,8 @@ func (w work) first(n int) work {
 
 // outcome of an invocation.
 type outcome struct {
-	from int   // place of the first record to deliver again; the number of records is success
-	err  error // the invocation failed, or its answer could not be read: from is 0
+	from int   // place of the first record to deliver again. The number of records means success
+	err  error // the invocation failed, or its answer could not be read. from is 0 then
 }
 
 // limits is what the mapping does about failures.
@@ -44,10 +44,11 @@ type decision struct {
 	left      []work // to be delivered next, in this order
 }
 
-// after decides what follows the invocation of w. The rules are those of docs.aws.amazon.com/lambda/latest/dg, with-kinesis and
-// services-kinesis-batchfailurereporting: everything from the returned number on is delivered again; with bisecting on, the batch
-// is split there, or in halves when the invocation failed; a split uses no retry. Whether progress gives the used retries back is
-// not documented; here it does not.
+// after decides what follows the invocation of w. The rules are those of
+// docs.aws.amazon.com/lambda/latest/dg, with-kinesis and services-kinesis-batchfailurereporting.
+// Everything from the returned number on is delivered again. With bisecting on, the batch is split
+// there, or in halves when the invocation failed. A split uses no retry. Whether progress gives the
+// used retries back is not documented. Here it does not.
 func (l limits) after(w work, o outcome) decision {
 	d := decision{done: w.records[:o.from]}
 	rest := work{records: w.records[o.from:], retries: w.retries, invocations: w.invocations + 1, last: o}
@@ -72,7 +73,7 @@ func (l limits) after(w work, o outcome) decision {
 	return d
 }
 
-// expired is how many records of w are too old, from the first on: records arrive in order.
+// expired returns how many records of w are too old, from the first on. Records arrive in order.
 func (l limits) expired(w work, now time.Time) int {
 	n := 0
 	for l.maxAge > 0 && n < len(w.records) && now.Sub(w.records[n].arrival) > l.maxAge {

@@ -25,8 +25,9 @@ import (
 	"rds-outbox-demo/lab/awslocal"
 )
 
-// world is the local AWS listener behind the real SDK clients, in the process: without a socket, so that a test can run in a
-// synctest bubble, where time passes only when everything waits and polls, windows and backoffs cost nothing.
+// world is the local AWS listener behind the real SDK clients, in the process. It has no socket, so
+// that a test can run in a synctest bubble, where time passes only when everything waits, and
+// polls, windows and backoffs cost nothing.
 type world struct {
 	t       *testing.T
 	conf    awslocal.Config
@@ -124,7 +125,7 @@ func (w *world) Do(r *http.Request) (response *http.Response, err error) {
 	return response, nil
 }
 
-// put writes records with one key; a record's data is its number.
+// put writes records with one key. A record's data is its number.
 func (w *world) put(key string, numbers ...int) {
 	for _, n := range numbers {
 		_, err := w.kinesis.PutRecord(context.Background(), &kinesis.PutRecordInput{
@@ -134,7 +135,8 @@ func (w *world) put(key string, numbers ...int) {
 	}
 }
 
-// function makes a Function that records its invocations and answers with what judge says: the answer, or an error.
+// function makes a Function that records its invocations and returns judge's result, which is the
+// answer or an error.
 func (w *world) function(judge func(invocation int, d delivery) (string, error)) func(context.Context, []byte) ([]byte, error) {
 	return func(_ context.Context, payload []byte) ([]byte, error) {
 		d := delivery{at: time.Now()}

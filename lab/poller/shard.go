@@ -71,7 +71,8 @@ func (s *shard) run(ctx context.Context) error {
 	return err
 }
 
-// read hands out records until the shard is closed. How far it reads ahead is bounded: it waits for the slowest lane.
+// read hands out records until the shard is closed. It reads ahead only so far, because it waits
+// for the slowest lane.
 func (s *shard) read(ctx context.Context) (closed bool, err error) {
 	var saved time.Time
 	for iterator := ""; ; {
@@ -235,7 +236,7 @@ func (s *shard) finish(ctx context.Context, records []*record) {
 		return
 	}
 	if err := s.poller.checkpoints.set(s.id, checkpoint{SequenceNumber: reached}); err != nil {
-		// An old checkpoint brings records again; it loses none.
+		// An old checkpoint brings records again, and loses none.
 		s.poller.config.Log.ErrorContext(ctx, "keeping the checkpoint", "hop", 5, "shard", s.id, "error", err.Error())
 	}
 }

@@ -19,7 +19,7 @@ const (
 type Log struct {
 	path string
 	max  int64
-	said func(line []byte) // called with each line, while the lock is held; nil for nobody
+	said func(line []byte) // called with each line, while the lock is held. It may be nil
 
 	mu   sync.Mutex
 	file *os.File
