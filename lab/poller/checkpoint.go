@@ -74,7 +74,7 @@ func (c *checkpoints) write() error {
 	if err != nil {
 		return fmt.Errorf("encoding the checkpoints: %w", err)
 	}
-	// In the same folder, because a rename between file systems is not atomic.
+	// In the same folder, because a rename cannot move a file to another file system.
 	temporary := filepath.Join(filepath.Dir(c.path), "."+filepath.Base(c.path)+".new")
 	if err := os.WriteFile(temporary, data, 0o600); err != nil {
 		return fmt.Errorf("writing the checkpoints: %w", err)
