@@ -3,7 +3,8 @@
 set -eu
 for_each=${1:?usage: scripts/fuzz.sh DURATION, such as 10s}
 log=$(mktemp)
-trap 'rm -f "$log"' EXIT
+packages=$(mktemp)
+trap 'rm -f "$log" "$packages"' EXIT
 
 # fuzz runs a target. Until Go 1.27 a run may fail at its end with nothing but "context deadline
 # exceeded" and no failing input (https://go.dev/issue/75804). Such a run is repeated. Every other
@@ -23,9 +24,12 @@ fuzz() {
     return 1
 }
 
-for package in $(go list -f '{{if or .TestGoFiles .XTestGoFiles}}{{.ImportPath}}{{end}}' ./...); do
-    for target in $(go test -list '^Fuzz' "$package" | grep '^Fuzz' || true); do
+# The targets are read from the files. `go test -list` would link the tests of every package.
+go list -f '{{.ImportPath}} {{.Dir}}' ./... >"$packages"
+while read -r package dir; do
+    for target in $(cat "$dir"/*_test.go 2>/dev/null | sed -n 's/^func \(Fuzz[A-Za-z0-9_]*\)(f \*testing\.F) .*/\1/p'); do
         echo "fuzz: $package $target for $for_each"
-        fuzz "$package" "$target"
+        fuzz "$package" "$target" </dev/null
     done
-done
+done <"$packages"
+grep -q . "$log" || { echo "fuzz: no target was found" >&2; exit 1; }
