@@ -152,18 +152,8 @@ func TestKeysOfAPartitionedOutbox(t *testing.T) {
 	row["id"] = uuid.NewString()
 	require.Contains(t, refusal(t, insertOutbox(t, db, row)), "pkey", "a later partition has the keys, too")
 
-	// The bound between the partitions passes while the writers below are at work.
-	_, err := db.Pool.Exec(t.Context(), fmt.Sprintf(`DO $$
-		DECLARE
-			bound timestamptz := clock_timestamp() + '300 ms';
-			next regclass := (SELECT tableoid FROM outbox WHERE created_at = '%[2]s');
-		BEGIN
-			DELETE FROM outbox;
-			ALTER TABLE outbox DETACH PARTITION %[1]s;
-			EXECUTE format('ALTER TABLE outbox DETACH PARTITION %%s', next);
-			EXECUTE format('ALTER TABLE outbox ATTACH PARTITION %[1]s FOR VALUES FROM (MINVALUE) TO (%%L)', bound);
-			EXECUTE format('ALTER TABLE outbox ATTACH PARTITION %%s FOR VALUES FROM (%%L) TO (%%L)', next, bound, '%[2]s'::timestamptz + interval '1 day');
-		END $$`, done.First, done.Until.Format(time.RFC3339)))
+	next := query(t, config, fmt.Sprintf("SELECT tableoid::regclass::text FROM outbox WHERE created_at = '%s'", done.Until.Format(time.RFC3339)))
+	_, err := db.Pool.Exec(t.Context(), "DELETE FROM outbox")
 	require.NoError(t, err)
 	cars := newAPI(t, db.Pool)
 	id, err := cars.create(t.Context())
@@ -182,6 +172,19 @@ func TestKeysOfAPartitionedOutbox(t *testing.T) {
 			return nil
 		})
 	}
+	labtest.Eventually(t, "a change in the first partition", func() bool { return changes.Load() > 0 })
+	// The bound between the partitions passes while the writers are at work.
+	_, err = db.Pool.Exec(t.Context(), fmt.Sprintf(`DO $$
+		DECLARE
+			bound text;
+		BEGIN
+			ALTER TABLE outbox DETACH PARTITION %[1]s;
+			ALTER TABLE outbox DETACH PARTITION %[2]s;
+			bound := quote_literal(clock_timestamp() + '100 ms');
+			EXECUTE 'ALTER TABLE outbox ATTACH PARTITION %[1]s FOR VALUES FROM (MINVALUE) TO (' || bound || ')';
+			EXECUTE 'ALTER TABLE outbox ATTACH PARTITION %[2]s FOR VALUES FROM (' || bound || $to$) TO ('%[3]s')$to$;
+		END $$`, done.First, next, done.Until.AddDate(0, 0, 1).Format(time.RFC3339)))
+	require.NoError(t, err)
 	labtest.Eventually(t, "versions in both partitions", func() bool {
 		return query(t, config, "SELECT count(DISTINCT tableoid)::text FROM outbox WHERE aggregate_version > 1") == "2"
 	})
