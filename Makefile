@@ -44,7 +44,7 @@ demo: build ## Send events through a throw-away path and check every one: CARS= 
 	@bin/lab demo
 
 .PHONY: chaos
-chaos: node_modules/.runtime bin/chaos/lab bin/chaos/walrelay bin/outboxctl $(if $(filter-out 17,$(POSTGRES)),lab/postgres/versions/node_modules/.installed) ## Break the path in every way and judge it: SEED= (random), ROUNDS= (5), POSTGRES= (17; 14 to 18), SABOTAGE=list or a rule to turn off.
+chaos: node_modules/.runtime bin/chaos/lab bin/chaos/walrelay bin/outboxctl $(if $(filter-out 17,$(POSTGRES)),lab/postgres/versions/node_modules/.installed) ## Break the path in every way and judge it: SEED= (random), ROUNDS= (5), POSTGRES= (17; 14 to 18), PROMOTE=1 promotes standbys, SABOTAGE=list or a rule to turn off.
 	@bin/chaos/lab chaos
 
 # These hops are Go benchmarks beside the code that they measure. benchstat compares the outputs of two runs.
