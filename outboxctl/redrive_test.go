@@ -12,6 +12,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
 	"github.com/stretchr/testify/require"
 
+	"rds-outbox-demo/dbgen"
 	"rds-outbox-demo/handlers/cdcconsumer"
 	"rds-outbox-demo/lab/awslocal"
 	"rds-outbox-demo/outbox"
@@ -328,4 +329,41 @@ func TestRedriveKeepsTheMessage(t *testing.T) {
 		require.Contains(t, result.out, "the stream has it, but its message stays")
 		require.Equal(t, upTo(1), r.versions(t, "a", ""))
 	})
+}
+
+// The warning names the lowest version that is sent, in whatever order the records come, and compares it with what is not sent.
+func TestLatenessOfTheLowestVersion(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	events := []outbox.Event{event("late", 1), event("late", 2), event("late", 3)}
+	r.commit(t, events...)
+	sent := func(events ...outbox.Event) (records []*record) {
+		for _, e := range events {
+			row, err := dbgen.New(r.db.Pool).OutboxGet(t.Context(), e.ID)
+			require.NoError(t, err)
+			records = append(records, &record{event: &outbox.Record{Row: row}})
+		}
+		return records
+	}
+	warnings, err := lateness(t.Context(), dbgen.New(r.db.Pool), sent(events[0], events[1]))
+	require.NoError(t, err)
+	require.Equal(t, []string{"Car late is at version 3 in the table: subscribers will see version 1 late; aggregateVersion tells them"}, warnings)
+	warnings, err = lateness(t.Context(), dbgen.New(r.db.Pool), sent(events[2], events[1]))
+	require.NoError(t, err)
+	require.Empty(t, warnings, "only an older version stays")
+}
+
+// A message that was there before the redrive has not come back, although it is about the record that was sent.
+func TestAMessageThatStaysHasNotComeBack(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	e := event("twice", 1)
+	r.written(t, e)
+	r.parkEvent(t, e, 1)
+	r.parkEvent(t, e, 2)
+	messages := r.listed(t, 2)
+	result := r.run(t, "redrive", messages[0].MessageID, "--wait", "100ms")
+	require.Zero(t, result.code, result.err)
+	require.NotContains(t, result.out, "CAME BACK")
+	require.Equal(t, "1+0", r.depth(t, r.setup.FailureQueue))
 }

@@ -288,6 +288,18 @@ func TestSetupErrors(t *testing.T) {
 			},
 			"test_decoding", "another slot name",
 		},
+		"SlotOfAnotherDatabase": {
+			func(t *testing.T, r *rig, _ *walrelay.Config) {
+				other := pgtest.New(t)
+				_, err := other.Pool.Exec(t.Context(), "SELECT pg_create_logical_replication_slot($1, 'pgoutput')", r.slot)
+				require.NoError(t, err)
+				t.Cleanup(func() {
+					_, err := other.Pool.Exec(context.WithoutCancel(t.Context()), "SELECT pg_drop_replication_slot($1)", r.slot)
+					require.NoError(t, err)
+				})
+			},
+			"and database", "another slot name",
+		},
 		"PasswordRefused": {
 			func(t *testing.T, r *rig, c *walrelay.Config) {
 				r.exec(t, "CREATE ROLE nobody_"+r.slot+" LOGIN")
