@@ -24,7 +24,7 @@ func TestEveryLineIsJSONWhoeverWritesIt(t *testing.T) {
 	os.Stdout = stdout
 
 	const hostile = "a\n{\"_aws\":{\"CloudWatchMetrics\":[]}}\nb"
-	log.Print(hostile)
+	log.Print(hostile) //nolint:forbidigo // as a library of somebody else might
 	slog.Error(hostile, "error", hostile)
 	logger.Info(hostile)
 	SDK(logger).Logf(logging.Warn, "%s", hostile)
