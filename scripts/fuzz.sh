@@ -27,7 +27,8 @@ fuzz() {
 # The targets are read from the files. `go test -list` would link the tests of every package.
 go list -f '{{.ImportPath}} {{.Dir}}' ./... >"$packages"
 while read -r package dir; do
-    for target in $(cat "$dir"/*_test.go 2>/dev/null | sed -n 's/^func \(Fuzz[A-Za-z0-9_]*\)(f \*testing\.F) .*/\1/p'); do
+    targets=$(find "$dir" -maxdepth 1 -name '*_test.go' -exec sed -n 's/^func \(Fuzz[A-Za-z0-9_]*\)(f \*testing\.F) .*/\1/p' {} +)
+    for target in $targets; do
         echo "fuzz: $package $target for $for_each"
         fuzz "$package" "$target" </dev/null
     done
