@@ -303,7 +303,7 @@ func (r *rig) requireWhole(t *testing.T, records []outbox.Record) {
 		}
 		if !seen[row.ID] {
 			if version[row.AggregateID]++; version[row.AggregateID] != row.AggregateVersion {
-				require.Equal(t, version[row.AggregateID], row.AggregateVersion, "first arrivals of %s", row.AggregateID)
+				require.Equal(t, version[row.AggregateID], row.AggregateVersion, "first arrivals of %s, in order: %v", row.AggregateID, versionsOf(records, row.AggregateID))
 			}
 		}
 		seen[row.ID] = true
@@ -344,4 +344,15 @@ func (r *rig) database(t *testing.T) string {
 	config, err := pgx.ParseConfig(r.db.URL)
 	require.NoError(t, err)
 	return pgx.Identifier{config.Database}.Sanitize()
+}
+
+// versionsOf returns the versions of an aggregate in the order of their arrival. A version that is missing and one that came late look
+// alike at first.
+func versionsOf(records []outbox.Record, aggregateID string) (versions []int64) {
+	for _, record := range records {
+		if record.Row.AggregateID == aggregateID {
+			versions = append(versions, record.Row.AggregateVersion)
+		}
+	}
+	return versions
 }
