@@ -45,6 +45,40 @@ func (q *Queries) LoadSession(ctx context.Context, lease string) error {
 	return err
 }
 
+const LoadSnapshot = `-- name: LoadSnapshot :one
+SELECT pg_current_snapshot()::text AS snapshot
+`
+
+// The snapshot of the transaction, as text.
+func (q *Queries) LoadSnapshot(ctx context.Context) (string, error) {
+	row := q.db.QueryRow(ctx, LoadSnapshot)
+	var snapshot string
+	err := row.Scan(&snapshot)
+	return snapshot, err
+}
+
+const LoadSnapshotUnsettled = `-- name: LoadSnapshotUnsettled :one
+WITH seen AS (SELECT CAST($1::text AS pg_snapshot) AS snapshot)
+
+SELECT (
+    pg_snapshot_xmax(pg_current_snapshot()) < pg_snapshot_xmax(seen.snapshot)
+    OR EXISTS (
+        SELECT FROM pg_snapshot_xip(pg_current_snapshot()) AS running
+        WHERE pg_visible_in_snapshot(running, seen.snapshot)
+    )
+)::boolean AS unsettled
+FROM seen
+`
+
+// Whether a transaction that the snapshot sees as committed is still in progress for everybody else. The list of a snapshot ends before its
+// xmax, which is one more than the last transaction that has ended. So the newest ones in progress are not in it.
+func (q *Queries) LoadSnapshotUnsettled(ctx context.Context, snapshot string) (bool, error) {
+	row := q.db.QueryRow(ctx, LoadSnapshotUnsettled, snapshot)
+	var unsettled bool
+	err := row.Scan(&unsettled)
+	return unsettled, err
+}
+
 const MarkWAL = `-- name: MarkWAL :exec
 SELECT pg_logical_emit_message(true, $1::text, $2::text)
 `

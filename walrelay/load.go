@@ -22,6 +22,8 @@ const (
 	// renewInterval is the longest time between two statements with which the loader renews its
 	// lease and looks at its slot.
 	renewInterval = time.Second
+	// settleInterval is between two looks at whether the commits of a snapshot have settled. They take microseconds, on a busy machine some milliseconds.
+	settleInterval = 5 * time.Millisecond
 )
 
 // load makes the slot without a gap. A slot sees only what commits after it. Everything older is in
@@ -174,6 +176,9 @@ func (l *loader) loadRows(ctx context.Context) error {
 		if err := l.makeSlot(ctx); err != nil {
 			return err
 		}
+		if err := l.settle(ctx, dbgen.New(tx)); err != nil {
+			return err
+		}
 		stop := l.relay.waiting(ctx, "the count of outbox's rows", l.blocker)
 		total, err := dbgen.New(tx).OutboxCount(ctx)
 		stop()
@@ -233,6 +238,29 @@ func (l *loader) makeSlot(ctx context.Context) error {
 		return fmt.Errorf("dropping slot %s: %w", probe.Slot, err)
 	}
 	return nil
+}
+
+// settle waits until every transaction that the snapshot sees as committed is so for the whole server. The server makes the snapshot of a
+// slot from the WAL, and a commit is in the WAL a moment before it is in the commit log. A read in that moment takes the row's writer for
+// aborted and marks the row so, for every later reader. The row is then lost, although its commit was answered.
+func (l *loader) settle(ctx context.Context, snapshot *dbgen.Queries) error {
+	seen, err := snapshot.LoadSnapshot(ctx)
+	if err != nil {
+		return fmt.Errorf("reading the slot's snapshot: %w", err)
+	}
+	for {
+		unsettled, err := dbgen.New(l.control).LoadSnapshotUnsettled(ctx, seen)
+		if err != nil {
+			return fmt.Errorf("waiting for the commits of the slot's snapshot: %w", err)
+		}
+		if !unsettled {
+			return nil
+		}
+		wait(ctx, settleInterval)
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+	}
 }
 
 // readRows hands the rows of the snapshot to the pipeline, ordered by aggregate and version.

@@ -2,6 +2,24 @@
 -- Takes the session's advisory lock on loading for a slot. Returns false when another relay has it. The lock ends with the session.
 SELECT pg_try_advisory_lock(hashtextextended('walrelay load ' || @slot::text, 0));
 
+-- name: LoadSnapshot :one
+-- The snapshot of the transaction, as text.
+SELECT pg_current_snapshot()::text AS snapshot;
+
+-- name: LoadSnapshotUnsettled :one
+-- Whether a transaction that the snapshot sees as committed is still in progress for everybody else. The list of a snapshot ends before its
+-- xmax, which is one more than the last transaction that has ended. So the newest ones in progress are not in it.
+WITH seen AS (SELECT CAST(@snapshot::text AS pg_snapshot) AS snapshot)
+
+SELECT (
+    pg_snapshot_xmax(pg_current_snapshot()) < pg_snapshot_xmax(seen.snapshot)
+    OR EXISTS (
+        SELECT FROM pg_snapshot_xip(pg_current_snapshot()) AS running
+        WHERE pg_visible_in_snapshot(running, seen.snapshot)
+    )
+)::boolean AS unsettled
+FROM seen;
+
 -- name: LoadSession :exec
 -- Settings of the loader's session, in milliseconds. The server ends the session when the loader
 -- has sent nothing for that long. A frozen loader still answers TCP. tcp_user_timeout does the same
