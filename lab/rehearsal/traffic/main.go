@@ -24,6 +24,7 @@ import (
 
 	"rds-outbox-demo/handlers/carapi"
 	"rds-outbox-demo/lab/awslocal"
+	"rds-outbox-demo/lab/domain"
 	"rds-outbox-demo/lab/judge"
 )
 
@@ -156,10 +157,10 @@ func (t *traffic) judge(ctx context.Context, pool *pgxpool.Pool) error {
 		traceparent, o.created_at FROM outbox AS o JOIN cars ON cars.id::text = aggregate_id WHERE make = $1`); err != nil {
 		return err
 	}
-	if round.Cars, err = query[judge.Car](ctx, pool, "SELECT id, make, model, year, color, version, created_at FROM cars WHERE make = $1"); err != nil {
+	if round.Cars, err = query[judge.Car](ctx, pool, domain.Rows+" WHERE make = $1"); err != nil {
 		return err
 	}
-	if round.Stats, err = query[judge.Stat](ctx, pool, "SELECT make, year, cars, changes FROM car_stats WHERE make = $1"); err != nil {
+	if round.Stats, err = query[judge.Stat](ctx, pool, domain.Totals+" WHERE make = $1"); err != nil {
 		return err
 	}
 	v := judge.Judge(round)

@@ -52,7 +52,8 @@ func tellsTheLastDeed(t *testing.T, d *dev) {
 func keepsThePathInSight(t *testing.T, d *dev) {
 	for _, width := range []int64{360, 1024} {
 		tb := show(t, d, look{width: width, height: 740, still: true})
-		require.False(t, tb.is(`document.querySelector('#mini').checkVisibility()`))
+		eval[bool](tb, `(document.querySelector('#path').scrollIntoView(), true)`)
+		tb.wait("no small path beside the path", `!document.querySelector('#mini').checkVisibility()`)
 		eval[bool](tb, `(document.querySelector('`+killsTheRelay+`').scrollIntoView({block: 'center'}), true)`)
 		tb.wait("the small path", `document.querySelector('#mini').checkVisibility() && document.querySelector('#mini').getBoundingClientRect().top === 0`)
 		tb.click(killsTheRelay)
