@@ -60,7 +60,7 @@ bench: build ## Measure every hop against its limit: HOP= (all; api, coldstart, 
 ifeq ($(filter $(GO_HOPS),$(HOP)),)
 	@bin/lab bench
 endif
-	@$(foreach hop,$(filter $(or $(HOP),$(GO_HOPS)),$(GO_HOPS)),$(GO_BENCH) $(BENCH_$(hop)) $(if $(CHECK),|| { echo "bench: $(hop) once more"; $(GO_BENCH) $(BENCH_$(hop)); } )&&) :
+	@$(foreach hop,$(filter $(or $(HOP),$(GO_HOPS)),$(GO_HOPS)),$(GO_BENCH) $(BENCH_$(hop)) $(if $(CHECK),|| { echo "bench: $(hop) once more"; $(GO_BENCH) $(BENCH_$(hop)); } )|| exit 1;)
 
 .PHONY: compare
 compare: build ## Send one stream through each way to retry what Kinesis refuses, and judge what arrives: EVENTS= (50000), SEED= (1).

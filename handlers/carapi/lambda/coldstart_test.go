@@ -80,7 +80,7 @@ func BenchmarkColdStart(b *testing.B) {
 	b.Run("TLSToRDS", func(b *testing.B) {
 		tls := api.at("bench.c0ffee000000.us-east-1.rds.amazonaws.com:5432")
 		tls.env = append(tls.env, "DB_SSL=true") // the last one counts
-		tls.event = []byte(`{"httpMethod":"GET","path":"/openapi.json"}`)
+		tls.event = []byte(`{"resource":"/openapi.json","httpMethod":"GET","path":"/openapi.json"}`)
 		var asked time.Duration
 		for b.Loop() {
 			started, answer, _ := tls.start(b)

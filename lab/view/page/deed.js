@@ -19,7 +19,9 @@ export function show(state) {
     const done = was && (once ? s.struck > was.struck : s.on !== was.on);
     // The frame that tells of a deed may tell of its outcome, too, so the totals are those before it.
     // Faults that an experiment switches are its own story.
-    if (done && !state.tour.running) deed = { name, once, on: s.on, at: performance.now(), totals, waited: 0 };
+    // What waited may have arrived before the frame that says that the fault is over.
+    const waited = !s.on && deed?.name === name ? deed.waited : (totals?.onTheWay ?? 0);
+    if (done && !state.tour.running) deed = { name, once, on: s.on, at: performance.now(), totals, waited };
   }
   before = now;
   totals = state.totals;
