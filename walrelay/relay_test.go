@@ -149,6 +149,36 @@ func TestACleanStopSendsNothingTwice(t *testing.T) {
 	r.requireWhole(t, records)
 }
 
+// The stop comes while the relay holds a part of a transaction, and the server still has the rest of it.
+func TestAStopInTheMiddleOfATransactionSendsNothingTwice(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	refused := putFault(awslocal.EntryError)
+	refused.Code = "InternalFailure"
+	active := r.aws.Faults().Add(refused)
+	relay := r.relay(t)
+	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
+	done := make(chan error, 1)
+	go func() { done <- relay.Run(ctx) }()
+	t.Cleanup(cancel)
+	r.streaming(t)
+	const rows = 12_000 // more than the relay holds
+	r.fill(t, "a", rows/10, 10)
+	r.eventually(t, "the relay to hold all that it may", func() bool { return relay.Pending() >= 10_000 })
+	require.NotZero(t, active.Struck())
+	cancel()
+	active.Off()
+	require.NoError(t, <-done)
+	require.Equal(t, rows, r.distinct(t), "the stopping relay reads on to the commit")
+
+	r.start(t)
+	r.streaming(t)
+	r.append(t, "b", 1, 1, 1)
+	records := r.await(t, rows+1)
+	require.Equal(t, rows+1, len(records))
+	r.requireWhole(t, records)
+}
+
 // A database whose other tables are busy must not keep WAL for an outbox that is quiet.
 func TestOtherTablesMoveTheSlotOn(t *testing.T) {
 	t.Parallel()

@@ -41,7 +41,6 @@ type wal struct {
 	nextStatus     time.Time
 	report         atomic.Bool   // a status is due before that
 	patience       time.Duration // with a server that says nothing, though each status asks it to
-	drainFor       time.Duration
 	lastHeard      time.Time
 }
 
@@ -79,7 +78,6 @@ func (r *Relay) streamWAL(ctx context.Context, control *pgx.Conn, conn *pgconn.P
 		pipeline:  newPipeline(),
 		decoder:   decoder{slot: r.slot, outboxID: r.outboxID, outboxes: map[uint32][]string{}},
 		slot:      r.slot,
-		drainFor:  r.drainFor,
 		lastHeard: time.Now(),
 	}
 	r.enter(phase{state: stateStreaming, slot: r.slot, pipeline: w.pipeline})
@@ -95,7 +93,12 @@ func (r *Relay) streamWAL(ctx context.Context, control *pgx.Conn, conn *pgconn.P
 		group.Wait() // a session that goes on sending could overtake the next one
 	}()
 
-	err := w.read(ctx)
+	err := w.read(ctx, func() bool { return false })
+	drainCtx, stop := context.WithTimeout(context.WithoutCancel(ctx), r.drainFor)
+	defer stop()
+	if err == nil {
+		err = w.finishTransaction(drainCtx, r.drainFor/2)
+	}
 	if err != nil && conn.IsClosed() {
 		// The driver closes a connection that has failed, and may still be writing to it.
 		return err
@@ -106,12 +109,20 @@ func (r *Relay) streamWAL(ctx context.Context, control *pgx.Conn, conn *pgconn.P
 	// Drain after an error, too. Records that were accepted but not confirmed come again with the
 	// next session. If the error is in the WAL itself, every session would send the same records
 	// again and get no further.
-	return cmp.Or(err, w.drain())
+	return cmp.Or(err, w.drain(drainCtx))
 }
 
-// read passes messages to the pipeline until ctx ends (nil) or something fails. While the pipeline is full it does
+// finishTransaction reads the rest of a transaction that has been received in part, for at most the given time. Only its commit can be
+// confirmed. Without the rest, all its records that are on the stream would come again.
+func (w *wal) finishTransaction(ctx context.Context, limit time.Duration) error {
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	return w.read(ctx, func() bool { return w.transaction == nil })
+}
+
+// read passes messages to the pipeline until ctx ends or there is enough (nil), or something fails. While the pipeline is full it does
 // not read, but keeps reporting its position, because the server cuts off a client that is silent under backpressure.
-func (w *wal) read(ctx context.Context) error {
+func (w *wal) read(ctx context.Context, enough func() bool) error {
 	// A read that waits for the next message ends at once when ctx ends.
 	stop := context.AfterFunc(ctx, func() { _ = w.conn.Conn().SetReadDeadline(time.Unix(1, 0)) })
 	defer stop()
@@ -123,7 +134,7 @@ func (w *wal) read(ctx context.Context) error {
 			return err
 		}
 		// Look at ctx only now. The status puts off the read deadline, also one that the end of ctx has set.
-		if ctx.Err() != nil {
+		if ctx.Err() != nil || enough() {
 			return nil
 		}
 		if w.pipeline.full() {
@@ -156,11 +167,8 @@ func (w *wal) read(ctx context.Context) error {
 	}
 }
 
-// drain waits a while for what is on its way, then leaves the server with the position reached.
-func (w *wal) drain() error {
-	deadline := time.Now().Add(w.drainFor)
-	ctx, cancel := context.WithDeadline(context.Background(), deadline)
-	defer cancel()
+// drain waits for what is on its way until ctx ends, then leaves the server with the position reached.
+func (w *wal) drain(ctx context.Context) error {
 	for !w.pipeline.empty() && ctx.Err() == nil && w.pipeline.failure() == nil {
 		w.waitForProgress(ctx)
 		if err := w.statusIfDue(); err != nil {
