@@ -76,6 +76,15 @@ func (d *database) watch(server *postgres.Server, expected <-chan struct{}) {
 	}
 }
 
+// expect says that the server's end is on purpose. After a promotion that failed it has been said before. The caller holds mu.
+func (d *database) expect() {
+	select {
+	case <-d.expected:
+	default:
+		close(d.expected)
+	}
+}
+
 // stop stops the server on purpose.
 func (d *database) stop(ctx context.Context) error {
 	d.mu.Lock()
@@ -85,7 +94,7 @@ func (d *database) stop(ctx context.Context) error {
 	}
 	server := d.server
 	d.stopped.Store(true)
-	close(d.expected)
+	d.expect()
 	d.server = nil
 	return server.Stop(ctx)
 }
@@ -97,7 +106,7 @@ func (d *database) crash(ctx context.Context, end func(*postgres.Server) error) 
 	if d.server == nil {
 		return errors.New("PostgreSQL is stopped already")
 	}
-	close(d.expected)
+	d.expect()
 	server := d.server
 	d.server = nil
 	if err := end(server); err != nil {

@@ -106,7 +106,7 @@ func (p *Path) Promote(ctx context.Context, end func(*postgres.Server) error) (P
 		return Promotion{}, errors.New("promoting: there is no standby")
 	}
 	done := Promotion{Old: d.server, OldData: d.config}
-	close(d.expected)
+	d.expect()
 	if end != nil {
 		if err := end(d.server); err != nil {
 			return done, err
