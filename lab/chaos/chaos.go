@@ -43,8 +43,8 @@ type Config struct {
 	Rounds   int
 	Sabotage string // name of a rule to turn off, or empty
 
-	// Promote makes the run one of promotions: PostgreSQL has a standby, and one of the two lanes promotes it. A sabotage that only a promotion
-	// exposes sets it.
+	// Promote makes the run one of promotions. PostgreSQL has a standby, and one of the two lanes
+	// promotes it. A sabotage that only a promotion exposes sets it.
 	Promote bool
 
 	PostgreSQL string // major version; empty: that of everything else here
@@ -72,7 +72,8 @@ func (c Config) Validate() error {
 	return nil
 }
 
-// Run makes the run. It always ends with the last line on Out; the error is ErrFailed, or what keeps that line from being written.
+// Run makes the run. It always ends with the last line on Out. The error is ErrFailed, or what
+// keeps that line from being written.
 func Run(ctx context.Context, c Config) error {
 	if t, ok := trialFor(c.Sabotage); ok && isPromotion(t) {
 		c.Promote = true

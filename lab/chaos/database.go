@@ -36,7 +36,8 @@ func (r *round) restartPostgres(ctx context.Context, random *rand.Rand, end func
 	return r.StartDatabase(context.WithoutCancel(ctx))
 }
 
-// killBackend kills one session's process: PostgreSQL then ends all of them and recovers from the WAL.
+// killBackend kills one session's process. PostgreSQL then ends all sessions and recovers from the
+// WAL.
 func killBackend(ctx context.Context, r *round, _ *rand.Rand) error {
 	return r.await(ctx, "a session of the API", func(ctx context.Context) error {
 		var pid int

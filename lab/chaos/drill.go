@@ -18,8 +18,8 @@ import (
 	"rds-outbox-demo/lab/judge"
 )
 
-// ask holds what outboxctl says of a judged round against what the judge knows: only its poison is missing on the bus, and an event's
-// whole story can be told.
+// ask compares what outboxctl says of a judged round with what the judge knows. Only the round's
+// poison may be missing on the bus, and outboxctl must tell an event's whole story.
 func (r *round) ask(ctx context.Context, c Config, started time.Time, judged judge.Round) error {
 	o := operator{round: r, program: c.Outboxctl, from: started.UTC().Format(time.RFC3339)}
 	poison, whole := 0, uuid.Nil
@@ -36,8 +36,9 @@ func (r *round) ask(ctx context.Context, c Config, started time.Time, judged jud
 	return o.whole(ctx, whole.String(), 1)
 }
 
-// drill plays the operator on the path that was just broken, with the program that operators have: outboxctl must see a parked event and
-// bring it back, see a loss that was made by hand and repair it, and tell where one event was.
+// drill plays the operator on the path that was just broken, with the operators' program. outboxctl
+// must see a parked event and bring it back, see a loss that was made by hand and repair it, and
+// tell where one event was.
 func (p *path) drill(ctx context.Context, c Config, rounds int) error {
 	h := &history{round: rounds + 1, awsDir: p.AWSDir()}
 	r := &round{path: p, history: h, clients: newClients(p.APIURL, h)}
@@ -107,7 +108,7 @@ type operator struct {
 	from    string // of the audits' window
 }
 
-// run returns what outboxctl printed; an error if its exit code is another.
+// run returns what outboxctl printed. It returns an error if the exit code is not want.
 func (o operator) run(ctx context.Context, want int, args ...string) ([]byte, error) {
 	var out, problems bytes.Buffer
 	cmd := exec.CommandContext(ctx, o.program, append(args, "--json")...)
@@ -118,7 +119,7 @@ func (o operator) run(ctx context.Context, want int, args ...string) ([]byte, er
 	if err != nil && !errors.As(err, &exit) {
 		return nil, fmt.Errorf("running outboxctl: %w", err)
 	}
-	// Exit code 1 is also that of an outboxctl that could not do its work: it then prints no JSON.
+	// Exit code 1 is also that of an outboxctl that could not do its work. It then prints no JSON.
 	if code := cmd.ProcessState.ExitCode(); code != want || !json.Valid(out.Bytes()) {
 		return nil, fmt.Errorf("outboxctl %s: exit code %d, expected %d: %s %s", strings.Join(args, " "), code, want, out.String(), problems.String())
 	}
@@ -145,7 +146,8 @@ func (o operator) missing(ctx context.Context, want int) error {
 	return nil
 }
 
-// whole asks where an event is: it has a row, was put on the stream at least so many times, and is on the bus.
+// whole requires that outboxctl finds an event's row, at least that many puts of it on the stream,
+// and its entry on the bus.
 func (o operator) whole(ctx context.Context, id string, puts int) error {
 	out, err := o.run(ctx, 0, "where", id)
 	if err != nil {

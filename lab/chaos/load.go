@@ -79,7 +79,8 @@ func newClients(api string, h *history) *clients {
 	return &clients{api: api, history: h, http: &http.Client{Transport: transport, Timeout: requestTimeout}}
 }
 
-// warmUp creates the hot cars. Each needs an answer: nobody could change a car whose id is not known.
+// warmUp creates the hot cars. Each create needs an answer, because nobody can change a car whose
+// id is not known.
 func (c *clients) warmUp(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
@@ -117,7 +118,8 @@ func (c *clients) run(ctx context.Context) {
 			return nil
 		})
 	}
-	// Requests end by their own timeout, not with ctx: a cancelled one is one more that nobody knows the end of.
+	// Requests end by their own timeout, not with ctx. Of a cancelled request nobody would know
+	// whether it was made.
 	requests := context.WithoutCancel(ctx)
 	for range updaters {
 		work(15*time.Millisecond, func() { c.update(requests, c.hot[rand.IntN(len(c.hot))]) })
@@ -136,8 +138,9 @@ func (c *clients) create(ctx context.Context, mark string) string {
 	return c.send(ctx, http.MethodPost, domain.Path, body, request)
 }
 
-// createOnce asks with an Idempotency-Key until it has been answered twice, as a client does that wants to know: the judge then sees one car
-// and one event, however often the API was killed in between, and the second answer says what the event says.
+// createOnce sends a create with an Idempotency-Key until it has been answered twice, as a careful
+// client does. The judge then sees one car and one event, however often the API was killed in
+// between, and the second answer equals the event.
 func (c *clients) createOnce(ctx context.Context) {
 	request, body := c.newCar("")
 	request.Answer = judge.Maybe
@@ -172,7 +175,8 @@ func (c *clients) update(ctx context.Context, id string) {
 	c.send(ctx, http.MethodPatch, domain.Path+"/"+id, domain.Change(rand.IntN(25), request.Token), request)
 }
 
-// send makes one request and notes what the client knows afterwards: done, refused, or maybe.
+// send makes one request and notes what the client knows afterwards, which is done, refused, or
+// maybe.
 func (c *clients) send(ctx context.Context, method, target, body string, r judge.Request) string {
 	r.Span.Began = c.history.moment()
 	status, answer, _ := domain.Send(ctx, c.http, method, c.api+target, body)

@@ -31,7 +31,8 @@ var processTrials = []trial{
 	ofList("second-relay", "two-relays", secondRelay),
 }
 
-// killRelay leaves it down for a while: commits go on, and their events wait in the WAL.
+// killRelay kills the relay and leaves it down for a while. Commits go on, and their events wait in
+// the WAL.
 func killRelay(ctx context.Context, _ *round, random *rand.Rand, kill *faults.Fault) error {
 	err := kill.Strike(ctx)
 	if err == nil {
@@ -40,8 +41,8 @@ func killRelay(ctx context.Context, _ *round, random *rand.Rand, kill *faults.Fa
 	return errors.Join(err, kill.Mend(context.WithoutCancel(ctx)))
 }
 
-// killUnanswered kills the relay when Kinesis has accepted nothing for longer than a status interval: what the relay has confirmed
-// meanwhile is lost if it has confirmed too much.
+// killUnanswered kills the relay when Kinesis has accepted nothing for longer than a status
+// interval. If the relay has confirmed too much meanwhile, that is lost.
 func killUnanswered(ctx context.Context, r *round, _ *rand.Rand) error {
 	refused, err := r.strike(ctx, faults.KinesisDown, nil)
 	if err == nil {
@@ -84,7 +85,8 @@ func secondRelay(ctx context.Context, r *round, random *rand.Rand, second *fault
 		return err
 	}
 	defer r.release()
-	// Not the slot: for a moment the server takes the dead one's session for alive.
+	// The slot cannot tell this, because for a moment the server takes the dead relay's session for
+	// alive.
 	streaming := func(context.Context) error { return fileSays(standby, 0, local.SaysStreaming) }
 	if err := r.await(ctx, "the standby to take over", streaming); err != nil {
 		return err

@@ -19,7 +19,8 @@ import (
 	"rds-outbox-demo/lab/local"
 )
 
-// poisonMark in an event's data is what the bus refuses for its content, whatever else happens: the standing fault of the listener.
+// poisonMark in an event's data makes the bus refuse the event. The listener has this fault all the
+// time.
 const poisonMark = "poison-"
 
 // path is the whole path as processes of the operating system, with what only chaos has beside it.

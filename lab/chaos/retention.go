@@ -23,8 +23,10 @@ const (
 	dueNotes      = 20
 )
 
-// retentionBesideUnsent runs retention where due rows are not sent: while Kinesis refuses everything, while there is no slot, and while the
-// relay loads. What retention deletes too early is lost for good, because only the table still has it. It must delete what was sent.
+// retentionBesideUnsent runs retention while due rows are not sent. It does so while Kinesis
+// refuses everything, while there is no slot, and while the relay loads. A row that retention
+// deletes too early is lost for good, because only the table still has it. Retention must delete
+// the rows that were sent.
 func retentionBesideUnsent(ctx context.Context, r *round, _ *rand.Rand) error {
 	config := retention.Config{Slot: r.Slot(), Days: retentionDays, StreamRetention: 24 * time.Hour}
 	purger, err := retention.New(config)

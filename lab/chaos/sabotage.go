@@ -65,7 +65,7 @@ func caught(name string, violations []report.Violation) (report.Violation, bool)
 	return report.Violation{}, false
 }
 
-// trialFor returns the trial that exposes a sabotage; false when there is no such rule.
+// trialFor returns the trial that exposes a sabotage, and false when there is no such rule.
 func trialFor(name string) (trial, bool) {
 	for _, s := range Sabotages {
 		if string(s.Name) == name {

@@ -38,7 +38,7 @@ var eventsTrials = []trial{
 	// The capacity is far below what the load writes. Calls wait behind one another, and for longer
 	// the more of them are under way.
 	serviceFor("events-capacity", awslocal.Fault{Service: "events", Operation: "PutEvents", Kind: awslocal.Capacity, Capacity: 20}, 3*time.Second, 4*time.Second, nil),
-	// Longer than the function's timeout: invocations end with failed records.
+	// This is longer than the function's timeout, so that invocations end with failed records.
 	serviceFor("events-down", faults.BusDown, 7*time.Second, 8*time.Second, nil),
 }
 
@@ -51,7 +51,7 @@ var rulesTrials = []trial{
 // The failure queue is only used when there is poison.
 var queueTrials = []trial{
 	serviceFor("queue-error", faults.QueueDown, 500*time.Millisecond, time.Second, (*round).putPoison),
-	// Longer than all the SDK's retries: parking fails.
+	// This is longer than all the SDK's retries, so that parking fails.
 	serviceFor("queue-down", faults.QueueDown, 5*time.Second, 6*time.Second, (*round).putPoison),
 	serviceFor("queue-reset-after", awslocal.Fault{Service: "sqs", Operation: "SendMessage", Kind: awslocal.ResetAfter, Count: 2}, 100*time.Millisecond, time.Second, (*round).putPoison),
 	serviceFor("queue-lost-answer", awslocal.Fault{Service: "sqs", Operation: "SendMessage", Kind: awslocal.LostAnswer, Count: 1}, 100*time.Millisecond, time.Second, (*round).putPoison),
@@ -61,7 +61,8 @@ func service(kind string, rule awslocal.Fault) trial {
 	return serviceFor(kind, rule, 500*time.Millisecond, 1500*time.Millisecond, nil)
 }
 
-// serviceFor keeps the rule in force for a time from low to high. trigger makes the calls that are to be struck; nil: there are enough.
+// serviceFor keeps the rule in force for a time from low to high. trigger makes the calls that are
+// to be struck. It is nil when there are enough.
 func serviceFor(kind string, rule awslocal.Fault, low, high time.Duration, trigger func(*round, context.Context) error) trial {
 	return trial{kind: kind, rule: rule, try: func(ctx context.Context, r *round, random *rand.Rand) error {
 		seeded := rule

@@ -21,8 +21,8 @@ import (
 	"rds-outbox-demo/lab/judge"
 )
 
-// settle returns when the path has done with everything that was written: whatever is missing on the bus then is lost. There is no
-// time after which something counts as lost; the path's own positions say it.
+// settle returns when the path is done with everything that was written. Whatever is missing on the
+// bus after that is lost. No time makes something count as lost, only the path's own positions.
 func (r *round) settle(ctx context.Context) error {
 	// What a client gave up may still be on its way through the API, or waiting in the socket of one that was away.
 	if err := r.await(ctx, "the API's answer", r.healthy); err != nil {
@@ -34,8 +34,8 @@ func (r *round) settle(ctx context.Context) error {
 	if err := r.await(ctx, "the end of every transaction", r.idle); err != nil {
 		return err
 	}
-	// Everything is on the stream when the slot is confirmed behind it. The message is WAL of its own: without it the position could
-	// be one that nothing moves the slot to.
+	// Everything is on the stream when the slot is confirmed after it. The message adds WAL of its
+	// own. Without it, nothing might move the slot to the position.
 	var behind string
 	err := r.await(ctx, "the position of the WAL", func(ctx context.Context) error {
 		return r.pool.QueryRow(ctx, "SELECT pg_logical_emit_message(false, 'chaos', '')::text").Scan(&behind)
@@ -96,7 +96,7 @@ func (r *round) confirmed(lsn string) func(context.Context) error {
 	}
 }
 
-// fence is a record that is no event: DMS tells that it has created a table.
+// fence is a control record, with which DMS says that it has created a table. It is not an event.
 const fence = `{"metadata":{"timestamp":"2026-01-01T00:00:00Z","record-type":"control","operation":"create-table","partition-key-type":"task-id","schema-name":"public","table-name":"fence"}}`
 
 // putFences puts one record behind everything else in each of the two shards, and returns their sequence numbers by shard.
@@ -206,12 +206,13 @@ func (r *round) emptyQueue(ctx context.Context) (bodies [][]byte, err error) {
 	}
 }
 
-// forget empties the tables for the next round, as retention would: deletes reach no subscriber, or the next round sees them. What
-// arrived is remembered for late duplicates.
+// forget empties the tables for the next round, as retention would. No delete may reach a
+// subscriber, or the next round would see it. Events that arrived are remembered for late
+// duplicates.
 func (r *round) forget(ctx context.Context, judged judge.Round, earlier *memory) error {
 	earlier.add(judged)
 	return r.await(ctx, "the tables to be emptied", func(ctx context.Context) error {
-		// Not the inbox: what comes once more is to be known.
+		// The inbox stays, because a late duplicate must be recognised.
 		tables := append([]string{"chaos.record"}, domain.Tables...)
 		if !r.promote { // a promotion must not send what earlier rounds wrote, so there it stays
 			tables = append(tables, "outbox")

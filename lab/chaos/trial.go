@@ -36,8 +36,8 @@ type trial struct {
 	alone bool
 }
 
-// Trials run in two lanes at the same time: one at services and by writers, one at processes and the database. Two trials of one lane
-// would undo each other.
+// Trials run in two lanes at the same time. One strikes services and has the unusual writers, the
+// other strikes processes and the database. Two trials of one lane would undo each other.
 var (
 	serviceLane = slices.Concat(kinesisTrials, eventsTrials, rulesTrials, queueTrials, writerTrials, harmlessTrials)
 	machineLane = slices.Concat(processTrials, failpointTrials, databaseTrials, slotTrials, harmTrials, partitionTrials, roleTrials, retentionTrials)
@@ -96,7 +96,8 @@ func between(random *rand.Rand, low, high time.Duration) time.Duration {
 	return low + time.Duration(random.Int64N(int64(high-low)))
 }
 
-// deck deals kinds so that each comes once before any comes again: a run of a few rounds meets every one.
+// deck deals every kind once before it deals any kind again, so that a run of a few rounds meets
+// all of them.
 type deck struct {
 	kinds  []trial
 	left   []trial

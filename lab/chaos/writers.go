@@ -16,7 +16,8 @@ import (
 	"rds-outbox-demo/outbox"
 )
 
-// Writers do what the API does not: transactions that last, that are large, that are taken back; and poison.
+// Writers do what the API does not. Their transactions last long, are large or are rolled back, and
+// some write poison.
 var writerTrials = []trial{
 	{kind: "writer-long-transaction", try: unusual(longTransaction)},
 	{kind: "writer-large-transaction", try: unusual(largeTransaction)},
@@ -47,7 +48,8 @@ func (t *transaction) append(ctx context.Context, kind string, aggregate uuid.UU
 	})
 }
 
-// unusual runs work in a transaction until one went as it should: committed, or rolled back. Whatever each try did is in the history.
+// unusual runs work in a transaction again until one has been committed or rolled back as work
+// wanted it. The history has what became of each try.
 func unusual(work func(context.Context, *round, *transaction) error) func(context.Context, *round, *rand.Rand) error {
 	return func(ctx context.Context, r *round, random *rand.Rand) error {
 		for {
@@ -89,7 +91,8 @@ func (r *round) note(t *transaction, outcome string, span judge.Span) {
 	})
 }
 
-// longTransaction commits what is older than everything that was committed meanwhile: whoever goes by ids or times misses it.
+// longTransaction commits rows that are older than everything that was committed meanwhile. A relay
+// that goes by ids or times misses them.
 func longTransaction(ctx context.Context, _ *round, t *transaction) error {
 	note := uuid.New()
 	if err := t.append(ctx, "NoteTaken", note, 1); err != nil {
@@ -147,7 +150,8 @@ func (r *round) putPoison(ctx context.Context) error {
 	if rand.IntN(2) == 0 {
 		payload = []byte("\x00\xff not a record of DMS " + token)
 	}
-	// Until it is answered, whatever ctx says: what only may be on the stream could not be judged.
+	// The call goes on until it is answered, even when ctx has ended. A record that may or may not
+	// be on the stream could not be judged.
 	putting := context.WithoutCancel(ctx)
 	return r.await(putting, "the stream to take poison", func(context.Context) error {
 		err := r.PutRecord(putting, token, payload)
@@ -158,9 +162,11 @@ func (r *round) putPoison(ctx context.Context) error {
 	})
 }
 
-// poisonEvent creates a car whose event the bus refuses, and changes it to one that the bus takes: its successor must go on.
+// poisonEvent creates a car whose event the bus refuses, and then changes it, which makes an event
+// that the bus takes. That successor must go on.
 func poisonEvent(ctx context.Context, r *round, _ *rand.Rand) error {
-	// One without an answer may exist all the same: then its event is poison like any other with the mark.
+	// A create without an answer may have been made all the same. Then its event is poison like any
+	// other with the mark.
 	id, err := r.clients.createSurely(ctx, poisonMark)
 	if err == nil {
 		r.clients.update(ctx, id)

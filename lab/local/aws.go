@@ -17,7 +17,7 @@ type AWSConfig struct {
 	Dir         string // its streams, queues and journal
 	Stream, Bus string
 	Settings    Settings
-	// TellsDiscards: the consumer's mapping has its on-failure queue here.
+	// TellsDiscards reports whether the consumer's mapping has its on-failure queue here.
 	TellsDiscards bool
 	JournalBytes  int64            // how much of the bus's journal is kept; default awslocal's
 	Standing      []awslocal.Fault // in force from the start on, and after each restart
@@ -25,7 +25,7 @@ type AWSConfig struct {
 	Observe       *Observer        `json:"-"`
 }
 
-// open opens the streams, the bus and the queues: what infra/ has for a stage.
+// open opens the streams, the bus and the queues that infra/ has for a stage.
 func (c AWSConfig) open() (*awslocal.Server, error) {
 	stats := c.Settings.CarStats
 	server, err := awslocal.Open(awslocal.Config{
@@ -72,7 +72,7 @@ func serveAWS(ctx context.Context, listener net.Listener, server *awslocal.Serve
 	mux := http.NewServeMux()
 	mux.Handle("/", server)
 	mux.Handle(FaultPath, faultHandler(server.Faults()))
-	// No read timeout: the listener has to hold calls for as long as a fault says.
+	// There is no read timeout, because the listener has to hold calls for as long as a fault says.
 	http := &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second}
 	return errors.Join(serve(ctx, http, listener, 0), server.Close())
 }

@@ -18,8 +18,9 @@ type NotNowError string
 
 func (e NotNowError) Error() string { return string(e) }
 
-// ErrNotOurs means that what is to be broken is external: a server of DATABASE_URL, a service of AWS_ENDPOINT_URL_*. Faults are for what
-// this program has started.
+// ErrNotOurs means that the fault would strike something external, such as the server of
+// DATABASE_URL or a service of AWS_ENDPOINT_URL_*. Faults are only for what this program has
+// started.
 var ErrNotOurs error = NotNowError("not ours to break")
 
 // ErrNoSlot means that there is no slot to drop, and no relay that would make one.
@@ -35,7 +36,7 @@ const (
 	SQS         Service = "sqs"
 )
 
-// CanBreak says why faults cannot strike a service; nil when they can.
+// CanBreak returns why faults cannot strike a service, or nil when they can.
 func (p *Path) CanBreak(service Service) error {
 	url := map[Service]string{Kinesis: p.Services.KinesisURL, EventBridge: p.Services.EventBridgeURL, SQS: p.Services.SQSURL}[service]
 	if p.Services.Local == "" || url != p.Services.Local {
@@ -44,7 +45,8 @@ func (p *Path) CanBreak(service Service) error {
 	return nil
 }
 
-// CanBreakDatabase says why the database cannot be stopped, and its slot not be dropped; nil when they can.
+// CanBreakDatabase returns why the database cannot be stopped and its slot not be dropped, or nil
+// when both can.
 func (p *Path) CanBreakDatabase() error {
 	if p.database == nil {
 		return fmt.Errorf("%w: the database is yours (DATABASE_URL)", ErrNotOurs)
@@ -52,8 +54,9 @@ func (p *Path) CanBreakDatabase() error {
 	return nil
 }
 
-// DropSlot takes the slot from under the relay. The relays that run are killed for it, because the server drops no slot that is read, and
-// started again: they find no slot, make one, and load the retained rows of outbox. Each of meanwhile is called while they are down.
+// DropSlot drops the relay's slot. It first kills the relays that run, because the server does not
+// drop a slot that is read, and starts them again afterwards. They find no slot, make one, and load
+// the retained rows of outbox. Each of meanwhile is called while they are down.
 func (p *Path) DropSlot(ctx context.Context, meanwhile ...func() error) error {
 	if err := p.CanBreakDatabase(); err != nil {
 		return err
@@ -86,8 +89,8 @@ func (p *Path) DropSlot(ctx context.Context, meanwhile ...func() error) error {
 	return p.DropIdleSlot(ctx)
 }
 
-// DropIdleSlot drops the slot as soon as the server lets it: not while a relay reads it, or the server believes in a dead one. It does
-// nothing when there is none.
+// DropIdleSlot drops the slot as soon as the server allows it, which is after every relay has
+// stopped reading and the server has noticed. It does nothing when there is no slot.
 func (p *Path) DropIdleSlot(ctx context.Context) error {
 	err := p.awaitDatabase(ctx, func(db *dbgen.Queries) error {
 		err := db.SlotDrop(ctx, p.slot)
@@ -105,7 +108,7 @@ func (p *Path) DropIdleSlot(ctx context.Context) error {
 	return nil
 }
 
-// pauseRelays kills the relays that run; resume starts them again.
+// pauseRelays kills the relays that run. resume starts them again.
 func (p *Path) pauseRelays(ctx context.Context) (resume func()) {
 	var running []*Relay
 	for _, relay := range []*Relay{p.SecondRelay, p.Relay} { // the standby first: it would take over

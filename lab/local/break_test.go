@@ -29,7 +29,8 @@ func (r *rig) noFailure(t *testing.T) {
 	}
 }
 
-// Everything that has the database's address finds it again, and what waited for it is counted: nothing was received in vain.
+// Everything that has the database's address finds the database again. What waited for it is
+// counted, because nothing was received in vain.
 func TestDatabaseIsStoppedAndStartedOnPurpose(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
@@ -51,8 +52,8 @@ func TestDatabaseIsStoppedAndStartedOnPurpose(t *testing.T) {
 	_, _ = io.Copy(io.Discard, response.Body)
 	require.NoError(t, response.Body.Close())
 	require.Equal(t, http.StatusInternalServerError, response.StatusCode)
-	// What is on the stream goes on to the subscriber's queue. There it waits, visible: each message that was received now would be one
-	// step nearer to the failure queue.
+	// What is on the stream goes on to the subscriber's queue and waits there, visible. Each
+	// message that was received now would be one step nearer to the failure queue.
 	down.Off()
 	labtest.Eventually(t, "the bus to have the events", func() bool { return len(r.byID()) == 20 })
 	require.Never(t, func() bool { return r.depth(t, localStats) != "20 0 0" }, time.Second, 50*time.Millisecond)
@@ -134,7 +135,7 @@ func TestSecondRelayTakesOver(t *testing.T) {
 	r.requireWhole(t)
 	require.True(t, r.SecondRelay.Streams())
 
-	// And back: the one that streams is killed, not the one that stands by.
+	// The other way round, the relay that streams is killed, and the one that stands by takes over.
 	require.NoError(t, r.Relay.Start())
 	labtest.Eventually(t, "the first to stand by", func() bool { return !r.Relay.Streams() && r.Relay.Starts() == 2 })
 	victim, err = r.KillRelay(t.Context())

@@ -18,7 +18,8 @@ import (
 	"rds-outbox-demo/lab/labtest"
 )
 
-// requireStats waits until the subscriber's totals are those of the tables: cars as they are, events as they were written.
+// requireStats waits until the subscriber's totals equal those of the tables, cars as they are and
+// events as they were written.
 func (r *rig) requireStats(t *testing.T) {
 	t.Helper()
 	var want, got map[string]judge.Stat
@@ -79,8 +80,9 @@ func (r *rig) depth(t *testing.T, queue string) string {
 
 var countAttributes = []types.QueueAttributeName{"ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible", "ApproximateNumberOfMessagesDelayed"}
 
-// From POST to the totals, while the bus and the rule deliver twice and in disorder, deletions of messages fail, and a poison message
-// comes between: every event counts once, and only the poison is parked.
+// From POST to the totals. The bus and the rule deliver twice and in disorder, deletions of
+// messages fail, and a poison message comes between. Every event counts once, and only the poison
+// is parked.
 func TestCarStats(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)

@@ -19,7 +19,8 @@ type ConsumerConfig struct {
 	Log        *slog.Logger `json:"-"`
 	Observe    *Observer    `json:"-"`
 	tracker    *tracker     // nil: nobody is told of arrivals
-	// stored wakes the poller. Nil: the stream wakes nobody, because it is another process or the user's own.
+	// stored wakes the poller. It is nil when the stream wakes nobody, because it is another
+	// process or external.
 	stored func() <-chan struct{}
 }
 

@@ -14,9 +14,10 @@ import (
 	"rds-outbox-demo/lab/awslocal"
 )
 
-// FaultPath is where a listener that runs as a process of its own takes faults: PUT a Fault as JSON to FaultPath<id> to switch it on, GET
-// tells how often it struck, DELETE switches it off. The client chooses the id, so that a call whose answer was lost can be made again.
-// No fault survives its process.
+// FaultPath is where a listener that runs as a process of its own takes faults. PUT a Fault as JSON
+// to FaultPath<id> to switch it on. GET returns how often it struck, and DELETE switches it off.
+// The client chooses the id, so that a call whose answer was lost can be made again. A fault ends
+// with its process.
 const FaultPath = "/faults/"
 
 func faultHandler(faults *awslocal.Faults) http.Handler {
@@ -65,7 +66,7 @@ func faultHandler(faults *awslocal.Faults) http.Handler {
 	return mux
 }
 
-// ErrNoFault means that the listener does not know the fault: it was started again since.
+// ErrNoFault means that the listener does not know the fault, because it was started again since.
 var ErrNoFault = errors.New("the listener knows no such fault")
 
 // FaultClient switches faults of a listener in another process.
@@ -83,12 +84,13 @@ func (c FaultClient) On(ctx context.Context, id string, fault awslocal.Fault) er
 	return err
 }
 
-// Struck is how often the fault struck so far; ErrNoFault when the listener was started again since it was switched on.
+// Struck returns how often the fault struck so far. It returns ErrNoFault when the listener was
+// started again since the fault was switched on.
 func (c FaultClient) Struck(ctx context.Context, id string) (int, error) {
 	return c.call(ctx, http.MethodGet, id, nil)
 }
 
-// Off switches the fault off. A listener that does not know it has none: no error.
+// Off switches the fault off. It is not an error when the listener does not know the fault.
 func (c FaultClient) Off(ctx context.Context, id string) error {
 	if _, err := c.call(ctx, http.MethodDelete, id, nil); !errors.Is(err, ErrNoFault) {
 		return err

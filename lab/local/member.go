@@ -16,7 +16,8 @@ import (
 	"rds-outbox-demo/lab/process"
 )
 
-// member is a part of the path that can be stopped and started again: a task of this process, or a process of its own.
+// member is a part of the path that can be stopped and started again. It is a task of this process
+// or a process of its own.
 type member interface {
 	Start() error
 	Stop(ctx context.Context) error
@@ -145,7 +146,8 @@ func inheritedListener() (net.Listener, error) {
 	return listener, nil
 }
 
-// start starts a member: as run, or where the path's members are processes, as one with config. It ends with the path.
+// start starts a member. It calls run, or, where the path's members are processes, starts a process
+// with config. The member ends with the path.
 func (p *Path) start(name string, listener net.Listener, config any, run func(context.Context) error) (member, *process.Supervisor, error) {
 	if p.config.Program == "" {
 		m := &task{name: name, run: run, fail: p.fail}

@@ -19,8 +19,9 @@ import (
 	"rds-outbox-demo/outbox"
 )
 
-// Observer is told what passes the hops; all of its fields are set, or there is no Observer, and nothing is watched. The calls come from
-// the path itself, many at once: they must not block. What they are given is theirs to keep and not to change.
+// Observer hears what passes the hops. Either all of its fields are set, or there is no Observer
+// and nothing is watched. The calls come from the path itself, many at once, so they must not
+// block. They may keep what they are given, and must not change it.
 type Observer struct {
 	Requested  func(at time.Time)             // ① a request that may change a car came
 	Responded  func(Request)                  // ① and was answered
@@ -157,7 +158,7 @@ func (a *keptAnswer) Write(p []byte) (int, error) {
 // Unwrap is for http.ResponseController and http.MaxBytesReader, which closes the connection of a body that is too large.
 func (a *keptAnswer) Unwrap() http.ResponseWriter { return a.ResponseWriter }
 
-// stored is what the local listener calls; nil when nobody looks.
+// stored returns what the local listener calls, or nil when nobody watches.
 func (o *Observer) stored() func(awslocal.StreamRecord) {
 	if o == nil {
 		return nil
@@ -165,7 +166,7 @@ func (o *Observer) stored() func(awslocal.StreamRecord) {
 	return o.Stored
 }
 
-// accepted is what the local listener calls; nil when nobody looks.
+// accepted returns what the local listener calls, or nil when nobody watches.
 func (o *Observer) accepted() func(awslocal.BusEvent) {
 	if o == nil {
 		return nil
@@ -210,7 +211,8 @@ func (o *Observer) watchSubscriber(next subscriber) subscriber {
 // subscriber is what Lambda calls for a batch of the subscriber's queue.
 type subscriber = func(context.Context, events.SQSEvent) (events.SQSEventResponse, error)
 
-// watchMetrics reads the subscriber's metric as CloudWatch does, from its log: its answer does not tell a duplicate from a new event.
+// watchMetrics reads the subscriber's metric from its log, as CloudWatch does. The subscriber's
+// answer does not tell a duplicate from a new event.
 func (o *Observer) watchMetrics(log *slog.Logger) *slog.Logger {
 	if o == nil {
 		return log
@@ -226,7 +228,7 @@ type metricReader struct {
 // Enabled makes the line be there for us, whoever else wants it.
 func (h metricReader) Enabled(context.Context, slog.Level) bool { return true }
 
-// WithAttrs and WithGroup keep the reader: the embedded ones would return the handler without it.
+// WithAttrs and WithGroup keep the reader. The embedded ones would return the handler without it.
 func (h metricReader) WithAttrs(attributes []slog.Attr) slog.Handler {
 	return metricReader{h.Handler.WithAttrs(attributes), h.observer}
 }

@@ -11,8 +11,9 @@ import (
 // nobody is a URL where nobody listens. The SDK would go to AWS for a service without a URL.
 const nobody = "http://127.0.0.1:9"
 
-// OperatorEnv is the set-up that outboxctl takes (docs/outboxctl.md) for this path, as NAME=value. Where the bus is the user's own,
-// its log group has to be told; without it outboxctl says what is missing.
+// OperatorEnv is the set-up that outboxctl takes (docs/outboxctl.md) for this path, as NAME=value.
+// Where the bus is external, its log group has to be given. Without it outboxctl says what is
+// missing.
 func (p *Path) OperatorEnv() []string {
 	return append([]string{"DATABASE_URL=" + p.DatabaseURL, "SLOT_NAME=" + p.slot}, p.Services.env()...)
 }

@@ -32,23 +32,26 @@ type Config struct {
 	Root   string // folder with node_modules, where PostgreSQL's binaries are
 	Relay  string // path of the walrelay program
 	Listen string // address of the API, such as 127.0.0.1:3000
-	// Program is the path of a lab program whose `part` command runs the members as processes. Empty: they run in this process.
+	// Program is the path of a lab program whose `part` command runs the members as processes. If
+	// it is empty, they run in this process.
 	Program string
 	// Env is the environment of each process beside what the path adds.
 	Env      []string
 	Settings Settings
-	// Slot is the relay's slot; names are the server's, not the database's. Default outbox_relay.
+	// Slot is the relay's slot. The name is the server's, not the database's. Default outbox_relay.
 	Slot string
-	// Postgres is the major version of the local server. Default: that of everything else here.
+	// Postgres is the major version of the local server. The default is the version of everything
+	// else here.
 	Postgres string
 	// Standby lets the local server have a standby (AddStandby). Everything then reaches the server through an address that a promotion
 	// leads elsewhere.
 	Standby bool
-	// Durable lets commits survive a crash of the machine; a throw-away path does without.
+	// Durable lets commits survive a crash of the machine. A throw-away path does not need it.
 	Durable bool
 	// DatabaseURL is a server of the user's own instead of the local one.
 	DatabaseURL string
-	// Migrated is called behind the migrations. It returns the URL that the relay gets. Nil: nothing is done, and that is DatabaseURL.
+	// Migrated is called after the migrations. It returns the URL that the relay gets. If it is
+	// nil, the relay gets DatabaseURL.
 	Migrated func(ctx context.Context, databaseURL string) (relayURL string, err error)
 	AWS      AWS
 	// Standing faults of the local listener are in force from the start on, also when its process was killed.
@@ -57,7 +60,8 @@ type Config struct {
 	JournalBytes int64
 	// OnEvent is called for every event on the bus, one call at a time. It must not block.
 	OnEvent func(Arrival)
-	// Observe is told what passes each hop. Nil: nobody looks, and it costs nothing. Members in other processes cannot be observed.
+	// Observe hears what passes each hop. If it is nil, nothing is observed, and that costs
+	// nothing. Members in other processes cannot be observed.
 	Observe *Observer
 	// Progress is told in a few words what is being started.
 	Progress func(string)
@@ -69,9 +73,10 @@ type Path struct {
 	APIURL      string
 	DatabaseURL string
 	Relay       *Relay
-	// SecondRelay is not started: see StartSecondRelay.
+	// SecondRelay is not started. StartSecondRelay starts it.
 	SecondRelay *Relay
-	// AWS is the local listener, where faults can be switched on; nil when every service is the user's own, or it is another process.
+	// AWS is the local listener, where faults can be switched on. It is nil when every service is
+	// external, or when the listener is another process.
 	AWS *awslocal.Server
 	// Services are the AWS services, local or not.
 	Services Services
@@ -95,7 +100,8 @@ func Start(ctx context.Context, c Config) (_ *Path, err error) {
 			err = errors.Join(err, p.Close())
 		}
 	}()
-	// Named first: a taken port is the most likely thing to go wrong, and the quickest to see.
+	// The API's port comes first, because a taken port is the most likely thing to go wrong, and
+	// the quickest to see.
 	listener, err := p.listen(c.Listen)
 	if err != nil {
 		return nil, fmt.Errorf("listening on %s: %w (set PORT to another port)", c.Listen, err)
@@ -128,7 +134,8 @@ func Start(ctx context.Context, c Config) (_ *Path, err error) {
 	return p, err
 }
 
-// listen makes a socket that is open until the path is closed: clients of a member that is away wait for the next one.
+// listen makes a socket that is open until the path is closed. While a member is down, its clients
+// wait for the next one.
 func (p *Path) listen(address string) (net.Listener, error) {
 	listener, err := net.Listen("tcp", address)
 	if err != nil {
@@ -211,8 +218,9 @@ func (p *Path) startFunctions(c Config) (err error) {
 	return err
 }
 
-// awaitStreaming waits a little until the relay streams: what is committed before that comes with its load, without the times of its
-// hops. A relay that has much to load, or that cannot start, is not waited for: commits are safe, and its own end is reported.
+// awaitStreaming waits a little until the relay streams. What is committed before that comes with
+// its load, without the times of its hops. It does not wait for a relay that has much to load or
+// that cannot start, because commits are safe and the relay reports its own end.
 func (p *Path) awaitStreaming(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()

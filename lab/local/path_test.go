@@ -108,7 +108,8 @@ func TestEveryBoundaryValueTravels(t *testing.T) {
 		require.Equal(t, e.kind, detail.AggregateType, name)
 		require.Equal(t, e.version, detail.AggregateVersion, name)
 		require.True(t, e.created.Equal(detail.Timestamp), name)
-		// The very text, white space apart: no number was rounded, nothing was escaped for HTML.
+		// The text is the same but for white space. No number was rounded, and nothing was escaped
+		// for HTML.
 		require.Equal(t, withoutSpaces(e.data), withoutSpaces(string(detail.EventData)), name)
 		require.Equal(t, name == "Traceparent", detail.Traceparent != nil, name)
 		require.Equal(t, name == "Traceparent", entry.TraceHeader != nil, name)
@@ -153,7 +154,8 @@ func (r *rig) waiting(t *testing.T) string {
 	return out.Attributes["ApproximateNumberOfMessages"]
 }
 
-// Every kind of poison, between good events of the same aggregate and of others: it is parked with its payload, the rest goes on.
+// Every kind of poison is parked with its payload, between good events of the same aggregate and of
+// others. The good ones go on.
 func TestPoisonIsParkedAndTheRestGoesOn(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
@@ -200,7 +202,8 @@ func TestPoisonIsParkedAndTheRestGoesOn(t *testing.T) {
 	}
 }
 
-// What is not the event's own fault blocks its shard: nothing is parked, nothing is lost, and when it is over all of it arrives.
+// An error that is not the event's own blocks its shard. Nothing is parked, nothing is lost, and
+// when the error ends all of it arrives.
 func TestTroubleBlocksAndParksNothing(t *testing.T) {
 	t.Parallel()
 	for name, fault := range map[string]awslocal.Fault{
@@ -248,7 +251,8 @@ func TestACrowdedCallThatIsTooLargeIsSplit(t *testing.T) {
 		upper := md5.Sum([]byte(id))[0] >= 128
 		shards[upper] = append(shards[upper], id)
 	}
-	// Once, and in company: the same answer to an entry sent alone would rightly make it poison. A shard with 11 has a call of 1.
+	// The answer comes once, and to an entry among others. The same answer to an entry that was
+	// sent alone would rightly make it poison. A shard with 11 entries has a call of 1.
 	crowded := shards[true]
 	if len(crowded) == 0 || len(crowded)%10 == 1 {
 		crowded = shards[false]
@@ -279,8 +283,8 @@ func TestFailureQueueDown(t *testing.T) {
 	require.Equal(t, []byte("poison"), r.parked(t)[0].Data)
 }
 
-// Both services accept and do not answer, again and again: duplicates with the same id, identical, and the order of first arrivals
-// holds (requireWhole checks all of it).
+// Both services accept and do not answer, again and again. Duplicates have the same id and are
+// identical, and the order of first arrivals holds (requireWhole checks all of it).
 func TestAnswersLostOnBothServices(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)

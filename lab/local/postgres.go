@@ -14,7 +14,8 @@ import (
 	"rds-outbox-demo/lab/postgres"
 )
 
-// database is the local PostgreSQL. It can be stopped and started again on its port: everything that has its URL finds it again.
+// database is the local PostgreSQL. It can be stopped and started again on its port. Everything
+// that has its URL then finds it again.
 type database struct {
 	config postgres.Config
 	fail   func(error) // told when the server ends and nobody stopped it
@@ -162,9 +163,11 @@ func (p *Path) startDatabase(ctx context.Context, c Config) (string, error) {
 	return p.database.endpoint.URL(p.database.server)
 }
 
-// StopDatabase stops the local server on purpose, and disables carstats' mapping before. That is what docs/operations.md has an operator
-// do in an outage that lasts: messages that come again and again to a function without a database are received too often and end in the
-// failure queue, after 24 seconds here as after an hour on AWS. Disabled, they wait in the queue, unreceived, and are counted after it.
+// StopDatabase stops the local server on purpose, and disables carstats' mapping before. In an
+// outage that lasts, docs/operations.md has an operator do the same. Otherwise messages that come
+// again and again to a function without a database are received too often and end in the failure
+// queue, after 24 seconds here and after an hour on AWS. With the mapping disabled they wait in the
+// queue, and are counted afterwards.
 func (p *Path) StopDatabase(ctx context.Context) error {
 	if err := p.CanBreakDatabase(); err != nil {
 		return fmt.Errorf("%w: stop it yourself", err)

@@ -89,8 +89,9 @@ func (k *lineKind) names() func(func(string) bool) {
 
 var keywords = []string{"fields", "filter", "stats", "sort", "limit", "display", "by", "as", "and", "or", "not", "in", "like", "asc", "desc"}
 
-// wrongFields returns what a query names and no line of the kinds that it asks for has: neither keyword nor function, nor a name that the query
-// itself gives, nor one of CloudWatch's own, which begin with @.
+// wrongFields returns the names in a query that no line of the kinds that it asks for has.
+// Keywords, functions, names that the query itself gives, and CloudWatch's own names, which begin
+// with @, are not among them.
 func wrongFields(query string, lines map[string]*lineKind) (wrong []string) {
 	known := map[string]bool{"msg": true}
 	messages := regexp.MustCompile(`msg (?:= |in \[)("[^"]*"(?:, "[^"]*")*)`).FindStringSubmatch(query)
@@ -124,7 +125,8 @@ func wrongFields(query string, lines map[string]*lineKind) (wrong []string) {
 
 type tableRow struct{ members, metrics []string }
 
-// lineTable reads the page's table: msg, who writes it, its members, which of them are metrics. The dimension is a member.
+// lineTable reads the page's table, which has msg, who writes it, its members, and which of them
+// are metrics. The dimension is a member.
 func lineTable(page string) map[string]tableRow {
 	_, section, _ := strings.Cut(page, "\n## log-lines\n")
 	section, _, _ = strings.Cut(section, "\n## ")

@@ -12,8 +12,8 @@ import (
 	"rds-outbox-demo/lab/process"
 )
 
-// Relay is a walrelay (③④), always a process of its own: it is started again when it ends by itself, and stopped and started by hand to
-// see the WAL wait.
+// Relay is a walrelay (③④), always a process of its own. It is started again when it ends by
+// itself. It can be stopped and started by hand to see the WAL wait.
 type Relay struct {
 	*process.Supervisor
 	killed atomic.Bool  // by Kill, and not started since
@@ -23,14 +23,16 @@ type Relay struct {
 const (
 	// relayRestart keeps a relay that ends at once from spinning.
 	relayRestart = time.Second
-	// maxEnds is how often in a row a relay may end soon after its start before it is given up: what it says then needs a person.
+	// maxEnds is how often in a row a relay may end soon after its start. After that its errors
+	// need a person, and it is not started again.
 	maxEnds = 3
 	soon    = 10 * time.Second
 	// drainTime is the relay's own drain timeout and a little.
 	drainTime = 4 * time.Second
 )
 
-// newRelay makes a relay that does not run yet. Chaos stops relays in every way there is: there none is ever given up.
+// newRelay makes a relay that does not run yet. In chaos it is started again without end, because
+// chaos stops relays in every way.
 func (p *Path) newRelay(databaseURL, logName string) *Relay {
 	c := process.SupervisorConfig{
 		Config: process.Config{
@@ -64,7 +66,8 @@ func (r *Relay) Start() error {
 	return r.Supervisor.Start()
 }
 
-// Stop ends the relay: it gets its time to drain, then SIGKILL. Commits wait in the WAL until Start.
+// Stop ends the relay. The relay has time to drain, then gets SIGKILL. Commits wait in the WAL
+// until Start.
 func (r *Relay) Stop(ctx context.Context) {
 	r.killed.Store(false) // a killed one that is stopped does not come back by itself either
 	_ = r.Supervisor.Stop(ctx)
@@ -83,7 +86,7 @@ func (r *Relay) Kill(ctx context.Context) error {
 // Killed reports whether Kill has ended it, and nobody has started or stopped it since.
 func (r *Relay) Killed() bool { return r.killed.Load() }
 
-// Running reports whether it is to run: it does, or will in a moment.
+// Running reports whether the relay is to run. It may still be starting.
 func (r *Relay) Running() bool { return r.Wanted() }
 
 // What a relay says of itself in its log.
@@ -101,5 +104,6 @@ func (r *Relay) hear(line []byte) {
 	}
 }
 
-// Streams reports whether it is the one that reads the slot, as far as it has said: one of two stands by.
+// Streams reports whether this relay is the one that reads the slot, as far as its log says. Of two
+// relays one stands by.
 func (r *Relay) Streams() bool { return r.Running() && r.said.Load() == SaysStreaming }

@@ -20,8 +20,8 @@ import (
 	"rds-outbox-demo/lab/awslocal"
 )
 
-// AWS says which services are not the local listener. An empty field means the local one; the path never reaches a service that
-// is not named here.
+// AWS says which services are not the local listener. An empty field means the local one. The path
+// never reaches a service that is not named here.
 type AWS struct {
 	Region                  string // default us-east-1
 	AccessKeyID, SecretKey  string // default: dummies
@@ -46,7 +46,8 @@ const (
 	localShards = 2
 )
 
-// Services are the AWS services of a path: where they are, and what the path has there. As JSON they go to members in other processes.
+// Services are the addresses of a path's AWS services and the names of what it has there. As JSON
+// they go to members in other processes.
 type Services struct {
 	Region, AccessKeyID, SecretKey, SessionToken string
 
@@ -129,7 +130,8 @@ func (s Services) env() []string {
 		{"BUS_LOG_GROUP", s.LogGroup},
 		{"DISCARD_QUEUE_URL", s.DiscardQueueURL},
 		{"CONSUMER_FUNCTION", s.Consumer},
-		// What is not named here is not reached: the SDK would go to AWS with these credentials.
+		// A service that is not named here is not reached. Otherwise the SDK would go to AWS with
+		// these credentials.
 		{"AWS_ENDPOINT_URL", cmp.Or(s.Local, nobody)},
 		{"AWS_ENDPOINT_URL_KINESIS", s.KinesisURL},
 		{"AWS_ENDPOINT_URL_EVENTBRIDGE", s.EventBridgeURL},

@@ -73,7 +73,8 @@ func TestSettingsAreTheDeployedOnes(t *testing.T) {
 	require.Equal(t, fmt.Sprintf("%sms", database["wal_sender_timeout"]), here.Postgres["wal_sender_timeout"])
 }
 
-// TestOverridesAreNamed holds the set-ups of this machine to the deployed one: what differs is on these lists, and nothing else does.
+// TestOverridesAreNamed compares the set-ups of this machine with the deployed one. Each difference
+// must be on these lists.
 func TestOverridesAreNamed(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {

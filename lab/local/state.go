@@ -38,8 +38,8 @@ type Position struct {
 	SequenceNumber string // of Done; empty before the first record
 }
 
-// Positions tells them of the local stream: how far the consumer is by the poller's checkpoint. Of a stream of the user's own nobody
-// can tell where it ends.
+// Positions returns how far the consumer is on the local stream, by the poller's checkpoint. Nobody
+// can tell where an external stream ends.
 func (p *Path) Positions() ([]Position, error) {
 	if !p.isLocal(Kinesis) {
 		return nil, nil

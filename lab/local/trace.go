@@ -28,7 +28,7 @@ type Arrival struct {
 	Times   Times
 }
 
-// Times are when an event passed its hops; all but Bus are zero when they are not known.
+// Times are when an event passed its hops. All but Bus are zero when they are not known.
 type Times struct {
 	Commit   time.Time // ② by the server's clock
 	Read     time.Time // ③ the relay read it from the WAL
@@ -37,8 +37,8 @@ type Times struct {
 	Bus      time.Time // ⑥ PutEvents accepted it
 }
 
-// tracker sees batches on their way to the consumer and entries that the bus accepted, and joins the two by event id. It
-// stands outside the path: nothing of it runs on AWS.
+// tracker sees batches on their way to the consumer and entries that the bus accepted, and joins
+// the two by event id. It is not a part of the path and does not run on AWS.
 type tracker struct {
 	onEvent  func(Arrival)
 	observer *Observer // nil: nobody looks
@@ -159,7 +159,8 @@ func (b watchedBus) PutEvents(ctx context.Context, in *eventbridge.PutEventsInpu
 		}
 		put.Entries[i] = result
 	}
-	// Before the consumer hears of it: who is told that the batch has returned knows what became of its events.
+	// The observer hears it before the consumer does. So the observer knows what became of the
+	// events of a batch when it hears that the batch has returned.
 	if observer != nil {
 		observer.Put(put)
 		for _, entry := range put.Entries {

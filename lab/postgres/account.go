@@ -44,8 +44,9 @@ func accounts() []account {
 	return found
 }
 
-// command prepares a program of the server's. Its environment is empty but for what it needs: an inherited PGPORT or
-// LD_LIBRARY_PATH would change what it does, and macOS' postgres refuses to start without a valid LC_ALL.
+// command prepares a program of the server's. Its environment holds only what it needs, because an
+// inherited PGPORT or LD_LIBRARY_PATH would change what it does. macOS' postgres refuses to start
+// without a valid LC_ALL.
 func (a account) command(ctx context.Context, name string, args ...string) *exec.Cmd {
 	cmd := exec.CommandContext(ctx, name, args...)
 	cmd.Env = []string{"PATH=/usr/bin:/bin", "LC_ALL=C"}

@@ -2,8 +2,8 @@ package postgres
 
 import "syscall"
 
-// namespaceAccount is root under another number: a user namespace in which our uid is called 1000. Files stay root's, so that a
-// checkout below /root works too.
+// namespaceAccount is root under another number. It is a user namespace in which our uid is called
+// 1000. Files stay root's, so that a checkout below /root works too.
 func namespaceAccount() (account, bool) {
 	const inside = 1000
 	return account{

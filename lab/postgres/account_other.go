@@ -2,5 +2,5 @@
 
 package postgres
 
-// namespaceAccount: only Linux has user namespaces.
+// namespaceAccount returns false, because only Linux has user namespaces.
 func namespaceAccount() (account, bool) { return account{}, false }

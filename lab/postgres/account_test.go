@@ -30,7 +30,8 @@ func TestRoot(t *testing.T) {
 			require.EqualValues(t, as.uid, info.Sys().(*syscall.Stat_t).Uid)
 			require.NoError(t, server.Stop(t.Context()))
 
-			// The other way next time: in a container that does not allow what this machine does, say.
+			// Next time it runs as each of the others, as in a container that does not allow what
+			// this machine does.
 			for _, other := range accounts() {
 				if other.command(t.Context(), "/bin/sh", "-c", ":").Run() != nil {
 					continue

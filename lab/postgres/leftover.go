@@ -66,7 +66,7 @@ func lockDir(ctx context.Context, dir string) (*os.File, error) {
 	if err != nil {
 		return nil, fmt.Errorf("starting PostgreSQL: %w", err)
 	}
-	// The owner may be on its way out: Ctrl-C, and started again at once.
+	// The owner may be about to end, for example after Ctrl-C and a new start at once.
 	for patience := time.Now().Add(5 * time.Second); ; time.Sleep(50 * time.Millisecond) {
 		err = syscall.Flock(int(lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
 		if err == nil {
@@ -112,8 +112,9 @@ func stopLeftover(ctx context.Context, dir string) error {
 	return nil
 }
 
-// postmaster returns the process and port that postmaster.pid names, and whether that process is the server of this data
-// directory. A file that a killed server left may carry the number of any other process by now: it must never be signalled.
+// postmaster returns the process and port that postmaster.pid names, and whether that process is
+// the server of this data directory. The file of a killed server may carry the number of any other
+// process by now, which must never be signalled.
 func postmaster(data string) (pid, port int, ours bool) {
 	raw, err := os.ReadFile(filepath.Join(data, "postmaster.pid"))
 	if err != nil {

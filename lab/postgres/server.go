@@ -32,14 +32,16 @@ const (
 
 // Config says which server to start. Dir and Binaries are required.
 type Config struct {
-	// Dir is the server's folder: data, password and log live in it and stay. At most one server at a time runs on it.
+	// Dir is the server's folder. Data, password and log are in it and stay. At most one server at
+	// a time runs on it.
 	Dir string
 	// Binaries is what FindBinaries returned.
 	Binaries string
 	// Durable makes commits survive a crash of the machine. Without it (throw-away servers) they survive a crash of any process
 	// only, and everything is faster.
 	Durable bool
-	// Port to listen on. 0 takes a free one; a server that is started again under its old address gets its old one.
+	// Port to listen on. 0 takes a free one. A server that is started again under its old address
+	// needs its old port.
 	Port int
 	// Settings are further PostgreSQL settings by name, such as "wal_sender_timeout": "2s". They win over ours.
 	Settings map[string]string
@@ -55,9 +57,9 @@ type Server struct {
 	done chan struct{} // and its folder is free again
 }
 
-// Start brings the server up and returns once it answers. It makes the data folder if there is none, or carries on with it; a
-// server that an owner who was killed left behind on the same folder is stopped first. The server ends with Stop or Kill, or when
-// this process does; ctx bounds the start only.
+// Start starts the server and returns once it answers. It makes the data folder if there is none,
+// or goes on with it. It first stops a server that a killed owner left behind on the same folder.
+// The server ends with Stop or Kill, or when this process does. ctx bounds the start only.
 func Start(ctx context.Context, cfg Config) (*Server, error) {
 	return start(ctx, cfg, accounts())
 }
@@ -113,8 +115,8 @@ func startLocked(ctx context.Context, cfg Config, as []account) (*Server, error)
 		if err == nil {
 			return server, nil
 		}
-		// Both pass: somebody took the port between our choice and the server's bind, or the processes of a killed postmaster
-		// have not all ended.
+		// Both pass. In the first case somebody took the port between our choice and the server's
+		// bind. In the second, the processes of a killed postmaster have not all ended.
 		passing := strings.Contains(output, "could not create any TCP/IP sockets") ||
 			strings.Contains(output, "pre-existing shared memory block")
 		if !passing || ctx.Err() != nil {
@@ -124,11 +126,12 @@ func startLocked(ctx context.Context, cfg Config, as []account) (*Server, error)
 	}
 }
 
-// script becomes the server, so that the postmaster is our child and its exit status ours to read. Before that it leaves a
-// watchdog behind, which reads descriptor 3: a line means that we saw the server end; the end of the file means that we are
-// gone, however we went, and the server must go too. The watchdog is a grandchild that init adopts: a postmaster takes the death of
-// a child it does not know for a crash of its own.
-// Fast shutdown waits for whoever reads the WAL; after three seconds it is cut short, which costs a recovery and no data.
+// script becomes the server, so that the postmaster is our child and we can read its exit status.
+// Before that it leaves a watchdog behind, which reads descriptor 3. A line there means that we saw
+// the server end. The end of the file means that we are gone, for whatever reason, and the server
+// must go too. The watchdog is a grandchild that init adopts, because a postmaster takes the death
+// of a child that it does not know for a crash of its own. Fast shutdown waits for the readers of
+// the WAL. After three seconds it is cut short, which costs a recovery and no data.
 const script = `
 ( (
 	read -r line <&3 && exit
@@ -138,7 +141,8 @@ const script = `
 ) 4>&- 2>/dev/null & )
 exec "$@" 3<&-`
 
-// launch starts the server once and waits until it answers. With an error it returns what the server logged; no process is left.
+// launch starts the server once and waits until it answers. With an error it returns what the
+// server logged, and no process is left.
 func launch(ctx context.Context, cfg Config, as account, password string) (_ *Server, output string, _ error) {
 	port := cfg.Port
 	if port == 0 {
@@ -156,7 +160,8 @@ func launch(ctx context.Context, cfg Config, as account, password string) (_ *Se
 		return nil, "", err
 	}
 	defer func() { _ = log.Close() }()
-	// Every process of the server holds alive's write end: the read end's end is the end of them all.
+	// Every process of the server holds alive's write end. So the end of the file at the read end
+	// means that all of them have ended.
 	watched, life, err := os.Pipe()
 	if err != nil {
 		return nil, "", err
@@ -171,7 +176,8 @@ func launch(ctx context.Context, cfg Config, as account, password string) (_ *Se
 	cmd := as.command(context.Background(), "/bin/sh", args...)
 	cmd.Stdout, cmd.Stderr = log, log
 	cmd.ExtraFiles = []*os.File{watched, held} // descriptors 3 and 4
-	// A session of its own: Ctrl-C and a closed terminal reach us, and we stop the server when its users are done.
+	// The server gets a session of its own, so that Ctrl-C and a closed terminal reach only us. We
+	// stop the server when its users are done.
 	cmd.SysProcAttr.Setsid = true
 	err = cmd.Start()
 	_, _ = watched.Close(), held.Close()
@@ -242,8 +248,9 @@ func (s *Server) PID() int { return s.cmd.Process.Pid }
 // Done is closed when every process of the server has ended and its folder may be used again.
 func (s *Server) Done() <-chan struct{} { return s.done }
 
-// Stop shuts the server down and waits until it is gone. Sessions are ended, not waited for. Two seconds later, or when ctx ends,
-// it is cut short: the next start then recovers from the WAL and loses nothing. Stopping a stopped server does nothing.
+// Stop shuts the server down and waits until it is gone. It ends sessions and does not wait for
+// them. Two seconds later, or when ctx ends, the shutdown is cut short. The next start then
+// recovers from the WAL and loses nothing. Stopping a stopped server does nothing.
 func (s *Server) Stop(ctx context.Context) error { return s.end(ctx, s.done) }
 
 func (s *Server) end(ctx context.Context, gone <-chan struct{}) error {

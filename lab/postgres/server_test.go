@@ -180,7 +180,8 @@ func TestDataFolder(t *testing.T) {
 		require.FileExists(t, foreign)
 	})
 
-	// PostgreSQL would refuse: it takes any live process of that number for a server.
+	// PostgreSQL itself would refuse, because it takes any live process with that number for a
+	// server.
 	t.Run("WithARecycledProcessID", func(t *testing.T) {
 		t.Parallel()
 		cfg := Config{Dir: tempDir(t), Binaries: binaries}
@@ -210,7 +211,7 @@ func TestDataFolder(t *testing.T) {
 	})
 }
 
-// findBinaries skips the test where npm has not run; CI has no such excuse.
+// findBinaries skips the test where npm has not run. In CI it fails instead.
 func findBinaries(t *testing.T) string {
 	t.Helper()
 	binaries, err := FindBinaries(filepath.Join("..", ".."))
@@ -224,7 +225,7 @@ func findBinaries(t *testing.T) string {
 	return ""
 }
 
-// tempDir is a t.TempDir that others may enter: as root we may have to run as nobody.
+// tempDir is a t.TempDir that others may enter, because a test of root may have to run as nobody.
 func tempDir(t *testing.T) string {
 	t.Helper()
 	dir := t.TempDir()

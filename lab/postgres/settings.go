@@ -9,7 +9,8 @@ import (
 	"strconv"
 )
 
-// settings are chosen for many parallel tests: connections, senders and slots are plenty, and their shared memory is little.
+// settings suit many parallel tests. They allow many connections, senders and slots, and little
+// shared memory for each.
 var settings = map[string]string{
 	"listen_addresses":        "127.0.0.1",
 	"unix_socket_directories": "", // its path may be too long, and 127.0.0.1 is enough
@@ -40,7 +41,8 @@ func arguments(cfg Config, port int) []string {
 	return args
 }
 
-// freePort is below those that the system gives to outgoing connections: one of them could take it while the server is stopped.
+// freePort is below the ports that the system gives to outgoing connections. One of those could
+// take it while the server is stopped.
 func freePort() (int, error) {
 	var err error
 	for range 100 {
