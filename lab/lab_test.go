@@ -80,7 +80,8 @@ func startDev(t *testing.T, dir string, env ...string) *running {
 	t.Helper()
 	d := &running{dir: dir, ended: make(chan error, 1)}
 	d.cmd = lab(t, dir, append([]string{"PORT=0"}, env...), "dev")
-	// A pipe of our own: Wait would otherwise also wait for whoever else holds the output.
+	// The pipe is ours. Otherwise Wait would also wait for every other process that holds the
+	// output.
 	reader, writer, err := os.Pipe()
 	require.NoError(t, err)
 	d.cmd.Stdout, d.cmd.Stderr = writer, writer
@@ -103,7 +104,8 @@ func startDev(t *testing.T, dir string, env ...string) *running {
 		_ = d.cmd.Process.Signal(os.Interrupt)
 		<-gone // at the latest when lab's context kills it
 		_ = reader.Close()
-		// Behind a program that was killed, PostgreSQL ends a moment later; until then the folder cannot be removed.
+		// PostgreSQL ends a moment after a program that was killed. Until then the folder cannot be
+		// removed.
 		labtest.Eventually(t, "PostgreSQL to end", func() bool { return len(processes(t, dir, "postgres")) == 0 })
 		if t.Failed() {
 			t.Logf("lab dev printed:\n%s", d.printed())
@@ -317,7 +319,7 @@ func TestDemoJudgesEveryEvent(t *testing.T) {
 	})
 }
 
-// What only a person can mend is told by the program itself, at once: nothing can arrive.
+// The program itself tells at once what only a person can mend, because nothing can arrive.
 func TestWhatTheRelayNeedsIsTold(t *testing.T) {
 	t.Parallel()
 	folder := newFolder(t)
@@ -348,7 +350,8 @@ func TestASecondDevLeavesTheFirstAlone(t *testing.T) {
 	require.NoFileExists(t, filepath.Join(d.dir, ".data", "dev.log.1"))
 }
 
-// A program that PostgreSQL's start needs fails: that is told, and is not taken for the exit code of a user's command.
+// When a program that PostgreSQL's start needs fails, the error says so. It is not taken for the
+// exit code of a user's command.
 func TestAFailingInitdbIsTold(t *testing.T) {
 	t.Parallel()
 	folder := newFolder(t)

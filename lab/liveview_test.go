@@ -40,7 +40,8 @@ func freePorts(t *testing.T) int {
 	return 0
 }
 
-// The view is on the port behind the API's, and says so; where that is taken, on another. What goes into a pipe is lines and nothing else.
+// The view is on the port after the API's, and the output says so. If that port is taken, the view
+// is on another. A pipe gets lines and nothing else.
 func TestLiveViewIsBesideTheAPI(t *testing.T) {
 	t.Parallel()
 	dir := newFolder(t)

@@ -118,7 +118,8 @@ func runDev(ctx context.Context) error {
 	})
 }
 
-// browser opens a page where somebody can see it; nil where nobody can, or nobody wants it.
+// browser returns what opens a page for the user, or nil where nobody could see it or nobody wants
+// it.
 func browser() func(url string) {
 	program := "xdg-open"
 	if runtime.GOOS == "darwin" {
@@ -177,8 +178,9 @@ func pathConfig() (local.Config, error) {
 	}, nil
 }
 
-// withLocal runs a command with DATABASE_URL set to the local server: the one of a running `make dev`, or else its data folder's,
-// started for as long as the command runs.
+// withLocal runs a command with DATABASE_URL set to the local server. That is the server of a
+// running `make dev`, or else the one of its data folder, which is started for as long as the
+// command runs.
 func withLocal(ctx context.Context, command []string) error {
 	dir := filepath.Join(dataDir, "postgres")
 	if databaseURL, err := postgres.FindRunning(dir); err == nil {
@@ -225,7 +227,8 @@ func withServer(ctx context.Context, config postgres.Config, command []string, v
 	return runCommand(ctx, command, append(more, variable+"="+server.URL())...)
 }
 
-// runCommand runs it in the foreground. Ctrl-C reaches it from the terminal, as it reaches us; we wait for it to end.
+// runCommand runs a command in the foreground. Ctrl-C reaches the command from the terminal, as it
+// reaches us, and we wait for the command to end.
 func runCommand(ctx context.Context, command []string, env ...string) error {
 	cmd := exec.CommandContext(ctx, command[0], command[1:]...)
 	cmd.Env = append(os.Environ(), env...)
@@ -242,7 +245,8 @@ func runCommand(ctx context.Context, command []string, env ...string) error {
 	return nil
 }
 
-// environment is what of our environment the relay may see: how to reach a database. AWS is only what the path says.
+// environment returns the variables that the relay may see, which are those that lead to a
+// database. The path adds those of AWS.
 func environment() []string {
 	env := []string{"AWS_CONFIG_FILE=/dev/null", "AWS_SHARED_CREDENTIALS_FILE=/dev/null", "AWS_EC2_METADATA_DISABLED=true"}
 	for _, entry := range os.Environ() {

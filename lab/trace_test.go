@@ -16,7 +16,8 @@ import (
 	"rds-outbox-demo/lab/labtest"
 )
 
-// logLines returns the JSON lines of a log that mention the trace: as trace_id, or among the trace_ids of a batch.
+// logLines returns the JSON lines of a log that have the trace as trace_id or among the trace_ids
+// of a batch.
 func logLines(t *testing.T, path, traceID string) (lines []map[string]any) {
 	t.Helper()
 	content, err := os.ReadFile(path)

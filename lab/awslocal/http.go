@@ -14,7 +14,8 @@ import (
 	"github.com/google/uuid"
 )
 
-// The largest request: PutRecords' 10 MiB in base64, and what surrounds it. More is answered with 413.
+// The largest request is PutRecords' 10 MiB in base64 and the JSON around it. A larger one is
+// answered with 413.
 const maxRequestBytes = 16 << 20
 
 // call is one request to one operation.

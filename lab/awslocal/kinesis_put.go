@@ -48,7 +48,8 @@ func (in *putRecordsInput) matches(text string) bool {
 	return false
 }
 
-// putResult is the answer for one record: SequenceNumber and ShardId, or ErrorCode and ErrorMessage.
+// putResult is the answer for one record. It has SequenceNumber and ShardId, or ErrorCode and
+// ErrorMessage.
 type putResult struct {
 	SequenceNumber string `json:",omitempty"`
 	ShardId        string `json:",omitempty"`

@@ -30,7 +30,8 @@ type lambda struct{ mappings []Mapping }
 
 const listMappings = "lambda.ListEventSourceMappings"
 
-// restOperation returns the key of an operation whose protocol is REST; empty for all others, which name theirs in X-Amz-Target.
+// restOperation returns the key of an operation whose protocol is REST. It returns "" for all
+// others, which are named in X-Amz-Target.
 func restOperation(r *http.Request) string {
 	if r.Method == http.MethodGet && strings.TrimSuffix(r.URL.Path, "/") == "/2015-03-31/event-source-mappings" {
 		return listMappings

@@ -220,8 +220,9 @@ func (q *queue) messageID(handle string) (id string, ok bool) {
 	return parts[1], true
 }
 
-// setVisible makes the message of the handle visible again after the time given. A message that is visible already stays so: AWS
-// answers OK and does nothing (localstack#9632 verified that). found is false for one that was deleted.
+// setVisible makes the message of the handle visible again after the given time. It leaves a
+// message that is visible already as it is. AWS answers OK to that and does nothing
+// (localstack#9632 verified it). found is false for a deleted message.
 func (q *queue) setVisible(id string, after time.Duration) (found bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()

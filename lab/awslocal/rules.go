@@ -63,7 +63,7 @@ func (r *rules) deliver(events []BusEvent) error {
 	return nil
 }
 
-// serviceRules is the Service of faults between a bus and a queue; Operation does not count there.
+// serviceRules is the Service of faults between a bus and a queue, which have no Operation.
 const serviceRules = "rules"
 
 // onDelivery returns the delay of each copy of the event. If no rule strikes, there is one copy, at

@@ -31,7 +31,8 @@ const (
 
 // Config says where the state is and what exists. Resources are made where they are absent and kept where they are present.
 type Config struct {
-	// Dir holds all state. One process at a time; Open fails while another has it.
+	// Dir holds all state. Only one process at a time can have it. Open fails while another one has
+	// it.
 	Dir string
 
 	Streams []Stream

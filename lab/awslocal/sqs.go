@@ -144,7 +144,8 @@ type sendMessageInput struct {
 
 func (in *sendMessageInput) matches(text string) bool { return strings.Contains(in.MessageBody, text) }
 
-// notXML tells the characters that a message must not contain: SQS takes those of XML 1.0 only.
+// notXML reports whether a message must not contain the character. SQS accepts only those of XML
+// 1.0.
 func notXML(r rune) bool {
 	return r < ' ' && r != '\t' && r != '\n' && r != '\r' || r == '\uFFFE' || r == '\uFFFF'
 }

@@ -1,7 +1,9 @@
-// Package faults is the list of faults: the ways to break a path of package local while it runs, and to mend it again.
+// Package faults is the list of faults. Each is a way to break a path of package local while it
+// runs, and to mend it again.
 //
-// In: a path. Out: its faults, each with its name, its station, its words and what it does. The live view makes its switches of the whole
-// list. `make chaos` makes its trials of the same faults and of the same rules for the AWS listener, at rates of its own.
+// In: a path. Out: its faults, each with its name, its station, its texts and what it does. The
+// live view makes its switches of the whole list. `make chaos` makes its trials of the same faults
+// and of the same rules for the AWS listener, at rates of its own.
 package faults
 
 import (

@@ -7,7 +7,8 @@ import (
 	"rds-outbox-demo/lab/awslocal"
 )
 
-// Rules of the local AWS listener that more than one fault or trial uses. Each strikes every call or entry: see Rated.
+// Rules of the local AWS listener that more than one fault or trial uses. Each strikes every call
+// or entry. Rated makes one that strikes less often.
 var (
 	// KinesisThrottled refuses records, as a shard does beyond its limit. The call itself succeeds.
 	KinesisThrottled = awslocal.Fault{

@@ -126,7 +126,7 @@ type Round struct {
 	Rows       []Row
 	Cars       []Car
 	Stats      []Stat
-	// NotCounted says that no subscriber's totals were read: Stats is empty and says nothing.
+	// NotCounted means that no subscriber's totals were read, so Stats is empty and says nothing.
 	NotCounted bool
 	Arrivals   []awslocal.BusEvent // in the order of the bus's journal, since the round began
 	// Moments are the times when a client sent something or was answered, in order, each with the number of Arrivals that the bus certainly

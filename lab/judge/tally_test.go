@@ -15,8 +15,8 @@ import (
 	"rds-outbox-demo/lab/judge"
 )
 
-// history is a round that goes on: transactions open and commit, events arrive in any order and any number of times, are parked, and
-// a Tally is fed with all of it.
+// history is a round that goes on and feeds a Tally. Transactions open and commit. Events arrive in
+// any order and any number of times, or are parked.
 type history struct {
 	round
 	tally *judge.Tally

@@ -95,8 +95,9 @@ func call(ctx context.Context, f function, payload []byte, timeout time.Duration
 	return answer, err
 }
 
-// readAnswer returns the place of the first record to deliver again. An error means all of them: Lambda takes an answer that does not
-// name a record of the batch, under this very key, for a failure of the whole batch.
+// readAnswer returns the index of the first record to deliver again. An error means all of them,
+// because Lambda takes an answer that does not name a record of the batch under this very key for a
+// failure of the whole batch.
 func readAnswer(answer []byte, records []*record) (from int, err error) {
 	identifiers, err := itemIdentifiers(answer)
 	if err != nil {

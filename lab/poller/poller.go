@@ -42,12 +42,13 @@ type Config struct {
 
 	// StartingPosition is TRIM_HORIZON, the default, or LATEST. It counts only where the checkpoint file knows nothing.
 	StartingPosition types.ShardIteratorType
-	// BatchSize is how many records an invocation gets at most, 1 to 10,000; default 100. A payload never exceeds 6 MB.
+	// BatchSize is how many records an invocation gets at most, 1 to 10,000. Default 100. A payload
+	// never exceeds 6 MB.
 	BatchSize int
 	// Window is how long to wait for a full batch, up to 300 s. Default 0: invoke with what is there.
 	Window time.Duration
-	// ParallelizationFactor is how many batches of a shard are under way at once, 1 to 10; default 1. With more than one, order is
-	// kept per partition key, no longer per shard.
+	// ParallelizationFactor is how many batches of a shard are under way at once, 1 to 10. Default
+	// 1. With more than one, order is kept per partition key and not per shard.
 	ParallelizationFactor int
 	// BisectOnError splits a batch whose invocation failed in halves, and one that failed in part at the returned number.
 	BisectOnError bool
@@ -62,7 +63,8 @@ type Config struct {
 	SQS       *sqs.Client
 	// FunctionTimeout is the function's, up to 15 min. The default is 30 s.
 	FunctionTimeout time.Duration
-	// PollInterval is the time between two GetRecords of a shard. Default 200 ms: Kinesis allows five a second.
+	// PollInterval is the time between two GetRecords of a shard. Default 200 ms, because Kinesis
+	// allows five a second.
 	PollInterval time.Duration
 	// Stored returns a channel that is closed when the stream next stores records, such as
 	// awslocal's. Until then a shard with nothing to read is polled every 10 s. By default it is

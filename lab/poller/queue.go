@@ -27,7 +27,8 @@ type QueueConfig struct {
 	Function func(ctx context.Context, payload []byte) ([]byte, error)
 	Log      *slog.Logger
 
-	// BatchSize is how many messages an invocation gets at most, 1 to 10; default 10. (Lambda takes more only with a window.)
+	// BatchSize is how many messages an invocation gets at most, 1 to 10. Default 10. (Lambda takes
+	// more only with a window.)
 	BatchSize int
 	// Concurrency is how many batches are under way at once. Default 5, with which Lambda begins.
 	Concurrency int
@@ -168,7 +169,7 @@ func (p *QueuePoller) invoke(ctx context.Context, messages []types.Message) (fai
 	return failed, nil
 }
 
-// event leaves out the messages' own attributes: EventBridge sends none.
+// event leaves out the messages' own attributes, because EventBridge sends none.
 func (p *QueuePoller) event(messages []types.Message) (e events.SQSEvent) {
 	for _, m := range messages {
 		e.Records = append(e.Records, events.SQSMessage{
