@@ -246,7 +246,7 @@ func verdicts(damage func(*rapid.T, *round)) iter.Seq[judge.Verdict] {
 			damage(rt, r)
 			return r
 		})
-		for seed := range 15 {
+		for seed := range 6 {
 			if !yield(judge.Judge(rounds.Example(seed).Round)) {
 				return
 			}
