@@ -47,6 +47,43 @@ func TestWalrelaySetupGrantsSingleResources(t *testing.T) {
 	}, may)
 }
 
+// TestWalrelayEndpointsAdmitWhatTheRolesMay compares the policy of each endpoint with the roles. An endpoint without a policy admits
+// everything. One that admits less than the roles stops the tasks.
+func TestWalrelayEndpointsAdmitWhatTheRolesMay(t *testing.T) {
+	t.Parallel()
+	services := map[string]string{"EcrApiEndpoint": "ecr", "EcrDkrEndpoint": "ecr", "LogsEndpoint": "logs", "SqsEndpoint": "sqs"}
+	may, admits := map[string][]any{}, map[string][]any{} // service and action to resources
+	for name, resource := range at(t, walrelaySetup(t), "Resources").(map[string]any) {
+		switch at(t, resource, "Type") {
+		case "AWS::IAM::Role":
+			for _, policy := range at(t, resource, "Properties", "Policies").([]any) {
+				for _, statement := range at(t, policy, "PolicyDocument", "Statement").([]any) {
+					for _, action := range at(t, statement, "Action").([]any) {
+						for endpoint, service := range services {
+							if strings.HasPrefix(action.(string), service+":") {
+								key := endpoint + " " + action.(string)
+								may[key] = append(may[key], at(t, statement, "Resource"))
+							}
+						}
+					}
+				}
+			}
+		case "AWS::EC2::VPCEndpoint":
+			require.Contains(t, services, name)
+			for _, statement := range at(t, resource, "Properties", "PolicyDocument", "Statement").([]any) {
+				require.Equal(t, "Allow", at(t, statement, "Effect"), name)
+				require.Equal(t, "*", at(t, statement, "Principal"), name)
+				for _, action := range at(t, statement, "Action").([]any) {
+					key := name + " " + action.(string)
+					admits[key] = append(admits[key], at(t, statement, "Resource"))
+				}
+			}
+		}
+	}
+	require.NotEmpty(t, may)
+	require.Equal(t, may, admits)
+}
+
 // TestWalrelaySetupKeepsARelayRunning holds what keeps one task at the slot through deployments, zones and rotated passwords.
 func TestWalrelaySetupKeepsARelayRunning(t *testing.T) {
 	t.Parallel()
