@@ -37,7 +37,11 @@ use_task() {
 # --- account-wide roles. Without them the console works and CloudFormation does not --------------
 made_vpc_role=false
 
-ensure_role() { # NAME POLICY
+# A condition keeps other accounts' DMS from using a role.
+# https://docs.aws.amazon.com/dms/latest/userguide/cross-service-confused-deputy-prevention.html shows it for dms-vpc-role. It shows
+# none for dms-cloudwatch-logs-role, and one that DMS does not meet would leave the task without a log. The ARN is that of no single
+# instance, because the role serves all of the account.
+ensure_role() { # NAME POLICY CONDITION
     local answer
     if answer=$(cli iam get-role --role-name "$1" --query Role.RoleName 2>&1); then
         # An interrupted run may have left the role half made. Credentials that may not look at it
@@ -48,7 +52,7 @@ ensure_role() { # NAME POLICY
         [[ $answer == *NoSuchEntity* ]] || die "$(explain 'iam get-role' "$answer")"
         say "making the role $1, which DMS needs once per account; it stays when the stacks go"
         answer=$(cli iam create-role --role-name "$1" --description 'Used by every AWS DMS instance of this account' \
-            --assume-role-policy-document '{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Principal":{"Service":"dms.amazonaws.com"},"Action":"sts:AssumeRole"}]}' 2>&1) ||
+            --assume-role-policy-document "{\"Version\":\"2012-10-17\",\"Statement\":[{\"Effect\":\"Allow\",\"Principal\":{\"Service\":\"dms.amazonaws.com\"},\"Action\":\"sts:AssumeRole\"$3}]}" 2>&1) ||
             role_missing "$1" "$2" "$answer"
     fi
     answer=$(cli iam attach-role-policy --role-name "$1" --policy-arn "arn:aws:iam::aws:policy/service-role/$2" 2>&1) || role_missing "$1" "$2" "$answer"
@@ -139,8 +143,9 @@ count=$(walrelay_count)
 read_outputs "$main_stack" DatabaseSecurityGroupId DmsDatabaseSecretArn KinesisStreamArn AlarmTopicArn VpcId
 if [[ $stage == prod && ${parameters[*]-} != *MultiAZ=* ]]; then parameters+=(MultiAZ=true); fi
 find_subnets "$(output VpcId)"
-ensure_role dms-vpc-role AmazonDMSVPCManagementRole
-ensure_role dms-cloudwatch-logs-role AmazonDMSCloudWatchLogsRole
+account=$(output KinesisStreamArn | cut -d: -f5)
+ensure_role dms-vpc-role AmazonDMSVPCManagementRole ",\"Condition\":{\"StringEquals\":{\"aws:SourceAccount\":\"$account\"}}"
+ensure_role dms-cloudwatch-logs-role AmazonDMSCloudWatchLogsRole ''
 if $made_vpc_role; then wait_for_vpc_role; fi
 deploy_stack
 use_task

@@ -131,7 +131,9 @@ func TestDeployDMS(t *testing.T) {
 	})
 	t.Run("MissingRolesAreMadeAndWaitedFor", func(t *testing.T) {
 		t.Parallel()
+		stream := strings.ReplaceAll(deployed[mainOutput][0].Out, "arn:stream", "arn:aws:kinesis:us-east-1:123456789012:stream/demo")
 		r := run(t, absent.with(world{
+			mainOutput:               out(stream),
 			"iam get-role":           fails("An error occurred (NoSuchEntity) when calling the GetRole operation: The role cannot be found."),
 			"iam create-role":        out(""),
 			"iam attach-role-policy": out(""),
@@ -140,6 +142,9 @@ func TestDeployDMS(t *testing.T) {
 			"delete-replication-subnet-group": out(""),
 		}), nil, "deploy-dms.sh", "dev", "us-east-1")
 		require.Zero(t, r.Exit, r.Err)
+		const trust = `{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Principal":{"Service":"dms.amazonaws.com"},"Action":"sts:AssumeRole"`
+		require.Equal(t, 1, r.called("create-role dms-vpc-role "+trust+`,"Condition":{"StringEquals":{"aws:SourceAccount":"123456789012"}}}]}`))
+		require.Equal(t, 1, r.called("create-role dms-cloudwatch-logs-role "+trust+`}]}`))
 		require.Equal(t, 1, r.called("attach-role-policy dms-vpc-role arn:aws:iam::aws:policy/service-role/AmazonDMSVPCManagementRole"))
 		require.Equal(t, 1, r.called("attach-role-policy dms-cloudwatch-logs-role arn:aws:iam::aws:policy/service-role/AmazonDMSCloudWatchLogsRole"))
 		require.Equal(t, 2, r.called("create-replication-subnet-group subnet-a1 subnet-b"))
