@@ -35,6 +35,7 @@ func openPool(ctx context.Context, databaseURL, function string, connections int
 	pgsession.Fix(config.ConnConfig, function, pgsession.Limits{})
 	config.MaxConns = max(config.MaxConns, int32(connections))
 	config.PingTimeout = rdsdb.PingTimeout
+	config.MaxConnIdleTime = time.Minute // a load's connections hold memory at both ends
 	pool, err := pgxpool.NewWithConfig(ctx, config)
 	if err != nil {
 		return nil, fmt.Errorf("opening the pool of %s: %w", function, err)

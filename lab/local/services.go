@@ -6,10 +6,12 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/http"
 	"net/url"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
+	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
 	"github.com/aws/aws-sdk-go-v2/credentials"
 	"github.com/aws/aws-sdk-go-v2/service/eventbridge"
 	"github.com/aws/aws-sdk-go-v2/service/kinesis"
@@ -97,10 +99,20 @@ func (a AWS) needsListener() bool {
 	return a.KinesisURL == "" || a.EventBridgeURL == "" || a.SQSURL == ""
 }
 
+// idleConnTimeout is short, so that a load leaves no connections behind. Each costs three goroutines where both of its ends are here.
+const idleConnTimeout = 5 * time.Second
+
+// httpClient is one for all clients of the SDK, because each HTTP client keeps idle connections of its own. The queues' depths are asked
+// several times a second, each time with a new client of the SDK.
+var httpClient = sdkhttp.Quiet(awshttp.NewBuildableClient().WithTransportOptions(func(t *http.Transport) {
+	t.IdleConnTimeout = idleConnTimeout
+	t.MaxIdleConnsPerHost = 64 // as many as ask at once: carstats' workers, the consumer's lanes and the view
+}))
+
 func (s Services) config() aws.Config {
 	return aws.Config{
 		Region: s.Region, Credentials: credentials.NewStaticCredentialsProvider(s.AccessKeyID, s.SecretKey, s.SessionToken),
-		HTTPClient: sdkhttp.Quiet(nil),
+		HTTPClient: httpClient,
 	}
 }
 

@@ -38,7 +38,9 @@ type load struct {
 func newLoad(apiURL string) *load {
 	return &load{url: apiURL, wake: make(chan struct{}, 1), client: &http.Client{
 		Timeout:   10 * time.Second,
-		Transport: &http.Transport{MaxIdleConnsPerHost: loadAtOnce, MaxConnsPerHost: loadAtOnce, DisableCompression: true},
+		Transport: &http.Transport{
+			MaxIdleConnsPerHost: loadAtOnce, MaxConnsPerHost: loadAtOnce, IdleConnTimeout: 5 * time.Second, DisableCompression: true,
+		},
 	}}
 }
 
