@@ -6,6 +6,7 @@
 package postgres
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -47,6 +48,7 @@ type Config struct {
 	Settings map[string]string
 
 	pickPort func() (int, error) // tests hand out a taken one
+	maxLog   int64               // bytes; tests fill less than the default
 }
 
 // Server is a running PostgreSQL. Its methods are safe for concurrent use.
@@ -155,7 +157,8 @@ func launch(ctx context.Context, cfg Config, as account, password string) (_ *Se
 			return nil, "", err
 		}
 	}
-	log, err := os.OpenFile(logFile(cfg.Dir), os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o600)
+	// Appended to, so that boundLog can empty the file while the server writes.
+	log, err := os.OpenFile(logFile(cfg.Dir), os.O_CREATE|os.O_WRONLY|os.O_TRUNC|os.O_APPEND, 0o600)
 	if err != nil {
 		return nil, "", err
 	}
@@ -197,6 +200,7 @@ func launch(ctx context.Context, cfg Config, as account, password string) (_ *Se
 		logged, _ := os.ReadFile(logFile(cfg.Dir))
 		return nil, lastLines(logged, 8), errors.Join(err, stopErr)
 	}
+	go boundLog(logFile(cfg.Dir), cmp.Or(cfg.maxLog, maxLog), server.gone)
 	return server, "", nil
 }
 

@@ -46,6 +46,27 @@ func TestServer(t *testing.T) {
 		}
 	})
 
+	t.Run("LogIsBoundedWhileItRuns", func(t *testing.T) {
+		t.Parallel()
+		cfg := Config{Dir: tempDir(t), Binaries: binaries, Settings: map[string]string{"log_statement": "all"}, maxLog: 10_000}
+		server := mustStart(t, cfg)
+		older := logFile(cfg.Dir) + ".1"
+		labtest.Eventually(t, "a log that was too long", func() bool {
+			query(t, server.URL(), "SELECT 'before'")
+			info, err := os.Stat(older)
+			return err == nil && info.Size() > cfg.maxLog && info.Mode().Perm() == 0o600
+		})
+		var logged []byte
+		labtest.Eventually(t, "an emptied log that goes on", func() bool {
+			query(t, server.URL(), "SELECT 'after'")
+			var err error
+			logged, err = os.ReadFile(logFile(cfg.Dir))
+			require.NoError(t, err)
+			return strings.Contains(string(logged), "'after'") && int64(len(logged)) < cfg.maxLog
+		})
+		require.NotContains(t, string(logged), "\x00", "the server writes at the end, not where the end was")
+	})
+
 	t.Run("IsSetUpForLogicalReplication", func(t *testing.T) {
 		t.Parallel()
 		cfg := Config{Dir: tempDir(t), Binaries: binaries, Settings: map[string]string{"wal_sender_timeout": "3s", "max_connections": "301"}}
