@@ -7,8 +7,10 @@ SHELL := /bin/sh
 # Pinned tools, built outside go.mod so that their dependencies are not ours.
 SQLC_VERSION := v1.31.1
 GOLANGCI_LINT_VERSION := v2.12.2
+ACTIONLINT_VERSION := v1.7.7
 SQLC := .cache/bin/sqlc-$(SQLC_VERSION)
 GOLANGCI_LINT := .cache/bin/golangci-lint-$(GOLANGCI_LINT_VERSION)
+ACTIONLINT := .cache/bin/actionlint-$(ACTIONLINT_VERSION)
 
 # A server of your own instead of the local one: DATABASE_URL for programs, TEST_DATABASE_URL for tests.
 ifdef DATABASE_URL
@@ -190,7 +192,9 @@ contracts-ts: contracts/npm/node_modules/.installed ## Write bin/contracts-ts/ev
 	contracts/npm/node_modules/.bin/tsc --strict --noEmit --target es2022 --module nodenext contracts/npm/subscriber.ts
 
 .PHONY: lint
-lint: $(GOLANGCI_LINT) ## Run gofmt, vet and the linters of .golangci.yml.
+lint: $(GOLANGCI_LINT) $(ACTIONLINT) ## Run gofmt, vet, the linters of .golangci.yml, and actionlint on the workflows.
+	@# Scripts into which a title or a branch's name is put, wrong events, contexts and shells.
+	$(ACTIONLINT)
 	@# A cache of this checkout's own: the shared one reports the paths of another.
 	GOLANGCI_LINT_CACHE=$(CURDIR)/.cache/golangci-lint $(GOLANGCI_LINT) run
 	@# What only the breakable programs are made of.
@@ -262,3 +266,8 @@ $(GOLANGCI_LINT):
 	@scripts/setup.sh go
 	@GOBIN=$(CURDIR)/.cache/bin/lint CGO_ENABLED=0 scripts/moving.sh "building golangci-lint $(GOLANGCI_LINT_VERSION) (a minute or two, once)" go install -v github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(GOLANGCI_LINT_VERSION)
 	@mv .cache/bin/lint/golangci-lint $@ && rmdir .cache/bin/lint
+
+$(ACTIONLINT):
+	@scripts/setup.sh go
+	@GOBIN=$(CURDIR)/.cache/bin/actions CGO_ENABLED=0 scripts/moving.sh "building actionlint $(ACTIONLINT_VERSION)" go install -v github.com/rhysd/actionlint/cmd/actionlint@$(ACTIONLINT_VERSION)
+	@mv .cache/bin/actions/actionlint $@ && rmdir .cache/bin/actions
