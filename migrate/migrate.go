@@ -111,6 +111,10 @@ func run(ctx context.Context, conn *pgx.ConnConfig, options Options, do func(con
 		return Result{}, err
 	}
 	defer s.close()
+	// It is not done where goose takes the lock, because with nothing pending goose takes none.
+	if err := s.tidy(ctx); err != nil {
+		return Result{}, err
+	}
 	ran, err := do(ctx, s)
 	if err != nil {
 		return Result{}, s.explain(err)
@@ -190,6 +194,16 @@ func (s *session) reach(ctx context.Context, config *pgx.ConnConfig) error {
 		}
 		return nil
 	})
+}
+
+// tidy removes what a killed Partition left.
+func (s *session) tidy(ctx context.Context) error {
+	conn, err := s.db.Conn(ctx)
+	if err != nil {
+		return fmt.Errorf("connecting to the database: %w", err)
+	}
+	defer func() { _ = conn.Close() }()
+	return conn.Raw(func(driver any) error { return removeLeftovers(ctx, driver.(*stdlib.Conn).Conn()) })
 }
 
 func (s *session) close() { _ = s.db.Close() }

@@ -9,6 +9,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgconn/ctxwatch"
 	"github.com/pressly/goose/v3/lock"
 
 	"rds-outbox-demo/dbgen"
@@ -26,6 +27,8 @@ const (
 	lockPause = time.Second
 	// lockTries is how often a lock is tried. A transaction that holds it for longer has to end first.
 	lockTries = 60
+	// cancelTime is how long the server may take to cancel a statement, until the connection is given up.
+	cancelTime = 10 * time.Second
 )
 
 // Partitioned is what Partition did.
@@ -47,7 +50,8 @@ const FirstPartition = 7 * 24 * time.Hour
 // Partition makes table outbox the first partition of a partitioned table of that name. It takes new rows for first at least, and for less
 // than first and width. Later partitions are as wide as width, one second or more. Writers go on, and so does walrelay. On a table that has partitions it only replaces the functions of partition.sql.
 // An error leaves the table as it was, and the next call starts over. It is about what needs a person, such as pending
-// migrations, a DMS task, or a transaction that does not end.
+// migrations, a DMS task, or a transaction that does not end. A process that is killed may leave the CHECK and the new table beside outbox.
+// The next migration of any kind removes them (removeLeftovers).
 //
 // The obvious order makes a partition of the table first. That reads every row under a lock that keeps all writers out. So a CHECK that
 // no reader needs says first which rows the partition may have. It is added without a look at the rows, and then validated beside the
@@ -61,6 +65,10 @@ func Partition(ctx context.Context, config *pgx.ConnConfig, width, first time.Du
 	}
 	config = config.Copy()
 	pgsession.Fix(config, "migrate", options.Limits)
+	// By default the end of ctx closes the connection, and then nothing takes the CHECK back. The server would even go on with it.
+	config.BuildContextWatcherHandler = func(conn *pgconn.PgConn) ctxwatch.Handler {
+		return &pgconn.CancelRequestContextWatcherHandler{Conn: conn, DeadlineDelay: cancelTime}
+	}
 	conn, err := pgx.ConnectConfig(ctx, config)
 	if err != nil {
 		return Partitioned{}, fmt.Errorf("connecting to partition outbox: %w", err)
@@ -71,17 +79,16 @@ func Partition(ctx context.Context, config *pgx.ConnConfig, width, first time.Du
 		return Partitioned{}, fmt.Errorf("partitioning outbox: %w", err)
 	}
 	var done Partitioned
-	if !partitioned {
-		done, err = swap(ctx, conn, width, first)
-	}
-	if err == nil {
+	if partitioned {
 		_, err = conn.Exec(ctx, partitionFunctions)
+	} else {
+		done, err = swap(ctx, conn, width, first)
 	}
 	if err == nil {
 		err = conn.QueryRow(ctx, "SELECT public.outbox_partitions_attach()").Scan(&done.Attached)
 	}
 	if err != nil {
-		return done, fmt.Errorf("partitioning outbox: %w", err)
+		return done, fmt.Errorf("partitioning outbox: %w", errors.Join(ctx.Err(), err)) // a cancelled statement does not say who cancelled it
 	}
 	return done, nil
 }
@@ -147,7 +154,8 @@ func swap(ctx context.Context, conn *pgx.Conn, width, first time.Duration) (done
 	if _, err := conn.Exec(ctx, "ALTER TABLE public.outbox VALIDATE CONSTRAINT outbox_partition_check"); err != nil {
 		return done, fmt.Errorf("checking that every row is before %s: %w", bound, err)
 	}
-	if err := inTurns(ctx, conn, fmt.Sprintf(attach, done.First, bound)); err != nil {
+	// The functions come in the same transaction. Without them nothing attaches the next partitions, and then inserts fail.
+	if err := inTurns(ctx, conn, partitionFunctions+fmt.Sprintf(attach, done.First, bound)); err != nil {
 		return done, fmt.Errorf("making the table a partition: %w", err)
 	}
 	return done, nil
@@ -180,7 +188,28 @@ func inTurns(ctx context.Context, conn *pgx.Conn, statements string) error {
 	}
 }
 
-// unprepare takes prepare back. It also removes what a killed run left.
+// removeLeftovers takes back what a killed Partition has prepared. Its CHECK would refuse every insert from the end of the first partition on.
+// The swap is one transaction and leaves nothing. While somebody has the lock of migrations, that may be a Partition at work.
+func removeLeftovers(ctx context.Context, conn *pgx.Conn) (err error) {
+	const look = `SELECT EXISTS (
+		SELECT FROM pg_catalog.pg_constraint WHERE conrelid = pg_catalog.to_regclass('public.outbox') AND conname = 'outbox_partition_check')`
+	var left, locked bool
+	err = conn.QueryRow(ctx, look).Scan(&left)
+	if err == nil && left {
+		err = conn.QueryRow(ctx, "SELECT pg_try_advisory_lock($1)", lock.DefaultLockID).Scan(&locked)
+	}
+	if err == nil && locked {
+		err = inTurns(ctx, conn, unprepare)
+		_, unlockErr := conn.Exec(context.WithoutCancel(ctx), "SELECT pg_advisory_unlock($1)", lock.DefaultLockID)
+		err = errors.Join(err, unlockErr)
+	}
+	if err != nil {
+		return fmt.Errorf("removing what a killed partitioning of outbox left: %w", err)
+	}
+	return nil
+}
+
+// unprepare takes prepare back.
 const unprepare = `
 DROP TABLE IF EXISTS public.outbox_partitioned;
 ALTER TABLE public.outbox DROP CONSTRAINT IF EXISTS outbox_partition_check;`

@@ -116,6 +116,22 @@ func TestPartitionGivesUpAndLeavesTheTable(t *testing.T) {
 	require.Equal(t, before, schema(t, config))
 }
 
+// Without its functions nobody attaches the next partitions, and inserts fail a week later.
+func TestPartitionComesWithItsFunctions(t *testing.T) {
+	t.Parallel()
+	db := pgtest.New(t)
+	config := db.Pool.Config().ConnConfig
+	before := schema(t, config)
+	_, err := db.Pool.Exec(t.Context(), `CREATE FUNCTION public.refuse() RETURNS event_trigger LANGUAGE plpgsql AS 'BEGIN RAISE ''refused''; END';
+		CREATE EVENT TRIGGER refuse ON ddl_command_start WHEN TAG IN ('CREATE FUNCTION') EXECUTE FUNCTION public.refuse()`)
+	require.NoError(t, err)
+	_, err = migrate.Partition(t.Context(), config, 24*time.Hour, 0, migrate.Options{})
+	require.ErrorContains(t, err, "refused")
+	_, err = db.Pool.Exec(t.Context(), "DROP EVENT TRIGGER refuse; DROP FUNCTION public.refuse()")
+	require.NoError(t, err)
+	require.Equal(t, before, schema(t, config))
+}
+
 func TestPartitionRefuses(t *testing.T) {
 	t.Parallel()
 	t.Run("PendingMigrations", func(t *testing.T) {

@@ -179,9 +179,7 @@ func program(t *testing.T, url string, args ...string) (out, errs string, code i
 }
 
 func programWith(t *testing.T, env []string, url string, args ...string) (out, errs string, code int) {
-	cmd := exec.CommandContext(t.Context(), os.Args[0], args...)
-	cmd.Env = append(os.Environ(), asProgram+"=1", "DATABASE_URL="+url, "GORACE=atexit_sleep_ms=0") // else each sleeps a second
-	cmd.Env = append(cmd.Env, env...)
+	cmd := command(t, env, url, args...)
 	var stdout, stderr bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
 	err := cmd.Run()
@@ -190,4 +188,11 @@ func programWith(t *testing.T, env []string, url string, args ...string) (out, e
 		return "", "", -1
 	}
 	return stdout.String(), stderr.String(), cmd.ProcessState.ExitCode()
+}
+
+func command(t *testing.T, env []string, url string, args ...string) *exec.Cmd {
+	cmd := exec.CommandContext(t.Context(), os.Args[0], args...)
+	cmd.Env = append(os.Environ(), asProgram+"=1", "DATABASE_URL="+url, "GORACE=atexit_sleep_ms=0") // else each sleeps a second
+	cmd.Env = append(cmd.Env, env...)
+	return cmd
 }
