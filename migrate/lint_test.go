@@ -33,7 +33,10 @@ func TestLintFindsWhatIsUnsafe(t *testing.T) {
 		"UniquePattern":     {noTransaction + "SET lock_timeout = 0;\nDROP INDEX CONCURRENTLY IF EXISTS i;\nCREATE UNIQUE INDEX CONCURRENTLY i ON cars (a);\nRESET lock_timeout;" + down, ""},
 		"IndexOfANewTable":  {header + "CREATE TABLE t (a int NOT NULL);\nCREATE INDEX i ON t (a);\nALTER TABLE t ADD CHECK (a > 0);" + down, ""},
 		"NullableColumn":    {header + "ALTER TABLE cars ADD COLUMN note text, ADD COLUMN n int NOT NULL DEFAULT 0;" + down, ""},
-		"CheckNotValid":     {header + "ALTER TABLE cars ADD CONSTRAINT c CHECK (year > 0) NOT VALID;\nALTER TABLE cars VALIDATE CONSTRAINT c;" + down, ""},
+		"CheckNotValid":     {header + "ALTER TABLE cars ADD CONSTRAINT c CHECK (year > 0) NOT VALID;" + down, ""},
+		"Validate":          {header + "ALTER TABLE cars VALIDATE CONSTRAINT c;" + down, ""},
+		"TwoTransactions":   {noTransaction + "ALTER TABLE cars ADD CONSTRAINT c CHECK (year > 0) NOT VALID;\nALTER TABLE cars VALIDATE CONSTRAINT c;" + down, ""},
+		"OneTransaction":    {header + "ALTER TABLE cars ADD CONSTRAINT c CHECK (year > 0) NOT VALID;\nALTER TABLE public.cars VALIDATE CONSTRAINT c;" + down, "VALIDATE reads cars under the lock of NOT VALID: put it in a file of its own"},
 		"InACommentOrText":  {header + "-- CREATE INDEX i ON cars (a);\nCOMMENT ON TABLE cars IS 'x; CREATE INDEX i ON cars (a)';" + down, ""},
 		"NoDown":            {header + "SELECT 1;\n", "no Down"},
 		"EmptyDown":         {header + "SELECT 1;\n-- +goose Down\n-- nothing\n", "no Down"},
@@ -132,7 +135,8 @@ func lintFile(text string) (findings []string) {
 	}
 	inTransaction := !strings.Contains(text, "-- +goose NO TRANSACTION")
 	all := statements(up)
-	var fresh []string // tables that this file makes
+	var fresh []string          // tables that this file makes
+	locked := map[string]bool{} // tables that NOT VALID keeps locked until the file's transaction ends
 	for i, statement := range all {
 		before, after := all[:i], all[i+1:]
 		switch {
@@ -161,6 +165,10 @@ func lintFile(text string) (findings []string) {
 		}
 		if m := alterTable.FindStringSubmatch(statement); m != nil && !slices.Contains(fresh, table(m[1])) {
 			for _, clause := range clauses(m[2]) {
+				locked[table(m[1])] = locked[table(m[1])] || strings.HasSuffix(clause, " NOT VALID")
+				if inTransaction && locked[table(m[1])] && strings.HasPrefix(clause, "VALIDATE ") {
+					find("VALIDATE reads ", table(m[1]), " under the lock of NOT VALID: put it in a file of its own")
+				}
 				for _, a := range alterations {
 					if a.unsafe(clause) {
 						find(strings.ReplaceAll(a.finding, "@", table(m[1])))
