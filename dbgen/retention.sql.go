@@ -12,6 +12,73 @@ import (
 	"github.com/google/uuid"
 )
 
+const PartitionsHealth = `-- name: PartitionsHealth :one
+SELECT
+    coalesce(outbox.relkind = 'p', false)::boolean AS partitioned,
+    (to_regprocedure('public.outbox_partitions_attach()') IS NOT NULL)::boolean AS tended,
+    coalesce((
+        SELECT pg_get_constraintdef(oid) FROM pg_catalog.pg_constraint
+        WHERE conrelid = outbox.oid AND conname = 'outbox_partition_check'
+    ), '')::text AS leftover,
+    EXISTS (
+        SELECT FROM pg_catalog.pg_locks
+        WHERE locktype = 'advisory' AND granted AND objsubid = 1
+            AND database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = current_database())
+            AND (classid::bigint << 32 | objid::bigint) = $1::bigint
+    )::boolean AS migrating,
+    parts.ahead::bigint AS ahead,
+    coalesce(parts.open_ended, false)::boolean AS open_ended,
+    coalesce(to_char(parts.until AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS'), '')::text AS until,
+    coalesce(parts.until <= now(), true)::boolean AS used_up
+FROM (VALUES (to_regclass('public.outbox'))) AS named (id)
+LEFT JOIN pg_catalog.pg_class AS outbox ON outbox.oid = named.id
+CROSS JOIN LATERAL (
+    SELECT
+        count(*) FILTER (WHERE bounds.lower > now()) AS ahead,
+        bool_or(bounds.upper IS NULL) AS open_ended,
+        max(bounds.upper) AS until
+    FROM pg_catalog.pg_inherits
+    JOIN pg_catalog.pg_class AS part ON part.oid = inhrelid
+    CROSS JOIN LATERAL (
+        SELECT
+            substring(pg_get_expr(part.relpartbound, part.oid) FROM $re$FROM \('([^']+)'\)$re$)::timestamptz AS lower,
+            substring(pg_get_expr(part.relpartbound, part.oid) FROM $re$TO \('([^']+)'\)$re$)::timestamptz AS upper
+    ) AS bounds
+    WHERE inhparent = outbox.oid
+) AS parts
+`
+
+type PartitionsHealthRow struct {
+	Partitioned bool
+	Tended      bool
+	Leftover    string
+	Migrating   bool
+	Ahead       int64
+	OpenEnded   bool
+	Until       string
+	UsedUp      bool
+}
+
+// How far the partitions of outbox reach, and what a killed migrate.Partition has left. ahead counts the partitions that begin in the
+// future. open_ended reports whether rows of any later time have a partition. until is the end of the last one, in UTC, and used_up
+// reports whether it has passed. leftover is the CHECK that refuses later rows, or empty. migrating reports whether a migration is at
+// work. The lock is goose's.
+func (q *Queries) PartitionsHealth(ctx context.Context, migrationLock int64) (PartitionsHealthRow, error) {
+	row := q.db.QueryRow(ctx, PartitionsHealth, migrationLock)
+	var i PartitionsHealthRow
+	err := row.Scan(
+		&i.Partitioned,
+		&i.Tended,
+		&i.Leftover,
+		&i.Migrating,
+		&i.Ahead,
+		&i.OpenEnded,
+		&i.Until,
+		&i.UsedUp,
+	)
+	return i, err
+}
+
 const RetentionCount = `-- name: RetentionCount :one
 SELECT count(*) FROM outbox WHERE created_at < now() - make_interval(hours => $1::int)
 `

@@ -59,7 +59,7 @@ func TestOutboxctlKnowsARunningDev(t *testing.T) {
 	out, exit = outboxctl(t, d.dir, "doctor")
 	require.Zero(t, exit, out)
 	require.NotContains(t, out, "skip", out)
-	require.Contains(t, out, "20 checks: 0 failed")
+	require.Contains(t, out, "21 checks: 0 failed")
 
 	require.NoError(t, d.cmd.Process.Signal(os.Interrupt))
 	require.NoError(t, <-d.ended)

@@ -26,7 +26,7 @@ func (d doctor) database(ctx context.Context) (checks []check) {
 		make func(context.Context, *pgx.Conn) (check, error)
 	}{
 		{"encoding", encoding}, {"wal_level", walLevel}, {"publication", d.publication}, {"slot", d.checkSlot}, {"slot timeout", slotTimeout}, {"promotion", d.promotion},
-		{"other slots", d.otherSlots}, {"retained WAL", d.retainedWAL}, {"backlog", d.backlog}, {"confirmed rows", d.confirmedRows}, {"transactions", d.transactions}, {"database clock", d.databaseClock},
+		{"other slots", d.otherSlots}, {"retained WAL", d.retainedWAL}, {"backlog", d.backlog}, {"confirmed rows", d.confirmedRows}, {"partitions", partitions}, {"transactions", d.transactions}, {"database clock", d.databaseClock},
 	}
 	var conn *pgx.Conn
 	defer func() {

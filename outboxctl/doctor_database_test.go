@@ -39,9 +39,9 @@ func TestDoctorOfTheDatabase(t *testing.T) {
 		require.NotContains(t, result.out, "FAIL")
 		require.NotContains(t, result.out, "warn")
 		require.NotContains(t, result.out, "skip")
-		require.Equal(t, "20 checks: 0 failed, 0 to think about", result.lastLine())
+		require.Equal(t, "21 checks: 0 failed, 0 to think about", result.lastLine())
 		report := decode[doctorReport](t, r.run(t, "doctor", "--json"))
-		require.Len(t, report.Checks, 20)
+		require.Len(t, report.Checks, 21)
 		require.Equal(t, 2, r.run(t, "doctor", "now").code)
 	})
 
