@@ -99,20 +99,23 @@ func soakPurge(ctx context.Context, t *testing.T, r *rig, config *pgx.ConnConfig
 		time.Since(began).Round(time.Millisecond), swap.longest, time.Duration(longest.Swap(0)))
 	purger := r.purger(t, nil)
 	purger.Keep(soakKeep)
-	var runs, drops, statements []time.Duration
-	var dropping time.Time
+	var runs, waits, drops, statements []time.Duration
+	var closed, dropping time.Time
 	selects := 0
 	r.hook.before = func(query string) {
 		if query == "SELECT" {
 			dropping, selects = time.Now(), selects+1
 		}
 		if query == "commit" && selects == 2 {
-			statements = append(statements, time.Since(dropping))
+			waits, statements = append(waits, dropping.Sub(closed)), append(statements, time.Since(dropping))
 		}
 	}
 	r.hook.after = func(query string, _ int64) {
 		if query == "commit" && selects == 2 { // close and drop
 			drops = append(drops, time.Since(dropping))
+		}
+		if query == "SELECT" && selects == 1 {
+			closed = time.Now()
 		}
 		if query == "begin" {
 			selects = 0
@@ -144,11 +147,12 @@ func soakPurge(ctx context.Context, t *testing.T, r *rig, config *pgx.ConnConfig
 		}
 	}
 	slices.Sort(runs)
+	slices.Sort(waits)
 	slices.Sort(drops)
 	slices.Sort(statements)
 	if len(drops) > 0 {
-		t.Logf("%d partitions dropped in %d runs: median %s and longest %s with the wait for the slot; the drop median %s, longest %s; with its commit %s, %s",
-			len(drops), tries, runs[len(runs)/2], runs[len(runs)-1],
+		t.Logf("%d partitions dropped in %d runs: median %s and longest %s; of that the wait for the slot %s, %s; the drop %s, %s; with its commit %s, %s",
+			len(drops), tries, runs[len(runs)/2], runs[len(runs)-1], waits[len(waits)/2], waits[len(waits)-1],
 			statements[len(statements)/2], statements[len(statements)-1], drops[len(drops)/2], drops[len(drops)-1])
 	}
 	t.Logf("the longest transaction of a writer took %s; outbox had %d MB and %d dead rows at most", time.Duration(longest.Load()), size>>20, dead)
