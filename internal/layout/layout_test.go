@@ -39,8 +39,10 @@ var allowed = map[string][]string{
 	"inbox":             {"outbox", "dbgen", "internal/sabotage"},
 	"outboxctl":         {"outbox", "dbgen", "handlers/", "migrate", "internal/"},
 	"infra/gobuild":     {},
-	"internal/":         {"migrate", "sql/migrations", "internal/pgsession", "internal/sabotage"},
-	"lab":               {"contracts", "dbgen", "handlers/", "inbox", "internal/", "lab/", "migrate", "outbox", "outboxctl", "sql/migrations", "walrelay"},
+	// To be copied into a service or a subscriber. Nothing else may import one.
+	"examples/": {"outbox", "inbox", "dbgen"},
+	"internal/": {"migrate", "sql/migrations", "internal/pgsession", "internal/sabotage"},
+	"lab":       {"contracts", "dbgen", "handlers/", "inbox", "internal/", "lab/", "migrate", "outbox", "outboxctl", "sql/migrations", "walrelay"},
 	// Judges that shared code with what they judge would share its mistakes. It holds for Judge, Tally and register.
 	"lab/judge":  {"lab/awslocal", "lab/judge", "lab/domain"},
 	"lab/domain": {"dbgen"}, // only statements does, which the judge does not read
@@ -58,7 +60,7 @@ func TestDependencyRule(t *testing.T) {
 			case !ours:
 				require.False(t, own == "outbox" && strings.Contains(imported, "aws"), "outbox imports %s: it must not know AWS", imported)
 			case p.Name == "main":
-				require.False(t, onPath(own) && hasAny(path, "inbox", "outboxctl", "lab"), "%s imports %s", own, path)
+				require.False(t, hasAny(path, "examples") || onPath(own) && hasAny(path, "inbox", "outboxctl", "lab"), "%s imports %s", own, path)
 			default:
 				require.True(t, hasAny(path, rule(t, own)...), "%s imports %s", own, path)
 			}
