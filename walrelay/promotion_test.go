@@ -136,7 +136,7 @@ func TestPromotionKeepsTheSlot(t *testing.T) {
 	}
 	records := p.arrived(t)
 	require.Equal(t, 30, loads(records), "the slot was kept")
-	require.Less(t, len(records)-len(p.ids), 2*10_000, "at most what the relay held comes twice")
+	require.Less(t, len(records)-len(p.ids), 2*10_000, "what was sent since the slot was last synchronized comes twice")
 	require.Equal(t, 1, strings.Count(p.logged(), "the slot was made a failover slot"))
 }
 

@@ -112,7 +112,8 @@ type Window struct {
 // Promotion is a standby that took the primary's place.
 type Promotion struct{ SlotKept bool } // the new primary had the relay's slot at once
 
-// MaxDuplicates is how many duplicates a promotion may cost, which is what a relay holds.
+// MaxDuplicates is how many duplicates of a promotion still differ from a load of the table. It bounds no relay, because all that was
+// sent since the standby last synchronized the slot comes again.
 const MaxDuplicates = 10_000
 
 // Round is all that is known about one round. Rows, Cars and Stats are only what this round wrote.
