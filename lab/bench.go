@@ -42,10 +42,18 @@ func runBench(ctx context.Context) (err error) {
 	err = writeReport(filepath.Join(dataDir, "bench"), map[string]func(io.Writer) error{
 		"report.txt": report.Text, "report.json": report.JSON, "report.svg": report.SVG,
 	})
-	if worse := report.Worse(); err == nil && check && len(worse) > 0 {
-		err = fmt.Errorf("bench: %s", strings.Join(worse, "\n  "))
+	if err != nil || !check {
+		return err
 	}
-	return err
+	for _, line := range report.Open() {
+		if _, err := fmt.Fprintln(os.Stdout, "bench: "+line); err != nil {
+			return fmt.Errorf("writing the table: %w", err)
+		}
+	}
+	if worse := report.Worse(); len(worse) > 0 {
+		return fmt.Errorf("bench: %s", strings.Join(worse, "\n  "))
+	}
+	return nil
 }
 
 // writeReport writes files into a folder.

@@ -28,7 +28,7 @@ type Config struct {
 	Hop    string // the one hop to measure; empty for all
 	// Quick takes a fraction of the work: figures are rough, ratios still tell which hop got much worse.
 	Quick bool
-	// Check measures a hop once more that lies beyond its bounds: the machine may have been busy.
+	// Check measures a hop again that lies beyond its bounds or is too noisy to judge, because the machine may have been busy.
 	Check    bool
 	Progress io.Writer
 }
@@ -61,11 +61,7 @@ func Run(ctx context.Context, c Config) (_ *Report, err error) {
 			continue
 		}
 		started := time.Now()
-		rows, err := e.measure(ctx, h)
-		if lines := worse(rows); c.Check && err == nil && len(lines) > 0 {
-			e.progress("once more: %s", strings.Join(lines, "; "))
-			rows, err = e.measure(ctx, h)
-		}
+		rows, err := e.measureUntilJudged(ctx, h)
 		if err != nil {
 			return nil, fmt.Errorf("measuring %s: %w", h.name, err)
 		}
@@ -75,12 +71,23 @@ func Run(ctx context.Context, c Config) (_ *Report, err error) {
 	return report, nil
 }
 
-func (e *environment) measure(ctx context.Context, h hop) ([]Row, error) {
-	rows, err := h.run(ctx, e)
-	for i := range rows {
-		rows[i].Hop = h.name
+// measureUntilJudged returns the rows of the last attempt.
+func (e *environment) measureUntilJudged(ctx context.Context, h hop) ([]Row, error) {
+	for attempt := 1; ; attempt++ {
+		rows, err := h.run(ctx, e)
+		if err != nil {
+			return nil, err
+		}
+		for i := range rows {
+			rows[i].Hop = h.name
+			rows[i] = rows[i].judged()
+		}
+		lines := slices.Concat(worse(rows), open(rows))
+		if !e.Check || attempt == attempts || len(lines) == 0 {
+			return rows, nil
+		}
+		e.progress("once more: %s", strings.Join(lines, "; "))
 	}
-	return rows, err
 }
 
 // environment is what the hops share.
@@ -150,6 +157,14 @@ func (v Values) Median() float64 {
 	}
 	sorted := slices.Sorted(slices.Values(v))
 	return sorted[(len(sorted)-1)/2]
+}
+
+// medians returns the median of each n values in turn.
+func (v Values) medians(n int) (medians Values) {
+	for turn := range slices.Chunk(v, n) {
+		medians = append(medians, turn.Median())
+	}
+	return medians
 }
 
 // Spread is how far the values lie from the median at most, as a part of it.

@@ -7,7 +7,6 @@ import (
 	"io"
 	"runtime"
 	"runtime/debug"
-	"slices"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -43,6 +42,8 @@ type Row struct {
 	Bound float64 `json:"bound,omitempty"`
 	// Missing says why there is no comparison.
 	Missing string `json:"missing,omitempty"`
+	// Noisy rows are not judged: Ours or Limit spread by more than noise.
+	Noisy bool `json:"noisy,omitempty"`
 }
 
 // Ratio of the medians, 0 without a limit.
@@ -69,48 +70,6 @@ func (r Row) atMost(value float64) Row {
 func (r Row) bounded(bound float64) Row {
 	r.Bound = bound
 	return r
-}
-
-// worse says how the row lies beyond its bound, or nothing. The best round counts: one in which the machine was busy says nothing, and what
-// got worse is worse in all of them.
-func (r Row) worse() string {
-	switch {
-	case r.Bound == 0:
-	case r.Missing != "":
-		return "not measured: " + r.Missing
-	case len(r.Limit) > 0:
-		if best := slices.Max(r.Ours) / r.Limit.Median(); best < r.Bound {
-			return fmt.Sprintf("%.2f of %s at best, less than %.2f", best, r.LimitName, r.Bound)
-		}
-	default:
-		if best := slices.Min(r.Ours); best > r.Bound {
-			return fmt.Sprintf("%s at best, more than %s", figure(best, r.Unit), figure(r.Bound, r.Unit))
-		}
-	}
-	return ""
-}
-
-// worse are the rows beyond their bounds, a line each.
-func worse(rows []Row) (lines []string) {
-	for _, row := range rows {
-		if worse := row.worse(); worse != "" {
-			lines = append(lines, fmt.Sprintf("%s got worse: %s: %s", row.Hop, row.What, worse))
-		}
-	}
-	return lines
-}
-
-// Worse says which hops lie beyond their bounds, a line each; what could not be measured is one of them.
-func (r *Report) Worse() []string { return worse(r.Rows) }
-
-// Missed are the rows whose target was not reached.
-func (r *Report) Missed() (missed []Row) {
-	for _, row := range r.Rows {
-		if row.Target != "" && row.Missing == "" && !row.Reached {
-			missed = append(missed, row)
-		}
-	}
-	return missed
 }
 
 func (e *environment) newReport(ctx context.Context) (*Report, error) {
@@ -149,6 +108,9 @@ func (r *Report) Text(w io.Writer) error {
 		}
 		if row.Target != "" {
 			target = map[bool]string{true: "reached", false: "MISSED"}[row.Reached] + ": " + row.Target
+		}
+		if row.Noisy {
+			ratio, target = "-", row.notJudged()
 		}
 		if row.Missing != "" {
 			limit, target = "not measured: "+row.Missing, "-"

@@ -24,6 +24,8 @@ func TestValues(t *testing.T) {
 	require.InDelta(t, 2, Values{4, 1, 2, 3}.Median(), 0, "a value that was measured")
 	require.InDelta(t, 0.5, Values{10, 15, 9}.Spread(), 1e-9, "up")
 	require.InDelta(t, 0.9, Values{10, 11, 1}.Spread(), 1e-9, "down")
+	require.Equal(t, Values{2, 4, 7}, Values{3, 1, 2, 4, 9, 4, 7}.medians(3), "the last one of what is left")
+	require.Empty(t, Values(nil).medians(3))
 }
 
 func TestPercentile(t *testing.T) {
@@ -62,29 +64,6 @@ func TestTargets(t *testing.T) {
 	require.Equal(t, "<= 85 rows/s", row.atMost(85).Target)
 	require.False(t, row.atMost(84.9).Reached)
 	require.Empty(t, row.Target, "the row itself stays as it is")
-}
-
-func TestMissedLeavesOutWhatWasNotMeasured(t *testing.T) {
-	t.Parallel()
-	r := Report{Rows: []Row{{What: "a", Target: "t", Reached: true}, {What: "b", Target: "t"}, {What: "c", Target: "t", Missing: "install it"}, {What: "d"}}}
-	require.Equal(t, []Row{r.Rows[1]}, r.Missed())
-}
-
-func TestWorseNamesTheHop(t *testing.T) {
-	t.Parallel()
-	limited := Row{Hop: "relay", What: "rows", Ours: Values{10, 40, 20}, Limit: Values{100}, LimitName: "pg"}
-	plain := Row{Hop: "relay", What: "CPU", Unit: "µs", Ours: Values{50, 12}}
-	r := Report{Rows: []Row{
-		limited, plain, // no bound
-		limited.bounded(0.4), plain.bounded(12), // at it
-		limited.bounded(0.41), plain.bounded(11),
-		Row{Hop: "api", What: "requests", Missing: "install it"}.bounded(0.1),
-	}}
-	require.Equal(t, []string{
-		"relay got worse: rows: 0.40 of pg at best, less than 0.41",
-		"relay got worse: CPU: 12 µs at best, more than 11 µs",
-		"api got worse: requests: not measured: install it",
-	}, r.Worse())
 }
 
 // sample has a row of each kind.

@@ -32,11 +32,11 @@ svg{font:12px system-ui,-apple-system,"Segoe UI","DejaVu Sans",sans-serif}
 .figure{fill:#4493f8}.reached{fill:#3fb950}.missed{fill:#f85149}
 }`
 
-// SVG writes a chart of the rows that have a limit: a bar for the ratio, and a mark where the target is.
+// SVG writes a chart of the rows that have a limit and were judged: a bar for the ratio, and a mark where the target is.
 func (r *Report) SVG(w io.Writer) error {
 	var rows []Row
 	for _, row := range r.Rows {
-		if len(row.Limit) > 0 {
+		if len(row.Limit) > 0 && !row.Noisy {
 			rows = append(rows, row)
 		}
 	}
