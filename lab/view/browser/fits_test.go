@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/chromedp/chromedp"
@@ -17,25 +18,39 @@ import (
 
 var looksTo = flag.String("looks", "", "folder that a picture of the page in each window is written to; empty: none")
 
-// clipped lists the texts that are cut off, by an element that hides what is wider than itself, by one around it, or by the window.
-const clipped = `(() => {
-	const found = [], walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
-	for (let node = walker.nextNode(); node; node = walker.nextNode()) {
-		const own = node.parentElement;
-		if (!node.textContent.trim() || !own.checkVisibility({visibilityProperty: true}) || own.closest('.hidden, .skip, svg, noscript')) continue;
-		if (getComputedStyle(own).display !== 'inline' && getComputedStyle(own).overflowX === 'visible' && own.scrollWidth > own.clientWidth) found.push(own);
+// illFitting lists the elements whose text is cut off, broken within a word, or too small to read. Each element with text has to be as wide as
+// its text, and its text has to end before the edge of whatever hides or scrolls what is wider, so that nothing scrolls sideways either.
+// Excepted is only what is there for screen readers alone.
+const illFitting = `(() => {
+	const found = new Map(), all = [...document.querySelectorAll('body *')];
+	const unseen = all.filter(e => getComputedStyle(e).clipPath !== 'none');
+	const edges = all.filter(e => getComputedStyle(e).overflowX !== 'visible').map(e => [e, e.getBoundingClientRect().right]);
+	const sees = e => e.checkVisibility({visibilityProperty: true}) && !e.matches('.skip:not(:focus)') && !unseen.some(u => u.contains(e));
+	for (const own of document.querySelectorAll('body :not(script, style, noscript, title)')) {
+		const texts = [...own.childNodes].filter(node => node.nodeType === Node.TEXT_NODE && node.textContent.trim());
+		if (texts.length === 0 && own.tagName !== 'INPUT' || !sees(own)) continue;
+		if (own.scrollWidth > own.clientWidth) found.set(own, 'is narrower than its text');
+		if (parseFloat(getComputedStyle(own).fontSize) < 14) found.set(own, 'is smaller than 14 px');
 		const range = document.createRange();
-		range.selectNode(node);
-		const right = range.getBoundingClientRect().right;
-		for (let e = own; ; e = e.parentElement) {
-			const overflow = e === document.body ? 'hidden' : getComputedStyle(e).overflowX;
-			if (overflow === 'auto' || overflow === 'scroll') break; // what scrolls may be wider
-			if (overflow !== 'visible' && right > (e === document.body ? innerWidth : e.getBoundingClientRect().right) + 1) found.push(own);
-			if (e === document.body) break;
+		for (const text of own.closest('.record dd, .record pre, .mono, code') ? [] : texts) { // ids and JSON have no words
+			for (const word of text.textContent.matchAll(/(?<![\p{L}\p{N}.,])[\p{L}\p{N}.,]{1,20}(?![\p{L}\p{N}.,])/gu)) {
+				range.setStart(text, word.index);
+				range.setEnd(text, word.index + word[0].length);
+				if (new Set([...range.getClientRects()].map(r => r.top)).size > 1) found.set(own, 'breaks ' + word[0]);
+			}
 		}
+		range.selectNodeContents(own);
+		const right = range.getBoundingClientRect().right;
+		if (right > innerWidth + 1) found.set(own, 'ends outside of the window');
+		if (edges.some(([e, edge]) => right > edge + 1 && e.contains(own))) found.set(own, 'is cut off');
 	}
-	return [...new Set(found)].map(e => e.outerHTML.slice(0, 160) + ' ' + e.scrollWidth + ' > ' + e.clientWidth);
+	return [...found].map(([e, why]) => e.outerHTML.slice(0, 160) + ' ' + why);
 })()`
+
+// headings are the heights of the sections' headings, and of the cards'. In a row of cards they begin at one height, too.
+const headings = `(all => [[...all('main h2:not(.hidden, #event-title)')].map(e => e.offsetHeight), [...all('.station h3')].map(e => e.offsetHeight),
+	[...all('.station h3')].map(e => e.getBoundingClientRect().top - e.closest('.station').getBoundingClientRect().top)
+].map(heights => new Set(heights.map(Math.round)).size))(selector => document.querySelectorAll(selector))`
 
 // No text is clipped in any window, and at 150 % zoom of one, whatever is open and however large the numbers are.
 func clipsNoText(t *testing.T, d *dev) {
@@ -45,6 +60,7 @@ func clipsNoText(t *testing.T, d *dev) {
 	tb.setLoad(d, 60)
 	labtest.Eventually(t, "events to wait", func() bool { return d.state(t).Totals.OnTheWay > 60 })
 	tb.setLoad(d, 0)
+	tb.findsWhatDoesNotFit()
 	for _, dark := range []bool{false, true} {
 		tb := show(t, d, look{width: 360, height: 900, still: true, dark: dark})
 		for _, width := range []int64{360, 640, 768, 960, 1024, 1280, 1440, 1920} {
@@ -60,7 +76,7 @@ func clipsNoText(t *testing.T, d *dev) {
 				tb.wait("its records", `document.querySelector('#event [data-hop]') && !document.querySelector('#event-note').textContent.includes('Asking')`)
 				eval[bool](tb, `(document.querySelector('#event').scrollIntoView(), true)`)
 				tb.fits(fmt.Sprintf("%d-%t-event", width, dark))
-				require.Empty(t, eval[[]string](tb, `[...document.querySelectorAll('#hops button')].flatMap(hop => (hop.click(), `+clipped+`))`), width)
+				require.Empty(t, eval[[]string](tb, `[...document.querySelectorAll('#hops button')].flatMap(hop => (hop.click(), `+illFitting+`))`), width)
 				require.Less(t, eval[int](tb, `document.querySelector('#event').offsetHeight`), 2500)
 				tb.click("#event-close")
 			}
@@ -79,5 +95,25 @@ func (tb *tab) fits(name string) {
 		require.NoError(tb.t, err)
 		require.NoError(tb.t, os.WriteFile(filepath.Join(*looksTo, name+".png"), png, 0o644))
 	}
-	require.Empty(tb.t, eval[[]string](tb, clipped), name)
+	require.Empty(tb.t, eval[[]string](tb, illFitting), name)
+	sizes := eval[[]int](tb, headings)
+	require.Equal(tb.t, []int{1, 1}, sizes[:2], "%s: headings of several heights", name)
+	if tb.is(`document.querySelector('#path').clientWidth > 840`) {
+		require.Equal(tb.t, 1, sizes[2], "%s: the cards' headings do not begin at one height", name)
+	}
+}
+
+// findsWhatDoesNotFit breaks the page in each way that fits looks for.
+func (tb *tab) findsWhatDoesNotFit() {
+	tb.t.Helper()
+	for rule, why := range map[string]string{
+		`width: 2rem; white-space: nowrap`: "is narrower than its text",
+		`width: 2rem; white-space: normal`: "breaks Transaction",
+		`font-size: 13px`:                  "is smaller than 14 px",
+		`position: relative; left: 100vw`:  "ends outside of the window",
+	} {
+		eval[bool](tb, fmt.Sprintf(`(document.querySelector('[data-station="2"] h3').style.cssText = %q, true)`, rule))
+		require.Contains(tb.t, strings.Join(eval[[]string](tb, illFitting), "\n"), why)
+	}
+	eval[bool](tb, `(document.querySelector('[data-station="2"] h3').removeAttribute('style'), true)`)
 }

@@ -69,7 +69,7 @@ func servesASpeaker(t *testing.T, d *dev) {
 	size := eval[float64](tb, `parseFloat(getComputedStyle(document.documentElement).fontSize)`)
 	tb.do(chromedp.KeyEvent(kb.F2))
 	require.Greater(t, eval[float64](tb, `parseFloat(getComputedStyle(document.documentElement).fontSize)`), 1.4*size)
-	require.Empty(t, eval[[]string](tb, clipped))
+	require.Empty(t, eval[[]string](tb, illFitting))
 	tb.do(chromedp.Reload())
 	tb.connected()
 	require.Equal(t, "true", eval[string](tb, `document.querySelector('#size').getAttribute('aria-pressed')`), "the size is forgotten")

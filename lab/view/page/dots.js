@@ -3,7 +3,7 @@
 // event can be followed: its dot is larger, has its own colour, and takes its time. Frames are drawn only while a dot moves.
 
 import { byId, signs, write } from './write.js';
-import { anchors, closed } from './path.js';
+import { anchors, closed, fronts } from './path.js';
 
 const most = 60;
 const perSegment = 240; // ms
@@ -21,6 +21,7 @@ let hops = null; // of the events of the state before: null before the first
 let points = [];
 let colors = { dot: '', again: '', chosen: '' };
 let shut = new Set(); // hops that let nothing through
+let piles = new Map(); // hop -> where the pile before it begins, which a dot that has to wait becomes a part of
 let names = [];
 let frame = 0;
 let before = 0;
@@ -70,6 +71,7 @@ export function show(state) {
     tell();
   }
   if (still.matches || document.hidden || points.length === 0) return;
+  piles = new Map([...fronts()].map(([hop, px]) => [hop, hop - Math.min(1, px / length(hop))]));
   const moving = new Set(dots.map((dot) => dot.id));
   for (const dot of dots) dot.hop = hops.get(dot.id) ?? 0;
   const fresh = passed ? state.events.filter((e) => e.id !== chosen?.id && !moving.has(e.id) && (passed.get(e.id) ?? 0) < e.hop) : [];
@@ -80,6 +82,9 @@ export function show(state) {
   }
   wake();
 }
+
+// length is how long the line to a station is, in px.
+const length = (hop) => Math.hypot(points[hop][0] - points[hop - 1][0], points[hop][1] - points[hop - 1][1]);
 
 // tell says in words where the followed event is.
 function tell() {
@@ -116,7 +121,7 @@ function step(now) {
     if (dot.from <= now) {
       const to = limit(dot);
       dot.at += took / perSegment;
-      if (dot.at >= (to === ends ? ends : to - 0.3)) return false;
+      if (dot.at >= (piles.get(to) ?? ends)) return false;
     }
     moves = true;
     return true;

@@ -18,7 +18,7 @@ export function start(meta) {
     write(item.querySelector('h3'), hop.name);
     write(item.querySelector('.what'), hop.what);
     write(figures.querySelector('th'), `${hop.sign} ${hop.name}`);
-    write(figures.querySelector('.aws'), hop.aws);
+    write(figures.querySelector('.aws span'), hop.aws);
     write(stations.get(hop.hop).mini.firstChild, hop.sign);
   }
 }
@@ -100,14 +100,25 @@ function showWaiting({ item, mini, values, word, pile }, n) {
   pile.style.setProperty('--down', Math.min(dots, rows));
 }
 
+// center is where the middle of an element is.
+function center(element, origin = { left: 0, top: 0 }) {
+  const r = element.getBoundingClientRect();
+  return [r.left + r.width / 2 - origin.left, r.top + r.height / 2 - origin.top];
+}
+
+// fronts returns how far before each station its pile begins, in px from the middle of its stop.
+export function fronts() {
+  return new Map([...stations].map(([hop, { item, pile }]) => {
+    const [x, y] = center(item.querySelector('.stop'));
+    const { left, top } = pile.getBoundingClientRect();
+    return [hop, Math.max(x - left, y - top)];
+  }));
+}
+
 // anchors are where the line passes the client, the stations and the subscriber, relative to the element.
 export function anchors(relativeTo) {
   const origin = relativeTo.getBoundingClientRect();
-  const center = (element) => {
-    const r = element.getBoundingClientRect();
-    return [r.left + r.width / 2 - origin.left, r.top + r.height / 2 - origin.top];
-  };
-  const stops = [...stations.values()].map((s) => center(s.item.querySelector('.stop')));
+  const stops = [...stations.values()].map((s) => center(s.item.querySelector('.stop'), origin));
   if (stops.length === 0) return [];
   const [first, last] = [stops[0], stops[stops.length - 1]];
   const across = stops.length > 1 && Math.abs(stops[1][0] - first[0]) > Math.abs(stops[1][1] - first[1]);
