@@ -145,7 +145,7 @@ func replay(ctx context.Context, p *program, s *Setup, o replayOptions) (*replay
 	if missing, err := queries.ReplayMissing(ctx, o.ids); err != nil {
 		return nil, fmt.Errorf("looking for the ids: %w", err)
 	} else if len(missing) > 0 {
-		return nil, fmt.Errorf("replay: %d of %d ids have no row, such as %s: never committed, or purged; nothing was sent", len(missing), len(o.ids), missing[0])
+		return nil, fmt.Errorf("replay: no row for %d of %s, such as %s: never committed, or purged; nothing was sent", len(missing), plural.Of(len(o.ids), "id"), missing[0])
 	}
 	counted, err := queries.ReplayCount(ctx, dbgen.ReplayCountParams{
 		Ids: o.ids, AggregateType: o.aggregateType, AggregateID: o.aggregateID, EventType: o.typeName, CreatedFrom: o.from, CreatedTo: o.to,

@@ -99,7 +99,7 @@ func TestReplaySelects(t *testing.T) {
 		missing := event("x", 1)
 		result := r.run(t, "replay", "--id", car.ID.String(), "--id", missing.ID.String(), "--replay-id", "missing")
 		require.Equal(t, 1, result.code)
-		require.Contains(t, result.err, "1 of 2 ids have no row, such as "+missing.ID.String())
+		require.Contains(t, result.err, "no row for 1 of 2 ids, such as "+missing.ID.String())
 		require.NotContains(t, r.markers(t), "missing")
 	})
 

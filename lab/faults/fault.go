@@ -24,6 +24,7 @@ type Fault struct {
 	Hop   int    // the station that it strikes, 1 to 6
 	Text  string // what it does here, in one sentence
 	AWS   string // what happens on AWS in that case, in one sentence
+	Stops bool   // nothing passes the station while the fault is in force
 	act
 }
 

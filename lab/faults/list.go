@@ -12,14 +12,14 @@ import (
 func Of(p *local.Path) []*Fault {
 	return []*Fault{
 		{
-			Name: "stop-postgres", Label: "Stop PostgreSQL", Hop: 2,
+			Name: "stop-postgres", Label: "Stop PostgreSQL", Hop: 2, Stops: true,
 			State: "PostgreSQL stopped", Count: Count{"stop", "stops"},
 			Text: "The server shuts down: requests are answered with an error, nothing new is promised, and what is on the stream already goes on to the bus.",
 			AWS:  "While an RDS instance restarts, createCar answers 5xx and the alarm api-errors tells; cars, outbox and slot are on its disk, and walrelay connects again by itself.",
 			act:  act{Can: p.CanBreakDatabase, Strike: p.StopDatabase, Mend: p.StartDatabase, InForce: p.DatabaseStopped},
 		},
 		{
-			Name: "kill-relay", Label: "Kill the relay", Hop: 3,
+			Name: "kill-relay", Label: "Kill the relay", Hop: 3, Stops: true,
 			State: "Relay killed", Count: Count{"kill", "kills"},
 			Text: "SIGKILL ends walrelay in the middle of whatever it does, and it stays down: commits go on, and wait in the WAL that the slot holds.",
 			AWS:  "A walrelay that dies, or a DMS task that stops, leaves its slot behind: RDS keeps the WAL from its confirmed position on, 8 GiB of it in stage dev, and the alarm replication-slot-lag tells.",
@@ -68,7 +68,7 @@ func Of(p *local.Path) []*Fault {
 			act:  byRules(p, local.EventBridge, Rated(EntriesFail, 0.3)),
 		},
 		{
-			Name: "bus-down", Label: "EventBridge down", Hop: 6,
+			Name: "bus-down", Label: "EventBridge down", Hop: 6, Stops: true,
 			State: "EventBridge down", Count: Count{"call refused", "calls refused"},
 			Text: "Every PutEvents is answered with 503: the consumer says so, the poller delivers the same records again and again, and nothing is parked or skipped.",
 			AWS:  "The consumer returns the lowest failed record, and Lambda delivers again from there, for 167 of the 168 hours that the stream keeps it; the alarm consumer-lag tells.",

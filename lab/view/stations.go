@@ -115,7 +115,7 @@ func (v *View) state() frame {
 		},
 	}
 	if v.path.DatabaseStopped() {
-		f.Problem = "PostgreSQL is stopped: what it would tell is as of its end."
+		f.Problem = "PostgreSQL is stopped. What it would tell is as of its end."
 	}
 	for i, total := range []int64{db.flow.answered.total, n.Committed, db.flow.records.total, db.flow.records.total, db.flow.consumed.total, db.flow.published.total} {
 		f.Stations[i].Total = total

@@ -23,6 +23,7 @@ type switchDefinition struct {
 	Kind     string       `json:"kind"`  // toggle, or once
 	Text     string       `json:"text"`  // what it does here
 	AWS      string       `json:"aws"`   // what happens on AWS in that case
+	Stops    bool         `json:"stops"` // nothing passes the station while it is on
 	Disabled string       `json:"disabled,omitempty"`
 }
 
@@ -91,7 +92,7 @@ func newSwitches(s *local.Path, log *slog.Logger) *switches {
 func (s *switches) definitions() []switchDefinition {
 	var all []switchDefinition
 	for _, one := range s.all {
-		d := switchDefinition{Name: one.Name, Label: one.Label, State: one.State, Count: one.Count, Hop: one.Hop, Kind: kindToggle, Text: one.Text, AWS: one.AWS}
+		d := switchDefinition{Name: one.Name, Label: one.Label, State: one.State, Count: one.Count, Hop: one.Hop, Kind: kindToggle, Text: one.Text, AWS: one.AWS, Stops: one.Stops}
 		if one.Once() {
 			d.Kind = kindOnce
 		}

@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"rds-outbox-demo/internal/plural"
 	"rds-outbox-demo/lab/local"
 )
 
@@ -171,6 +172,7 @@ func (t *tour) try(ctx context.Context, e experiment) (string, error) {
 	if err := r.quiet(); err != nil {
 		return "", err
 	}
+	r.say("")
 	r.shown = time.Now()
 	text, err := e.run(r)
 	r.linger()
@@ -195,7 +197,10 @@ func (r *run) quiet() error {
 			last, since = now, time.Now()
 		}
 		r.before = now
-		return missing(now.OnTheWay > 0 || time.Since(since) < quietTime, "%d events are on the way", now.OnTheWay)
+		if now.OnTheWay > 0 {
+			return plural.Of(now.OnTheWay, "event") + " on the way"
+		}
+		return missing(time.Since(since) < quietTime, "a copy may still arrive")
 	})
 }
 

@@ -27,6 +27,7 @@ func showsWhatWaits(t *testing.T, d *dev) {
 	const station = `document.querySelector('[data-station="3"]')`
 	tb.wait("the number of those that wait", station+`.querySelector('[data-value=waiting]').textContent === '1'`)
 	require.Equal(t, "40px", eval[string](tb, `getComputedStyle(`+station+`.querySelector('[data-value=waiting]')).fontSize`))
+	require.True(t, tb.is(`+getComputedStyle(document.querySelector('#dots')).zIndex < +getComputedStyle(document.querySelector('.stop')).zIndex`), "dots cover the signs of the stations")
 	tb.wait("a pile before the station", station+`.querySelector('.pile').getBoundingClientRect().width > 4`)
 	tb.wait("nothing to come along the line after it", `getComputedStyle(document.querySelector('[data-station="4"] .line')).borderTopStyle === 'dashed'`)
 	tb.wait("what the banner says of it", text+`.startsWith('1 event waits')`)
@@ -45,6 +46,17 @@ func tellsTheLastDeed(t *testing.T, d *dev) {
 	tb.wait("a count with its noun", `/^[\d,]+ records? put$/.test(document.querySelector('[data-switch=poison]').closest('li').querySelector('.struck').textContent)`)
 	tb.click(`[data-switch="drop-slot"]`)
 	tb.wait("what has become of the slot", head+` === 'Slot dropped' && `+text+`.includes('a new slot')`)
+	// A fault that lets events pass does not cut the line.
+	const twice, after = `[data-switch="duplicate"]`, `getComputedStyle(document.querySelector('.map'), '::after').borderTopStyle`
+	tb.click(twice)
+	tb.wait("the bus to be broken", `document.querySelector('[data-station="6"]').classList.contains('faulty')`)
+	require.Equal(t, "solid", eval[string](tb, after))
+	tb.click(twice)
+	const down = `[data-switch="bus-down"]`
+	tb.click(down)
+	tb.wait("a line that nothing comes along", after+` === 'dashed'`)
+	tb.click(down)
+	tb.wait("the line to be whole", after+` === 'solid'`)
 	tb.balanced(d)
 }
 

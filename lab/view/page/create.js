@@ -102,7 +102,7 @@ export function show(state) {
 }
 
 function showLoad(state) {
-  const refused = state.loadFailed > 0 ? ` ${plural(state.loadFailed, 'request was', 'requests were')} not answered with success: they promised nothing.` : '';
+  const refused = state.loadFailed > 0 ? ` ${plural(state.loadFailed, 'request was', 'requests were')} not answered with success, and promised nothing.` : '';
   write(byId('load-note'), `Cars that are created and changed by themselves, until you set it to 0.${refused}`);
   if (Date.now() - mine < 1500 || wanted !== null) return;
   if (Number(slider.value) !== state.load) slider.value = state.load;

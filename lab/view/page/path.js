@@ -7,10 +7,10 @@ const most = 42; // dots of a pile
 const rows = 3;
 
 const stations = new Map(); // hop -> its elements
-let states = new Map(); // switch -> what is so while it is on
+let switches = new Map(); // name -> its definition
 
 export function start(meta) {
-  states = new Map(meta.switches.map((s) => [s.name, s.state]));
+  switches = new Map(meta.switches.map((s) => [s.name, s]));
   for (const hop of meta.hops) {
     if (!stations.has(hop.hop)) stations.set(hop.hop, add(hop.hop));
     const { item, figures } = stations.get(hop.hop);
@@ -49,10 +49,10 @@ export function queues(state) {
   return new Map([[2, http.inFlight], [3, throttled ? 0 : wal.backlog], [4, throttled ? wal.backlog : 0], [5, stream.backlog], [6, consumer.inFlight], [7, bus.backlog]]);
 }
 
-// closed returns the hops through which nothing passes although something waits, or because of a fault.
+// closed returns the hops through which nothing passes although something waits, or because a fault lets nothing through.
 export function closed(state) {
   const waits = queues(state);
-  return new Set(state.stations.filter((s) => s.rate === 0 && (s.faults.length > 0 || waits.get(s.hop) > 0)).map((s) => s.hop));
+  return new Set(state.stations.filter((s) => s.rate === 0 && (waits.get(s.hop) > 0 || s.faults.some((name) => switches.get(name)?.stops))).map((s) => s.hop));
 }
 
 export function show(state) {
@@ -77,7 +77,7 @@ export function show(state) {
     item.classList.toggle('held', n > 0 && (broken || shut.has(s.hop)));
     mini.className = broken ? 'faulty' : '';
     const parked = s.hop === 5 && state.failureQueue > 0 ? `${count(state.failureQueue)} parked` : '';
-    const text = s.faults.map((name) => states.get(name) ?? name).join(' · ') || s.note || parked;
+    const text = s.faults.map((name) => switches.get(name)?.state ?? name).join(' · ') || s.note || parked;
     item.classList.toggle('noted', text !== '');
     write(badge, text);
   }

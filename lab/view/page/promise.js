@@ -26,7 +26,7 @@ function verdict(state) {
       : ['moving', `${plural(t.onTheWay, 'event', 'events')} on the way.`];
   }
   const { current, settled, at } = state.reading;
-  if (state.problem) return ['fault', `As of the database's last answer, at ${clock(at)}. ${state.problem}`];
+  if (state.problem) return ['fault', `At ${clock(at)}, when the database last answered, everything that was committed was on the bus.`];
   if (t.committed === 0) return ['', 'Nothing was committed yet.'];
   if (!current) return ['moving', `What was committed until ${clock(at)} is on the bus. Later commits are not counted yet.`];
   if (t.counted !== t.cars && state.subscriberFailures > 0) {
