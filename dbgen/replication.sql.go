@@ -45,38 +45,38 @@ func (q *Queries) LoadSession(ctx context.Context, lease string) error {
 	return err
 }
 
-const LoadSnapshot = `-- name: LoadSnapshot :one
-SELECT pg_current_snapshot()::text AS snapshot
+const LoadUnsettled = `-- name: LoadUnsettled :one
+SELECT
+    coalesce(held.pid, 0)::integer AS pid,
+    coalesce(activity.application_name, '')::text AS application_name,
+    coalesce(prepared.gid, '')::text AS gid
+FROM pg_catalog.pg_locks AS held
+CROSS JOIN (SELECT pg_snapshot_xmax(pg_current_snapshot())::text::bigint AS next_xid) AS snapshot
+LEFT JOIN pg_catalog.pg_stat_activity AS activity ON activity.pid = held.pid
+LEFT JOIN pg_catalog.pg_prepared_xacts AS prepared ON prepared.transaction = held.transactionid
+WHERE held.locktype = 'transactionid'
+    AND held.mode = 'ExclusiveLock' -- the lock of its transaction, not of one that waits for its end
+    AND pg_visible_in_snapshot(
+        (next_xid + 2147483648 - (next_xid + 2147483648 - held.transactionid::text::bigint) % 4294967296)::text::xid8,
+        pg_current_snapshot()
+    )
+LIMIT 1
 `
 
-// The snapshot of the transaction, as text.
-func (q *Queries) LoadSnapshot(ctx context.Context) (string, error) {
-	row := q.db.QueryRow(ctx, LoadSnapshot)
-	var snapshot string
-	err := row.Scan(&snapshot)
-	return snapshot, err
+type LoadUnsettledRow struct {
+	Pid             int32
+	ApplicationName string
+	Gid             string
 }
 
-const LoadSnapshotUnsettled = `-- name: LoadSnapshotUnsettled :one
-WITH seen AS (SELECT CAST($1::text AS pg_snapshot) AS snapshot)
-
-SELECT (
-    pg_snapshot_xmax(pg_current_snapshot()) < pg_snapshot_xmax(seen.snapshot)
-    OR EXISTS (
-        SELECT FROM pg_snapshot_xip(pg_current_snapshot()) AS running
-        WHERE pg_visible_in_snapshot(running, seen.snapshot)
-    )
-)::boolean AS unsettled
-FROM seen
-`
-
-// Whether a transaction that the snapshot sees as committed is still in progress for everybody else. The list of a snapshot ends before its
-// xmax, which is one more than the last transaction that has ended. So the newest ones in progress are not in it.
-func (q *Queries) LoadSnapshotUnsettled(ctx context.Context, snapshot string) (bool, error) {
-	row := q.db.QueryRow(ctx, LoadSnapshotUnsettled, snapshot)
-	var unsettled bool
-	err := row.Scan(&unsettled)
-	return unsettled, err
+// A session or a prepared transaction (pid 0) whose commit the snapshot of this transaction sees, although it is still in progress for
+// everybody else. pgx.ErrNoRows when there is none. A transaction keeps the lock on its id until it has ended in every respect. Every user
+// sees these locks. An xid is 32 bits wide. The right 64-bit value lies within 2^31 of the snapshot's xmax.
+func (q *Queries) LoadUnsettled(ctx context.Context) (LoadUnsettledRow, error) {
+	row := q.db.QueryRow(ctx, LoadUnsettled)
+	var i LoadUnsettledRow
+	err := row.Scan(&i.Pid, &i.ApplicationName, &i.Gid)
+	return i, err
 }
 
 const MarkWAL = `-- name: MarkWAL :exec

@@ -3,7 +3,8 @@
  * number of times, so nothing counts faults.
  *
  * EVENTS commit, and RELAYS relays share one slot. With SCHEMA, somebody takes outbox out of its
- * publication and puts it back. With PURGE, retention deletes rows.
+ * publication and puts it back. With PURGE, retention deletes rows. With COMMIT_LOG, a commit is in the WAL
+ * before the server takes it for one.
  */
 #include "stream.pml"
 
@@ -32,6 +33,11 @@
 
 /* The server. A position of the WAL is the number of events before it. */
 byte wal;                  /* its end */
+#ifdef COMMIT_LOG
+byte settled;              /* events before it are committed for everybody */
+#else
+#define settled wal
+#endif
 byte unpublished;          /* events whose insert no slot sends */
 byte purged;               /* events whose rows retention deleted */
 byte slot = NONE;          /* the position that the slot has confirmed; NONE when there is no slot */
@@ -220,8 +226,21 @@ load:   /* Rule 3. The lock, the temporary slot and its snapshot belong to one s
   :: atomic { slot == NONE && loading == 0 -> loading = me; before = publication; printf("③  relay %d has the lock of the load\n", me) }
   fi;
   if
+#ifdef COMMIT_LOG
+  :: atomic { loading == me -> read = wal; printf("③  relay %d has the snapshot at position %d\n", me, read) }
+  NOTICES(loading)
+  fi;
+  if
+#ifdef LOAD_UNSETTLED
   :: atomic { loading == me ->
-       read = wal; held = BELOW(wal) & ~BELOW(purged);
+#else
+  :: atomic { loading == me && settled >= read ->
+#endif
+#else
+  :: atomic { loading == me -> read = wal;
+#endif
+       /* A row that is read before its commit is settled is lost to every reader. */
+       held = BELOW((settled < read -> settled : read)) & ~BELOW(purged);
        mark = NONE; doubt = false;   /* what was missing is in the snapshot */
        printf("③  relay %d loads the rows of the snapshot at position %d\n", me, read) }
   NOTICES(loading)
@@ -257,6 +276,9 @@ init {
   byte n = 1;
   atomic {
     run commits(); run kinesis(); run server();
+#ifdef COMMIT_LOG
+    run commit_log();
+#endif
 #ifdef SCHEMA
     run schema();
 #endif

@@ -18,6 +18,23 @@ proctype commits() {
   od
 }
 
+#ifdef COMMIT_LOG
+proctype commit_log() {
+end:
+  do
+  :: atomic { settled < wal ->
+       do
+       :: settled++;
+          if
+          :: COMMITTED(settled) -> break
+          :: else
+          fi
+       od;
+       printf("②  what is before position %d is committed for everybody\n", settled) }
+  od
+}
+#endif
+
 /*
  * A call that was sent arrives at any time later, or never. Rule 4 is that first copies are in order. An event
  * that was not published is loaded later, and its successors may have been sent before that.

@@ -10,6 +10,7 @@ checked="
 one-commit              api
 relay                   relay    -DEVENTS=5
 relay-and-schema        relay    -DEVENTS=3 -DSCHEMA -DPURGE
+relay-and-commit-log    relay    -DEVENTS=5 -DCOMMIT_LOG
 two-relays              relay    -DEVENTS=3 -DRELAYS=2
 two-relays-and-schema   relay    -DEVENTS=1 -DRELAYS=2 -DSCHEMA
 consumer                consumer -DEVENTS=3 -DRECORDS=3
@@ -17,7 +18,7 @@ consumer-and-duplicates consumer -DEVENTS=2 -DRECORDS=3
 two-lanes               consumer -DEVENTS=2 -DRECORDS=2 -DLANES=2
 subscriber              consumer -DEVENTS=2 -DRECORDS=2 -DSUBSCRIBER"
 
-# The names are those of internal/sabotage. The last three break what no sabotage breaks.
+# The names are those of internal/sabotage. The last four break what no sabotage breaks.
 broken="
 keys-off                  api
 event-after-commit        api
@@ -33,6 +34,7 @@ wrong-identifier          consumer
 skip-poison-silently      consumer
 park-unanswered           consumer
 inbox-off                 consumer -DSUBSCRIBER
+load-unsettled            relay    -DCOMMIT_LOG
 purge-without-slot        relay    -DPURGE
 lambda-gives-up           consumer
 delete-before-put         consumer"

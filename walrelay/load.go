@@ -22,7 +22,8 @@ const (
 	// renewInterval is the longest time between two statements with which the loader renews its
 	// lease and looks at its slot.
 	renewInterval = time.Second
-	// settleInterval is between two looks at whether the commits of a snapshot have settled. They take microseconds, on a busy machine some milliseconds.
+	// settleInterval is between two looks at whether the commits of a snapshot have settled. Most
+	// take microseconds, and some milliseconds on a busy machine.
 	settleInterval = 5 * time.Millisecond
 )
 
@@ -242,23 +243,20 @@ func (l *loader) makeSlot(ctx context.Context) error {
 
 // settle waits until every transaction that the snapshot sees as committed is so for the whole server. The server makes the snapshot of a
 // slot from the WAL, and a commit is in the WAL a moment before it is in the commit log. A read in that moment takes the row's writer for
-// aborted and marks the row so, for every later reader. The row is then lost, although its commit was answered.
+// aborted and marks the row so, for every later reader. The row is then lost, although its commit was answered. A commit that waits for a
+// synchronous standby is not settled either. The question goes through the loader's session, so it renews the lease.
 func (l *loader) settle(ctx context.Context, snapshot *dbgen.Queries) error {
-	seen, err := snapshot.LoadSnapshot(ctx)
-	if err != nil {
-		return fmt.Errorf("reading the slot's snapshot: %w", err)
-	}
-	for {
-		unsettled, err := dbgen.New(l.control).LoadSnapshotUnsettled(ctx, seen)
-		if err != nil {
-			return fmt.Errorf("waiting for the commits of the slot's snapshot: %w", err)
-		}
-		if !unsettled {
+	for lines := newPace(); ; wait(ctx, settleInterval) {
+		askCtx, cancel := context.WithTimeout(ctx, l.lease)
+		writer, err := snapshot.LoadUnsettled(askCtx)
+		cancel()
+		switch {
+		case errors.Is(err, pgx.ErrNoRows):
 			return nil
-		}
-		wait(ctx, settleInterval)
-		if ctx.Err() != nil {
-			return ctx.Err()
+		case err != nil:
+			return fmt.Errorf("waiting for the commits of the slot's snapshot: %w", err)
+		case lines.due():
+			l.relay.logWaiting(ctx, "the commits of the snapshot", lines, blockerAttributes(dbgen.SessionBlockerRow(writer)))
 		}
 	}
 }
@@ -319,7 +317,12 @@ func (l *loader) blocker(ctx context.Context) []slog.Attr {
 		return nil
 	case err != nil:
 		return []slog.Attr{slog.String("blocker", err.Error())}
-	case blocker.Pid == 0:
+	}
+	return blockerAttributes(blocker)
+}
+
+func blockerAttributes(blocker dbgen.SessionBlockerRow) []slog.Attr {
+	if blocker.Pid == 0 {
 		return []slog.Attr{slog.String("prepared_transaction", blocker.Gid)}
 	}
 	return []slog.Attr{slog.Int64("pid", int64(blocker.Pid)), slog.String("application_name", blocker.ApplicationName)}

@@ -14,7 +14,6 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/require"
 
-	"rds-outbox-demo/dbgen"
 	"rds-outbox-demo/lab/awslocal"
 	"rds-outbox-demo/outbox"
 	"rds-outbox-demo/walrelay"
@@ -320,28 +319,4 @@ func (k *lateStream) DescribeStreamSummary(
 		<-k.until
 	})
 	return k.Kinesis.DescribeStreamSummary(ctx, in, options...)
-}
-
-// A transaction that a snapshot sees as committed is not settled while the server still has it in progress. Here the snapshot is written by
-// hand. A server makes such a one when a commit is in the WAL only, which TestNothingFallsBetweenLoadAndStream meets on a busy machine.
-func TestASnapshotIsSettledOnceItsTransactionsHaveEnded(t *testing.T) {
-	t.Parallel()
-	r := newRig(t)
-	queries := dbgen.New(r.db.Pool)
-	tx, err := r.db.Pool.Begin(t.Context())
-	require.NoError(t, err)
-	defer func() { _ = tx.Rollback(context.WithoutCancel(t.Context())) }()
-	var before, after string
-	require.NoError(t, tx.QueryRow(t.Context(), `SELECT concat(id, ':', id, ':'), concat(id::text::bigint + 1, ':', id::text::bigint + 1, ':')
-		FROM pg_current_xact_id() AS id`).Scan(&before, &after))
-	unsettled := func(snapshot string) bool {
-		unsettled, err := queries.LoadSnapshotUnsettled(t.Context(), snapshot)
-		require.NoError(t, err)
-		return unsettled
-	}
-	// Both snapshots see the older transactions of tests beside this one. Those end.
-	r.eventually(t, "the older transactions to end: this snapshot does not see ours", func() bool { return !unsettled(before) })
-	require.True(t, unsettled(after))
-	require.NoError(t, tx.Commit(t.Context()))
-	r.eventually(t, "the older transactions to end", func() bool { return !unsettled(after) })
 }

@@ -53,17 +53,23 @@ func (r *Relay) waiting(ctx context.Context, what string, why func(context.Conte
 			case <-time.After(time.Until(p.next)):
 			}
 			p.due()
-			attributes := []slog.Attr{slog.String("waiting_for", what), slog.Int64("waiting", p.lasted())}
+			var attributes []slog.Attr
 			if why != nil {
-				attributes = append(attributes, why(ctx)...)
+				attributes = why(ctx)
 			}
-			r.logMetrics(ctx, slog.LevelWarn, "waiting", attributes, emf.Metric{Name: "waiting", Unit: emf.Seconds})
+			r.logWaiting(ctx, what, p, attributes)
 		}
 	}()
 	return func() {
 		close(ended)
 		<-done
 	}
+}
+
+// logWaiting writes a line about a wait. attributes are what is known about its cause.
+func (r *Relay) logWaiting(ctx context.Context, what string, p *pace, attributes []slog.Attr) {
+	line := append([]slog.Attr{slog.String("waiting_for", what), slog.Int64("waiting", p.lasted())}, attributes...)
+	r.logMetrics(ctx, slog.LevelWarn, "waiting", line, emf.Metric{Name: "waiting", Unit: emf.Seconds})
 }
 
 // logMetrics writes a line about the slot. Each metric has the name of one of the attributes.

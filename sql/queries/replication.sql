@@ -2,23 +2,25 @@
 -- Takes the session's advisory lock on loading for a slot. Returns false when another relay has it. The lock ends with the session.
 SELECT pg_try_advisory_lock(hashtextextended('walrelay load ' || @slot::text, 0));
 
--- name: LoadSnapshot :one
--- The snapshot of the transaction, as text.
-SELECT pg_current_snapshot()::text AS snapshot;
-
--- name: LoadSnapshotUnsettled :one
--- Whether a transaction that the snapshot sees as committed is still in progress for everybody else. The list of a snapshot ends before its
--- xmax, which is one more than the last transaction that has ended. So the newest ones in progress are not in it.
-WITH seen AS (SELECT CAST(@snapshot::text AS pg_snapshot) AS snapshot)
-
-SELECT (
-    pg_snapshot_xmax(pg_current_snapshot()) < pg_snapshot_xmax(seen.snapshot)
-    OR EXISTS (
-        SELECT FROM pg_snapshot_xip(pg_current_snapshot()) AS running
-        WHERE pg_visible_in_snapshot(running, seen.snapshot)
+-- name: LoadUnsettled :one
+-- A session or a prepared transaction (pid 0) whose commit the snapshot of this transaction sees, although it is still in progress for
+-- everybody else. pgx.ErrNoRows when there is none. A transaction keeps the lock on its id until it has ended in every respect. Every user
+-- sees these locks. An xid is 32 bits wide. The right 64-bit value lies within 2^31 of the snapshot's xmax.
+SELECT
+    coalesce(held.pid, 0)::integer AS pid,
+    coalesce(activity.application_name, '')::text AS application_name,
+    coalesce(prepared.gid, '')::text AS gid
+FROM pg_catalog.pg_locks AS held
+CROSS JOIN (SELECT pg_snapshot_xmax(pg_current_snapshot())::text::bigint AS next_xid) AS snapshot
+LEFT JOIN pg_catalog.pg_stat_activity AS activity ON activity.pid = held.pid
+LEFT JOIN pg_catalog.pg_prepared_xacts AS prepared ON prepared.transaction = held.transactionid
+WHERE held.locktype = 'transactionid'
+    AND held.mode = 'ExclusiveLock' -- the lock of its transaction, not of one that waits for its end
+    AND pg_visible_in_snapshot(
+        (next_xid + 2147483648 - (next_xid + 2147483648 - held.transactionid::text::bigint) % 4294967296)::text::xid8,
+        pg_current_snapshot()
     )
-)::boolean AS unsettled
-FROM seen;
+LIMIT 1;
 
 -- name: LoadSession :exec
 -- Settings of the loader's session, in milliseconds. The server ends the session when the loader
