@@ -86,7 +86,7 @@ func tourPasses(t *testing.T, d *dev) {
 				first.shoot()
 			}
 		}
-		for deadline := time.Now().Add(90 * time.Second); ; time.Sleep(100 * time.Millisecond) {
+		for deadline := time.Now().Add(labtest.Patience); ; time.Sleep(100 * time.Millisecond) {
 			s := d.state(t)
 			shoot()
 			if !pictured && broken(s) {

@@ -19,7 +19,7 @@ import (
 	"rds-outbox-demo/lab/domain"
 )
 
-// Who knows nothing but the page, and does what it suggests, has seen the path broken and mended within three minutes of `make dev`.
+// Who knows nothing but the page, and does what it suggests, sees the path broken and mended.
 func leadsANewcomer(t *testing.T, d *dev) {
 	tb := show(t, d, desk)
 	for _, suggestion := range []string{"a car", "experiment 1"} {
@@ -27,7 +27,6 @@ func leadsANewcomer(t *testing.T, d *dev) {
 		tb.click("#next-do")
 	}
 	tb.wait("the first experiment to pass", `document.querySelector('[data-tour-result="1"].passed')`)
-	require.Less(t, time.Since(d.began), 3*time.Minute)
 	t.Logf("%s after the start", time.Since(d.began).Round(time.Second))
 	tb.balanced(d)
 }
