@@ -16,6 +16,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 
+	"rds-outbox-demo/internal/pgsession"
 	"rds-outbox-demo/lab/postgres"
 )
 
@@ -29,10 +30,14 @@ func runPsql(ctx context.Context) error {
 			return err
 		}
 	}
+	config, err := pgsession.ParseConfig(databaseURL)
+	if err != nil {
+		return fmt.Errorf("DATABASE_URL: %w", err)
+	}
 	if psql, err := exec.LookPath("psql"); err == nil {
 		address, err := url.Parse(databaseURL)
-		if err != nil {
-			return errors.New("DATABASE_URL is not a URL") // url's error repeats it, with the password
+		if err != nil || address.Host == "" {
+			return errors.New("DATABASE_URL is not a URL with a host") // url's error repeats it, with the password
 		}
 		// Every user of the machine can read a command line, so the password is not on it.
 		password, _ := address.User.Password()
@@ -41,7 +46,7 @@ func runPsql(ctx context.Context) error {
 		cmd.Env, cmd.Stdin, cmd.Stdout, cmd.Stderr = append(os.Environ(), "PGPASSWORD="+password), os.Stdin, os.Stdout, os.Stderr
 		return cmd.Run()
 	}
-	conn, err := pgx.Connect(ctx, databaseURL)
+	conn, err := pgx.ConnectConfig(ctx, config)
 	if err != nil {
 		return err
 	}

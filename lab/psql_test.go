@@ -54,4 +54,21 @@ func TestPsql(t *testing.T) {
 		require.NoError(t, err, "%s", out)
 		require.Equal(t, "postgres://who@127.0.0.1:1/cars\nsecret\nSELECT 1;\n", string(out))
 	})
+
+	t.Run("RepeatsNoPassword", func(t *testing.T) {
+		t.Parallel()
+		bin := t.TempDir()
+		require.NoError(t, os.WriteFile(filepath.Join(bin, "psql"), []byte("#!/bin/sh\necho \"$@\"\n"), 0o700)) //nolint:gosec // a program
+		for _, path := range []string{t.TempDir(), bin} {
+			for _, malformed := range []string{"postgres://who:secret/x@127.0.0.1:1/cars", "host = db password = secret word", "secret"} {
+				out, err := lab(t, t.TempDir(), []string{"PATH=" + path, "DATABASE_URL=" + malformed}, "psql").CombinedOutput()
+				require.Error(t, err)
+				require.Contains(t, string(out), "DATABASE_URL")
+				require.NotContains(t, string(out), "secret")
+			}
+		}
+		out, err := lab(t, t.TempDir(), []string{"PATH=" + bin, "DATABASE_URL=host=db password=secret"}, "psql").CombinedOutput()
+		require.Error(t, err, "psql would get the password as an argument")
+		require.NotContains(t, string(out), "secret")
+	})
 }

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
 )
 
 // ParseConfig reads a connection string, a URL or key=value pairs, as pgx does. Its errors name what is wrong and never repeat a part of
@@ -24,6 +25,18 @@ func ParseConfig(connString string) (*pgx.ConnConfig, error) {
 	}
 	return nil, fmt.Errorf("not a connection string (%s). It is not repeated, because it may hold a password. It looks like "+
 		"postgres://user:password@host:5432/database, where @ : / ? # %% and spaces in the password are percent-encoded", wrong(connString))
+}
+
+// ParsePoolConfig is ParseConfig for a pool, which also reads the settings pool_*.
+func ParsePoolConfig(connString string) (*pgxpool.Config, error) {
+	if _, err := ParseConfig(connString); err != nil {
+		return nil, err
+	}
+	config, err := pgxpool.ParseConfig(connString)
+	if err != nil { // it repeats the value, too
+		return nil, errors.New("a connection string with a wrong pool_max_conns, or another setting pool_*")
+	}
+	return config, nil
 }
 
 // known are the names of settings, such as host or sslmode, that an error may repeat. Another word in the place of a name may be a part

@@ -36,9 +36,18 @@ func TestAMalformedConnectionStringIsNotRepeated(t *testing.T) {
 	config, err := pgsession.ParseConfig("postgres://me:s3cret@db:5433/cars?sslmode=disable")
 	require.NoError(t, err)
 	require.Equal(t, "s3cret", config.Password)
+
+	_, err = pgsession.ParsePoolConfig("postgres://me:s3cret@db/cars?pool_max_conns=s3cret")
+	require.ErrorContains(t, err, "pool_max_conns")
+	require.NotContains(t, err.Error(), "s3cret")
+	_, err = pgsession.ParsePoolConfig("password='s3cret host=db")
+	require.ErrorContains(t, err, "is not closed")
+	pool, err := pgsession.ParsePoolConfig("postgres://me:s3cret@db/cars?pool_max_conns=7")
+	require.NoError(t, err)
+	require.EqualValues(t, 7, pool.MaxConns)
 }
 
-// FuzzParseConfig: whatever stands around the password, no error shows it.
+// FuzzParseConfig: whatever stands around the password, no error shows it. ParsePoolConfig calls ParseConfig first.
 func FuzzParseConfig(f *testing.F) {
 	for _, around := range [][2]string{
 		{"postgres://me:", "@db:5432/cars"}, {"postgres://me:x@", "@db/cars"}, {"postgresql://", "/x@db"}, {"host=db password=", " user=me"},
@@ -52,7 +61,7 @@ func FuzzParseConfig(f *testing.F) {
 		if strings.Contains(before+after, marker) {
 			return
 		}
-		if _, err := pgsession.ParseConfig(before + marker + after); err != nil {
+		if _, err := pgsession.ParsePoolConfig(before + marker + after); err != nil {
 			require.NotContains(t, strings.ToLower(err.Error()), strings.ToLower(marker))
 		}
 	})

@@ -112,7 +112,7 @@ func (c Config) connConfig(roots func(host string) *x509.CertPool, limits pgsess
 	if err := c.validate(); err != nil {
 		return nil, err
 	}
-	conn, err := pgx.ParseConfig(noTLS)
+	conn, err := pgsession.ParseConfig(noTLS)
 	if err != nil {
 		return nil, err
 	}
@@ -142,7 +142,7 @@ func (c Config) poolConfig(roots func(host string) *x509.CertPool) (*pgxpool.Con
 	if err != nil {
 		return nil, err
 	}
-	config, err := pgxpool.ParseConfig(noTLS)
+	config, err := pgsession.ParsePoolConfig(noTLS)
 	if err != nil {
 		return nil, err
 	}

@@ -27,6 +27,7 @@ import (
 
 	"rds-outbox-demo/dbgen"
 	"rds-outbox-demo/handlers/carapi"
+	"rds-outbox-demo/internal/pgsession"
 	"rds-outbox-demo/internal/rdsdb"
 	"rds-outbox-demo/lab/awslocal"
 	"rds-outbox-demo/lab/domain"
@@ -98,7 +99,7 @@ func (e *environment) apiAlone(ctx context.Context, requests int) ([]Row, error)
 	if err != nil {
 		return nil, err
 	}
-	config, err := pgx.ParseConfig(database)
+	config, err := pgsession.ParseConfig(database)
 	if err != nil {
 		return nil, err
 	}

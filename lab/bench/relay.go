@@ -10,6 +10,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"rds-outbox-demo/internal/pgsession"
 	"rds-outbox-demo/lab/bench/sink"
 	"rds-outbox-demo/lab/process"
 	"rds-outbox-demo/migrate"
@@ -207,12 +208,12 @@ func (e *environment) newDatabase(ctx context.Context) (url string, err error) {
 	if _, err := conn.Exec(ctx, "CREATE DATABASE "+name); err != nil {
 		return "", fmt.Errorf("making a database: %w", err)
 	}
-	config, err := pgx.ParseConfig(e.server.URL())
+	config, err := pgsession.ParseConfig(e.server.URL())
 	if err != nil {
 		return "", err
 	}
 	url = fmt.Sprintf("postgres://%s:%s@%s:%d/%s?sslmode=disable", config.User, config.Password, config.Host, config.Port, name)
-	if config, err = pgx.ParseConfig(url); err != nil {
+	if config, err = pgsession.ParseConfig(url); err != nil {
 		return "", err
 	}
 	_, err = migrate.Up(ctx, config, migrate.Options{LockWait: 20 * time.Second})

@@ -28,7 +28,7 @@ type APIConfig struct {
 
 // openPool makes a pool of a function, which sees the database as it does on AWS.
 func openPool(ctx context.Context, databaseURL, function string, connections int) (*pgxpool.Pool, error) {
-	config, err := pgxpool.ParseConfig(databaseURL)
+	config, err := pgsession.ParsePoolConfig(databaseURL)
 	if err != nil {
 		return nil, fmt.Errorf("opening the pool of %s: %w", function, err)
 	}

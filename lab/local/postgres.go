@@ -9,8 +9,7 @@ import (
 	"sync"
 	"sync/atomic"
 
-	"github.com/jackc/pgx/v5"
-
+	"rds-outbox-demo/internal/pgsession"
 	"rds-outbox-demo/lab/postgres"
 )
 
@@ -56,7 +55,7 @@ func (d *database) start(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	address, err := pgx.ParseConfig(server.URL())
+	address, err := pgsession.ParseConfig(server.URL())
 	if err != nil {
 		return errors.Join(err, server.Stop(ctx))
 	}
