@@ -68,3 +68,16 @@ func TestOutboxctlKnowsARunningDev(t *testing.T) {
 	require.Equal(t, 2, exit)
 	require.Contains(t, out, "Start `make dev` here")
 }
+
+// In a cluster nobody else can tell when the log of a task is whole. Either output may be behind the other one.
+func TestOutboxctlEndsBothOutputs(t *testing.T) {
+	t.Parallel()
+	cmd := exec.CommandContext(t.Context(), filepath.Join(programs(t), "outboxctl"), "nothing")
+	cmd.Env = append(os.Environ(), "LAST_LINE=the end")
+	var out, errs strings.Builder
+	cmd.Stdout, cmd.Stderr = &out, &errs
+	require.Error(t, cmd.Run())
+	require.Equal(t, 2, cmd.ProcessState.ExitCode())
+	require.True(t, strings.HasSuffix("\n"+out.String(), "\nthe end\n"), out.String())
+	require.True(t, strings.HasSuffix(errs.String(), "\nthe end\n"), errs.String())
+}

@@ -13,6 +13,8 @@ const (
 	dmsTask        = "describe-replication-tasks ReplicationTasks[0].Status"
 	slotLine       = `{"msg":"slot","slot":"outbox_relay","slot_lag_bytes":880,"retained_wal_bytes":5000,"streaming":1,"ready":true}`
 	ourDigest      = "sha256:0123"
+	outboxctlLog   = "logs filter-log-events outboxctl/outboxctl/7"
+	lastLines      = "outboxctl: end\noutboxctl: end"
 )
 
 // relayed is an account with the main stack and with walrelay, which streams. A DMS stack is there, and its task is stopped.
@@ -127,7 +129,7 @@ var switching = relayed.with(world{
 	"ecs run-task":                       out("arn:aws:ecs:us-east-1:1:task/c/7\tNone"),
 	"describe-tasks tasks[0].lastStatus": {{Out: "RUNNING\n"}, {Out: "STOPPED\n"}},
 	"describe-tasks tasks[0].[containers[0].exitCode,stoppedReason]": out("0\tEssential container exited"),
-	"logs filter-log-events outboxctl/outboxctl/7":                   out("audit: ok"),
+	outboxctlLog: out("audit: ok\n" + lastLines),
 })
 
 func TestDeployWalrelayRefuses(t *testing.T) {
@@ -183,12 +185,28 @@ func TestRunOutboxctl(t *testing.T) {
 	t.Run("PrintsAndEndsAsOutboxctlDoes", func(t *testing.T) {
 		t.Parallel()
 		r := run(t, switching.with(world{"describe-tasks tasks[0].[containers[0].exitCode,stoppedReason]": out("1\tEssential container exited"),
-			"logs filter-log-events outboxctl/outboxctl/7": out("audit: rows\nMISSING: 1 events")}), nil,
+			outboxctlLog: out("audit: rows\nMISSING: 1 events\n" + lastLines)}), nil,
 			"run-outboxctl.sh", "dev", "us-east-1", "audit", "--from", "2026-03-01T12:00:00Z")
 		require.Equal(t, 1, r.Exit)
 		require.Equal(t, "audit: rows\nMISSING: 1 events\n", r.Out)
 		require.Equal(t, 1, r.called(`run-task rds-outbox-demo-dev-outboxctl awsvpcConfiguration={} `+
 			`{"containerOverrides":[{"name":"outboxctl","command":["audit","--from","2026-03-01T12:00:00Z"]}]}`))
+	})
+	t.Run("WaitsForTheLog", func(t *testing.T) {
+		t.Parallel()
+		r := run(t, switching.with(world{outboxctlLog: {
+			{Out: "None\n"}, {Out: "audit: rows\n"}, {Out: "audit: rows\noutboxctl: end\n"}, {Out: "audit: rows\noutboxctl: end\naudit: ok\noutboxctl: end\n"},
+		}}), nil, "run-outboxctl.sh", "dev", "us-east-1", "audit")
+		require.Zero(t, r.Exit, r.Err)
+		require.Equal(t, "audit: rows\naudit: ok\n", r.Out, "whole, and once")
+		require.NotContains(t, r.Err, "missing")
+
+		// A task that was killed wrote no last line.
+		r = run(t, switching.with(world{outboxctlLog: out("audit: rows"),
+			"describe-tasks tasks[0].[containers[0].exitCode,stoppedReason]": out("137\tOutOfMemoryError")}), nil, "run-outboxctl.sh", "dev", "us-east-1", "audit")
+		require.Equal(t, 137, r.Exit)
+		require.Equal(t, "audit: rows\n", r.Out)
+		require.Contains(t, r.Err, "the log has no end after 2 minutes, so lines may be missing")
 	})
 	for name, test := range map[string]struct {
 		changes world

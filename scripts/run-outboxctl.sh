@@ -32,6 +32,15 @@ done
 answer=$(ask ecs describe-tasks --cluster "$cluster" --tasks "$task" --query 'tasks[0].[containers[0].exitCode,stoppedReason]')
 IFS=$'\t' read -r code reason <<<"$answer"
 [[ $code != None ]] || die "outboxctl did not run: $reason"
-ask logs filter-log-events --log-group-name "$(output LogGroupName)" --log-stream-names "outboxctl/outboxctl/${task##*/}" --query 'events[].[message]' |
-    grep -vx None || true
+# The log may be behind the task. It is whole when both outputs of outboxctl have ended with LAST_LINE of walrelay-setup.yaml.
+last='outboxctl: end'
+for ((look = 0; look < 60; look++)); do
+    lines=$(ask logs filter-log-events --log-group-name "$(output LogGroupName)" --log-stream-names "outboxctl/outboxctl/${task##*/}" \
+        --query 'events[].[message]')
+    (($(grep -cx "$last" <<<"$lines" || true) < 2)) || break
+    sleep 2
+done
+grep -vx "None\|$last" <<<"$lines" || true
+((look < 60)) || say "the log has no end after 2 minutes, so lines may be missing. Later: aws logs filter-log-events --region $region \
+    --log-group-name $(output LogGroupName) --log-stream-names outboxctl/outboxctl/${task##*/}"
 exit "$code"

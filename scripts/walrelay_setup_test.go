@@ -110,6 +110,10 @@ func TestWalrelaySetupKeepsARelayRunning(t *testing.T) {
 	require.Equal(t, "blocking", at(t, operator, "LogConfiguration", "Options", "mode"))
 	require.Equal(t, "IMMUTABLE", at(t, resources, "ImageRepository", "Properties", "ImageTagMutability"))
 	object(t, at(t, resources, "ImageRepository", "Properties", "LifecyclePolicy", "LifecyclePolicyText"))
+	script, err := os.ReadFile("run-outboxctl.sh")
+	require.NoError(t, err)
+	require.Contains(t, at(t, operator, "Environment"), map[string]any{"Name": "LAST_LINE", "Value": "outboxctl: end"})
+	require.Contains(t, string(script), "last='outboxctl: end'\n")
 }
 
 // TestWalrelaySetupGivesWhatIsRead compares the containers' environments with what the programs read.

@@ -7,6 +7,7 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"os/signal"
 	"syscall"
@@ -20,5 +21,12 @@ import (
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	context.AfterFunc(ctx, stop) // a second signal ends the program at once
-	os.Exit(outboxctl.Run(ctx, os.Args[1:], setup, os.Stdout, os.Stderr))
+	code := outboxctl.Run(ctx, os.Args[1:], setup, os.Stdout, os.Stderr)
+	// CloudWatch Logs has a task's last lines only some time after ECS says that the task has stopped. By these two
+	// scripts/run-outboxctl.sh knows that it has them all. Either output may be behind the other one.
+	if line := os.Getenv("LAST_LINE"); line != "" {
+		fmt.Fprintln(os.Stdout, line)
+		fmt.Fprintln(os.Stderr, line)
+	}
+	os.Exit(code)
 }
