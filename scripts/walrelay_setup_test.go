@@ -163,6 +163,11 @@ func TestWalrelaySetupTellsSomebody(t *testing.T) {
 		}, at(t, alarm, "Dimensions"), id)
 	}
 	silent := at(t, resources, "WalrelaySilentAlarm", "Properties")
+	// With missing data breaching, a new alarm would ring before the first task has written a line.
+	require.Equal(t, []any{"Service"}, at(t, resources, "WalrelaySilentAlarm", "DependsOn"))
+	require.Equal(t, "Relays", at(t, resources, "WalrelaySilentAlarm", "Condition"))
+	require.Equal(t, []any{map[string]any{"Condition": "HasImage"}, map[string]any{"Fn::Not": []any{map[string]any{"Fn::Equals": []any{map[string]any{"Ref": "Tasks"}, 0}}}}},
+		at(t, walrelaySetup(t), "Conditions", "Relays", "Fn::And"), "no task is wanted while the slot of DMS is copied")
 	require.Equal(t, "streaming", at(t, silent, "MetricName"))
 	require.Equal(t, "Maximum", at(t, silent, "Statistic"), "a standby's 0 does not count against the one that streams")
 	require.Equal(t, 5*60, at(t, silent, "Period").(int)*at(t, silent, "EvaluationPeriods").(int))
