@@ -62,6 +62,13 @@ explain() {
     printf '%s\n' "$message"
 }
 
+# milliseconds TIME prints a time of an answer in milliseconds since 1970, or NaN. Version 1 of the CLI prints seconds since 1970,
+# version 2 an ISO date.
+milliseconds() { node -p 'const at = process.argv[1]; Math.floor(isNaN(at) ? Date.parse(at) : at * 1000)' "$1"; }
+
+# when TIME prints a time of an answer for people.
+when() { node -p 'const at = new Date(+process.argv[1]); isNaN(at) ? "at an unknown time" : at.toISOString()' "$(milliseconds "$1")"; }
+
 # lacks THING reports whether the region lacks it, according to scripts/regions.txt.
 lacks() { awk -v region="$region" -v thing="$1" '$1 == region { for (i = 2; i <= NF; i++) if ($i == thing) found = 1 } END { exit !found }' scripts/regions.txt; }
 

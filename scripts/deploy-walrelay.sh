@@ -44,12 +44,16 @@ set_count() {
         die "the service has not got $1 running tasks after 10 minutes: $(service_event)$(last_error)"
 }
 
-# service_event prints what ECS said last.
-service_event() { ask ecs describe-services --cluster "$walrelay_stack" --services walrelay --query 'services[0].events[0].message'; }
+# service_event prints what ECS said last, and when. It may have been about a failure of before.
+service_event() {
+    local at message
+    IFS=$'\t' read -r at message < <(ask ecs describe-services --cluster "$walrelay_stack" --services walrelay --query 'services[0].events[0].[createdAt,message]')
+    printf '%s (%s)' "$message" "$(when "$at")"
+}
 
-# relay_log WORD prints the newest lines of walrelay's log that have the word, of the last MINUTES.
-relay_log() { # WORD MINUTES
-    ask logs filter-log-events --log-group-name "/ecs/$walrelay_stack" --log-stream-name-prefix walrelay/ --filter-pattern "\"$1\"" \
+# relay_log prints the lines of walrelay's log that have the word, of the last minutes and of one task or of all.
+relay_log() { # WORD MINUTES [TASK]
+    ask logs filter-log-events --log-group-name "/ecs/$walrelay_stack" --log-stream-name-prefix "walrelay/walrelay/${3:-}" --filter-pattern "\"$1\"" \
         --start-time "$(($(date +%s) - 60 * $2))000" --query 'events[].[message]'
 }
 last_error() {
@@ -58,8 +62,16 @@ last_error() {
     [[ $line != *walrelay\ stopped* ]] || printf '\nIts last words: %s' "$line"
 }
 
-# slot_line prints the newest slot line of the task that streams or loads. Each task writes one a minute.
-slot_line() { relay_log slot_lag_bytes 2 | grep -E '"streaming": ?1[,}]' | tail -n 1 || true; }
+# slot_line prints the newest slot line of the running task that streams or loads. Each task writes one a minute. A line of a task
+# that a deployment has ended meanwhile says nothing of those that run now.
+slot_line() {
+    local tasks lines task
+    tasks=$(ask ecs list-tasks --cluster "$walrelay_stack" --service-name walrelay --desired-status RUNNING --query 'taskArns[]' | tr '\t' '\n')
+    lines=$(
+        for task in $tasks; do relay_log slot_lag_bytes 2 "${task##*/}"; done
+    )
+    grep -E '"streaming": ?1[,}]' <<<"$lines" | tail -n 1 || true
+}
 member() { sed -n "s/.*\"$1\": *\"\{0,1\}\([^\",}]*\).*/\1/p" <<<"$2"; }
 
 # print_relay prints state, slot and lag. It ends with an error when no task streams after three minutes.
@@ -88,8 +100,15 @@ dms_task_status() {
         echo absent
         return
     fi
-    ask dms describe-replication-tasks --filters "Name=replication-task-id,Values=$main_stack-replication-task" --without-settings \
-        --query 'ReplicationTasks[0].Status' 2>/dev/null || echo absent
+    # A question that failed is no answer. Taken for "no task", it would start walrelay beside a running one.
+    if status=$(cli dms describe-replication-tasks --filters "Name=replication-task-id,Values=$main_stack-replication-task" --without-settings \
+        --query 'ReplicationTasks[0].Status' 2>&1); then
+        tail -n 1 <<<"$status"
+    elif [[ $status == *ResourceNotFoundFault* ]]; then
+        echo absent
+    else
+        die "$(explain 'dms describe-replication-tasks' "$status")"
+    fi
 }
 
 # --- parts ----------------------------------------------------------------------------------------------------------------------

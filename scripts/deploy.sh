@@ -16,13 +16,19 @@ if [[ -n ${AWS_ENDPOINT_URL:-} ]]; then
     say "AWS_ENDPOINT_URL is set: this deploys to $AWS_ENDPOINT_URL, not to AWS"
 fi
 preflight
+# refusals prints what CloudFormation refused of the stack before it changed anything, such as a name that is taken. The stack's own
+# events do not have it. Each line begins with the event's id.
+refusals() {
+    cli cloudformation describe-events --stack-name "$main_stack" --filters FailedEvents=true --query \
+        "OperationEvents[?EventType=='VALIDATION_ERROR'].[EventId,LogicalResourceId,ValidationStatusReason]" 2>/dev/null
+}
+# Without those of before, an old refusal would pass for the reason of today's failure.
+before=$(refusals) || before=''
 parameters=()
 if lacks schemas; then parameters+=(--param 'contractRegistry=false'); fi
 node_modules/.bin/osls deploy --stage "$stage" --region "$region" ${parameters[@]+"${parameters[@]}"} || {
-    # osls has printed what CloudFormation said of the stack. What CloudFormation refused before it
-    # changed anything, such as a name that is taken, is only in these events.
-    why=$(cli cloudformation describe-events --stack-name "$main_stack" --filters FailedEvents=true --query \
-        "OperationEvents[?EventType=='VALIDATION_ERROR'].[LogicalResourceId,ValidationStatusReason]" 2>/dev/null) || why=''
+    # osls has printed what CloudFormation said of the stack.
+    why=$(refusals | grep -vxFf <(printf '%s\n' "$before") | cut -f 2-) || why=''
     die "stack $main_stack was not deployed, see above${why:+. CloudFormation refused beforehand:
 $why}"
 }

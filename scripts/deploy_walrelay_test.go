@@ -28,13 +28,14 @@ var relayed = deployed.with(world{
 	"describe-stacks rds-outbox-demo-dev-walrelay Stacks[0].Outputs[?OutputKey=='RepositoryUri'].OutputValue":     out("1.dkr.ecr.us-east-1.amazonaws.com/rds-outbox-demo-dev/walrelay"),
 	"describe-stacks rds-outbox-demo-dev-walrelay Stacks[0].Parameters[?ParameterKey=='Tasks'].ParameterValue":    out("1"),
 	"describe-stacks rds-outbox-demo-dev-walrelay Stacks[0].Parameters[?ParameterKey=='SlotName'].ParameterValue": out("outbox_relay"),
-	"cloudformation deploy":         out("No changes to deploy. Stack rds-outbox-demo-dev-walrelay is up to date"),
-	"ecr get-login-password":        out("password"),
-	"go run ./infra/image":          out(ourDigest),
-	walrelayCount:                   out("1"),
-	"ecs wait services-stable":      out(""),
-	"logs filter-log-events":        out(strings.ReplaceAll(slotLine, `"streaming":1`, `"streaming":0`) + "\n" + slotLine),
-	"services[0].events[0].message": out("(service walrelay) was unable to place a task."),
+	"cloudformation deploy":                     out("No changes to deploy. Stack rds-outbox-demo-dev-walrelay is up to date"),
+	"ecr get-login-password":                    out("password"),
+	"go run ./infra/image":                      out(ourDigest),
+	walrelayCount:                               out("1"),
+	"ecs wait services-stable":                  out(""),
+	"logs filter-log-events":                    out(strings.ReplaceAll(slotLine, `"streaming":1`, `"streaming":0`) + "\n" + slotLine),
+	"services[0].events[0].[createdAt,message]": out("1767225600.5\t(service walrelay) was unable to place a task."),
+	"ecs list-tasks":                            out("arn:aws:ecs:us-east-1:1:task/c/new"),
 })
 
 // unrelayed is the same account before the first `make walrelay`.
@@ -158,9 +159,14 @@ func TestDeployWalrelayRefuses(t *testing.T) {
 			[]string{"stack rds-outbox-demo-dev-walrelay is UPDATE_IN_PROGRESS: run this again when that is over"}, "execute-change-set"},
 		"TasksDoNotStart": {relayed.with(world{"ecs wait services-stable": {{Err: "Waiter failed", Exit: 255}},
 			"logs filter-log-events": out(`{"level":"ERROR","msg":"walrelay stopped","error":"no publication"}`)}), "dev us-east-1",
-			[]string{"the service has not got 1 running tasks", "was unable to place a task", `its last words: {"level":"ERROR","msg":"walrelay stopped","error":"no publication"}`}, ""},
+			[]string{"the service has not got 1 running tasks", "was unable to place a task. (2026-01-01t00:00:00.500z)", `its last words: {"level":"ERROR","msg":"walrelay stopped","error":"no publication"}`}, ""},
 		"NobodyStreams": {relayed.with(world{"logs filter-log-events": out(strings.ReplaceAll(slotLine, `"streaming":1`, `"streaming":0`))}), "dev us-east-1",
 			[]string{"1 tasks of walrelay run and none streams after 3 minutes"}, ""},
+		// A deployment has just ended the task that streamed.
+		"OnlyAnEndedTaskStreamed": {relayed.with(world{"logs filter-log-events walrelay/walrelay/new": out("None")}), "dev us-east-1",
+			[]string{"1 tasks of walrelay run and none streams after 3 minutes"}, ""},
+		"DMSCannotBeAsked": {relayed.with(world{dmsTask: fails("An error occurred (AccessDeniedException) when calling the DescribeReplicationTasks operation")}), "dev us-east-1",
+			[]string{"aws dms describe-replication-tasks: An error occurred (AccessDeniedException)"}, "deploy"},
 		"StopWithoutStack": {relayed.with(world{walrelayStatus: fails(noStack)}), "dev us-east-1 --stop",
 			[]string{"there is no stack rds-outbox-demo-dev-walrelay", "make walrelay STAGE=dev REGION=us-east-1"}, "update-service"},
 	} {

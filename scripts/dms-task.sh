@@ -21,8 +21,7 @@ read_log() {
     local since
     since=$(ask dms describe-replication-tasks --filters "Name=replication-task-arn,Values=$task" --without-settings --query \
         'ReplicationTasks[0].ReplicationTaskStats.StartDate')
-    # Version 1 of the CLI prints seconds since 1970, version 2 an ISO date. The log wants milliseconds.
-    since=$(node -p 'const at = process.argv[1]; Math.floor(isNaN(at) ? Date.parse(at) : at * 1000)' "$since")
+    since=$(milliseconds "$since")
     task_log=''
     [[ $since =~ ^[0-9]+$ ]] || return 0 # never started
     task_log=$(cli logs filter-log-events --log-group-name "$log_group" --log-stream-names "dms-task-$main_stack" --start-time "$since" \

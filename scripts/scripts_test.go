@@ -206,6 +206,7 @@ func TestDeploy(t *testing.T) {
 		reserved:                          out("null"),
 		"freetier get-account-plan-state": out("PAID"),
 		orderable:                         out("3.5.4\n3.6.1"),
+		"describe-events":                 fails(noStack),
 		mainOutput:                        out("ApiEndpoint\thttps://api.example.com/dev\nDatabaseInstanceIdentifier\tthe-database\nDatabaseProtected\tfalse"),
 	})
 	r := run(t, healthy, nil, "deploy.sh", "dev", "us-east-1")
@@ -218,11 +219,18 @@ func TestDeploy(t *testing.T) {
 
 	r = run(t, healthy.with(world{
 		"osls deploy":     {{Err: "Error: validation failed\n", Exit: 1}},
-		"describe-events": out("CreateCarLogGroup\tResource of type 'AWS::Logs::LogGroup' with identifier '/aws/lambda/x' already exists."),
+		"describe-events": {{Out: "e1\tOld\tan older story\n"}, {Out: "e2\tCreateCarLogGroup\tResource of type 'AWS::Logs::LogGroup' with identifier '/aws/lambda/x' already exists.\ne1\tOld\tan older story\n"}},
 	}), nil, "deploy.sh", "dev", "us-east-1")
 	require.Equal(t, 1, r.Exit)
 	require.NotContains(t, r.Err, "deployed:")
 	require.Contains(t, r.Err, "CloudFormation refused beforehand:\nCreateCarLogGroup\tResource of type 'AWS::Logs::LogGroup' with identifier")
+
+	require.NotContains(t, r.Err, "older story")
+	// What was refused days ago is not why osls failed today.
+	r = run(t, healthy.with(world{
+		"osls deploy": {{Err: "Error: building the functions failed\n", Exit: 1}}, "describe-events": out("e1\tOld\tan older story"),
+	}), nil, "deploy.sh", "dev", "us-east-1")
+	require.True(t, strings.HasSuffix(r.errorLine(t), "stack rds-outbox-demo-dev was not deployed, see above"), r.Err)
 
 	// The database is protected after the first success, and again each time.
 	prod := world{}

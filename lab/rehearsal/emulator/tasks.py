@@ -92,7 +92,7 @@ class Process:
         # As for functions: the database is the local server, whatever endpoint the stack gives.
         environment |= {k[len("EMULATOR_ENV_"):]: v for k, v in os.environ.items() if k.startswith("EMULATOR_ENV_")}
         options = container["logConfiguration"]["options"]
-        self.definition, self.stop_timeout = definition.arn, container.get("stopTimeout", 30)
+        self.definition, self.stop_timeout, self.id = definition.arn, container.get("stopTimeout", 30), task_id
         self.process = subprocess.Popen([folder + program, *arguments], env=environment, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
         logs, self.stream = logs_backends[account][region], f"{options['awslogs-stream-prefix']}/{container['name']}/{task_id}"
         group = options["awslogs-group"]
@@ -167,6 +167,26 @@ def reconciled(name):
 
 for name in ("create_service", "update_service", "delete_service"):
     reconciled(name)
+
+
+list_tasks = ecs.EC2ContainerServiceBackend.list_tasks
+
+
+class Listed:
+    """What moto's answer to ListTasks reads."""
+
+    def __init__(self, arn):
+        self.task_arn = arn
+
+
+def list_running(self, cluster, instance, family, started_by, service_name, status):  # moto runs no tasks of a service
+    if not service_name:
+        return list_tasks(self, cluster, instance, family, started_by, service_name, status)
+    return [Listed(f"arn:aws:ecs:{self.region_name}:{self.account_id}:task/{p.id}")
+            for arn, processes in running.items() if arn.endswith(f"/{service_name}") for p in processes if p.process.poll() is None]
+
+
+ecs.EC2ContainerServiceBackend.list_tasks = list_running
 
 
 def delete_service(self, account, region):  # its cluster may be gone already
