@@ -2,12 +2,14 @@
 import json
 import re
 import traceback
+import uuid
 
 import moto.cloudformation.models as cf_models
 import moto.cloudformation.parsing as cf
 from moto.cloudformation.exceptions import ValidationError
 from moto.cloudformation.responses import CloudFormationResponse
 from moto.core.responses import ActionResult
+from moto.logs.models import logs_backends
 
 from connect import client
 
@@ -96,6 +98,29 @@ cf_models.CloudFormationBackend.execute_change_set = execute_change_set
 cf_models.Stack.has_parameters = lambda self, others: all(self.parameters.get(k, self.stack_parameters.get(k)) == v for k, v in others.items())
 
 
+# --- 3c'. a change set with a log group that somebody else has made fails early, and only DescribeEvents says why -------------------
+create_cs = cf_models.CloudFormationBackend.create_change_set
+refused = {}  # stack's name to the events of its failed change sets
+
+
+def create_valid_change_set(self, *args, **kwargs):
+    ids = create_cs(self, *args, **kwargs)
+    change_set = self.change_sets[ids[0]]
+    groups = logs_backends[self.account_id][self.region_name].groups
+    made = change_set.stack.template_dict.get("Resources", {})
+    for name, resource in change_set.template_dict["Resources"].items():
+        group = resource.get("Properties", {}).get("LogGroupName")
+        if name not in made and resource["Type"] == "AWS::Logs::LogGroup" and isinstance(group, str) and group in groups:
+            change_set.status, change_set.execution_status = "FAILED", "UNAVAILABLE"
+            change_set.status_reason = "The following hook(s)/validation failed: [AWS::EarlyValidation::ResourceExistenceCheck]."
+            refused.setdefault(change_set.stack.name, []).append({
+                "EventId": str(uuid.uuid4()), "EventType": "VALIDATION_ERROR", "LogicalResourceId": name,
+                "ValidationStatusReason": f"Resource of type 'AWS::Logs::LogGroup' with identifier '{group}' already exists."})
+    return ids
+
+
+cf_models.CloudFormationBackend.create_change_set = create_valid_change_set
+CloudFormationResponse.describe_events = lambda self: ActionResult({"OperationEvents": refused.get(self._get_param("StackName"), [])})
 delete_cs = cf_models.CloudFormationBackend.delete_change_set
 
 

@@ -1,4 +1,5 @@
 """Resource types: repairs of moto's own, and further ones by way of moto's service APIs."""
+import datetime
 import json
 import os
 import sys
@@ -7,7 +8,7 @@ import uuid
 import moto.cloudformation.parsing as cf
 from moto.apigateway.models import Method, RestAPI, apigateway_backends
 from moto.core.common_models import CloudFormationModel
-from moto.dms.models import DatabaseMigrationServiceBackend
+from moto.dms.models import DatabaseMigrationServiceBackend, FakeReplicationTask
 from moto.ec2.models import ec2_backends
 from moto.ec2.models.internet_gateways import InternetGateway
 from moto.ec2.models.route_tables import RouteTable
@@ -148,6 +149,31 @@ def dms_endpoint(name, p):
 
 create_task = DatabaseMigrationServiceBackend.create_replication_task
 DatabaseMigrationServiceBackend.create_replication_task = lambda *args, **kwargs: create_task(*args, **kwargs).ready()  # moto stays at "creating"
+describe_task = FakeReplicationTask.to_dict
+
+
+def fail_once(self):
+    """A start while there is a file EMULATOR_DMS_FAILURE fails, with the file's text as its reason."""
+    file = os.environ.get("EMULATOR_DMS_FAILURE", "")
+    self.status, self.failure = "running", ""
+    if os.path.exists(file):
+        with open(file) as text:
+            self.status, self.failure = "failed", text.read().strip()
+        os.remove(file)
+    return self
+
+
+def describe_failed_task(self):
+    description = describe_task(self)
+    if self.start_date:  # as AWS says it: seconds since 1970
+        description["ReplicationTaskStats"]["StartDate"] = self.start_date.replace(tzinfo=datetime.UTC).timestamp()
+    if getattr(self, "failure", ""):
+        description |= {"StopReason": "Stop Reason FATAL_ERROR", "LastFailureMessage": self.failure}
+    return description
+
+
+FakeReplicationTask.run = fail_once
+FakeReplicationTask.to_dict = describe_failed_task
 test_connection = DatabaseMigrationServiceBackend.test_connection
 
 

@@ -1,7 +1,11 @@
-// Command traffic creates and changes cars until SIGTERM, waits until their events are on the emulator's bus, and has them judged.
+// Command traffic is what run.sh does with the entity of lab/domain.
 //
-// In: TEST_DATABASE_URL, and a folder with the bus's journal (emulator/stream.py). Out: `traffic: on the bus` as soon as the first
-// events are, and at the end one line with counts. Exit code 1 when an event is lost, out of order or wrong.
+// traffic send <folder> creates and changes entities until SIGTERM, waits until their events are on the emulator's bus, and has them
+// judged. In: TEST_DATABASE_URL, and the folder with the bus's journal (emulator/stream.py). Out: `traffic: on the bus` as soon as the
+// first events are, and at the end one line with counts. Exit code 1 when an event is lost, out of order or wrong.
+//
+// The other commands (entity.go) are about one entity: traffic request <file> prints the request that creates it, id <file> its id from
+// the answer, counted a statement that tells whether carStats has counted it, and event <id> <file> ends with 1 for another event.
 package main
 
 import (
@@ -23,16 +27,17 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"rds-outbox-demo/handlers/carapi"
+	"rds-outbox-demo/internal/pgsession"
 	"rds-outbox-demo/lab/awslocal"
 	"rds-outbox-demo/lab/domain"
 	"rds-outbox-demo/lab/judge"
 )
 
 const (
-	// maker tells the cars of this program from those of the other steps.
-	maker = "Traffic"
-	// hotCars are changed in each turn. What has many versions has an order to lose.
-	hotCars = 2
+	// hot entities are changed in each turn. What has many versions has an order to lose.
+	hot = 2
+	// kinds is how many numbers after zero have other kinds than it has, so that the totals of the other steps can be told from ours.
+	kinds = 20
 	// pace is the time between two turns. A turn is left out while more than window events are under way, because every event costs
 	// the machine a run of two functions.
 	pace   = time.Second
@@ -46,19 +51,35 @@ const (
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	if len(os.Args) != 2 {
-		fmt.Fprintln(os.Stderr, "usage: traffic <folder of the bus's journal>")
-		os.Exit(2)
-	}
-	if err := run(ctx, os.Args[1], os.Getenv("TEST_DATABASE_URL")); err != nil {
+	if err := command(ctx, os.Args[1:]); err != nil {
 		fmt.Fprintln(os.Stderr, "traffic:", err)
 		os.Exit(1)
 	}
 }
 
+func command(ctx context.Context, args []string) error {
+	switch {
+	case len(args) == 2 && args[0] == "send":
+		return run(ctx, args[1], os.Getenv("TEST_DATABASE_URL"))
+	case len(args) == 2 && args[0] == "request":
+		return request(args[1])
+	case len(args) == 2 && args[0] == "id":
+		return id(args[1])
+	case len(args) == 3 && args[0] == "event":
+		return event(args[1], args[2])
+	case len(args) == 1 && args[0] == "counted":
+		return counted()
+	}
+	return errors.New("usage: traffic send <folder> | request <file> | id <file> | event <id> <file> | counted")
+}
+
 func run(until context.Context, journal, databaseURL string) error {
 	ctx := context.WithoutCancel(until)
-	pool, err := pgxpool.New(ctx, databaseURL)
+	config, err := pgsession.ParsePoolConfig(databaseURL)
+	if err != nil {
+		return err
+	}
+	pool, err := pgxpool.NewWithConfig(ctx, config)
 	if err != nil {
 		return err
 	}
@@ -105,45 +126,41 @@ type traffic struct {
 	api      http.Handler
 	bus      bus
 	requests []judge.Request
-	hot      []string // ids of cars
+	ids      []string // of the entities
 }
 
-// turn creates a car and changes the hot ones.
+// turn creates an entity and changes the hot ones.
 func (t *traffic) turn(ctx context.Context) error {
-	body := `{"make":"` + maker + `","model":"Octavia","year":2023,"color":%q}`
-	id, err := t.send(ctx, http.MethodPost, "/cars", body, http.StatusCreated, judge.Request{Op: judge.Create})
+	id, err := t.send(ctx, http.MethodPost, domain.Path, domain.Create, http.StatusCreated, judge.Request{Op: judge.Create})
 	if err != nil {
 		return err
 	}
-	if len(t.hot) < hotCars {
-		t.hot = append(t.hot, id)
-	}
-	for _, id := range t.hot {
-		if _, err := t.send(ctx, http.MethodPatch, "/cars/"+id, `{"color":%q}`, http.StatusOK, judge.Request{Op: judge.Update, CarID: id}); err != nil {
+	t.ids = append(t.ids, id)
+	for _, id := range t.ids[:min(hot, len(t.ids))] {
+		r := judge.Request{Op: judge.Update, CarID: id}
+		if _, err := t.send(ctx, http.MethodPatch, domain.Path+"/"+id, domain.Change, http.StatusOK, r); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// send makes a request and notes it with its answer. body has a place for the colour, by which the judge knows the request's event.
-func (t *traffic) send(ctx context.Context, method, target, body string, want int, r judge.Request) (id string, err error) {
-	r.Token, r.Answer = fmt.Sprintf("Color %d", len(t.requests)), judge.Done
-	request := httptest.NewRequestWithContext(ctx, method, target, strings.NewReader(fmt.Sprintf(body, r.Token)))
+// send makes a request and notes it with its answer. body is domain.Create or domain.Change.
+func (t *traffic) send(ctx context.Context, method, target string, body func(int, string) string, want int, r judge.Request) (id string, err error) {
+	r.Token, r.Answer = fmt.Sprintf("Token %d", len(t.requests)), judge.Done
+	n := zero + 1 + len(t.requests)%kinds
+	request := httptest.NewRequestWithContext(ctx, method, target, strings.NewReader(body(n, r.Token)))
 	request.Header.Set("Content-Type", "application/json")
 	response := httptest.NewRecorder()
 	t.api.ServeHTTP(response, request)
 	if response.Code != want {
 		return "", fmt.Errorf("%s %s answered %d: %s", method, target, response.Code, response.Body)
 	}
-	var answer struct{ Car json.RawMessage }
-	var car struct{ ID string }
-	if err := errors.Join(json.Unmarshal(response.Body.Bytes(), &answer), json.Unmarshal(answer.Car, &car)); err != nil {
-		return "", fmt.Errorf("reading the answer to %s %s: %w", method, target, err)
+	if r.Car, r.CarID = domain.Read(response.Body.Bytes()); r.CarID == "" {
+		return "", fmt.Errorf("%s %s answered without an id: %s", method, target, response.Body)
 	}
-	r.Car, r.CarID = answer.Car, car.ID
 	t.requests = append(t.requests, r)
-	return car.ID, nil
+	return r.CarID, nil
 }
 
 // judge holds what arrived against the tables and the answers.
@@ -153,14 +170,18 @@ func (t *traffic) judge(ctx context.Context, pool *pgxpool.Pool) error {
 	if round.Arrivals, err = t.bus.arrivals(); err != nil {
 		return err
 	}
-	if round.Rows, err = query[judge.Row](ctx, pool, `SELECT o.id, aggregate_type, aggregate_id, aggregate_version AS version, event_type, event_data AS data,
-		traceparent, o.created_at FROM outbox AS o JOIN cars ON cars.id::text = aggregate_id WHERE make = $1`); err != nil {
+	if round.Rows, err = query[judge.Row](ctx, pool, `SELECT id, aggregate_type, aggregate_id, aggregate_version AS version, event_type, event_data AS data,
+		traceparent, created_at FROM outbox WHERE aggregate_id = ANY($1)`, t.ids); err != nil {
 		return err
 	}
-	if round.Cars, err = query[judge.Car](ctx, pool, domain.Rows+" WHERE make = $1"); err != nil {
+	if round.Cars, err = query[judge.Car](ctx, pool, domain.Rows+" WHERE id::text = ANY($1)", t.ids); err != nil {
 		return err
 	}
-	if round.Stats, err = query[judge.Stat](ctx, pool, domain.Totals+" WHERE make = $1"); err != nil {
+	others, err := domain.Kind([]byte(domain.Create(zero, token)))
+	if err != nil {
+		return err
+	}
+	if round.Stats, err = query[judge.Stat](ctx, pool, "SELECT * FROM ("+domain.Totals+") AS totals WHERE kind <> $1", others); err != nil {
 		return err
 	}
 	v := judge.Judge(round)
@@ -174,8 +195,8 @@ func (t *traffic) judge(ctx context.Context, pool *pgxpool.Pool) error {
 	return nil
 }
 
-func query[T any](ctx context.Context, pool *pgxpool.Pool, sql string) ([]T, error) {
-	rows, err := pool.Query(ctx, sql, maker)
+func query[T any](ctx context.Context, pool *pgxpool.Pool, sql string, argument any) ([]T, error) {
+	rows, err := pool.Query(ctx, sql, argument)
 	if err != nil {
 		return nil, err
 	}
