@@ -7,9 +7,43 @@ package dbgen
 
 import (
 	"context"
+	"time"
 
 	"github.com/google/uuid"
 )
+
+const InboxAdvance = `-- name: InboxAdvance :exec
+WITH applied AS (
+    DELETE FROM inbox_held AS held
+    WHERE held.subscriber = $2
+        AND held.aggregate_type = $3
+        AND held.aggregate_id = $4
+        AND held.aggregate_version <= $1
+)
+UPDATE inbox_aggregate
+SET version = $1
+WHERE inbox_aggregate.subscriber = $2
+    AND inbox_aggregate.aggregate_type = $3
+    AND inbox_aggregate.aggregate_id = $4
+`
+
+type InboxAdvanceParams struct {
+	AggregateVersion int64
+	Subscriber       string
+	AggregateType    string
+	AggregateID      string
+}
+
+// Moves the aggregate to the version, and removes its held events up to it. The caller holds the aggregate by InboxAggregateLock.
+func (q *Queries) InboxAdvance(ctx context.Context, arg InboxAdvanceParams) error {
+	_, err := q.db.Exec(ctx, InboxAdvance,
+		arg.AggregateVersion,
+		arg.Subscriber,
+		arg.AggregateType,
+		arg.AggregateID,
+	)
+	return err
+}
 
 const InboxAggregateLock = `-- name: InboxAggregateLock :one
 INSERT INTO inbox_aggregate (subscriber, aggregate_type, aggregate_id, version)
@@ -32,6 +66,32 @@ func (q *Queries) InboxAggregateLock(ctx context.Context, arg InboxAggregateLock
 	var version int64
 	err := row.Scan(&version)
 	return version, err
+}
+
+const InboxAsked = `-- name: InboxAsked :exec
+UPDATE inbox_held SET asked_at = now()
+WHERE subscriber = $1
+    AND aggregate_type = $2
+    AND aggregate_id = $3
+    AND aggregate_version = $4
+`
+
+type InboxAskedParams struct {
+	Subscriber       string
+	AggregateType    string
+	AggregateID      string
+	AggregateVersion int64
+}
+
+// Notes that the versions before a held event were asked for.
+func (q *Queries) InboxAsked(ctx context.Context, arg InboxAskedParams) error {
+	_, err := q.db.Exec(ctx, InboxAsked,
+		arg.Subscriber,
+		arg.AggregateType,
+		arg.AggregateID,
+		arg.AggregateVersion,
+	)
+	return err
 }
 
 const InboxForget = `-- name: InboxForget :execrows
@@ -60,6 +120,156 @@ func (q *Queries) InboxForget(ctx context.Context, arg InboxForgetParams) (int64
 	return result.RowsAffected(), nil
 }
 
+const InboxHeldFull = `-- name: InboxHeldFull :one
+SELECT (
+    CASE
+        WHEN pg_total_relation_size('inbox_held') < $1::bigint THEN false
+        ELSE (SELECT coalesce(sum(pg_column_size(event_data) + 300), 0) FROM inbox_held) >= $1::bigint
+    END
+)::boolean AS held_full
+`
+
+// Reports whether the held events of all subscribers fill so many bytes. The size of the files is an upper bound that costs nothing. Only
+// where it is reached are the rows counted, because files keep the space of rows that are gone. 300 bytes are a row without its data.
+func (q *Queries) InboxHeldFull(ctx context.Context, maxBytes int64) (bool, error) {
+	row := q.db.QueryRow(ctx, InboxHeldFull, maxBytes)
+	var held_full bool
+	err := row.Scan(&held_full)
+	return held_full, err
+}
+
+const InboxHeldPage = `-- name: InboxHeldPage :many
+SELECT subscriber, aggregate_type, aggregate_id, aggregate_version, event_id, event_type, event_data, traceparent, replay, created_at, held_at, asked_at FROM inbox_held
+WHERE subscriber = $1
+    AND aggregate_type = $2
+    AND aggregate_id = $3
+    AND aggregate_version >= $4
+ORDER BY aggregate_version
+LIMIT $5
+`
+
+type InboxHeldPageParams struct {
+	Subscriber    string
+	AggregateType string
+	AggregateID   string
+	FromVersion   int64
+	MaxRows       int32
+}
+
+// The next held events of the aggregate from a version on, in order, served by inbox_held_pkey.
+func (q *Queries) InboxHeldPage(ctx context.Context, arg InboxHeldPageParams) ([]InboxHeld, error) {
+	rows, err := q.db.Query(ctx, InboxHeldPage,
+		arg.Subscriber,
+		arg.AggregateType,
+		arg.AggregateID,
+		arg.FromVersion,
+		arg.MaxRows,
+	)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []InboxHeld
+	for rows.Next() {
+		var i InboxHeld
+		if err := rows.Scan(
+			&i.Subscriber,
+			&i.AggregateType,
+			&i.AggregateID,
+			&i.AggregateVersion,
+			&i.EventID,
+			&i.EventType,
+			&i.EventData,
+			&i.Traceparent,
+			&i.Replay,
+			&i.CreatedAt,
+			&i.HeldAt,
+			&i.AskedAt,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const InboxHeldTotals = `-- name: InboxHeldTotals :one
+SELECT
+    (SELECT count(*) FROM inbox_held WHERE inbox_held.subscriber = $1) AS events,
+    count(*) FILTER (WHERE lowest.held_at < now() - make_interval(secs => $2::float8)) AS given_up
+FROM (
+    SELECT DISTINCT ON (held.aggregate_type, held.aggregate_id) held.held_at
+    FROM inbox_held AS held
+    WHERE held.subscriber = $1
+    ORDER BY held.aggregate_type, held.aggregate_id, held.aggregate_version
+) AS lowest
+`
+
+type InboxHeldTotalsParams struct {
+	Subscriber string
+	Seconds    float64
+}
+
+type InboxHeldTotalsRow struct {
+	Events  int64
+	GivenUp int64
+}
+
+// How many events the subscriber holds, and in how many aggregates the lowest one has waited for so many seconds.
+func (q *Queries) InboxHeldTotals(ctx context.Context, arg InboxHeldTotalsParams) (InboxHeldTotalsRow, error) {
+	row := q.db.QueryRow(ctx, InboxHeldTotals, arg.Subscriber, arg.Seconds)
+	var i InboxHeldTotalsRow
+	err := row.Scan(&i.Events, &i.GivenUp)
+	return i, err
+}
+
+const InboxHold = `-- name: InboxHold :one
+INSERT INTO inbox_held (
+    subscriber, aggregate_type, aggregate_id, aggregate_version, event_id, event_type, event_data, traceparent, replay, created_at
+)
+VALUES (
+    $1, $2, $3, $4, $5, $6, $7, $8, $9, $10
+)
+ON CONFLICT ON CONSTRAINT inbox_held_pkey DO UPDATE SET event_id = inbox_held.event_id
+RETURNING event_id
+`
+
+type InboxHoldParams struct {
+	Subscriber       string
+	AggregateType    string
+	AggregateID      string
+	AggregateVersion int64
+	EventID          uuid.UUID
+	EventType        string
+	EventData        []byte
+	Traceparent      string
+	Replay           string
+	CreatedAt        time.Time
+}
+
+// Holds the event, and returns the id of the event that is held in its place. That is another id only if a broken writer used the version
+// twice. The update changes nothing.
+func (q *Queries) InboxHold(ctx context.Context, arg InboxHoldParams) (uuid.UUID, error) {
+	row := q.db.QueryRow(ctx, InboxHold,
+		arg.Subscriber,
+		arg.AggregateType,
+		arg.AggregateID,
+		arg.AggregateVersion,
+		arg.EventID,
+		arg.EventType,
+		arg.EventData,
+		arg.Traceparent,
+		arg.Replay,
+		arg.CreatedAt,
+	)
+	var event_id uuid.UUID
+	err := row.Scan(&event_id)
+	return event_id, err
+}
+
 const InboxKnown = `-- name: InboxKnown :one
 SELECT EXISTS (SELECT FROM inbox WHERE subscriber = $1 AND event_id = $2)
 `
@@ -76,6 +286,98 @@ func (q *Queries) InboxKnown(ctx context.Context, arg InboxKnownParams) (bool, e
 	var exists bool
 	err := row.Scan(&exists)
 	return exists, err
+}
+
+const InboxMissing = `-- name: InboxMissing :many
+SELECT
+    lowest.aggregate_type,
+    lowest.aggregate_id,
+    (coalesce(seen.version, 0) + 1)::bigint AS first_missing,
+    lowest.aggregate_version AS held_version,
+    lowest.held_at,
+    extract(epoch FROM now() - lowest.held_at)::float8 AS waited
+FROM (
+    SELECT DISTINCT ON (held.aggregate_type, held.aggregate_id) held.subscriber, held.aggregate_type, held.aggregate_id, held.aggregate_version, held.event_id, held.event_type, held.event_data, held.traceparent, held.replay, held.created_at, held.held_at, held.asked_at
+    FROM inbox_held AS held
+    WHERE held.subscriber = $1
+    ORDER BY held.aggregate_type, held.aggregate_id, held.aggregate_version
+) AS lowest
+LEFT JOIN inbox_aggregate AS seen
+    ON seen.subscriber = $1 AND seen.aggregate_type = lowest.aggregate_type AND seen.aggregate_id = lowest.aggregate_id
+WHERE lowest.held_at < now() - make_interval(secs => $2::float8)
+    AND (lowest.asked_at IS NULL OR lowest.asked_at < now() - make_interval(secs => $2::float8))
+ORDER BY lowest.held_at
+LIMIT $3
+`
+
+type InboxMissingParams struct {
+	Subscriber string
+	Seconds    float64
+	MaxRows    int32
+}
+
+type InboxMissingRow struct {
+	AggregateType string
+	AggregateID   string
+	FirstMissing  int64
+	HeldVersion   int64
+	HeldAt        time.Time
+	Waited        float64
+}
+
+// The aggregates whose lowest held event has waited for so many seconds and was not asked about in that time, with the version that they
+// wait for and how long.
+func (q *Queries) InboxMissing(ctx context.Context, arg InboxMissingParams) ([]InboxMissingRow, error) {
+	rows, err := q.db.Query(ctx, InboxMissing, arg.Subscriber, arg.Seconds, arg.MaxRows)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []InboxMissingRow
+	for rows.Next() {
+		var i InboxMissingRow
+		if err := rows.Scan(
+			&i.AggregateType,
+			&i.AggregateID,
+			&i.FirstMissing,
+			&i.HeldVersion,
+			&i.HeldAt,
+			&i.Waited,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const InboxNote = `-- name: InboxNote :exec
+INSERT INTO inbox (subscriber, event_id, aggregate_type, aggregate_id, aggregate_version)
+VALUES ($1, $2, $3, $4, $5)
+`
+
+type InboxNoteParams struct {
+	Subscriber       string
+	EventID          uuid.UUID
+	AggregateType    string
+	AggregateID      string
+	AggregateVersion int64
+}
+
+// Notes the event as processed, and leaves the aggregate's version to InboxAdvance. Many versions in one transaction must not update that
+// row for each event, because every update walks over all row versions that the transaction has left behind.
+func (q *Queries) InboxNote(ctx context.Context, arg InboxNoteParams) error {
+	_, err := q.db.Exec(ctx, InboxNote,
+		arg.Subscriber,
+		arg.EventID,
+		arg.AggregateType,
+		arg.AggregateID,
+		arg.AggregateVersion,
+	)
+	return err
 }
 
 const InboxRecord = `-- name: InboxRecord :exec

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5/pgtype"
 )
 
 // One car as it is now.
@@ -83,6 +84,26 @@ type InboxAggregate struct {
 	AggregateID   string
 	// Highest version processed; 0 for none.
 	Version int64
+}
+
+// One event that waits for an earlier version of its aggregate, until the subscriber applies it.
+type InboxHeld struct {
+	Subscriber       string
+	AggregateType    string
+	AggregateID      string
+	AggregateVersion int64
+	EventID          uuid.UUID
+	EventType        string
+	EventData        []byte
+	// W3C; empty for none.
+	Traceparent string
+	// Id of the replay that sent it; empty for none.
+	Replay string
+	// Time of the event, which is the start of the writing transaction.
+	CreatedAt time.Time
+	HeldAt    time.Time
+	// When the versions before it were asked for last; NULL when they never were.
+	AskedAt pgtype.Timestamptz
 }
 
 // One event of one aggregate, written in the transaction of the change. Append-only.

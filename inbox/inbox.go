@@ -5,11 +5,14 @@
 //
 // Delivery is at least once and in no order. The path, EventBridge and SQS each repeat a delivery that got no answer, and an operator may
 // replay events. The inbox turns this into exactly once for results that are written in the same transaction, and for nothing else. An
-// e-mail that the function sends is sent again when the commit fails. So the inbox's tables (sql/migrations/00006_inbox.sql) have to be in
-// the database of the subscriber's results.
+// e-mail that the function sends is sent again when the commit fails. So the inbox's tables (sql/migrations/00006_inbox.sql and
+// 00009_inbox_held.sql) have to be in the database of the subscriber's results.
+//
+// Once processes events as they come, or refuses those that are out of order. InOrder holds an early event in a table, and processes it in
+// its turn. docs/adr/0025 says how, and what it costs.
 //
 // The transaction's session must have synchronous_commit on, which is PostgreSQL's default. Otherwise a crash of the server can forget a
-// commit whose message is already deleted, and nothing brings the event again. It must also see every row of the two tables. A role may
+// commit whose message is already deleted, and nothing brings the event again. It must also see every row of the three tables. A role may
 // carry other settings, so fix them where you connect, as internal/pgsession does.
 package inbox
 
@@ -35,6 +38,7 @@ const (
 	Duplicate Verdict = "duplicate" // processed already
 	Gap       Verdict = "gap"       // earlier versions are missing. They are late, or older than the subscriber
 	Late      Verdict = "late"      // a higher version was processed before it
+	Held      Verdict = "held"      // of InOrder: the event waits in the table for earlier versions
 )
 
 // Policy is what happens to an event that is out of order (Gap, Late).
@@ -83,18 +87,10 @@ func Once(ctx context.Context, tx pgx.Tx, s Subscriber, e Event, fn func(context
 		return "", err
 	}
 	db := dbgen.New(tx)
-	// Looking for the id comes after the lock. Before it, two deliveries of one event at once would both find nothing.
-	seen, err := db.InboxAggregateLock(ctx, dbgen.InboxAggregateLockParams{
-		Subscriber: s.Name, AggregateType: e.AggregateType, AggregateID: e.AggregateID,
-	})
+	verdict, seen, err := look(ctx, db, s.Name, e)
 	if err != nil {
-		return "", fmt.Errorf("locking the aggregate of event %s: %w", e.ID, err)
+		return "", err
 	}
-	known, err := db.InboxKnown(ctx, dbgen.InboxKnownParams{Subscriber: s.Name, EventID: e.ID})
-	if err != nil {
-		return "", fmt.Errorf("looking for event %s: %w", e.ID, err)
-	}
-	verdict := verdictOn(e.Version, seen, known)
 	switch {
 	case verdict == Duplicate:
 		return Duplicate, nil
@@ -104,34 +100,58 @@ func Once(ctx context.Context, tx pgx.Tx, s Subscriber, e Event, fn func(context
 	if err := fn(ctx, verdict); err != nil {
 		return verdict, err
 	}
-	err = db.InboxRecord(ctx, dbgen.InboxRecordParams{
-		Subscriber: s.Name, EventID: e.ID, AggregateType: e.AggregateType, AggregateID: e.AggregateID, AggregateVersion: e.Version,
-	})
-	if err != nil {
-		return verdict, fmt.Errorf("noting event %s as processed: %w", e.ID, err)
-	}
-	return verdict, nil
+	return verdict, record(ctx, db, s.Name, e)
 }
 
-func verdictOn(version, seen int64, known bool) Verdict {
+// look locks the aggregate of the event until the transaction ends, and returns the verdict and the highest version processed.
+func look(ctx context.Context, db *dbgen.Queries, subscriber string, e Event) (verdict Verdict, seen int64, err error) {
+	// Looking for the id comes after the lock. Before it, two deliveries of one event at once would both find nothing.
+	seen, err = db.InboxAggregateLock(ctx, dbgen.InboxAggregateLockParams{
+		Subscriber: subscriber, AggregateType: e.AggregateType, AggregateID: e.AggregateID,
+	})
+	if err != nil {
+		return "", 0, fmt.Errorf("locking the aggregate of event %s: %w", e.ID, err)
+	}
+	known, err := db.InboxKnown(ctx, dbgen.InboxKnownParams{Subscriber: subscriber, EventID: e.ID})
+	if err != nil {
+		return "", 0, fmt.Errorf("looking for event %s: %w", e.ID, err)
+	}
 	switch {
 	case known:
-		return Duplicate
-	case version <= seen:
-		return Late
-	case version > seen+1:
-		return Gap
+		return Duplicate, seen, nil
+	case e.Version <= seen:
+		return Late, seen, nil
+	case e.Version > seen+1:
+		return Gap, seen, nil
 	default:
-		return New
+		return New, seen, nil
 	}
+}
+
+// record notes the event as processed, and moves its aggregate to its version.
+func record(ctx context.Context, db *dbgen.Queries, subscriber string, e Event) error {
+	err := db.InboxRecord(ctx, dbgen.InboxRecordParams{
+		Subscriber: subscriber, EventID: e.ID, AggregateType: e.AggregateType, AggregateID: e.AggregateID, AggregateVersion: e.Version,
+	})
+	if err != nil {
+		return fmt.Errorf("noting event %s as processed: %w", e.ID, err)
+	}
+	return nil
 }
 
 func check(s Subscriber, e Event) error {
 	switch {
-	case s.Name == "" || len(s.Name) > 100:
-		return fmt.Errorf("inbox: Subscriber.Name is %q: set it to a name of 1 to 100 bytes", s.Name)
 	case s.Policy != Apply && s.Policy != Reject:
 		return fmt.Errorf("inbox: Subscriber.Policy is %d: set it to Apply or Reject", s.Policy)
+	default:
+		return checkEvent(s.Name, e)
+	}
+}
+
+func checkEvent(subscriber string, e Event) error {
+	switch {
+	case subscriber == "" || len(subscriber) > 100:
+		return fmt.Errorf("inbox: Subscriber.Name is %q: set it to a name of 1 to 100 bytes", subscriber)
 	case e.ID == uuid.Nil || e.AggregateType == "" || e.AggregateID == "" || e.Version < 1:
 		return errors.New("inbox: the event has no ID, AggregateType, AggregateID or Version: take it from ParseEvent")
 	}

@@ -35,7 +35,7 @@ import (
 )
 
 // tables are those of the migrations that a statement of ours names.
-var tables = []string{"cars", "outbox", "idempotency", "inbox", "inbox_aggregate", "car_stats", "car_stats_car"}
+var tables = []string{"cars", "outbox", "idempotency", "inbox", "inbox_aggregate", "inbox_held", "car_stats", "car_stats_car"}
 
 // path has the programs, each connected as its main connects it, as one role with hostile settings.
 type path struct {

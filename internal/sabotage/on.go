@@ -14,7 +14,7 @@ const Enabled = true
 // All are the rules that SABOTAGE_RULE may name.
 var All = []Rule{
 	KeysOff, EventAfterCommit, ConfirmBeforePut, StartAtCurrentLSN, LookOnlyAtStart, NoDrainOnError, LoadWithoutSnapshot, FailoverOff, RetryOnlyTheFailed,
-	FixedConcurrency, IgnoreFailedEntryCount, AggregateInTwoLanes, WrongIdentifier, SkipPoisonSilently, ParkUnanswered, InboxOff,
+	FixedConcurrency, IgnoreFailedEntryCount, AggregateInTwoLanes, WrongIdentifier, SkipPoisonSilently, ParkUnanswered, InboxOff, ApplyEarly,
 }
 
 var off Rule

@@ -26,4 +26,5 @@ const (
 	SkipPoisonSilently     Rule = "skip-poison-silently"      // ⑤ a record that cannot be decoded is passed over
 	ParkUnanswered         Rule = "park-unanswered"           // ⑤ a failed SendMessage to the failure queue counts as parked
 	InboxOff               Rule = "inbox-off"                 // ⑥ a subscriber takes every delivery for a new event
+	ApplyEarly             Rule = "apply-early"               // ⑥ a subscriber in order applies an event that came too early
 )
