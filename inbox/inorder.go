@@ -168,7 +168,7 @@ type Missing struct {
 	AggregateType, AggregateID string
 	First, Last                int64         // versions
 	Waited                     time.Duration // since the event after them was held
-	// GivenUp reports whether that is longer than GiveUpAfter. Somebody has to look then, because asking has not helped.
+	// GivenUp reports whether that is longer than GiveUpAfter. A person has to look then, because asking has not helped.
 	GivenUp bool
 }
 
@@ -207,9 +207,16 @@ func Ask(ctx context.Context, db dbgen.DBTX, s Ordered, ask func(context.Context
 			failed = errors.Join(failed, fmt.Errorf("asking for %s %s: %w", row.AggregateType, row.AggregateID, err))
 		}
 	}
-	totals, err := queries.InboxHeldTotals(ctx, dbgen.InboxHeldTotalsParams{Subscriber: s.Name, Seconds: s.GiveUpAfter.Seconds()})
+	waiting, err := CountHeld(ctx, db, s)
+	return waiting, errors.Join(failed, err)
+}
+
+// CountHeld returns what the subscriber waits with. Before a subscriber goes from InOrder to Once it has to be nothing, because Once does
+// not see held events, and their messages are deleted.
+func CountHeld(ctx context.Context, db dbgen.DBTX, s Ordered) (Waiting, error) {
+	totals, err := dbgen.New(db).InboxHeldTotals(ctx, dbgen.InboxHeldTotalsParams{Subscriber: s.Name, Seconds: s.withDefaults().GiveUpAfter.Seconds()})
 	if err != nil {
-		return Waiting{}, errors.Join(failed, fmt.Errorf("counting the held events: %w", err))
+		return Waiting{}, fmt.Errorf("counting the held events: %w", err)
 	}
-	return Waiting{Held: totals.Events, GivenUp: totals.GivenUp}, failed
+	return Waiting{Held: totals.Events, GivenUp: totals.GivenUp}, nil
 }

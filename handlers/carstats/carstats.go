@@ -13,6 +13,10 @@
 // That holds because all event types that the rule lets through carry the whole car. A type that says less (CarRepainted) would make later
 // events Late without having their content. So an unknown type fails here, and never counts as processed.
 //
+// With Config.InOrder the totals are counted in the order of the versions, and nothing is counted before what came before it. Then the
+// verdicts Gap and Late do not occur, and an event that is lost holds its successors until it is replayed. This is for subscribers whose
+// events say only what changed. Here both ways lead to the same totals.
+//
 // There is no code for messages that can never be processed. In a stream such a record would block its shard, so cdcConsumer parks it. In
 // a queue the other messages go on, and the queue's redrive policy parks it.
 package carstats
@@ -30,6 +34,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"rds-outbox-demo/dbgen"
 	"rds-outbox-demo/inbox"
 	"rds-outbox-demo/internal/emf"
 	"rds-outbox-demo/internal/pgsession"
@@ -44,6 +49,12 @@ type Config struct {
 	Logger *slog.Logger
 	// FunctionName is the dimension of the metrics. Default carStats.
 	FunctionName string
+	// InOrder counts every version of a car in order (inbox.InOrder). Call Handle with an empty batch once a minute then.
+	InOrder bool
+	// Ordered are the limits of InOrder. Its Name is not used.
+	Ordered inbox.Ordered
+	// Ask is called for versions that do not come, after they are logged and until they are given up. Optional.
+	Ask func(context.Context, inbox.Missing) error
 }
 
 // Pool lends connections: *pgxpool.Pool, or *rdsdb.Pool, which survives a change of the password.
@@ -63,6 +74,7 @@ func New(config Config) (*Subscriber, error) {
 		return nil, errors.New("carstats: Config.Logger is nil: give it the program's logger")
 	}
 	config.FunctionName = cmp.Or(config.FunctionName, "carStats")
+	config.Ordered.Name = subscriber
 	return &Subscriber{config}, nil
 }
 
@@ -70,6 +82,8 @@ func New(config Config) (*Subscriber, error) {
 // and Lambda deletes the others. The event source mapping needs FunctionResponseTypes ReportBatchItemFailures. Without it Lambda does not
 // read the answer and deletes all messages, so failed ones are never counted. An unreachable database is an error of the whole batch,
 // because only then does Lambda poll less.
+//
+// A batch without messages, which is what Lambda makes of the event of a schedule, asks for what is missing.
 func (s *Subscriber) Handle(ctx context.Context, batch events.SQSEvent) (response events.SQSEventResponse, err error) {
 	started := time.Now()
 	conn, err := s.config.Pool.Acquire(ctx)
@@ -80,6 +94,16 @@ func (s *Subscriber) Handle(ctx context.Context, batch events.SQSEvent) (respons
 		return events.SQSEventResponse{}, err
 	}
 	defer conn.Release()
+	if len(batch.Records) == 0 || !s.config.InOrder {
+		if err := pgsession.Replan(ctx, conn.Conn(), func() error { return s.lookAtHeld(ctx, conn) }); err != nil {
+			s.config.Logger.LogAttrs(ctx, slog.LevelError, "car stats", slog.Int("hop", 6), slog.Int("messages", len(batch.Records)),
+				slog.String("error", err.Error()))
+			return events.SQSEventResponse{}, err
+		}
+	}
+	if len(batch.Records) == 0 {
+		return events.SQSEventResponse{}, nil
+	}
 	done := tally{verdicts: map[inbox.Verdict]int{}}
 	// It also logs when the connection breaks in the middle, because the messages before that are committed.
 	defer func() { s.logBatch(ctx, len(batch.Records), done, time.Since(started)) }()
@@ -122,6 +146,7 @@ func (s *Subscriber) logBatch(ctx context.Context, messages int, done tally, too
 		slog.Int("gaps", done.verdicts[inbox.Gap]),
 		slog.Int("late", done.verdicts[inbox.Late]),
 		slog.Int("failed", done.failed),
+		slog.Int("held", done.verdicts[inbox.Held]),
 		slog.Int64("duration_ms", took.Milliseconds()),
 		slog.Any("trace_ids", done.traces),
 		emf.Directive(time.Now(), []string{"FunctionName"},
@@ -153,15 +178,30 @@ func (s *Subscriber) process(ctx context.Context, conn *pgxpool.Conn, message ev
 	if err != nil {
 		return event, "", err
 	}
+	// Also before an event is held. Otherwise one that cannot be counted fails later, together with the event that releases it.
 	change, err := readChange(event)
 	if err != nil {
 		return event, "", fmt.Errorf("event %s: %w", event.ID, err)
 	}
 	err = pgsession.Replan(ctx, conn.Conn(), func() error {
 		return pgx.BeginFunc(ctx, conn, func(tx pgx.Tx) error {
-			verdict, err = inbox.Once(ctx, tx, inbox.Subscriber{Name: subscriber, Policy: inbox.Apply}, event,
-				func(ctx context.Context, verdict inbox.Verdict) error { return change.count(ctx, tx, verdict) })
-			return err
+			db, added := dbgen.New(tx), sums{}
+			if s.config.InOrder {
+				verdict, err = inbox.InOrder(ctx, tx, s.config.Ordered, event, func(ctx context.Context, e inbox.Event) error {
+					change, err := readChange(e)
+					if err != nil {
+						return fmt.Errorf("event %s: %w", e.ID, err)
+					}
+					return change.count(ctx, db, inbox.New, added)
+				})
+			} else {
+				verdict, err = inbox.Once(ctx, tx, inbox.Subscriber{Name: subscriber, Policy: inbox.Apply}, event,
+					func(ctx context.Context, verdict inbox.Verdict) error { return change.count(ctx, db, verdict, added) })
+			}
+			if err != nil {
+				return err
+			}
+			return added.add(ctx, db)
 		})
 	})
 	if err != nil {

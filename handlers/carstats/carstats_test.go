@@ -11,6 +11,7 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/aws/aws-lambda-go/events"
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -78,57 +79,60 @@ func deliveries(t *rapid.T, histories [][]fact) []string {
 // Whatever comes twice, late or out of order, in the end the totals are those of the cars.
 func TestTotalsAreRightWhateverTheOrder(t *testing.T) {
 	t.Parallel()
-	r := newRig(t)
-	rapid.Check(t, func(t *rapid.T) {
-		_, err := r.pool.Exec(ctx, "TRUNCATE car_stats, car_stats_car, inbox, inbox_aggregate")
-		require.NoError(t, err)
-		cars := histories(t)
-		for bodies := range slices.Chunk(deliveries(t, cars), 10) {
-			response, err := r.Handle(ctx, batch(bodies...))
+	bothWays(t, func(t *testing.T, r *rig) {
+		rapid.Check(t, func(t *rapid.T) {
+			_, err := r.pool.Exec(ctx, "TRUNCATE car_stats, car_stats_car, inbox, inbox_aggregate, inbox_held")
 			require.NoError(t, err)
-			require.Empty(t, response.BatchItemFailures)
-		}
-		require.Equal(t, expected(cars), r.totals(t))
+			cars := histories(t)
+			for bodies := range slices.Chunk(deliveries(t, cars), 10) {
+				response, err := r.Handle(ctx, batch(bodies...))
+				require.NoError(t, err)
+				require.Empty(t, response.BatchItemFailures)
+			}
+			require.Equal(t, expected(cars), r.totals(t))
+		})
 	})
 }
 
 // Four environments at once move cars between the same few totals, and none deadlocks another.
 func TestTotalsAreRightWithManyWorkers(t *testing.T) {
 	t.Parallel()
-	r := newRig(t)
-	r.trigger(t, "UPDATE", "PERFORM pg_sleep(0.005)", "true") // between the two rows that a move changes
-	var cars [][]fact
-	for i := range 40 {
-		cars = append(cars, history(i%5 == 0, kinds[i%3], kinds[(i+1)%3], kinds[(i+2)%3], kinds[i%3]))
-	}
-	var bodies []string
-	for _, f := range slices.Concat(cars...) {
-		bodies = append(bodies, f.body(), f.body())
-	}
-	batches := slices.Collect(slices.Chunk(rapid.Permutation(bodies).Example(), 10))
-	var workers sync.WaitGroup
-	for worker := range 4 {
-		workers.Go(func() {
-			for i := worker; i < len(batches); i += 4 {
-				response, err := r.Handle(ctx, batch(batches[i]...))
-				if err != nil || len(response.BatchItemFailures) > 0 {
-					t.Errorf("batch %d: %v %v", i, failed(response), err)
+	bothWays(t, func(t *testing.T, r *rig) {
+		r.trigger(t, "UPDATE", "PERFORM pg_sleep(0.005)", "true") // between the two rows that a move changes
+		var cars [][]fact
+		for i := range 40 {
+			cars = append(cars, history(i%5 == 0, kinds[i%3], kinds[(i+1)%3], kinds[(i+2)%3], kinds[i%3]))
+		}
+		var bodies []string
+		for _, f := range slices.Concat(cars...) {
+			bodies = append(bodies, f.body(), f.body())
+		}
+		batches := slices.Collect(slices.Chunk(rapid.Permutation(bodies).Example(), 10))
+		var workers sync.WaitGroup
+		for worker := range 4 {
+			workers.Go(func() {
+				for i := worker; i < len(batches); i += 4 {
+					response, err := r.Handle(ctx, batch(batches[i]...))
+					if err != nil || len(response.BatchItemFailures) > 0 {
+						t.Errorf("batch %d: %v %v", i, failed(response), err)
+					}
 				}
-			}
-		})
-	}
-	workers.Wait()
-	require.Equal(t, expected(cars), r.totals(t))
+			})
+		}
+		workers.Wait()
+		require.Equal(t, expected(cars), r.totals(t))
+	})
 }
 
 func TestALateEventDoesNotBringADeletedCarBack(t *testing.T) {
 	t.Parallel()
-	r := newRig(t)
-	car := history(true, kinds[0], kinds[1], kinds[1])
-	response, err := r.Handle(ctx, batch(car[2].body(), car[1].body(), car[0].body()))
-	require.NoError(t, err)
-	require.Empty(t, response.BatchItemFailures)
-	require.Equal(t, []total{{kinds[0], 0, 1}, {kinds[1], 0, 2}}, r.totals(t))
+	bothWays(t, func(t *testing.T, r *rig) {
+		car := history(true, kinds[0], kinds[1], kinds[1])
+		response, err := r.Handle(ctx, batch(car[2].body(), car[1].body(), car[0].body()))
+		require.NoError(t, err)
+		require.Empty(t, response.BatchItemFailures)
+		require.Equal(t, []total{{kinds[0], 0, 1}, {kinds[1], 0, 2}}, r.totals(t))
+	})
 }
 
 // A message that cannot be counted fails by itself. The others of its batch are counted, and only it comes again.
@@ -220,7 +224,7 @@ func TestAPanicIsAFailureOfItsMessage(t *testing.T) {
 	pool, err := pgxpool.NewWithConfig(ctx, config)
 	require.NoError(t, err)
 	t.Cleanup(pool.Close)
-	response, err := newSubscriber(t, pool).Handle(ctx, batch(history(false, kinds[0])[0].body(), history(false, kinds[1])[0].body()))
+	response, err := newSubscriber(t, pool, false).Handle(ctx, batch(history(false, kinds[0])[0].body(), history(false, kinds[1])[0].body()))
 	require.NoError(t, err)
 	require.Equal(t, []string{"m0"}, failed(response))
 	require.Equal(t, []total{{kinds[1], 1, 1}}, r.totals(t))
@@ -231,7 +235,7 @@ func TestNoDatabaseIsAnErrorOfTheBatch(t *testing.T) {
 	pool, err := pgxpool.New(ctx, "postgres://nobody@127.0.0.1:1/none")
 	require.NoError(t, err)
 	t.Cleanup(pool.Close)
-	response, err := newSubscriber(t, pool).Handle(ctx, batch("x"))
+	response, err := newSubscriber(t, pool, false).Handle(ctx, batch("x"))
 	require.ErrorContains(t, err, "connecting to the database")
 	require.Empty(t, response.BatchItemFailures)
 }
@@ -246,11 +250,16 @@ func TestItsRoleIsEnough(t *testing.T) {
 	pool, err := pgxpool.NewWithConfig(ctx, config)
 	require.NoError(t, err)
 	t.Cleanup(pool.Close)
-	car := history(true, kinds[0], kinds[1], kinds[1])
-	response, err := newSubscriber(t, pool).Handle(ctx, batch(car[0].body(), car[2].body(), car[1].body(), car[1].body()))
-	require.NoError(t, err)
-	require.Empty(t, response.BatchItemFailures)
-	require.Equal(t, []total{{kinds[0], 0, 1}, {kinds[1], 0, 2}}, r.totals(t))
+	for _, inOrder := range []bool{false, true} {
+		car := history(true, kinds[0], kinds[1], kinds[1])
+		subscriber := newSubscriber(t, pool, inOrder)
+		for _, messages := range []events.SQSEvent{batch(car[0].body(), car[2].body(), car[1].body(), car[1].body()), batch()} {
+			response, err := subscriber.Handle(ctx, messages)
+			require.NoError(t, err)
+			require.Empty(t, response.BatchItemFailures)
+		}
+	}
+	require.Equal(t, []total{{kinds[0], 0, 2}, {kinds[1], 0, 4}}, r.totals(t))
 	for _, table := range []string{"cars", "outbox"} {
 		_, err := pool.Exec(ctx, "SELECT FROM "+table)
 		require.ErrorContains(t, err, "permission denied")

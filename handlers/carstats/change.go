@@ -67,17 +67,28 @@ func kindOf(make string, year int64) (kind, error) {
 // totals is what is added to the totals of one kind.
 type totals struct{ cars, changes int64 }
 
+// sums is what a transaction adds, by kind. It adds all at once at its end, because two transactions that each add several times lock the
+// rows of the totals in any order, and can deadlock.
+type sums map[kind]totals
+
 // count counts the change, and the car under what it is now, unless what it is now was told by a later event already.
-func (c change) count(ctx context.Context, tx pgx.Tx, verdict inbox.Verdict) error {
-	db := dbgen.New(tx)
-	added := map[kind]totals{c.is: {changes: 1}}
-	if verdict != inbox.Late {
-		if err := c.move(ctx, db, added); err != nil {
-			return err
-		}
+func (c change) count(ctx context.Context, db *dbgen.Queries, verdict inbox.Verdict, added sums) error {
+	n := added[c.is]
+	n.changes++
+	added[c.is] = n
+	if verdict == inbox.Late {
+		return nil
+	}
+	return c.move(ctx, db, added)
+}
+
+// add adds them to the table.
+func (s sums) add(ctx context.Context, db *dbgen.Queries) error {
+	if len(s) == 0 {
+		return nil
 	}
 	var in dbgen.CarStatsAddParams
-	for k, n := range added {
+	for k, n := range s {
 		in.Makes, in.Years = append(in.Makes, k.make), append(in.Years, k.year)
 		in.Cars, in.Changes = append(in.Cars, n.cars), append(in.Changes, n.changes)
 	}
@@ -88,7 +99,7 @@ func (c change) count(ctx context.Context, tx pgx.Tx, verdict inbox.Verdict) err
 }
 
 // move subtracts the car from its old total and adds it to its new one. The inbox holds the car's lock, so nobody else moves it.
-func (c change) move(ctx context.Context, db *dbgen.Queries, added map[kind]totals) error {
+func (c change) move(ctx context.Context, db *dbgen.Queries, added sums) error {
 	counted, err := db.CarStatsCarTake(ctx, c.car)
 	switch {
 	case err == nil:

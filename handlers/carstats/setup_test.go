@@ -25,14 +25,25 @@ type rig struct {
 func newRig(t *testing.T) *rig {
 	t.Helper()
 	db := pgtest.New(t)
-	return &rig{newSubscriber(t, db.Pool), db.Pool}
+	return &rig{newSubscriber(t, db.Pool, false), db.Pool}
 }
 
-func newSubscriber(t *testing.T, pool *pgxpool.Pool) *carstats.Subscriber {
+func newSubscriber(t *testing.T, pool *pgxpool.Pool, inOrder bool) *carstats.Subscriber {
 	t.Helper()
-	s, err := carstats.New(carstats.Config{Pool: pool, Logger: slog.New(slog.DiscardHandler)})
+	s, err := carstats.New(carstats.Config{Pool: pool, Logger: slog.New(slog.DiscardHandler), InOrder: inOrder})
 	require.NoError(t, err)
 	return s
+}
+
+// bothWays runs a test as events come, and in order.
+func bothWays(t *testing.T, test func(t *testing.T, r *rig)) {
+	for name, inOrder := range map[string]bool{"AsTheyCome": false, "InOrder": true} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			db := pgtest.New(t)
+			test(t, &rig{newSubscriber(t, db.Pool, inOrder), db.Pool})
+		})
+	}
 }
 
 // kind is make and year.
