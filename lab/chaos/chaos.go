@@ -57,6 +57,14 @@ type Config struct {
 	Progress   io.Writer
 }
 
+// inOrder reports whether the subscriber counts in order. Seeds are random, so half of the runs do, and the others count events as they come.
+func (c Config) inOrder() bool {
+	if c.Sabotage == "" {
+		return c.Seed%2 == 1
+	}
+	return c.Sabotage == string(sabotage.ApplyEarly)
+}
+
 // ErrFailed is a run that did not pass. Its last line is written.
 var ErrFailed = errors.New("chaos: not passed")
 
@@ -179,7 +187,13 @@ func (p *path) rounds(ctx context.Context, c Config, result *report.Report) erro
 		if err != nil {
 			return fmt.Errorf("round %d: %w", n, err)
 		}
+		judged.InOrder = c.inOrder()
 		verdict := judge.Judge(judged)
+		if c.inOrder() {
+			if err := r.judgeOrder(ctx, &verdict); err != nil {
+				return fmt.Errorf("round %d: %w", n, err)
+			}
+		}
 		if unexplained := register.Check(judged); len(unexplained) > 0 {
 			verdict.Wrong++
 			text := fmt.Sprintf("%s (%d registers are like that)", unexplained[0], len(unexplained))

@@ -56,6 +56,7 @@ func startPath(ctx context.Context, c Config, dir string, log *slog.Logger) (_ *
 	}
 	p.Path, err = local.Start(ctx, local.Config{
 		Dir: dir, Root: c.Root, Relay: c.Relay, Program: c.Lab, Listen: "127.0.0.1:0", Env: p.env, Settings: local.ForChaos(),
+		InOrder:  c.inOrder(),
 		Postgres: c.PostgreSQL, Standby: c.Promote, Migrated: p.prepareDatabase,
 		Standing: []awslocal.Fault{{
 			Service: "events", Operation: "PutEvents", Match: poisonMark, Kind: awslocal.EntryError, Code: "MalformedDetail",

@@ -8,6 +8,8 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
+
+	"rds-outbox-demo/lab/judge"
 )
 
 // relayRole is the relay's login. It is not a superuser, because row-level security and settings of
@@ -27,7 +29,33 @@ var setUp = []string{
 		RETURN NULL;
 	END $$`,
 	"CREATE TRIGGER note AFTER INSERT ON public.outbox FOR EACH ROW EXECUTE FUNCTION chaos.note()",
+	`CREATE TABLE chaos.counted (place bigserial, aggregate text NOT NULL, version bigint NOT NULL)`,
+	`CREATE FUNCTION chaos.count() RETURNS trigger LANGUAGE plpgsql AS $$
+	BEGIN
+		INSERT INTO chaos.counted (aggregate, version) VALUES (NEW.aggregate_type || ' ' || NEW.aggregate_id, NEW.aggregate_version);
+		RETURN NULL;
+	END $$`,
+	"CREATE TRIGGER count AFTER INSERT ON public.inbox FOR EACH ROW EXECUTE FUNCTION chaos.count()",
 	"CREATE ROLE " + relayRole + " LOGIN REPLICATION PASSWORD 'chaos' IN ROLE outbox_relay",
+}
+
+// misplaced counts the events that the subscriber counted in another place than their version says.
+const misplaced = `SELECT count(*) FILTER (WHERE version <> turn) AS events, coalesce(min(aggregate) FILTER (WHERE version <> turn), '') AS aggregate
+	FROM (SELECT *, row_number() OVER (PARTITION BY aggregate ORDER BY place) AS turn FROM chaos.counted) AS counted`
+
+// judgeOrder adds a violation if the subscriber counted any event out of order.
+func (r *round) judgeOrder(ctx context.Context, verdict *judge.Verdict) error {
+	all, err := query[struct {
+		Events    int64
+		Aggregate string
+	}](ctx, r, misplaced)
+	if err == nil && all[0].Events > 0 {
+		verdict.Wrong++
+		verdict.Violations = append(verdict.Violations, judge.Violation{
+			Rule: judge.RuleCarStats, Text: fmt.Sprintf("carstats counted %d events out of order, some of %s", all[0].Events, all[0].Aggregate),
+		})
+	}
+	return err
 }
 
 // recorded reads the record.

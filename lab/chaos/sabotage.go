@@ -42,6 +42,7 @@ var Sabotages = []struct {
 	{sabotage.SkipPoisonSilently, "the consumer skips a record that it cannot decode, and parks nothing", "poison-record", []string{judge.RulePoisonLost}, ""},
 	{sabotage.ParkUnanswered, "a failed SendMessage to the failure queue counts as parked", "queue-down", []string{judge.RulePoisonLost}, ""},
 	{sabotage.InboxOff, "a subscriber counts every delivery as a new event", "rules-duplicates", []string{judge.RuleCarStats}, "totals of a subscriber are no version of an aggregate"},
+	{sabotage.ApplyEarly, "a subscriber in order counts an event that came too early", "rules-disorder", []string{judge.RuleCarStats}, "a register has the order of the bus"},
 }
 
 // Simulated are the rules that a chaos run cannot judge. Without them events come late, and how

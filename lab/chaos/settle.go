@@ -213,7 +213,7 @@ func (r *round) forget(ctx context.Context, judged judge.Round, earlier *memory)
 	earlier.add(judged)
 	return r.await(ctx, "the tables to be emptied", func(ctx context.Context) error {
 		// The inbox stays, because a late duplicate must be recognised.
-		tables := append([]string{"chaos.record"}, domain.Tables...)
+		tables := append([]string{"chaos.record", "chaos.counted"}, domain.Tables...)
 		if !r.promote { // a promotion must not send what earlier rounds wrote, so there it stays
 			tables = append(tables, "outbox")
 		}

@@ -127,6 +127,8 @@ type Round struct {
 	Rows       []Row
 	Cars       []Car
 	Stats      []Stat
+	// InOrder reports whether the subscriber counts no event before the ones before it.
+	InOrder bool
 	// NotCounted means that no subscriber's totals were read, so Stats is empty and says nothing.
 	NotCounted bool
 	Arrivals   []awslocal.BusEvent // in the order of the bus's journal, since the round began

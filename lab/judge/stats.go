@@ -12,6 +12,9 @@ func (t *trial) judgeStats() {
 	type totals struct{ cars, changes int64 }
 	expected := map[string]totals{}
 	t.aggregates(func(events []event) {
+		if t.InOrder {
+			events = untilMissing(events)
+		}
 		newest := true
 		for i := len(events) - 1; i >= 0; i-- {
 			e := &events[i]
@@ -38,4 +41,14 @@ func (t *trial) judgeStats() {
 	for k, want := range expected {
 		t.violation(RuleCarStats, "carstats counts no %s, and %d cars and %d changes were on the bus", k, want.cars, want.changes)
 	}
+}
+
+// untilMissing returns the events before the first one that is not on the bus, because the bus refused it.
+func untilMissing(events []event) []event {
+	for i := range events {
+		if events[i].first == nil {
+			return events[:i]
+		}
+	}
+	return events
 }

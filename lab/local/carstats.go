@@ -12,6 +12,7 @@ import (
 type CarStatsConfig struct {
 	Services    Services
 	Settings    CarStatsSettings
+	InOrder     bool         // it counts every version in order
 	DatabaseURL string       // its totals are in table car_stats
 	Log         *slog.Logger `json:"-"`
 	Observe     *Observer    `json:"-"`
@@ -25,7 +26,7 @@ func runCarStats(ctx context.Context, c CarStatsConfig) error {
 		return err
 	}
 	defer pool.Close()
-	subscriber, err := carstats.New(carstats.Config{Pool: pool, Logger: c.Observe.watchMetrics(c.Log)})
+	subscriber, err := carstats.New(carstats.Config{Pool: pool, Logger: c.Observe.watchMetrics(c.Log), InOrder: c.InOrder})
 	if err != nil {
 		return err
 	}

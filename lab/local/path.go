@@ -46,6 +46,8 @@ type Config struct {
 	// Standby lets the local server have a standby (AddStandby). Everything then reaches the server through an address that a promotion
 	// leads elsewhere.
 	Standby bool
+	// InOrder makes the subscriber carstats count every version in order.
+	InOrder bool
 	// Durable lets commits survive a crash of the machine. A throw-away path does not need it.
 	Durable bool
 	// DatabaseURL is a server of the user's own instead of the local one.
@@ -213,7 +215,7 @@ func (p *Path) startFunctions(c Config) (err error) {
 	if err != nil || p.Services.CarStatsURL == "" {
 		return err
 	}
-	stats := CarStatsConfig{Services: p.Services, Settings: c.Settings.CarStats, DatabaseURL: p.DatabaseURL, Log: c.Log, Observe: c.Observe}
+	stats := CarStatsConfig{Services: p.Services, Settings: c.Settings.CarStats, InOrder: c.InOrder, DatabaseURL: p.DatabaseURL, Log: c.Log, Observe: c.Observe}
 	p.carStats, p.Processes.CarStats, err = p.start(memberCarStats, nil, stats, func(ctx context.Context) error { return runCarStats(ctx, stats) })
 	return err
 }
