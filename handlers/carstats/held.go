@@ -4,15 +4,13 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"rds-outbox-demo/inbox"
-	"rds-outbox-demo/internal/emf"
 )
 
-// lookAtHeld asks for the versions that held events wait for, and writes a line with the metrics. Without InOrder it returns an error while
+// lookAtHeld asks for the versions that held events wait for, and writes a line with their numbers. Without InOrder it returns an error while
 // an event is held. Nobody would count that event, and its message is deleted.
 func (s *Subscriber) lookAtHeld(ctx context.Context, conn *pgxpool.Conn) error {
 	if !s.config.InOrder {
@@ -39,7 +37,6 @@ func (s *Subscriber) lookAtHeld(ctx context.Context, conn *pgxpool.Conn) error {
 		return err
 	}
 	s.config.Logger.LogAttrs(ctx, slog.LevelInfo, "car stats: held", slog.Int("hop", 6), slog.String("FunctionName", s.config.FunctionName),
-		slog.Int64("held", waiting.Held), slog.Int64("given_up", waiting.GivenUp),
-		emf.Directive(time.Now(), []string{"FunctionName"}, emf.Metric{Name: "held", Unit: emf.Count}, emf.Metric{Name: "given_up", Unit: emf.Count}))
+		slog.Int64("held", waiting.Held), slog.Int64("given_up", waiting.GivenUp))
 	return nil
 }

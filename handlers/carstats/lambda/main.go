@@ -1,7 +1,8 @@
 // Command lambda runs carstats, a subscriber of the bus, as the Lambda function carStats.
 //
 // In: batches of its SQS queue from the event source mapping, and the environment variables DB_HOST, DB_PORT, DB_NAME, DB_USER,
-// DB_SECRET_ARN and DB_SSL (package rdsdb). Out: totals in the database, and the messages that failed.
+// DB_SECRET_ARN and DB_SSL (package rdsdb). IN_ORDER, true or false, is optional. With it the function needs a schedule, too, and counts
+// every version of a car in order. Out: totals in the database, and the messages that failed.
 package main
 
 import (
@@ -38,6 +39,10 @@ func newSubscriber(ctx context.Context, getenv func(string) string, logger *slog
 	if err != nil {
 		return nil, err
 	}
+	inOrder := getenv("IN_ORDER")
+	if inOrder != "" && inOrder != "true" && inOrder != "false" {
+		return nil, fmt.Errorf("IN_ORDER is %q: set it to true or false", inOrder)
+	}
 	database.ApplicationName = "carstats"
 	awsConfig, err := config.LoadDefaultConfig(ctx, config.WithLogger(lambdalog.SDK(logger)))
 	if err != nil {
@@ -47,5 +52,5 @@ func newSubscriber(ctx context.Context, getenv func(string) string, logger *slog
 	if err != nil {
 		return nil, err
 	}
-	return carstats.New(carstats.Config{Pool: pool, Logger: logger, FunctionName: getenv("AWS_LAMBDA_FUNCTION_NAME")})
+	return carstats.New(carstats.Config{Pool: pool, Logger: logger, FunctionName: getenv("AWS_LAMBDA_FUNCTION_NAME"), InOrder: inOrder == "true"})
 }
