@@ -224,6 +224,12 @@ bin/migrate: $(GO_SOURCES)
 bin/outboxctl: $(GO_SOURCES)
 	@$(GO_BUILD) -o $@ ./outboxctl/cmd/outboxctl
 
+.PHONY: release
+release: ## Build the programs of a release for every platform into bin/release, with checksums and bills of materials: VERSION= (any commit; the tag).
+	@scripts/setup.sh go
+	@rm -rf bin/release
+	@scripts/moving.sh "building the release" go run ./infra/release -out bin/release -version '$(VERSION)'
+
 # The same programs with failpoints, and with rules that can be turned off. Nothing of this is ever deployed.
 BREAKABLE := -tags failpoints,sabotage
 bin/chaos/lab: $(GO_SOURCES)

@@ -1,4 +1,5 @@
-// Package gobuild builds the programs that are deployed: Lambda functions and the programs of walrelay's image.
+// Package gobuild builds the programs that leave this machine, which are Lambda functions, those of walrelay's image and those of a
+// release. It packs them, and lists what they are made of. The same sources and Go release give the same bytes.
 package gobuild
 
 import (
@@ -6,19 +7,21 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 )
 
-// Build builds the main package in folder, for Linux on arch (arm64 or amd64), into the file binary. The same sources and Go release
-// give the same bytes: an unchanged program must not look like a new one to a deployment.
-func Build(binary, folder, arch string) error {
+// Build builds the main package in folder for goos and arch (arm64 or amd64) into the file binary. The flags are those of go build.
+// An unchanged program must not look like a new one to a deployment, so this checkout's commit is not in it unless a flag says so.
+func Build(binary, folder, goos, arch string, flags ...string) error {
 	if arch != "arm64" && arch != "amd64" {
 		return fmt.Errorf("architecture %q: set it to arm64 or amd64", arch)
 	}
 	// -trimpath, -buildvcs and -buildid keep this machine's paths and this checkout's commit out of the binary. lambda.norpc leaves
 	// out the protocol of the go1.x runtime.
-	command := exec.Command("go", "build", "-trimpath", "-buildvcs=false", "-tags=lambda.norpc", "-ldflags=-s -w -buildid=", //nolint:gosec,noctx // packages named by the caller
-		"-o", binary, "./"+filepath.ToSlash(folder))
-	command.Env = append(command.Environ(), "CGO_ENABLED=0", "GOOS=linux", "GOARCH="+arch)
+	arguments := slices.Concat([]string{"build", "-trimpath", "-buildvcs=false", "-tags=lambda.norpc", "-ldflags=-s -w -buildid="}, flags,
+		[]string{"-o", binary, "./" + filepath.ToSlash(folder)})
+	command := exec.Command("go", arguments...) //nolint:gosec,noctx // packages named by the caller
+	command.Env = append(command.Environ(), "CGO_ENABLED=0", "GOOS="+goos, "GOARCH="+arch)
 	command.Stdout, command.Stderr = os.Stderr, os.Stderr
 	return command.Run()
 }

@@ -18,6 +18,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	cdx "github.com/CycloneDX/cyclonedx-go"
 	"github.com/google/go-containerregistry/pkg/authn"
 	"github.com/google/go-containerregistry/pkg/name"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
@@ -47,9 +48,11 @@ func run(out, repository, arch string, password io.Reader, stdout io.Writer) (er
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(built)) }()
 	files := map[string]string{"rds-ca-bundle.pem": "internal/rdsdb/rds-ca-bundle.pem"}
+	var binaries []string
 	for program, folder := range programs {
 		files[program] = filepath.Join(built, program)
-		if err := gobuild.Build(files[program], folder, arch); err != nil {
+		binaries = append(binaries, files[program])
+		if err := gobuild.Build(files[program], folder, "linux", arch); err != nil {
 			return fmt.Errorf("building %s: %w", program, err)
 		}
 	}
@@ -64,7 +67,11 @@ func run(out, repository, arch string, password io.Reader, stdout io.Writer) (er
 	if err := os.MkdirAll(out, 0o750); err != nil {
 		return err
 	}
-	if err := writeBill(filepath.Join(out, "walrelay.cdx.json"), digest, files); err != nil {
+	subject := cdx.Component{
+		BOMRef: digest.String(), Type: cdx.ComponentTypeContainer, Name: "walrelay", Version: digest.String(),
+		Hashes: &[]cdx.Hash{{Algorithm: cdx.HashAlgoSHA256, Value: digest.Hex}},
+	}
+	if err := gobuild.WriteBill(filepath.Join(out, "walrelay.cdx.json"), subject, binaries...); err != nil {
 		return fmt.Errorf("writing the bill of materials: %w", err)
 	}
 	if repository != "" {

@@ -53,7 +53,7 @@ func zipAll(out string, functions []string, arch string) (err error) {
 			return fmt.Errorf("argument %q: write it as name=package", function)
 		}
 		binary := filepath.Join(built, name)
-		if err := gobuild.Build(binary, folder, arch); err != nil {
+		if err := gobuild.Build(binary, folder, "linux", arch); err != nil {
 			return fmt.Errorf("building %s of %s: %w", name, folder, err)
 		}
 		if err := zipBootstrap(filepath.Join(out, name+".zip"), binary); err != nil {

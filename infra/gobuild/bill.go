@@ -1,4 +1,4 @@
-package main
+package gobuild
 
 import (
 	"debug/buildinfo"
@@ -8,15 +8,14 @@ import (
 	"slices"
 
 	cdx "github.com/CycloneDX/cyclonedx-go"
-	v1 "github.com/google/go-containerregistry/pkg/v1"
 )
 
-// writeBill lists what the image is made of, as the programs themselves tell: their modules and Go's own library. It has no time and
-// no serial number, so that the same image has the same bill.
-func writeBill(path string, digest v1.Hash, files map[string]string) (err error) {
+// WriteBill writes subject's bill of materials (CycloneDX, JSON). It lists what the programs themselves tell, which are their modules
+// and Go's own library. It has no time and no serial number, so that the same programs have the same bill.
+func WriteBill(path string, subject cdx.Component, binaries ...string) (err error) {
 	modules := map[string]cdx.Component{} // by package URL, which is unique in a bill
-	for program := range programs {
-		info, err := buildinfo.ReadFile(files[program])
+	for _, binary := range binaries {
+		info, err := buildinfo.ReadFile(binary)
 		if err != nil {
 			return err
 		}
@@ -35,10 +34,7 @@ func writeBill(path string, digest v1.Hash, files map[string]string) (err error)
 		components = append(components, modules[url])
 	}
 	bill := cdx.NewBOM()
-	bill.Metadata = &cdx.Metadata{Component: &cdx.Component{
-		BOMRef: digest.String(), Type: cdx.ComponentTypeContainer, Name: "walrelay", Version: digest.String(),
-		Hashes: &[]cdx.Hash{{Algorithm: cdx.HashAlgoSHA256, Value: digest.Hex}},
-	}}
+	bill.Metadata = &cdx.Metadata{Component: &subject}
 	bill.Components = &components
 	file, err := os.Create(path) //nolint:gosec // in the folder that the caller named
 	if err != nil {
