@@ -172,17 +172,19 @@ screenshots: node_modules/.dev ## Take the pictures of README.md and docs/failur
 GENERATED := eventtypes/eventtypes.go asyncapi.yaml
 
 .PHONY: generate
-generate: $(SQLC) ## Generate dbgen from sql/, and contracts/eventtypes and contracts/asyncapi.yaml from the contracts.
+generate: $(SQLC) ## Generate dbgen from sql/, and contracts/eventtypes and contracts/asyncapi.yaml from the contracts; note what is new in the API of inbox and outbox.
 	$(SQLC) generate
 	go run ./contracts/generate contracts
+	go run ./internal/apilist -write
 
 .PHONY: verify
-verify: build $(SQLC) contracts/npm/node_modules/.installed ## Check that generated code, queries and go.mod are current.
+verify: build $(SQLC) contracts/npm/node_modules/.installed ## Check that generated code, queries and go.mod are current, and that the API of inbox and outbox is still what it was.
 	$(SQLC) diff
 	go run ./contracts/generate bin/generated
 	@for file in $(GENERATED); do diff -u contracts/$$file bin/generated/$$file || { echo "verify: run make generate"; exit 1; }; done
 	$(TEST_DATABASE) sh -c 'DATABASE_URL="$$TEST_DATABASE_URL" && export DATABASE_URL && bin/migrate up && $(SQLC) vet'
 	node contracts/npm/asyncapi.mjs contracts/asyncapi.yaml
+	go run ./internal/apilist
 	go mod tidy -diff
 
 .PHONY: contracts-ts
