@@ -15,6 +15,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"runtime"
+	"runtime/debug"
 	"strconv"
 	"strings"
 	"syscall"
@@ -107,6 +108,8 @@ func runDev(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	// Half of Go's default. After a load this process has 62 MB instead of 75 MB, 24 MB of them the program itself.
+	debug.SetGCPercent(50)
 	config.Dir, config.Durable = dataDir, true
 	config.Listen = fmt.Sprintf("127.0.0.1:%d", port)
 	viewPort := 0

@@ -49,7 +49,8 @@ type tracker struct {
 	reported sync.Mutex  // one call of onEvent at a time
 }
 
-const maxTracked = 100_000
+// maxTracked is far above what is between the consumer and the bus at one time.
+const maxTracked = 10_000
 
 func newTracker(onEvent func(Arrival), observer *Observer) *tracker {
 	return &tracker{onEvent: onEvent, observer: observer, invoked: map[uuid.UUID]Times{}}
