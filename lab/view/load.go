@@ -37,7 +37,7 @@ type load struct {
 
 func newLoad(apiURL string) *load {
 	return &load{url: apiURL, wake: make(chan struct{}, 1), client: &http.Client{
-		Timeout:   10 * time.Second,
+		Timeout: 10 * time.Second,
 		Transport: &http.Transport{
 			MaxIdleConnsPerHost: loadAtOnce, MaxConnsPerHost: loadAtOnce, IdleConnTimeout: 5 * time.Second, DisableCompression: true,
 		},
