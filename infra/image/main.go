@@ -25,6 +25,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/remote"
 	"github.com/google/go-containerregistry/pkg/v1/remote/transport"
 
+	"rds-outbox-demo/infra/bill"
 	"rds-outbox-demo/infra/gobuild"
 )
 
@@ -71,7 +72,7 @@ func run(out, repository, arch string, password io.Reader, stdout io.Writer) (er
 		BOMRef: digest.String(), Type: cdx.ComponentTypeContainer, Name: "walrelay", Version: digest.String(),
 		Hashes: &[]cdx.Hash{{Algorithm: cdx.HashAlgoSHA256, Value: digest.Hex}},
 	}
-	if err := gobuild.WriteBill(filepath.Join(out, "walrelay.cdx.json"), subject, binaries...); err != nil {
+	if err := bill.Write(filepath.Join(out, "walrelay.cdx.json"), subject, binaries...); err != nil {
 		return fmt.Errorf("writing the bill of materials: %w", err)
 	}
 	if repository != "" {

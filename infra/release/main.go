@@ -19,6 +19,7 @@ import (
 
 	cdx "github.com/CycloneDX/cyclonedx-go"
 
+	"rds-outbox-demo/infra/bill"
 	"rds-outbox-demo/infra/gobuild"
 )
 
@@ -109,5 +110,5 @@ func pack(out, name, version string, platform [2]string) (err error) {
 		BOMRef: "sha256:" + sum, Type: cdx.ComponentTypeApplication, Name: name, Version: commit,
 		Hashes: &[]cdx.Hash{{Algorithm: cdx.HashAlgoSHA256, Value: sum}},
 	}
-	return gobuild.WriteBill(filepath.Join(out, name+".cdx.json"), subject, binaries...)
+	return bill.Write(filepath.Join(out, name+".cdx.json"), subject, binaries...)
 }

@@ -3,6 +3,7 @@ package local
 import (
 	"encoding/json"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"os"
 	"regexp"
@@ -10,10 +11,12 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/aws/aws-lambda-go/events"
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
 	"github.com/google/uuid"
 	"github.com/stretchr/testify/require"
 
+	"rds-outbox-demo/handlers/carstats"
 	"rds-outbox-demo/lab/awslocal"
 	"rds-outbox-demo/lab/domain"
 	"rds-outbox-demo/lab/labtest"
@@ -176,8 +179,13 @@ func everyLine(t *testing.T) map[string]*lineKind {
 	seen("put", "last_code", "trace_ids")
 	seen("batch", "commit_to_bus_seconds", "trace_ids")
 	seen("car stats", "trace_ids")
+	ordered, err := carstats.New(carstats.Config{Pool: r.pool, Logger: slog.New(slog.NewJSONHandler(&r.json, nil)), InOrder: true})
+	require.NoError(t, err)
+	_, err = ordered.Handle(t.Context(), events.SQSEvent{})
+	require.NoError(t, err)
+	seen("car stats: held")
 
-	_, err := r.pool.Exec(t.Context(), "ALTER TABLE cars RENAME TO away")
+	_, err = r.pool.Exec(t.Context(), "ALTER TABLE cars RENAME TO away")
 	require.NoError(t, err)
 	response, err := http.Get(r.APIURL + "/cars/" + uuid.NewString())
 	require.NoError(t, err)

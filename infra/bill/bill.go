@@ -1,4 +1,5 @@
-package gobuild
+// Package bill writes the bill of materials of Go programs.
+package bill
 
 import (
 	"debug/buildinfo"
@@ -10,9 +11,9 @@ import (
 	cdx "github.com/CycloneDX/cyclonedx-go"
 )
 
-// WriteBill writes subject's bill of materials (CycloneDX, JSON). It lists what the programs themselves tell, which are their modules
+// Write writes subject's bill of materials (CycloneDX, JSON). It lists what the programs themselves tell, which are their modules
 // and Go's own library. It has no time and no serial number, so that the same programs have the same bill.
-func WriteBill(path string, subject cdx.Component, binaries ...string) (err error) {
+func Write(path string, subject cdx.Component, binaries ...string) (err error) {
 	modules := map[string]cdx.Component{} // by package URL, which is unique in a bill
 	for _, binary := range binaries {
 		info, err := buildinfo.ReadFile(binary)
