@@ -98,7 +98,7 @@ func parameter(t testing.TB, s *stack, name string) float64 {
 func TestBusLogIsAllowedToArrive(t *testing.T) {
 	forEachStage(t, func(t *testing.T, stage string, s *stack) {
 		bus := map[string]any{"Ref": "OutboxEventBus"}
-		require.Equal(t, []string{beatID, "CarStatsRule", "LogEveryEvent", scheduleID}, s.of("AWS::Events::Rule"))
+		require.Equal(t, []string{beatID, askID, "CarStatsRule", "LogEveryEvent", scheduleID}, s.of("AWS::Events::Rule"))
 		rule := s.Resources["LogEveryEvent"]
 		require.Equal(t, bus, rule.get(t, "EventBusName"))
 		require.Equal(t, map[string]any{"source": []any{map[string]any{"prefix": ""}}}, rule.get(t, "EventPattern"))
@@ -143,6 +143,22 @@ func TestBusIsArchived(t *testing.T) {
 const scheduleID = "RetentionEventsRuleSchedule1"
 
 const beatID = "CanaryEventsRuleSchedule1"
+
+const askID = "CarStatsEventsRuleSchedule1"
+
+// A function in order that nothing wakes never asks for what it waits for.
+func TestCarStatsCountsInOrderByOneParameter(t *testing.T) {
+	forEachStage(t, func(t *testing.T, _ string, s *stack) {
+		require.Equal(t, "DISABLED", s.Resources[askID].get(t, "State"))
+		variables := s.Resources["CarStatsLambdaFunction"].get(t, "Environment", "Variables").(map[string]any)
+		require.Equal(t, "false", variables["IN_ORDER"])
+	})
+	s := withParameters(t)
+	require.Equal(t, "ENABLED", s.Resources[askID].get(t, "State"))
+	require.Equal(t, "rate(1 minute)", s.Resources[askID].get(t, "ScheduleExpression"))
+	variables := s.Resources["CarStatsLambdaFunction"].get(t, "Environment", "Variables").(map[string]any)
+	require.Equal(t, "true", variables["IN_ORDER"])
+}
 
 // Somebody who looks at an idle dev stage must not wonder about events. In prod a path that is silent must not look like an idle one.
 func TestTheCanaryBeatsInProd(t *testing.T) {

@@ -202,7 +202,7 @@ func TestProdIsClosed(t *testing.T) {
 			require.Equal(t, "AWS_IAM", r.get(t, "AuthorizationType"), id)
 		case "AWS::Lambda::Permission":
 			principal := "apigateway.amazonaws.com"
-			if slices.Contains([]string{"RetentionLambdaFunction", "CanaryLambdaFunction"}, logicalID(t, r.get(t, "FunctionName"))) { // on a schedule
+			if slices.Contains([]string{"RetentionLambdaFunction", "CanaryLambdaFunction", "CarStatsLambdaFunction"}, logicalID(t, r.get(t, "FunctionName"))) { // on a schedule
 				principal = "events.amazonaws.com"
 			}
 			require.Equal(t, principal, r.get(t, "Principal"), id)

@@ -37,7 +37,7 @@ func forEachStage(t *testing.T, check func(t *testing.T, stage string, stack *st
 
 // withParameters is prod with every parameter that is meant to be given when deploying.
 func withParameters(t testing.TB) *stack {
-	return packaged(t, "prod", "passwordVersion=2", "alarmEmail=ops@example.com", "retentionEnabled=true", "contractRegistry=false", "zones=us-east-1b, us-east-1d",
+	return packaged(t, "prod", "passwordVersion=2", "alarmEmail=ops@example.com", "retentionEnabled=true", "carStatsInOrder=true", "contractRegistry=false", "zones=us-east-1b, us-east-1d",
 		"apiAuthorizer=arn:aws:cognito-idp:us-east-1:000000000000:userpool/us-east-1_abc", "corsOrigin=https://cars.example")
 }
 

@@ -32,6 +32,8 @@ var alarms = map[string]struct {
 	"CarStatsLagAlarm":         {"AWS/SQS ApproximateAgeOfOldestMessage", []string{"QueueName"}},
 	"CarStatsFailuresAlarm":    {"AWS/SQS ApproximateNumberOfMessagesVisible", []string{"QueueName"}},
 	"CarStatsDeliveryAlarm":    {"AWS/Events FailedInvocations", []string{"EventBusName", "RuleName"}},
+	"CarStatsUndeliveredAlarm": {"AWS/Events InvocationsFailedToBeSentToDlq", []string{"EventBusName", "RuleName"}},
+	"CarStatsGaveUpAlarm":      {emf.Namespace + " given_up", []string{"FunctionName"}},
 	"CommitToBusAlarm":         {emf.Namespace + " commit_to_bus_seconds", []string{"FunctionName"}},
 	"CanaryAlarm":              {"", nil}, // its namespace has the stage
 	"MisplacedAlarm":           {emf.Namespace + " misplaced", []string{"FunctionName"}},
@@ -110,7 +112,7 @@ func TestDashboard(t *testing.T) {
 func TestOwnMetricsAreTheCodes(t *testing.T) {
 	written := map[string]bool{}
 	for _, file := range []string{
-		"handlers/cdcconsumer/log.go", "handlers/carstats/carstats.go", "walrelay/put.go", "walrelay/measure.go",
+		"handlers/cdcconsumer/log.go", "handlers/carstats/carstats.go", "handlers/carstats/held.go", "walrelay/put.go", "walrelay/measure.go",
 	} {
 		code, err := os.ReadFile(filepath.Join("..", file))
 		require.NoError(t, err)

@@ -220,6 +220,7 @@ func TestCarStatsZip(t *testing.T) {
 	db := pgtest.New(t)
 	variables, config := database(t, db.URL, "carstats")
 	_, cloud := awstest.Start(t, awslocal.Config{Secrets: map[string]string{"carstats": login(config.User, config.Password)}})
+	variables["IN_ORDER"] = "false"
 	f := start(t, s, "carStats", variables, map[string]string{"AWS_ENDPOINT_URL_SECRETS_MANAGER": *cloud.BaseEndpoint})
 	event, err := os.ReadFile("../inbox/testdata/envelope.json")
 	require.NoError(t, err)
@@ -234,6 +235,12 @@ func TestCarStatsZip(t *testing.T) {
 	var counted string
 	require.NoError(t, db.Pool.QueryRow(t.Context(), "SELECT concat_ws(' ', kind, cars, changes) FROM ("+domain.Totals+") AS t").Scan(&counted))
 	require.Equal(t, kind+" 1 1", counted)
+
+	// In order, the event of the schedule makes it ask for what is missing.
+	variables["IN_ORDER"] = "true"
+	f = start(t, s, "carStats", variables, map[string]string{"AWS_ENDPOINT_URL_SECRETS_MANAGER": *cloud.BaseEndpoint})
+	a = invoke(t, f, json.RawMessage(`{"source":"aws.events","detail-type":"Scheduled Event","detail":{}}`), timeout)
+	require.False(t, a.Failed, "%s", a.Body)
 }
 
 func TestCanaryZip(t *testing.T) {

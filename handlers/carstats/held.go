@@ -4,10 +4,12 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"rds-outbox-demo/inbox"
+	"rds-outbox-demo/internal/emf"
 )
 
 // lookAtHeld asks for the versions that held events wait for, and writes a line with their numbers. Without InOrder it returns an error while
@@ -37,6 +39,7 @@ func (s *Subscriber) lookAtHeld(ctx context.Context, conn *pgxpool.Conn) error {
 		return err
 	}
 	s.config.Logger.LogAttrs(ctx, slog.LevelInfo, "car stats: held", slog.Int("hop", 6), slog.String("FunctionName", s.config.FunctionName),
-		slog.Int64("held", waiting.Held), slog.Int64("given_up", waiting.GivenUp))
+		slog.Int64("held", waiting.Held), slog.Int64("given_up", waiting.GivenUp),
+		emf.Directive(time.Now(), []string{"FunctionName"}, emf.Metric{Name: "held", Unit: emf.Count}, emf.Metric{Name: "given_up", Unit: emf.Count}))
 	return nil
 }
