@@ -67,7 +67,7 @@ function advice(state) {
   const on = faults.statesOn();
   if (on.length > 0) {
     const [head, text] = done ? [done.on ? on.join(', ') : `${done.head}. Still: ${on.join(', ')}`, done.text] : [on.join(', '), deed.whileOn(state.totals)];
-    return [head, text, ['Switch all off', () => faults.allOff()], carButton('Create a car')];
+    return [head, text, ['End all faults', () => faults.allOff()], carButton('Create a car')];
   }
   if (done && !(done.at < resultAt)) return [done.head, done.text, carButton('Create a car'), open && startButton(open.n, `Experiment ${open.n}`)];
   if (last && !last.passed) return [`Experiment ${last.n} did not pass`, last.text, startButton(last.n, `Experiment ${last.n} again`)];
