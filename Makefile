@@ -232,6 +232,11 @@ release: ## Build the programs of a release for every platform into bin/release,
 	@rm -rf bin/release
 	@scripts/moving.sh "building the release" go run ./infra/release -out bin/release -version '$(VERSION)'
 
+.PHONY: sbom
+sbom: ## Write bin/sbom/rds-outbox-demo.cdx.json, the Go modules of all programs and the npm packages of all tools.
+	@scripts/setup.sh go
+	go run ./infra/sbom package-lock.json contracts/npm/package-lock.json lab/postgres/versions/package-lock.json
+
 # The same programs with failpoints, and with rules that can be turned off. Nothing of this is ever deployed.
 BREAKABLE := -tags failpoints,sabotage
 bin/chaos/lab: $(GO_SOURCES)

@@ -1,4 +1,4 @@
-// Package bill writes the bill of materials of Go programs.
+// Package bill writes bills of materials.
 package bill
 
 import (
@@ -11,32 +11,20 @@ import (
 	cdx "github.com/CycloneDX/cyclonedx-go"
 )
 
-// Write writes subject's bill of materials (CycloneDX, JSON). It lists what the programs themselves tell, which are their modules
-// and Go's own library. It has no time and no serial number, so that the same programs have the same bill.
-func Write(path string, subject cdx.Component, binaries ...string) (err error) {
-	modules := map[string]cdx.Component{} // by package URL, which is unique in a bill
-	for _, binary := range binaries {
-		info, err := buildinfo.ReadFile(binary)
-		if err != nil {
-			return err
-		}
-		library := module("stdlib", info.GoVersion)
-		modules[library.BOMRef] = library
-		for _, dependency := range info.Deps {
-			if dependency.Replace != nil {
-				dependency = dependency.Replace
-			}
-			m := module(dependency.Path, dependency.Version)
-			modules[m.BOMRef] = m
-		}
+// Write writes subject's bill of materials (CycloneDX, JSON). Components that come more than once are in it once. It has no time and no
+// serial number, so that the same components have the same bill.
+func Write(path string, subject cdx.Component, components []cdx.Component) (err error) {
+	byURL := map[string]cdx.Component{} // which is unique in a bill
+	for _, component := range components {
+		byURL[component.PackageURL] = component
 	}
-	components := []cdx.Component{}
-	for _, url := range slices.Sorted(maps.Keys(modules)) {
-		components = append(components, modules[url])
+	sorted := []cdx.Component{}
+	for _, url := range slices.Sorted(maps.Keys(byURL)) {
+		sorted = append(sorted, byURL[url])
 	}
 	bill := cdx.NewBOM()
 	bill.Metadata = &cdx.Metadata{Component: &subject}
-	bill.Components = &components
+	bill.Components = &sorted
 	file, err := os.Create(path) //nolint:gosec // in the folder that the caller named
 	if err != nil {
 		return err
@@ -45,7 +33,26 @@ func Write(path string, subject cdx.Component, binaries ...string) (err error) {
 	return cdx.NewBOMEncoder(file, cdx.BOMFileFormatJSON).SetPretty(true).Encode(bill)
 }
 
-func module(path, version string) cdx.Component {
+// OfBinaries returns what the programs themselves tell, which are their modules and Go's own library.
+func OfBinaries(binaries ...string) (components []cdx.Component, err error) {
+	for _, binary := range binaries {
+		info, err := buildinfo.ReadFile(binary)
+		if err != nil {
+			return nil, err
+		}
+		components = append(components, GoModule("stdlib", info.GoVersion))
+		for _, dependency := range info.Deps {
+			if dependency.Replace != nil {
+				dependency = dependency.Replace
+			}
+			components = append(components, GoModule(dependency.Path, dependency.Version))
+		}
+	}
+	return components, nil
+}
+
+// GoModule is the component of a module of Go.
+func GoModule(path, version string) cdx.Component {
 	url := "pkg:golang/" + path + "@" + version
 	return cdx.Component{BOMRef: url, Type: cdx.ComponentTypeLibrary, Name: path, Version: version, PackageURL: url}
 }

@@ -72,7 +72,11 @@ func run(out, repository, arch string, password io.Reader, stdout io.Writer) (er
 		BOMRef: digest.String(), Type: cdx.ComponentTypeContainer, Name: "walrelay", Version: digest.String(),
 		Hashes: &[]cdx.Hash{{Algorithm: cdx.HashAlgoSHA256, Value: digest.Hex}},
 	}
-	if err := bill.Write(filepath.Join(out, "walrelay.cdx.json"), subject, binaries...); err != nil {
+	components, err := bill.OfBinaries(binaries...)
+	if err != nil {
+		return fmt.Errorf("reading what the programs are made of: %w", err)
+	}
+	if err := bill.Write(filepath.Join(out, "walrelay.cdx.json"), subject, components); err != nil {
 		return fmt.Errorf("writing the bill of materials: %w", err)
 	}
 	if repository != "" {

@@ -110,5 +110,9 @@ func pack(out, name, version string, platform [2]string) (err error) {
 		BOMRef: "sha256:" + sum, Type: cdx.ComponentTypeApplication, Name: name, Version: commit,
 		Hashes: &[]cdx.Hash{{Algorithm: cdx.HashAlgoSHA256, Value: sum}},
 	}
-	return bill.Write(filepath.Join(out, name+".cdx.json"), subject, binaries...)
+	components, err := bill.OfBinaries(binaries...)
+	if err != nil {
+		return err
+	}
+	return bill.Write(filepath.Join(out, name+".cdx.json"), subject, components)
 }

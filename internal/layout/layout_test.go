@@ -39,6 +39,7 @@ var allowed = map[string][]string{
 	"inbox":             {"outbox", "dbgen", "internal/sabotage"},
 	"outboxctl":         {"outbox", "dbgen", "handlers/", "migrate", "internal/"},
 	"infra/bill":        {},
+	"infra/sbom":        {"infra/bill"},
 	"infra/gobuild":     {},
 	// To be copied into a service or a subscriber. Nothing else may import one.
 	"examples/": {"outbox", "inbox", "dbgen"},
