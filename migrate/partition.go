@@ -73,7 +73,11 @@ func Partition(ctx context.Context, config *pgx.ConnConfig, width, first time.Du
 	if err != nil {
 		return Partitioned{}, fmt.Errorf("connecting to partition outbox: %w", err)
 	}
-	defer func() { _ = conn.Close(context.WithoutCancel(ctx)) }()
+	defer func() {
+		// The end of the session frees the lock, too, but a moment later. The next command would find it taken.
+		_, _ = conn.Exec(context.WithoutCancel(ctx), "SELECT pg_advisory_unlock_all()")
+		_ = conn.Close(context.WithoutCancel(ctx))
+	}()
 	partitioned, err := ready(ctx, config, conn, options)
 	if err != nil {
 		return Partitioned{}, fmt.Errorf("partitioning outbox: %w", err)
