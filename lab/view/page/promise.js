@@ -22,7 +22,7 @@ function verdict(state) {
   }
   if (t.onTheWay > 0) {
     return fault
-      ? ['moving', `${count(t.onBus)} of ${count(t.committed)} events are on the bus. ${count(t.onTheWay)} wait or travel, safe in the table, the WAL or the stream.`]
+      ? ['moving', `${count(t.onBus)} of ${count(t.committed)} events are on the bus. ${plural(t.onTheWay, 'event waits', 'events wait')}, safe in the table, the WAL or the stream.`]
       : ['moving', `${plural(t.onTheWay, 'event', 'events')} on the way.`];
   }
   const { current, settled, at } = state.reading;
