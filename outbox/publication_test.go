@@ -41,7 +41,7 @@ func TestEachReasonWhyInsertsAreNotPublishedIsTold(t *testing.T) {
 				var version int
 				require.NoError(t, db.Pool.QueryRow(t.Context(), "SELECT current_setting('server_version_num')::int").Scan(&version))
 				if version < 150_000 {
-					t.Skip("PostgreSQL 14 has neither")
+					t.Skip("PostgreSQL 14 has neither row filters nor column lists")
 				}
 			}
 			_, err := db.Pool.Exec(t.Context(), tc.sql, pgx.QueryExecModeSimpleProtocol)
