@@ -75,8 +75,10 @@ func Partition(ctx context.Context, config *pgx.ConnConfig, width, first time.Du
 	}
 	defer func() {
 		// The end of the session frees the lock, too, but a moment later. The next command would find it taken.
-		_, _ = conn.Exec(context.WithoutCancel(ctx), "SELECT pg_advisory_unlock_all()")
-		_ = conn.Close(context.WithoutCancel(ctx))
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cancelTime)
+		defer cancel()
+		_, _ = conn.Exec(ctx, "SELECT pg_advisory_unlock_all()")
+		_ = conn.Close(ctx)
 	}()
 	partitioned, err := ready(ctx, config, conn, options)
 	if err != nil {
