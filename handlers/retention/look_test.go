@@ -2,11 +2,8 @@ package retention_test
 
 import (
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/require"
-
-	"rds-outbox-demo/handlers/retention"
 )
 
 // change is something that hides inserts from a relay, and what takes it back.
@@ -101,7 +98,11 @@ func TestAnOpenChangeKeepsTheRows(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	r.rows(t, "older", 3, 15)
-	r.follow(t)
+	r.hook.after = func(query string, _ int64) {
+		if query == "RetentionPosition" {
+			r.advance(t, r.insertLSN(t)) // before the first look at the slot, so that the purge has to wait for the change only
+		}
+	}
 	tx, err := r.pool.Begin(t.Context())
 	require.NoError(t, err)
 	defer func() { _ = tx.Rollback(t.Context()) }()
@@ -139,7 +140,7 @@ func TestUnderDMSTheTableCounts(t *testing.T) {
 			r.rows(t, "older", 3, 15)
 			r.follow(t)
 			r.exec(t, change.do)
-			result, err := r.purger(t, func(c *retention.Config) { c.Wait = 5 * time.Second }).Purge(t.Context(), r.conn)
+			result, err := r.purger(t, nil).Purge(t.Context(), r.conn)
 			if change.problem == "" {
 				require.NoError(t, err)
 				require.EqualValues(t, 3, result.Deleted)

@@ -12,6 +12,7 @@ import (
 
 	"rds-outbox-demo/dbgen"
 	"rds-outbox-demo/handlers/retention"
+	"rds-outbox-demo/lab/labtest"
 )
 
 func TestOldRowsGoOnceTheSlotHasConfirmedThem(t *testing.T) {
@@ -84,7 +85,7 @@ func TestTooLittleTimeIsLeftToTheNextRun(t *testing.T) {
 	r := newRig(t)
 	r.rows(t, "older", 3, 15)
 	r.follow(t)
-	ctx, cancel := context.WithTimeout(t.Context(), 25*time.Second) // a wait may take 20
+	ctx, cancel := context.WithTimeout(t.Context(), labtest.Patience+5*time.Second) // a wait may take Patience
 	defer cancel()
 	result, err := r.purger(t, nil).Purge(ctx, r.conn)
 	require.NoError(t, err)

@@ -14,7 +14,6 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/kinesis/types"
 	"github.com/stretchr/testify/require"
 
-	"rds-outbox-demo/handlers/retention"
 	"rds-outbox-demo/internal/rdsdb"
 	"rds-outbox-demo/lab/awslocal"
 	"rds-outbox-demo/lab/awslocal/awstest"
@@ -71,7 +70,7 @@ func (r *rig) relay(t *testing.T) (arrived func() map[string]int) {
 func TestAnIdleDatabaseIsPurgedWithinSeconds(t *testing.T) {
 	t.Parallel()
 	r := idle(t)
-	result, err := r.purger(t, func(c *retention.Config) { c.Wait = labtest.Patience }).Purge(t.Context(), r.conn)
+	result, err := r.purger(t, nil).Purge(t.Context(), r.conn)
 	require.NoError(t, err)
 	require.EqualValues(t, 3, result.Deleted)
 }
@@ -80,7 +79,7 @@ func TestAnIdleDatabaseIsPurgedWithinSeconds(t *testing.T) {
 func TestAnIdlePartitionIsDroppedWithinSeconds(t *testing.T) {
 	t.Parallel()
 	r := idle(t, (*rig).partition)
-	result, err := r.purger(t, func(c *retention.Config) { c.Wait = labtest.Patience }).Purge(t.Context(), r.conn)
+	result, err := r.purger(t, nil).Purge(t.Context(), r.conn)
 	require.NoError(t, err)
 	require.Equal(t, []string{aged}, result.Dropped)
 }

@@ -13,6 +13,7 @@ import (
 
 	"rds-outbox-demo/handlers/retention"
 	"rds-outbox-demo/internal/pgtest"
+	"rds-outbox-demo/lab/labtest"
 	"rds-outbox-demo/lab/postgres/postgrestest"
 )
 
@@ -84,7 +85,7 @@ func (h *hook) TraceQueryEnd(ctx context.Context, _ *pgx.Conn, data pgx.TraceQue
 
 func (r *rig) purger(t *testing.T, change func(*retention.Config)) *retention.Purger {
 	t.Helper()
-	config := retention.Config{Slot: r.slot, Days: 14, StreamRetention: 168 * time.Hour, Wait: 20 * time.Second}
+	config := retention.Config{Slot: r.slot, Days: 14, StreamRetention: 168 * time.Hour, Wait: labtest.Patience}
 	if change != nil {
 		change(&config)
 	}
@@ -93,6 +94,7 @@ func (r *rig) purger(t *testing.T, change func(*retention.Config)) *retention.Pu
 	return purger
 }
 
+// short is for a purge that waits in vain.
 func short(c *retention.Config) { c.Wait = 500 * time.Millisecond }
 
 func (r *rig) exec(t *testing.T, sql string, args ...any) {

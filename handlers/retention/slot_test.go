@@ -98,7 +98,9 @@ func (r *rig) delete(t *testing.T, lsn string) int64 {
 // A slot that fell behind max_slot_wal_keep_size is first in danger, and with the next checkpoint gone for good.
 func TestNothingIsDeletedByALostSlot(t *testing.T) {
 	t.Parallel()
-	r := newServer(t, map[string]string{"max_slot_wal_keep_size": "1MB", "min_wal_size": "32MB", "max_wal_size": "1GB"})
+	r := newServer(t, map[string]string{
+		"max_slot_wal_keep_size": "1MB", "min_wal_size": "32MB", "max_wal_size": "1GB", "checkpoint_timeout": "1h",
+	})
 	status := func() string {
 		return r.ask(t, "SELECT wal_status FROM pg_replication_slots WHERE slot_name = $1", r.slot)
 	}
