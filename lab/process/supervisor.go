@@ -273,7 +273,8 @@ func (s *Supervisor) Stop(ctx context.Context) error {
 		p.Signal(syscall.SIGCONT) // a frozen one could not end
 		p.Stop(ctx, s.config.Patience)
 	}
-	return s.await(ctx, func() bool { return !s.looping })
+	// The process is gone, and so the loop ends. ctx may have ended before that, and would make an error of it.
+	return s.await(context.WithoutCancel(ctx), func() bool { return !s.looping })
 }
 
 // Wanted reports whether the program is to run. It runs, or will in a moment.

@@ -127,7 +127,7 @@ func TestStopLeavesNothing(t *testing.T) {
 	require.NoError(t, err)
 	ended, cancel := context.WithCancel(t.Context())
 	cancel()
-	_ = s.Stop(ended) // its patience is over at once
+	require.NoError(t, s.Stop(ended)) // its patience is over at once
 	<-p.Done()
 	require.True(t, p.Killed())
 	require.False(t, s.Wanted())
