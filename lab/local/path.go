@@ -244,8 +244,12 @@ func (p *Path) awaitStreaming(ctx context.Context) {
 // Failed delivers why a part of the path ended that cannot be started again by itself.
 func (p *Path) Failed() <-chan error { return p.failed }
 
-// Close stops everything against the order of starting, within 5 seconds. What is on its way stays in the WAL or the stream
-// and arrives after the next start.
+// closeTime is how long each part of the path may take to end. With one limit for all of them, a part could have none left when
+// those before it were slow, and Close would fail although nothing is wrong.
+const closeTime = 5 * time.Second
+
+// Close stops everything against the order of starting, which takes a second or two. What is on its way stays in the WAL or the
+// stream and arrives after the next start.
 func (p *Path) Close() error {
 	if p.AWS != nil {
 		// What drains would run into faults that are still on, and take all of its time for nothing.
@@ -253,11 +257,11 @@ func (p *Path) Close() error {
 			fault.Off()
 		}
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
-	defer cancel()
 	var all error
 	for i := len(p.close) - 1; i >= 0; i-- {
+		ctx, cancel := context.WithTimeout(context.Background(), closeTime)
 		all = errors.Join(all, p.close[i](ctx))
+		cancel()
 	}
 	p.close = nil
 	return all

@@ -60,6 +60,8 @@ func newRig(t *testing.T) *rig {
 	r.pool, err = pgxpool.New(t.Context(), r.DatabaseURL)
 	require.NoError(t, err)
 	t.Cleanup(r.pool.Close)
+	// Start does not wait long for it. A second relay could be faster, and what is committed before comes by a load.
+	labtest.Eventually(t, "a relay that streams", r.Relay.Streams)
 	return r
 }
 
