@@ -10,6 +10,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/kinesis"
 	"github.com/aws/aws-sdk-go-v2/service/kinesis/types"
+	"github.com/aws/smithy-go"
 	"github.com/stretchr/testify/require"
 )
 
@@ -54,6 +55,51 @@ func TestPutUsesASlowLink(t *testing.T) {
 				require.Equal(t, n, l.arrived)
 				atBest := time.Duration(n * size * 4 / 3 / l.bandwidth * float64(time.Second))
 				require.Less(t, time.Since(started), atBest*5/4)
+			})
+		})
+	}
+}
+
+// failing accepts nothing. Its calls fail with err, or with entry for each record.
+type failing struct {
+	err   error
+	entry types.PutRecordsResultEntry
+	calls int
+}
+
+func (f *failing) PutRecords(_ context.Context, in *kinesis.PutRecordsInput, _ ...func(*kinesis.Options)) (*kinesis.PutRecordsOutput, error) {
+	f.calls++
+	out := &kinesis.PutRecordsOutput{}
+	for range in.Records {
+		out.Records = append(out.Records, f.entry)
+	}
+	return out, f.err
+}
+
+func TestPutGivesUp(t *testing.T) {
+	t.Parallel()
+	for name, tc := range map[string]struct {
+		failing
+		atOnce bool
+	}{
+		"AtOnceWhereNoRetryHelps": {failing{err: &types.ResourceNotFoundException{}}, true},
+		"AfterItsPatience":        {failing{err: &smithy.GenericAPIError{Code: "InternalFailure"}}, false},
+		"AlsoWithSingleRecords":   {failing{entry: types.PutRecordsResultEntry{ErrorCode: aws.String("InternalFailure")}}, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				p := &putter{client: &tc.failing, stream: "s", window: newPutWindow(), perCall: maxPutRecords, patience: time.Minute}
+				records := []*outgoing{{key: "a", data: []byte("1")}, {key: "a", data: []byte("2")}}
+				started := time.Now()
+				require.Error(t, p.put(t.Context(), records))
+				require.False(t, records[0].sent)
+				if tc.atOnce {
+					require.Equal(t, 1, tc.calls)
+					return
+				}
+				require.Greater(t, tc.calls, 10)
+				require.Greater(t, time.Since(started), time.Minute)
 			})
 		})
 	}

@@ -79,13 +79,11 @@ type result struct {
 // run runs a command on the rig. A redrive does not wait for what comes back, unless args say so.
 func (r *rig) run(t *testing.T, args ...string) result {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), labtest.Patience)
-	defer cancel()
 	if args[0] == "redrive" && !slices.Contains(args, "--wait") {
 		args = append(slices.Clone(args), "--wait", "0s")
 	}
 	var out, errs bytes.Buffer
-	code := Run(ctx, args, func(context.Context, string) (*Setup, error) { return r.setup, nil }, &out, &errs)
+	code := Run(t.Context(), args, func(context.Context, string) (*Setup, error) { return r.setup, nil }, &out, &errs)
 	return result{out.String(), errs.String(), code}
 }
 
