@@ -31,7 +31,7 @@ var differences = []difference{
 		kinesalite.name, []string{"MillisBehindLatestIsPositiveBeforeTip", "MillisBehindLatestIsPositiveWithinBatch"}, "caught up",
 		"zero says that there are no new records to process: reference",
 	},
-	{kinesalite.name, []string{"IteratorAtTimestampAfterAll", "EmptyShardAtTimestamp"}, "no answer", "the iterator is for the next later record: reference"},
+	{kinesalite.name, []string{"IteratorAtTimestampAfterAll", "EmptyShardAtTimestamp"}, noAnswer, "the iterator is for the next later record: reference"},
 	{kinesalite.name, []string{"OverShardLimitFailsRecordsAlone"}, "ok", "1 MB a second, the other records are processed: reference; text: kinesalite#87"},
 	{
 		kinesalite.name, []string{"PutRecordsRefusesDataAndKeyOverMiB"}, "ok",

@@ -181,7 +181,7 @@ var varying = regexp.MustCompile(`(\w+Millis): \d+`)
 
 // readTwice reads to the end, puts the record 5 and reads on.
 func (p *probe) readTwice(kind types.ShardIteratorType, position position) string {
-	ctx, cancel := context.WithTimeout(p.ctx(), 3*time.Second) // kinesalite does not always answer
+	ctx, cancel := context.WithTimeout(p.ctx(), p.patience)
 	defer cancel()
 	it, err := p.iterate(ctx, kind, position)
 	if err != nil {

@@ -80,6 +80,9 @@ func compare(t *testing.T, server, name string, c conformanceCase, p *probe) {
 	if p.subject.codesOnly {
 		right, want = errorText.ReplaceAllString(right, "$1"), errorText.ReplaceAllString(want, "$1")
 	}
+	if want == noAnswer {
+		p.patience = 3 * time.Second
+	}
 	got := strings.ReplaceAll(c.run(p), *p.stream, "STREAM")
 	if differs {
 		require.NotEqual(t, right, got, "no difference any more: take it out of the table")
@@ -131,17 +134,21 @@ func ourselves(t *testing.T, limits bool) *subject {
 // probe is a client with a stream of its own.
 type probe struct {
 	*sdk.Client
-	t       *testing.T
-	subject *subject
-	stream  *string
-	shards  []types.Shard
+	t        *testing.T
+	subject  *subject
+	stream   *string
+	shards   []types.Shard
+	patience time.Duration // with what kinesalite does not always answer
 }
+
+// noAnswer is what a client sees whose patience is over.
+const noAnswer = "no answer"
 
 func newProbe(t *testing.T, s *subject, name string, shards int) *probe {
 	t.Helper()
 	conf := s.conf.Copy()
 	conf.RetryMaxAttempts = 1
-	p := &probe{Client: sdk.NewFromConfig(conf), t: t, subject: s, stream: aws.String("stream." + name)}
+	p := &probe{Client: sdk.NewFromConfig(conf), t: t, subject: s, stream: aws.String("stream." + name), patience: labtest.Patience}
 	_, err := p.CreateStream(t.Context(), &sdk.CreateStreamInput{StreamName: p.stream, ShardCount: aws.Int32(int32(shards))})
 	require.NoError(t, err)
 	labtest.Eventually(t, "an active stream", func() bool {
@@ -172,7 +179,7 @@ func (p *probe) seen(err error) string {
 	case err == nil:
 		return "ok"
 	case errors.Is(err, context.DeadlineExceeded):
-		return "no answer"
+		return noAnswer
 	case status(err) == 413 || !errors.As(err, &e):
 		return fmt.Sprintf("no API answer (%d)", status(err))
 	}
