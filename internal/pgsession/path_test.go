@@ -251,7 +251,7 @@ func (p *path) testRetention(t *testing.T) {
 	keys, err := retention.PurgeKeys(t.Context(), conn)
 	require.NoError(t, err)
 	require.EqualValues(t, 2, keys)
-	purger, err := retention.New(retention.Config{Slot: p.name, Days: 14, StreamRetention: 168 * time.Hour, Wait: 20 * time.Second})
+	purger, err := retention.New(retention.Config{Slot: p.name, Days: 14, StreamRetention: 168 * time.Hour, Wait: labtest.Patience})
 	require.NoError(t, err)
 	ctx, cancel := context.WithCancel(t.Context())
 	var group sync.WaitGroup
