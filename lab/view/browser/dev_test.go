@@ -109,7 +109,7 @@ func (d *dev) stop(t *testing.T) {
 	_ = d.life.Close()
 	select {
 	case <-d.ended:
-	case <-time.After(30 * time.Second):
+	case <-time.After(labtest.Patience):
 		_ = d.process.Kill()
 		<-d.ended
 		t.Error("lab dev did not end")

@@ -135,7 +135,7 @@ var desk = look{width: 1400, height: 900}
 func open(t *testing.T, address string, l look) *tab {
 	t.Helper()
 	ctx, end := chromedp.NewContext(need(t), chromedp.WithNewBrowserContext())
-	ctx, cancel := context.WithTimeout(ctx, 6*time.Minute)
+	ctx, cancel := context.WithCancel(ctx)
 	tb := &tab{t: t, ctx: ctx}
 	console := chromedp.Console(ctx)
 	done := make(chan struct{})
@@ -210,14 +210,14 @@ func (tb *tab) complaints() []string {
 
 func (tb *tab) do(steps ...chromedp.Action[chromedp.Void]) {
 	tb.t.Helper()
-	ctx, cancel := context.WithTimeout(tb.ctx, 20*time.Second)
+	ctx, cancel := context.WithTimeout(tb.ctx, labtest.Patience)
 	defer cancel()
 	require.NoError(tb.t, chromedp.Do(ctx, steps...))
 }
 
 func (tb *tab) click(selector string) {
 	tb.t.Helper()
-	ctx, cancel := context.WithTimeout(tb.ctx, 20*time.Second)
+	ctx, cancel := context.WithTimeout(tb.ctx, labtest.Patience)
 	defer cancel()
 	require.NoError(tb.t, chromedp.Do(ctx, chromedp.Click(chromedp.CSS(selector))), "clicking on %s", selector)
 }
@@ -241,7 +241,7 @@ func (tb *tab) is(condition string) bool {
 // eval asks the page, and waits where it promises an answer.
 func eval[T any](tb *tab, expression string) T {
 	tb.t.Helper()
-	ctx, cancel := context.WithTimeout(tb.ctx, 30*time.Second)
+	ctx, cancel := context.WithTimeout(tb.ctx, labtest.Patience)
 	defer cancel()
 	value, err := chromedp.Run(ctx, chromedp.Evaluate[T](expression, chromedp.EvalAwaitPromise))
 	require.NoError(tb.t, err, expression)
