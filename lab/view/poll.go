@@ -25,6 +25,8 @@ const (
 	restTimes        = 20
 	pollMost         = 2 * time.Second
 	statementTimeout = 2 * time.Second
+	// beginTimeout is longer, because nothing begins again. Everything else may have been started just before, and be busy.
+	beginTimeout = time.Minute
 	// maxOpen is how long an open transaction can hold back which seconds are complete. An event that is committed later is not counted.
 	maxOpen = 600 // seconds
 )
@@ -100,7 +102,7 @@ type marker struct {
 
 // begin asks the database when it is, and counts from then on.
 func (p *poller) begin(ctx context.Context) error {
-	conn, err := connect(ctx, p.path.DatabaseURL)
+	conn, err := connect(ctx, p.path.DatabaseURL, beginTimeout)
 	if err != nil {
 		return err
 	}
@@ -133,7 +135,7 @@ func (p *poller) run(ctx context.Context) {
 		var err error
 		p.askQueues(ctx) // before the cars are counted: see found.emptyAt
 		if conn == nil {
-			conn, err = connect(ctx, p.path.DatabaseURL)
+			conn, err = connect(ctx, p.path.DatabaseURL, statementTimeout)
 		}
 		if err == nil {
 			began := time.Now()
@@ -192,18 +194,18 @@ func (p *poller) next(ctx context.Context) found {
 	}
 }
 
-func connect(ctx context.Context, databaseURL string) (*pgx.Conn, error) {
+func connect(ctx context.Context, databaseURL string, timeout time.Duration) (*pgx.Conn, error) {
 	config, err := pgsession.ParseConfig(databaseURL)
 	if err != nil {
 		return nil, err
 	}
-	config.ConnectTimeout = statementTimeout
+	config.ConnectTimeout = timeout
 	config.RuntimeParams["application_name"] = "live-view"
 	config.RuntimeParams["default_transaction_read_only"] = "on"
 	// A plan that is made for any second, or for a table of which nothing is known yet, would read all of it.
 	config.RuntimeParams["plan_cache_mode"], config.RuntimeParams["enable_seqscan"] = "force_custom_plan", "off"
 	config.RuntimeParams["statement_timeout"] = milliseconds(statementTimeout)
-	ctx, cancel := context.WithTimeout(ctx, 2*statementTimeout)
+	ctx, cancel := context.WithTimeout(ctx, 2*timeout)
 	defer cancel()
 	return pgx.ConnectConfig(ctx, config)
 }

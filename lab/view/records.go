@@ -127,7 +127,7 @@ func (v *View) getWhere(w http.ResponseWriter, r *http.Request) {
 func (v *View) countedAt(ctx context.Context, id uuid.UUID) (noted time.Time) {
 	ctx, cancel := context.WithTimeout(ctx, statementTimeout)
 	defer cancel()
-	conn, err := connect(ctx, v.path.DatabaseURL)
+	conn, err := connect(ctx, v.path.DatabaseURL, statementTimeout)
 	if err != nil {
 		return noted
 	}
