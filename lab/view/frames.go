@@ -23,6 +23,8 @@ type frames[T any] struct {
 	same   func(one, other T) bool // there is no need to send other after one
 	series func() any
 
+	writeTimeout time.Duration
+
 	mu      sync.Mutex
 	readers map[*reader]bool
 	joined  bool          // since the last frame
@@ -37,7 +39,9 @@ type reader struct {
 }
 
 func newFrames[T any](state func() T, same func(one, other T) bool, series func() any) *frames[T] {
-	return &frames[T]{state: state, same: same, series: series, readers: map[*reader]bool{}, came: make(chan struct{}, 1)}
+	return &frames[T]{
+		state: state, same: same, series: series, writeTimeout: writeTimeout, readers: map[*reader]bool{}, came: make(chan struct{}, 1),
+	}
 }
 
 // run makes frames while somebody reads them.
@@ -161,7 +165,7 @@ func (f *frames[T]) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		if r.Context().Err() != nil {
 			return
 		}
-		if control.SetWriteDeadline(time.Now().Add(writeTimeout)) != nil {
+		if control.SetWriteDeadline(time.Now().Add(f.writeTimeout)) != nil {
 			return
 		}
 		for _, frame := range [][]byte{state, series} {

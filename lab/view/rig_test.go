@@ -6,6 +6,7 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -87,6 +88,33 @@ func (r *rig) connect(t *testing.T) *pgx.Conn {
 }
 
 func (r *rig) frame() frame { return r.state() }
+
+// atRest returns a frame in which nothing is under way. An event may be on the bus, and counted, before the consumer has
+// answered for it.
+func (r *rig) atRest(t *testing.T) (f frame) {
+	t.Helper()
+	labtest.Eventually(t, "nothing to be under way", func() bool {
+		f = r.frame()
+		return !slices.ContainsFunc(f.Stations, func(s station) bool { return s.InFlight > 0 || s.Backlog > 0 }) &&
+			!slices.ContainsFunc(f.Shards, func(s shardState) bool { return s.Waiting > 0 })
+	})
+	return f
+}
+
+// stopRelay stops the relay after it has confirmed all that is committed. What it has not confirmed comes twice after its next
+// start, and a relay that is slow to end is killed.
+func (r *rig) stopRelay(t *testing.T) {
+	t.Helper()
+	conn := r.connect(t)
+	var committed string
+	require.NoError(t, conn.QueryRow(t.Context(), "SELECT pg_current_wal_lsn()::text").Scan(&committed))
+	labtest.Eventually(t, "the relay to confirm", func() (confirmed bool) {
+		require.NoError(t, conn.QueryRow(t.Context(), "SELECT confirmed_flush_lsn >= $2::text::pg_lsn FROM pg_replication_slots WHERE slot_name = $1",
+			r.path.Slot(), committed).Scan(&confirmed))
+		return confirmed
+	})
+	r.path.Relay.Stop(t.Context())
+}
 
 // requireTotals waits until the totals are these, and stay so behind another poll. Of suppressed duplicates there may be more: on a machine
 // that is busy SQS takes a slow subscriber for a dead one.
