@@ -25,8 +25,7 @@ func TestKilledDuringTheLoad(t *testing.T) {
 	stuck.Match, stuck.Code = "a7", "ProvisionedThroughputExceededException"
 	active := r.aws.Faults().Add(stuck)
 	kill := r.spawn(t)
-	r.eventually(t, "all that Kinesis takes", func() bool { return r.distinct(t) == 1980 })
-	require.NotZero(t, active.Struck())
+	r.heldUp(t, active, 1980)
 	kill()
 	_, exists := r.slotState(t)
 	require.False(t, exists, "a slot now would hide the rows that were not loaded")
@@ -179,7 +178,8 @@ func TestACutConnectionIsMadeAgain(t *testing.T) {
 	r.exec(t, "SELECT pg_terminate_backend($1)", first)
 	r.append(t, "a", 10, 2, 2)
 	r.requireWhole(t, r.await(t, 20))
-	require.NotEqual(t, first, r.streaming(t))
+	// The session that is to end may have sent all of it.
+	r.eventually(t, "another session", func() bool { return r.streaming(t) != first })
 }
 
 // Kinesis accepts a call, and the answer never comes. The relay sends the same events again. Each second

@@ -118,10 +118,9 @@ func TestALoaderNoticesTheEndOfItsSession(t *testing.T) {
 	r.append(t, "a", 50, 1, 20)
 	active := r.stick("a7")
 	r.start(t)
-	r.eventually(t, "all that Kinesis takes", func() bool { return r.distinct(t) == 980 })
+	r.heldUp(t, active, 980)
 	r.exec(t, "SELECT pg_terminate_backend(active_pid) FROM pg_replication_slots WHERE slot_name LIKE $1 || '\\_load\\_%'", r.slot)
 	r.eventually(t, "the relay to notice", func() bool { return strings.Contains(r.logged(), "connecting again") })
-	require.NotZero(t, active.Struck())
 	active.Off()
 	r.streaming(t)
 	r.requireWhole(t, r.await(t, 1000))
@@ -131,19 +130,28 @@ func TestALoaderNoticesTheEndOfItsSession(t *testing.T) {
 // it thaws are duplicates.
 func TestAFrozenLoaderIsReplaced(t *testing.T) {
 	t.Parallel()
-	r, _ := newServerRig(t, map[string]string{"wal_sender_timeout": "1s"}) // the lease is 10 s
+	r, _ := newServerRig(t, nil)
+	r.exec(t, "ALTER DATABASE "+r.database(t)+" SET wal_sender_timeout = '1s'") // the lease is 10 s
 	r.append(t, "a", 50, 1, 20)
 	active := r.stick("a7")
 	frozen, dead := r.command(t, program(t))
-	r.eventually(t, "all that Kinesis takes", func() bool { return r.distinct(t) == 980 })
+	r.heldUp(t, active, 980)
 	r.eventually(t, "lines about the load", func() bool {
 		return regexp.MustCompile(`"msg":"loading","hop":3,"StreamName":"[^"]+","SlotName":"relay","slot_lag_bytes":\d+,"retained_wal_bytes":\d+,"rows":980,"of_rows":1000`).MatchString(r.logged())
 	})
+	// Only the one that freezes has such a lease. On a busy machine the other could lose its own again and again.
+	r.exec(t, "ALTER DATABASE "+r.database(t)+" RESET wal_sender_timeout")
 	r.start(t)
 	r.eventually(t, "lines of the standby", func() bool { return strings.Count(r.logged(), "standby: another relay holds the slot") > 1 })
-	require.NoError(t, frozen.Process.Signal(syscall.SIGSTOP))
-	require.Equal(t, 1, r.temporarySlots(t))
-	require.NotZero(t, active.Struck())
+	// On a machine that stands still for the lease, the loader may just then be between two loads.
+	r.eventually(t, "the loader to be frozen while it loads", func() bool {
+		require.NoError(t, frozen.Process.Signal(syscall.SIGSTOP))
+		if r.temporarySlots(t) == 1 {
+			return true
+		}
+		require.NoError(t, frozen.Process.Signal(syscall.SIGCONT))
+		return false
+	})
 	active.Off()
 
 	r.streaming(t)
@@ -170,8 +178,7 @@ func TestALoadThatOutlastsTheWAL(t *testing.T) {
 			r.append(t, "b", 1, 1, 1200)
 			active := r.stick("b0")
 			relay, dead := r.command(t, program(t))
-			r.eventually(t, "a quarter of the rows", func() bool { return r.distinct(t) == 400 })
-			require.NotZero(t, active.Struck())
+			r.heldUp(t, active, 400) // a quarter of the rows
 			if loses {
 				require.NoError(t, relay.Process.Signal(syscall.SIGSTOP)) // it cannot look before it is too late
 			}
@@ -218,9 +225,8 @@ func TestALoadThatFits(t *testing.T) {
 	r.append(t, "a", 50, 1, 20)
 	active := r.stick("a7")
 	r.start(t)
-	r.eventually(t, "all that Kinesis takes", func() bool { return r.distinct(t) == 980 })
+	r.heldUp(t, active, 980)
 	r.exec(t, "SELECT pg_logical_emit_message(false, 'fill', repeat('x', 1000000)) FROM generate_series(1, 50)")
-	require.NotZero(t, active.Struck())
 	active.Off()
 	r.streaming(t)
 	require.Equal(t, 1000, len(r.arrived(t)))
@@ -238,8 +244,7 @@ func TestAChangeThatStandsAfterTheLoadIsNoticed(t *testing.T) {
 		r.append(t, "a", 50, 1, 20)
 		active := r.stick("a7")
 		relayEnded := r.run(t)
-		r.eventually(t, "all that Kinesis takes", func() bool { return r.distinct(t) == 980 })
-		require.NotZero(t, active.Struck())
+		r.heldUp(t, active, 980)
 		r.exec(t, change.do)
 		r.insert(t, change.insertInto, 21, 21)
 		active.Off()
@@ -256,8 +261,7 @@ func TestAChangeThatStandsAfterTheLoadIsNoticed(t *testing.T) {
 		r.append(t, "a", 50, 1, 20)
 		active := r.stick("a7")
 		r.start(t)
-		r.eventually(t, "all that Kinesis takes", func() bool { return r.distinct(t) == 980 })
-		require.NotZero(t, active.Struck())
+		r.heldUp(t, active, 980)
 		holder := r.holder(t)
 		_, err := holder.Exec(t.Context(), "ALTER PUBLICATION outbox_publication SET (publish = 'update')")
 		require.NoError(t, err)

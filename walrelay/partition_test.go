@@ -148,7 +148,6 @@ func TestARunningRelayPassesThePartitioning(t *testing.T) {
 	r.requireWhole(t, r.await(t, total))
 	r.passes(t)
 	require.NotContains(t, r.logged(), "session ended")
-	require.NotContains(t, r.logged(), "an open transaction changes", "the swap is short")
 
 	// The comment is still there after a later change, which may have hidden inserts.
 	r.exec(t, "ALTER PUBLICATION outbox_publication SET (publish = 'insert')")

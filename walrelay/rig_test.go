@@ -281,6 +281,15 @@ func (r *rig) eventually(t *testing.T, what string, condition func() bool) {
 	labtest.Eventually(t, what, condition)
 }
 
+// heldUp waits until n different events are on the stream, which are all that the fault lets through, and the fault
+// has struck. The one does not imply the other. The struck record may be in a call that is still on its way.
+func (r *rig) heldUp(t *testing.T, fault *awslocal.Active, n int) {
+	t.Helper()
+	r.eventually(t, fmt.Sprintf("the %d events that Kinesis takes, and a strike", n), func() bool {
+		return r.distinct(t) == n && fault.Struck() > 0
+	})
+}
+
 // requireWhole requires that the stream has every row of the table and nothing else, that first arrivals of
 // each aggregate are in version order, and that duplicates are the same event.
 func (r *rig) requireWhole(t *testing.T, records []outbox.Record) {
