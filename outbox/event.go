@@ -63,8 +63,8 @@ func (e Event) params() dbgen.OutboxInsertParams {
 		ID: e.ID, AggregateType: e.AggregateType, AggregateID: e.AggregateID, AggregateVersion: e.AggregateVersion,
 		EventType: e.Type, EventData: e.Data,
 	}
-	if e.Traceparent != "" {
-		p.Traceparent = &e.Traceparent
+	if traceparent := e.Traceparent; traceparent != "" {
+		p.Traceparent = &traceparent // not &e.Traceparent, which would move the whole event to the heap
 	}
 	return p
 }

@@ -187,10 +187,14 @@ func write(w http.ResponseWriter, ans answer, body []byte) {
 	_, _ = w.Write(body) //nolint:gosec // G705: JSON that is declared as JSON, never HTML
 }
 
-// encode is json.Marshal without HTML escapes (< is not \u003c). It returns no bytes for nil.
+// encode is json.Marshal without HTML escapes (< is not \u003c). It returns no bytes for nil, and a
+// body that is encoded already as it is.
 func encode(v any) ([]byte, error) {
-	if v == nil {
+	switch v := v.(type) {
+	case nil:
 		return nil, nil
+	case json.RawMessage:
+		return v, nil
 	}
 	var buf bytes.Buffer
 	encoder := json.NewEncoder(&buf)
@@ -204,14 +208,14 @@ func encode(v any) ([]byte, error) {
 // log writes the request's one line. Only the line of a 5xx has the error's text, because the text
 // of a 4xx may quote the body.
 func (a *api) log(r *http.Request, ans answer, err error, took time.Duration) {
-	attrs := []slog.Attr{
+	attrs := append(make([]slog.Attr, 0, 9), // room for the three below
 		slog.Int("hop", 1),
 		slog.String("method", r.Method),
 		slog.String("route", r.Pattern),
 		slog.Int("status", ans.status),
 		slog.Float64("duration_ms", float64(took.Microseconds())/1000),
 		slog.String("trace_id", outbox.TraceID(traceparent(r))),
-	}
+	)
 	if ans.eventID != uuid.Nil {
 		attrs = append(attrs, slog.String("event_id", ans.eventID.String()))
 	}

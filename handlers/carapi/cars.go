@@ -34,20 +34,20 @@ func (a *api) createCar(r *http.Request) (answer, error) {
 	if err != nil {
 		return answer{}, err
 	}
-	// The service makes the id, never a client. So the id of a deleted car does not come back.
-	id, err := uuid.NewV7()
-	if err != nil {
-		return answer{}, fmt.Errorf("making a car id: %w", err)
-	}
-	car := dbgen.Car{ID: id, Version: 1, CreatedAt: now, UpdatedAt: now}
-	sent.apply(&car)
-	event, err := newEvent(car.ID, car.Version, eventtypes.CarCreated{
-		CarID: car.ID, Make: car.Make, Model: car.Model, Year: int64(car.Year), Color: car.Color, CreatedAt: car.CreatedAt,
-	}, traceparent(r))
-	if err != nil {
-		return answer{}, err
-	}
 	create := func(db dbgen.DBTX, batch *outbox.Batch) (answer, error) {
+		// The service makes the id, never a client. So the id of a deleted car does not come back.
+		id, err := uuid.NewV7()
+		if err != nil {
+			return answer{}, fmt.Errorf("making a car id: %w", err)
+		}
+		car := dbgen.Car{ID: id, Version: 1, CreatedAt: now, UpdatedAt: now}
+		sent.apply(&car)
+		event, err := newEvent(car.ID, car.Version, eventtypes.CarCreated{
+			CarID: car.ID, Make: car.Make, Model: car.Model, Year: int64(car.Year), Color: car.Color, CreatedAt: car.CreatedAt,
+		}, traceparent(r))
+		if err != nil {
+			return answer{}, err
+		}
 		queries := dbgen.New(batch)
 		if sabotage.On(sabotage.EventAfterCommit) {
 			queries = dbgen.New(db) // outside of the batch it is a commit of its own

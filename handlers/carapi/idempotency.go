@@ -8,7 +8,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"strings"
 	"time"
@@ -61,7 +60,7 @@ func canonical(body []byte) []byte {
 	decoder := json.NewDecoder(bytes.NewReader(body))
 	decoder.UseNumber() // as float64, two long numbers could become one
 	var value any
-	if decoder.Decode(&value) != nil || decoder.Decode(new(any)) != io.EOF {
+	if decoder.Decode(&value) != nil || len(bytes.Trim(body[decoder.InputOffset():], " \t\r\n")) > 0 {
 		return body
 	}
 	encoded, err := json.Marshal(value) // with sorted names
@@ -80,8 +79,7 @@ type change func(db dbgen.DBTX, batch *outbox.Batch) (answer, error)
 func (a *api) once(ctx context.Context, key *requestKey, do change) (ans answer, err error) {
 	err = a.withConn(ctx, func(conn *pgxpool.Conn) error {
 		ans, err = transact(ctx, conn, key, do)
-		var violation *pgconn.PgError
-		if errors.As(err, &violation) && violation.ConstraintName == "idempotency_pkey" {
+		if violation, ok := errors.AsType[*pgconn.PgError](err); ok && violation.ConstraintName == "idempotency_pkey" {
 			// Another process stored the key without our lock, for example a release that numbers its
 			// locks in another way. Our change is rolled back, and the next look finds the answer.
 			ans, err = transact(ctx, conn, key, do)
@@ -110,7 +108,7 @@ func transact(ctx context.Context, conn *pgxpool.Conn, key *requestKey, do chang
 			return err
 		}
 		if key != nil {
-			if err := key.store(ctx, batch, ans); err != nil {
+			if err := key.store(ctx, batch, &ans); err != nil {
 				return err
 			}
 		}
@@ -170,13 +168,15 @@ func (k *requestKey) lockNumber() int64 {
 	return int64(binary.BigEndian.Uint64(sum[:]))
 }
 
-// store adds the answer to the statements of its change. Only the answer to a change that was made is
-// stored, because a refused request may be sent again with the same key.
-func (k *requestKey) store(ctx context.Context, batch *outbox.Batch, ans answer) error {
+// store adds the answer to the statements of its change, and leaves the answer's body encoded. Only the
+// answer to a change that was made is stored, because a refused request may be sent again with the same
+// key.
+func (k *requestKey) store(ctx context.Context, batch *outbox.Batch, ans *answer) error {
 	body, err := encode(ans.body)
 	if err != nil {
 		return fmt.Errorf("encoding an answer: %w", err)
 	}
+	ans.body = json.RawMessage(body)
 	return dbgen.New(batch).IdempotencyInsert(ctx, dbgen.IdempotencyInsertParams{
 		Route: k.route, CallerHash: k.callerHash, Key: k.key, RequestHash: k.requestHash,
 		Status: int32(ans.status), Location: ans.location, Etag: ans.etag, Body: string(body), KeepSeconds: k.keep.Seconds(),

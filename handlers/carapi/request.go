@@ -67,8 +67,7 @@ func readBody(r *http.Request) ([]byte, error) {
 		return nil, &http.MaxBytesError{Limit: maxBodyBytes}
 	}
 	data, err := io.ReadAll(r.Body)
-	var tooLarge *http.MaxBytesError
-	if err != nil && !errors.As(err, &tooLarge) {
+	if _, tooLarge := errors.AsType[*http.MaxBytesError](err); err != nil && !tooLarge {
 		return nil, &invalidError{message: "the body ended early"}
 	}
 	return data, err
@@ -116,9 +115,9 @@ func readFields(data []byte) (fields, error) {
 		return f, &invalidError{message: "the body is not valid UTF-8"}
 	}
 	err := json.Unmarshal(data, &f.sent)
-	var syntax *json.SyntaxError
+	_, invalid := errors.AsType[*json.SyntaxError](err)
 	switch {
-	case errors.As(err, &syntax):
+	case invalid:
 		return f, &invalidError{message: "the body is not valid JSON"}
 	case err != nil || f.sent == nil: // null is not an object either, and leaves the map nil without an error
 		return f, &invalidError{message: "the body is not a JSON object"}

@@ -25,7 +25,8 @@ func startTrace(r *http.Request) {
 	}
 	s := fromXRay(r.Header.Get(headerAmazon))
 	if !outbox.ValidTraceparent(s) {
-		s = "00-" + randomHex(16) + "-" + randomHex(8) + "-00"
+		ids := randomHex(16 + 8)
+		s = "00-" + ids[:32] + "-" + ids[32:] + "-00"
 	}
 	r.Header.Set(headerTraceparent, s)
 }

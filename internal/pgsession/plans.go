@@ -31,6 +31,6 @@ func Replan(ctx context.Context, conn *pgx.Conn, do func() error) error {
 // planIsStale reports whether err is "cached plan must not change result type". Its SQLSTATE, feature_not_supported, is that of
 // other errors, too. They come again, and do no harm.
 func planIsStale(err error) bool {
-	var refused *pgconn.PgError
-	return errors.As(err, &refused) && refused.Code == "0A000"
+	refused, ok := errors.AsType[*pgconn.PgError](err)
+	return ok && refused.Code == "0A000"
 }
