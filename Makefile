@@ -55,7 +55,7 @@ GO_BENCH := $(TEST_DATABASE) go test -run '^$$' -timeout 2h
 BENCH_coldstart = -benchtime $(if $(QUICK),5x,20x) -count $(or $(ROUNDS),5) -bench '^BenchmarkColdStart$$' ./handlers/carapi/lambda
 BENCH_hot = -benchtime $(if $(QUICK),100x,1000x) -count $(or $(ROUNDS),5) -bench '^BenchmarkHotAggregate$$' ./walrelay ./handlers/cdcconsumer
 BENCH_growth = -benchtime 1x $(if $(QUICK),-short) -bench '^BenchmarkGrowth$$' ./walrelay/cmd/walrelay ./handlers/cdcconsumer/lambda
-BENCH_allocs = -benchtime 100x -bench '^Benchmark(ReadCar|Queue|AppendJSON|DecodeInsert|PutBody|Decode|NewEntry|Publish)$$' ./handlers/carapi ./outbox ./walrelay ./handlers/cdcconsumer
+BENCH_allocs = -benchtime 100x -bench '^Benchmark(Create|ReadCar|Append|AppendJSON|DecodeInsert|PutBody|Decode|NewEntry|Publish)$$' ./handlers/carapi ./outbox ./walrelay ./handlers/cdcconsumer
 
 .PHONY: bench
 bench: build ## Measure every hop against its limit: HOP= (all; api, coldstart, relay, consumer, hot, path, growth, allocs), ROUNDS= (5), QUICK=1, CHECK=1 fails on what got much worse.

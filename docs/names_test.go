@@ -1,6 +1,8 @@
 package docs_test
 
 import (
+	"os"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -35,6 +37,28 @@ func TestNames(t *testing.T) {
 	t.Parallel()
 	n := known(t)
 	check(t, func(p page) []string { return unknownNames(p, n) })
+}
+
+// `go test -bench` says nothing of a name that no benchmark has, so the bound of a renamed benchmark would not be checked any more.
+func TestBenchmarksOfTheMakefileExist(t *testing.T) {
+	t.Parallel()
+	hops := regexp.MustCompile(`(?m)^BENCH_(\w+) =.* -bench '\^Benchmark\(?([\w|]+)\)?\$\$' (.+)$`).FindAllStringSubmatch(read(t, "Makefile"), -1)
+	require.Len(t, hops, 4)
+	for _, hop := range hops {
+		var source strings.Builder
+		for folder := range strings.FieldsSeq(hop[3]) {
+			files, err := filepath.Glob(filepath.Join(root, folder, "*_test.go"))
+			require.NoError(t, err)
+			for _, file := range files {
+				content, err := os.ReadFile(file)
+				require.NoError(t, err)
+				source.Write(content)
+			}
+		}
+		for name := range strings.SplitSeq(hop[2], "|") {
+			require.Contains(t, source.String(), "\nfunc Benchmark"+name+"(", "make bench HOP=%s", hop[1])
+		}
+	}
 }
 
 func unknownNames(p page, n names) (problems []string) {
