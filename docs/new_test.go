@@ -151,4 +151,7 @@ func TestNew(t *testing.T) {
 		output, err := run(dir, command)
 		require.NoError(t, err, "%s\n%s", command, output)
 	}
+	byHand, err := run(dir, git+"diff --name-only -- . ':!sql' ':!contracts' ':!handlers' ':!dbgen' ':!docs/record-format'")
+	require.NoError(t, err, byHand)
+	require.Equal(t, "lab/domain/domain.go\nlab/domain/statements/statements.go\n", byHand, "docs/make-it-yours.md names them")
 }
