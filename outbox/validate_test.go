@@ -66,7 +66,7 @@ func BenchmarkAppend(b *testing.B) {
 			`"createdAt":"2026-01-02T03:04:05.678901Z"}`),
 		Traceparent: "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00",
 	}
-	defer labtest.AllocsAtMost(b, 11)()
+	defer labtest.AllocsAtMost(b, 13)()
 	for b.Loop() {
 		if err := Append(b.Context(), &Batch{}, event); err != nil {
 			b.Fatal(err)
