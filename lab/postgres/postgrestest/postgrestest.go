@@ -2,6 +2,8 @@
 package postgrestest
 
 import (
+	"context"
+	"errors"
 	"os"
 	"path/filepath"
 	"testing"
@@ -49,7 +51,12 @@ func Migrate(t testing.TB, server *postgres.Server) *pgtest.DB {
 	t.Helper()
 	database, err := pgx.ParseConfig(server.URL())
 	require.NoError(t, err)
-	_, err = migrate.Up(t.Context(), database, migrate.Options{})
+	// The first connection has 10 s, so that a wrong address is an error soon. This address is right, and a server that has just been
+	// started on a busy machine may need longer.
+	labtest.Eventually(t, "the server to let the migrations in", func() bool {
+		_, err = migrate.Up(t.Context(), database, migrate.Options{})
+		return !errors.Is(err, context.DeadlineExceeded)
+	})
 	require.NoError(t, err)
 	pool, err := pgxpool.New(t.Context(), server.URL())
 	require.NoError(t, err)
