@@ -9,6 +9,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/require"
@@ -161,6 +162,7 @@ func TestAStopInTheMiddleOfATransactionSendsNothingTwice(t *testing.T) {
 	refused.Code = "InternalFailure"
 	active := r.aws.Faults().Add(refused)
 	relay := r.relay(t)
+	relay.DrainFor(time.Hour) // for all of the rows
 	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
 	done := make(chan error, 1)
 	go func() { done <- relay.Run(ctx) }()

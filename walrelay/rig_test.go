@@ -67,7 +67,22 @@ func (r *rig) logged() string { return r.log.String() }
 
 func (r *rig) config(t *testing.T) walrelay.Config {
 	t.Helper()
-	return walrelay.Config{Database: login(t, r.db.URL), Stream: stream, Slot: r.slot, Kinesis: r.kinesis, Log: slog.New(slog.NewTextHandler(r.log, nil))}
+	return walrelay.Config{Database: login(t, r.db.URL), Stream: stream, Slot: r.slot, Kinesis: patient{r.kinesis}, Log: slog.New(slog.NewTextHandler(r.log, nil))}
+}
+
+// patient is a Kinesis whose calls end with their answer, or when the relay ends. The relay itself gives a call up after 10 s. On a
+// busy machine one may take longer, and then its records come twice.
+type patient struct{ walrelay.Kinesis }
+
+func (k patient) PutRecords(ctx context.Context, in *kinesis.PutRecordsInput, options ...func(*kinesis.Options)) (*kinesis.PutRecordsOutput, error) {
+	call, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	defer cancel()
+	defer context.AfterFunc(ctx, func() {
+		if errors.Is(ctx.Err(), context.Canceled) {
+			cancel()
+		}
+	})()
+	return k.Kinesis.PutRecords(call, in, options...)
 }
 
 func login(t *testing.T, url string) *rdsdb.Login {
