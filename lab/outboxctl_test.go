@@ -1,8 +1,10 @@
 package main_test
 
 import (
+	"net/http"
 	"os"
 	"os/exec"
+	"path"
 	"path/filepath"
 	"regexp"
 	"strings"
@@ -11,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"rds-outbox-demo/lab/awslocal"
+	"rds-outbox-demo/lab/domain"
 	"rds-outbox-demo/lab/labtest"
 )
 
@@ -67,6 +70,45 @@ func TestOutboxctlKnowsARunningDev(t *testing.T) {
 	out, exit = outboxctl(t, d.dir, "audit")
 	require.Equal(t, 2, exit)
 	require.Contains(t, out, "Start `make dev` here")
+}
+
+// A user has the id in the line of `make dev`, and what `curl -i` has shown. Each of them names the event.
+func TestOutboxctlTakesTheIdsThatAUserSees(t *testing.T) {
+	t.Parallel()
+	d := startDev(t, newFolder(t))
+	d.post(t, 1)
+	lines := func() [][]string {
+		return regexp.MustCompile(`(?m)^CarCreated  (\S+) v1  `).FindAllStringSubmatch(d.printed(), -1)
+	}
+	labtest.Eventually(t, "the line of another event", func() bool { return len(lines()) == 1 })
+	response, err := http.Post(d.url+domain.Path, "application/json", strings.NewReader(domain.Sample(0)))
+	require.NoError(t, err)
+	require.NoError(t, response.Body.Close())
+	require.Equal(t, http.StatusCreated, response.StatusCode)
+	aggregate, traceparent := path.Base(response.Header.Get("Location")), response.Header.Get("Traceresponse")
+	require.Len(t, traceparent, len("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"))
+	labtest.Eventually(t, "the event's line", func() bool { return len(lines()) == 2 })
+	printed := lines()[1][1]
+	require.NotEqual(t, aggregate, printed, "the line has the id of the car, which names all of its events")
+
+	for what, name := range map[string]string{"event": printed, "aggregate": aggregate, "trace": strings.Split(traceparent, "-")[1], "traceparent": traceparent} {
+		out, exit := outboxctl(t, d.dir, "where", name)
+		require.Zero(t, exit, "%s: %s", what, out)
+		require.Contains(t, out, "row: Car "+aggregate+" v1, CarCreated", what)
+		require.Len(t, regexp.MustCompile(`(?m)^event `).FindAllString(out, -1), 1, "%s: %s", what, out)
+		require.Contains(t, out, "event "+printed, what)
+
+		out, exit = outboxctl(t, d.dir, "replay", "--id", name, "--replay-id", "by-"+what)
+		require.Zero(t, exit, "%s: %s", what, out)
+		require.Contains(t, out, "replay by-"+what+": sent 1 of 1 event of 1 aggregate,", what)
+		labtest.Eventually(t, "a line of the replay with the same id", func() bool {
+			return strings.Contains(d.printed(), "CarCreated  "+printed+" v1  ⑥ on the bus again (replay/by-"+what+")\n")
+		})
+
+		out, exit = outboxctl(t, d.dir, "redrive", name) // it is not parked
+		require.Equal(t, 1, exit, "%s: %s", what, out)
+		require.Equal(t, "outboxctl: redrive: none of the 0 messages is, or is of, "+name+"\n", out)
+	}
 }
 
 // In a cluster nobody else can tell when the log of a task is whole. Either output may be behind the other one.

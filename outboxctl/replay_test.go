@@ -48,7 +48,7 @@ func TestReplaySelects(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	old, car, other, bike := event("a", 1), event("a", 2), event("b", 1), event("a", 1)
-	other.Type = "CarCreated"
+	other.Type, other.Traceparent = "CarCreated", "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 	bike.AggregateType = "Bike"
 	r.commit(t, old, car, other, bike)
 	r.backdate(t, time.Hour, old)
@@ -61,6 +61,8 @@ func TestReplaySelects(t *testing.T) {
 		"OneEvent":         {[]string{"--id", car.ID.String()}, []outbox.Event{car}},
 		"TwoEvents":        {[]string{"--id", car.ID.String(), "--id", bike.ID.String()}, []outbox.Event{car, bike}},
 		"ById":             {[]string{"--id", "b"}, []outbox.Event{other}},
+		"ATrace":           {[]string{"--id", "4bf92f3577b34da6a3ce929d0e0e4736"}, []outbox.Event{other}},
+		"ATraceparent":     {[]string{"--id", other.Traceparent}, []outbox.Event{other}},
 		"AnAggregate":      {[]string{"--aggregate-type", "Car", "--aggregate-id", "a"}, []outbox.Event{old, car}},
 		"AnAggregateID":    {[]string{"--aggregate-id", "a"}, []outbox.Event{old, car, bike}},
 		"AKind":            {[]string{"--aggregate-type", "Bike"}, []outbox.Event{bike}},
