@@ -14,17 +14,34 @@ import (
 // ParseConfig reads a connection string, a URL or key=value pairs, as pgx does. Its errors name what is wrong and never repeat a part of
 // the string. pgx hides only what it takes for the password, and in a malformed string that is something else: in `password = x` or in a
 // URL whose password has an unencoded @, the error would show the password.
+//
+// It refuses a URL with an @ in another place than before the host, although pgx takes it. A password with an unencoded @ would end
+// there, and its rest would be the host that every error of connecting names.
 func ParseConfig(connString string) (*pgx.ConnConfig, error) {
-	config, err := pgx.ParseConfig(connString)
-	if err == nil {
-		return config, nil
-	}
+	_, afterScheme, isURL := strings.Cut(connString, "://")
+	isURL = isURL && (strings.HasPrefix(connString, "postgres://") || strings.HasPrefix(connString, "postgresql://"))
 	wrong := pairFault
-	if strings.HasPrefix(connString, "postgres://") || strings.HasPrefix(connString, "postgresql://") {
+	if isURL {
 		wrong = urlFault
+	}
+	if isURL && straysAt(afterScheme) {
+		wrong = func(string) string {
+			return "an @ is in another place than before the host, so a character of the password must be percent-encoded"
+		}
+	} else if config, err := pgx.ParseConfig(connString); err == nil {
+		return config, nil
 	}
 	return nil, fmt.Errorf("not a connection string (%s). It is not repeated, because it may hold a password. It looks like "+
 		"postgres://user:password@host:5432/database, where @ : / ? # %% and spaces in the password are percent-encoded", wrong(connString))
+}
+
+// straysAt reports whether a URL without its scheme has an @ but the one that ends the password.
+func straysAt(rest string) bool {
+	authority := rest
+	if end := strings.IndexAny(rest, "/?#"); end >= 0 {
+		authority = rest[:end]
+	}
+	return strings.Count(rest, "@") > min(1, strings.Count(authority, "@"))
 }
 
 // ParsePoolConfig is ParseConfig for a pool, which also reads the settings pool_*.
