@@ -266,8 +266,7 @@ lab/postgres/versions/node_modules/.installed: lab/postgres/versions/package-loc
 
 # AsyncAPI's parser and TypeScript, apart from package.json because nothing that runs or deploys needs them.
 contracts/npm/node_modules/.installed: contracts/npm/package-lock.json
-	@echo "installing AsyncAPI's parser and TypeScript (npm)" >&2
-	@cd contracts/npm && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error >&2
+	@cd contracts/npm && ../../scripts/moving.sh "installing AsyncAPI's parser and TypeScript (npm)" npm ci --ignore-scripts --no-audit --no-fund --loglevel=error
 	@touch $@
 
 $(SQLC):

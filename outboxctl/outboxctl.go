@@ -98,7 +98,8 @@ func dispatch(ctx context.Context, args []string, p *program) error {
 		flags := flag.NewFlagSet("outboxctl "+c.name, flag.ContinueOnError)
 		flags.SetOutput(io.Discard) // the flag package would print every flag after an error
 		flags.Usage = func() {
-			fmt.Fprintf(p.out, "usage: outboxctl %s %s [flags]\n%s\n", c.name, c.arguments, c.summary)
+			words := slices.DeleteFunc([]string{"usage: outboxctl", c.name, c.arguments, "[flags]"}, func(word string) bool { return word == "" })
+			fmt.Fprintf(p.out, "%s\n%s\n", strings.Join(words, " "), c.summary)
 			flags.SetOutput(p.out)
 			flags.PrintDefaults()
 		}

@@ -5,10 +5,13 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"rds-outbox-demo/lab/labtest"
 )
 
 // workshop is a checkout without Go files, and a PATH on which go, node and npm are what a test says they are.
@@ -204,6 +207,22 @@ func TestMoving(t *testing.T) {
 	printed, exit = run(t, "building x", "sh", "-c", "echo net/http; echo './main.go:3:1: undefined: y'; exit 3")
 	require.Equal(t, 3, exit)
 	require.Equal(t, "building x\n./main.go:3:1: undefined: y\n", printed)
+
+	t.Run("OnATerminalOneLineMoves", func(t *testing.T) {
+		t.Parallel()
+		script, err := exec.LookPath("script")
+		if err != nil {
+			labtest.Missing(t, "script, which makes a terminal, is absent: "+err.Error())
+		}
+		// The command ends after its line has moved twice. It looks into the file that has the text of the terminal.
+		seen := filepath.Join(t.TempDir(), "seen")
+		cmd := exec.CommandContext(t.Context(), script, "-qefc", `sh moving.sh 'building x' sh -c 'echo net/http; until grep -q "x: [2] s" "$1"; do sleep 0.1; done' - "$SEEN"`, seen)
+		cmd.Env = append(os.Environ(), "SHELL=/bin/sh", "SEEN="+seen)
+		printed, err := cmd.CombinedOutput()
+		require.NoError(t, err, "%s", printed)
+		const again = "\r\x1b[K"
+		require.Regexp(t, "^building x("+regexp.QuoteMeta(again)+`building x: \d+ s  net/http)+`+regexp.QuoteMeta(again)+"building x\r\n$", string(printed))
+	})
 
 	// The command ends once its line has moved.
 	cmd := exec.CommandContext(t.Context(), "sh", "moving.sh", "building x", "sh", "-c", "echo net/http; read line")

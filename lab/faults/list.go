@@ -20,7 +20,7 @@ func Of(p *local.Path) []*Fault {
 		},
 		{
 			Name: "kill-relay", Label: "Kill the relay", Hop: 3, Stops: true,
-			State: "Relay killed", Count: Count{"kill", "kills"},
+			State: "Relay (walrelay) killed", Count: Count{"kill", "kills"},
 			Text: "SIGKILL ends walrelay in the middle of whatever it does, and it stays down: commits go on, and wait in the WAL that the slot holds.",
 			AWS:  "A walrelay that dies, or a DMS task that stops, leaves its slot behind: RDS keeps the WAL from its confirmed position on, 8 GiB of it in stage dev, and the alarm replication-slot-lag tells.",
 			act:  killRelay(p),

@@ -66,7 +66,7 @@ func clipsNoText(t *testing.T, d *dev) {
 		for _, width := range []int64{360, 640, 768, 960, 1024, 1280, 1440, 1920} {
 			tb.do(chromedp.EmulateViewport(width, 900))
 			eval[bool](tb, `(scrollTo(0, 0), true)`)
-			tb.wait("the banner to say what waits, though another page has switched the fault on", head+` === 'Relay killed' && `+text+`.endsWith('events wait. None is lost.')`)
+			tb.wait("the banner to say what waits, though another page has switched the fault on", head+` === 'Relay (walrelay) killed' && `+text+`.endsWith('events wait. None is lost.')`)
 			tb.fits(fmt.Sprintf("%d-%t", width, dark))
 			tb.click("summary")
 			tb.fits(fmt.Sprintf("%d-%t-details", width, dark))

@@ -175,6 +175,8 @@ func isAccessible(t *testing.T, d *dev) {
 	} {
 		tb := show(t, d, l)
 		require.Equal(t, l.dark, tb.dark(), "the page does not follow the reader's theme")
+		does := func() string { return map[bool]string{false: "Darken", true: "Lighten"}[tb.dark()] }
+		require.Equal(t, does(), tb.text("#theme"), "the button does not name what it does")
 		id := tb.row("Looked At")
 		tb.axe(name)
 		tb.click(`tr[data-event="` + id + `"] td`)
@@ -182,6 +184,7 @@ func isAccessible(t *testing.T, d *dev) {
 		tb.axe(name + ", with an event")
 		tb.click("#theme")
 		require.Equal(t, !l.dark, tb.dark(), "the page's own switch does not change the theme")
+		require.Equal(t, does(), tb.text("#theme"), "the button does not name what it does")
 		tb.axe(name + ", with an event, the other theme")
 		tb.do(chromedp.Reload())
 		tb.connected()

@@ -21,7 +21,9 @@ func showsWhatWaits(t *testing.T, d *dev) {
 	require.True(t, tb.is(`(sizes => Math.max(...sizes.values()) === sizes.get(document.querySelector('#promise .lost b')))(new Map(
 		[...document.querySelectorAll('body *')].map(e => [e, parseFloat(getComputedStyle(e).fontSize)])))`), "the promise is not the largest thing on the page")
 	tb.click(killsTheRelay)
-	tb.wait("the state, not the order", head+` === 'Relay killed'`)
+	tb.wait("the state, not the order", head+` === 'Relay (walrelay) killed'`)
+	require.Equal(t, "Relay (walrelay) killed", tb.text(`[data-station="3"] .badge`), "which program is killed")
+	require.Contains(t, tb.text("#promise"), "counted by the subscriber", "who counts")
 	tb.click("#car-form button")
 	tb.wait("the event to wait", `document.querySelector('#followed').checkVisibility() && document.querySelector('#followed').textContent.includes('waits before ③')`)
 	const station = `document.querySelector('[data-station="3"]')`
@@ -32,7 +34,7 @@ func showsWhatWaits(t *testing.T, d *dev) {
 	tb.wait("nothing to come along the line after it", `getComputedStyle(document.querySelector('[data-station="4"] .line')).borderTopStyle === 'dashed'`)
 	tb.wait("what the banner says of it", text+`.startsWith('1 event waits')`)
 	tb.click(killsTheRelay)
-	tb.wait("the outcome", head+` === 'Relay killed: over' && `+text+`.endsWith('arrived. 0 events are lost.')`)
+	tb.wait("the outcome", head+` === 'Relay (walrelay) killed: over' && `+text+`.endsWith('arrived. 0 events are lost.')`)
 	tb.wait("the end of its way", `document.querySelector('#followed').textContent.includes('has arrived')`)
 	tb.wait("an empty pile", station+`.querySelector('.pile').getBoundingClientRect().width === 0`)
 	tb.balanced(d)
@@ -60,18 +62,25 @@ func tellsTheLastDeed(t *testing.T, d *dev) {
 	tb.balanced(d)
 }
 
-// While the switches are in sight on a narrow window, so is a small path.
+// While a part of the path is out of sight on a narrow window, a small one is in sight: on the first screen, and beside the switches.
 func keepsThePathInSight(t *testing.T, d *dev) {
 	for _, width := range []int64{360, 1024} {
 		tb := show(t, d, look{width: width, height: 740, still: true})
+		const down = `document.querySelector('#mini li:nth-child(3)')`
+		inSight := `(r => r.width > 0 && r.top >= 0 && r.bottom <= innerHeight)(` + down + `.getBoundingClientRect())`
 		eval[bool](tb, `(document.querySelector('#path').scrollIntoView(), true)`)
 		tb.wait("no small path beside the path", `!document.querySelector('#mini').checkVisibility()`)
 		eval[bool](tb, `(document.querySelector('`+killsTheRelay+`').scrollIntoView({block: 'center'}), true)`)
-		tb.wait("the small path", `document.querySelector('#mini').checkVisibility() && document.querySelector('#mini').getBoundingClientRect().top === 0`)
+		tb.wait("the small path", inSight)
 		tb.click(killsTheRelay)
-		tb.wait("it to show what is broken", `document.querySelector('#mini li:nth-child(3)').className === 'faulty' && !document.querySelector('`+killsTheRelay+`').hasAttribute('aria-busy')`)
+		tb.wait("it to show what is broken", down+`.className === 'faulty' && !document.querySelector('`+killsTheRelay+`').hasAttribute('aria-busy')`)
+		if width == 360 { // the stations are one below the other, and this one is not on the first screen
+			eval[bool](tb, `(scrollTo(0, 0), true)`)
+			require.True(t, tb.is(`document.querySelector('[data-station="3"]').getBoundingClientRect().bottom > innerHeight`))
+			tb.wait("the first screen to show what is broken", inSight+` && `+down+`.className === 'faulty'`)
+		}
 		tb.click(killsTheRelay)
-		tb.wait("it to show that it is mended", `document.querySelector('#mini li:nth-child(3)').className === ''`)
+		tb.wait("it to show that it is mended", down+`.className === ''`)
 	}
 }
 
@@ -84,7 +93,7 @@ func servesASpeaker(t *testing.T, d *dev) {
 	require.Empty(t, eval[[]string](tb, illFitting))
 	tb.do(chromedp.Reload())
 	tb.connected()
-	require.Equal(t, "true", eval[string](tb, `document.querySelector('#size').getAttribute('aria-pressed')`), "the size is forgotten")
+	require.Equal(t, "Shrink", tb.text("#size"), "the size is forgotten")
 	tb.do(chromedp.KeyEvent(kb.F2))
 	require.InDelta(t, size, eval[float64](tb, `parseFloat(getComputedStyle(document.documentElement).fontSize)`), 0.01)
 

@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/chromedp/chromedp"
+	"github.com/stretchr/testify/require"
 )
 
 const (
@@ -13,7 +14,8 @@ const (
 	// bandOfRelay is the newest band in the lane of the WAL, with its name if that is in sight and within the lane.
 	bandOfRelay = `(lane => { const band = lane.querySelector('.band'), name = lane.querySelector('.band-name'); if (!band) return {name: ''};
 		const [l, b, n] = [lane.querySelector('.lane-track'), band, name].map(e => e.getBoundingClientRect());
-		return {name: getComputedStyle(name).visibility === 'visible' && n.left >= l.left - 1 && n.right <= l.right + 1 ? name.textContent : '', open: b.right >= l.right - 3};
+		return {name: getComputedStyle(name).visibility === 'visible' && n.left >= l.left - 1 && n.right <= l.right + 1 ? name.textContent : '', open: b.right >= l.right - 3,
+			covers: n.bottom > lane.querySelector('svg').getBoundingClientRect().top + 1};
 	})(` + relayLane + `)`
 )
 
@@ -31,15 +33,16 @@ func keepsTheTimeline(t *testing.T, d *dev) {
 	tb.wait("the latency", `document.querySelector('.latency path.p50').getAttribute('d') && document.querySelector('#timeline-summary').textContent.includes('p99')`)
 
 	tb.click(killsTheRelay)
-	begun := bandOfRelay + `.name === 'Relay killed' && ` + bandOfRelay + `.open`
+	begun := bandOfRelay + `.name === 'Relay (walrelay) killed' && ` + bandOfRelay + `.open`
 	tb.wait("the band of the fault", begun)
+	require.False(t, tb.is(bandOfRelay+`.covers`), "the name of the fault covers the bars")
 	reload()
 	tb.wait("the band after a reload", begun)
 	tb.click(killsTheRelay)
-	over := bandOfRelay + `.name === 'Relay killed' && !` + bandOfRelay + `.open`
+	over := bandOfRelay + `.name === 'Relay (walrelay) killed' && !` + bandOfRelay + `.open`
 	tb.wait("the end of the band", over)
 	reload()
 	tb.wait("the band and the bars after a reload", over+` && `+passed)
-	tb.wait("the same in words", `/Relay killed from [\d:]+ to [\d:]+\./.test(document.querySelector('#faults-said').textContent)`)
+	tb.wait("the same in words", `/Relay \(walrelay\) killed from [\d:]+ to [\d:]+\./.test(document.querySelector('#faults-said').textContent)`)
 	tb.balanced(d)
 }

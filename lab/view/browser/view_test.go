@@ -126,18 +126,20 @@ func (d *dev) mend(t *testing.T) {
 	require.NoError(t, err)
 	token := regexp.MustCompile(`name="view-token" content="([^"]+)"`).FindSubmatch(page)
 	require.NotNil(t, token)
-	off := map[string]string{"/load": `{"rate":0}`}
-	for _, one := range d.state(t).Switches {
-		if one.On {
-			off["/switches/"+one.Name] = `{"on":false}`
-		}
-	}
-	for path, body := range off {
-		request, err := http.NewRequest(http.MethodPost, d.view+path, strings.NewReader(body))
+	send := func(method, path, body string) {
+		request, err := http.NewRequest(method, d.view+path, strings.NewReader(body))
 		require.NoError(t, err)
 		request.Header.Set("X-View-Token", string(token[1]))
 		response, err := http.DefaultClient.Do(request)
 		require.NoError(t, err)
 		require.NoError(t, response.Body.Close())
+	}
+	send(http.MethodDelete, "/tour", "") // nobody else may change anything while an experiment runs
+	labtest.Eventually(t, "the end of the experiment", func() bool { return d.state(t).Tour.Running == 0 })
+	send(http.MethodPost, "/load", `{"rate":0}`)
+	for _, one := range d.state(t).Switches {
+		if one.On {
+			send(http.MethodPost, "/switches/"+one.Name, `{"on":false}`)
+		}
 	}
 }

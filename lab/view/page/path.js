@@ -1,5 +1,5 @@
 // The six stations: how fast events pass, how many wait and before which station, and what is broken. The small path says the same while
-// the large one is out of sight.
+// a part of the large one is out of sight.
 
 import { attribute, byId, compact, count, duration, make, rate, write } from './write.js';
 
@@ -37,10 +37,11 @@ function add(hop) {
   return { item, figures, mini, values, badge: item.querySelector('.badge'), word: item.querySelector('[data-word=waiting]'), pile: item.querySelector('.pile') };
 }
 
-// The small path is there while the large one is out of sight.
+// The small path is there while a part of the large one is out of sight. The station that is down may be in that part.
+const whole = 0.99; // a part of a px may be missing
 new IntersectionObserver(([seen]) => {
-  byId('mini').hidden = seen.isIntersecting;
-}).observe(document.querySelector('.map'));
+  byId('mini').hidden = seen.intersectionRatio >= whole;
+}, { threshold: whole }).observe(document.querySelector('.map'));
 
 // queues returns how many events wait before each station, and before the subscriber (7).
 export function queues(state) {

@@ -42,7 +42,7 @@ function verdict(state) {
     return ['fault', `${plural(t.counted - t.cars, 'more car is', 'more cars are')} counted than there are, and nothing is on its way to the subscriber. ${remedy}`];
   }
   const parked = t.parked > 0 ? `, or parked where an operator finds it (${count(t.parked)})` : '';
-  return ['good', `Everything that was committed is on the bus${parked}, and every car is counted once.`];
+  return ['good', `Everything that was committed is on the bus${parked}, and the subscriber has counted every car once.`];
 }
 
 const remedy = 'To send the events again, run bin/outboxctl replay --aggregate-type Car. If that changes nothing, start with empty data: FRESH=1 make dev.';

@@ -1,13 +1,13 @@
 // The size for a presentation: everything is larger by half. It is kept by the browser.
 
-import { byId } from './write.js';
+import { byId, write } from './write.js';
 
 const root = document.documentElement;
 
 function set(large) {
   if (large) root.dataset.size = 'large';
   else delete root.dataset.size;
-  byId('size').setAttribute('aria-pressed', String(large));
+  write(byId('size'), large ? 'Shrink' : 'Enlarge');
   try {
     localStorage.setItem('size', large ? 'large' : '');
   } catch {

@@ -15,7 +15,7 @@
   document.addEventListener('DOMContentLoaded', () => {
     const button = document.getElementById('theme');
     const show = () => {
-      button.setAttribute('aria-pressed', String(isDark()));
+      button.textContent = isDark() ? 'Lighten' : 'Darken'; // what it does, and not what is so
       document.dispatchEvent(new Event('themechange'));
     };
     button.addEventListener('click', () => {

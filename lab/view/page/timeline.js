@@ -116,6 +116,7 @@ function showFaults(lane, faults, place) {
     name.style.setProperty('--row', found.row);
     found.taken.push([found.left, found.left + widths[i]]);
   });
+  lane.track.style.setProperty('--rows', rows.findLastIndex((taken) => taken.length > 0) + 1);
 }
 
 function summary(data) {

@@ -55,8 +55,28 @@ func TestUse(t *testing.T) {
 			out, errs, code := program(t, nil, args...)
 			require.Zero(t, code)
 			require.Empty(t, errs)
-			require.Contains(t, out, "usage: outboxctl audit")
+			require.Contains(t, out, "usage: outboxctl audit [flags]\n")
 			require.Contains(t, out, "-grace")
+		}
+	})
+	t.Run("EachCommand", func(t *testing.T) {
+		t.Parallel()
+		for _, command := range []string{"where", "audit", "redrive", "replay", "purge", "copy-slot", "doctor"} {
+			for _, args := range [][]string{{command, "-h"}, {command, "--help"}, {command, "help"}, {"help", command}} {
+				out, errs, code := program(t, nil, args...)
+				require.Zero(t, code, args)
+				require.Empty(t, errs, args)
+				require.Regexp(t, "^usage: outboxctl "+command+` (\S.*)?\[flags\]\n`, out, args)
+				require.Contains(t, out, "\n  -json\n", args)
+			}
+			out, errs, code := program(t, nil, command, "version")
+			require.Zero(t, code, command)
+			require.Empty(t, errs, command)
+			require.Regexp(t, `^outboxctl \S+ go1\.\S+\n$`, out, command)
+			out, errs, code = program(t, nil, command, "--bogus")
+			require.Equal(t, 2, code, command)
+			require.Empty(t, out, command)
+			require.Equal(t, "outboxctl: "+command+": flag provided but not defined: -bogus; see outboxctl "+command+" -h\n", errs)
 		}
 	})
 	t.Run("Version", func(t *testing.T) {
