@@ -18,42 +18,29 @@ const packagePrefix = "@embedded-postgres"
 // Version is the major version that package.json pins, for everything but the tests of other versions.
 const Version = "17"
 
-// FindBinaries returns the absolute path of the folder with bin/initdb and bin/postgres that `npm
-// ci` put under root. It makes the library symlinks that the package's install script would make,
-// so that `npm ci --ignore-scripts` is enough. Several processes may call it at once.
-func FindBinaries(root string) (string, error) {
-	platform, err := npmPlatform(runtime.GOOS, runtime.GOARCH)
-	if err != nil {
-		return "", err
-	}
-	if root, err = filepath.Abs(root); err != nil {
-		return "", err
-	}
-	return runnable(filepath.Join(root, "node_modules", packagePrefix, platform), platform, root)
-}
+// FindBinaries is FindVersion for Version.
+func FindBinaries(root string) (string, error) { return FindVersion(root, Version) }
 
-// FindVersion is FindBinaries for a major version from 14 to 18. Only tests need another version
-// than Version. So only `make test-versions` and `make chaos POSTGRES=` install the others, into a
-// folder of their own.
+// FindVersion returns the absolute path of the folder with bin/initdb and bin/postgres that `npm ci` put under root, of a major version from
+// 14 to 18. It makes the library symlinks that the package's install script would make, so that `npm ci --ignore-scripts` is enough. Several
+// processes may call it at once. Only tests need another version than Version. So only `make test-versions` and `make chaos POSTGRES=` install
+// the others, into a folder of their own.
 func FindVersion(root, version string) (string, error) {
-	if version == Version {
-		return FindBinaries(root)
-	}
 	platform, err := npmPlatform(runtime.GOOS, runtime.GOARCH)
 	if err != nil {
 		return "", err
 	}
-	if root, err = filepath.Abs(root); err != nil {
+	folder, err := filepath.Abs(root)
+	if err != nil {
 		return "", err
 	}
-	folder := filepath.Join(root, "lab", "postgres", "versions")
-	return runnable(filepath.Join(folder, "node_modules", "postgres-"+version+"-"+platform), platform+" "+version, folder)
-}
-
-// runnable makes the package in home ready to run and returns its folder of binaries. what and folder are for the error.
-func runnable(home, what, folder string) (string, error) {
+	home := filepath.Join(folder, "node_modules", packagePrefix, platform)
+	if version != Version {
+		folder = filepath.Join(folder, "lab", "postgres", "versions")
+		home = filepath.Join(folder, "node_modules", "postgres-"+version+"-"+platform)
+	}
 	if _, err := os.Stat(filepath.Join(home, "native", "bin", "postgres")); err != nil {
-		return "", fmt.Errorf("PostgreSQL for %s is not installed: run `npm ci --ignore-scripts` in %s (make does it): %w", what, folder, err)
+		return "", fmt.Errorf("PostgreSQL %s for %s is not installed: run `npm ci --ignore-scripts` in %s (make does it): %w", version, platform, folder, err)
 	}
 	if err := linkLibraries(home); err != nil {
 		return "", fmt.Errorf("linking the libraries of %s: %w", home, err)

@@ -1,6 +1,7 @@
 package postgres
 
 import (
+	"errors"
 	"io"
 	"os"
 	"time"
@@ -40,8 +41,5 @@ func copyFile(from, to string) error {
 		return err
 	}
 	_, err = io.Copy(target, source)
-	if closeErr := target.Close(); err == nil {
-		err = closeErr
-	}
-	return err
+	return errors.Join(err, target.Close())
 }
