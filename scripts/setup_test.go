@@ -126,7 +126,7 @@ func TestSetupSaysWhatIsMissing(t *testing.T) {
 		printed, exit := w.make(t, "build", "DATABASE_URL=postgres://x")
 		require.Zero(t, exit, printed)
 		require.NotContains(t, w.calls(), "npm")
-		require.Contains(t, w.calls(), "go build -v -o bin/lab ./lab\n")
+		require.Contains(t, w.calls(), "go build -trimpath -v -o bin/lab ./lab\n")
 	})
 }
 

@@ -18,9 +18,9 @@ func TestTheSimulationsCatchFixedConcurrency(t *testing.T) {
 	} {
 		t.Run(test.dir, func(t *testing.T) {
 			t.Parallel()
-			command := exec.CommandContext(t.Context(), "go", "test", "-tags", "sabotage", "-count", "1", "-run", test.run, "./"+test.dir)
+			command := exec.CommandContext(t.Context(), "go", "test", "-trimpath", "-vet=off", "-tags", "sabotage", "-count", "1", "-run", test.run, "./"+test.dir)
 			command.Dir = "../.."
-			command.Env = append(command.Environ(), "SABOTAGE_RULE="+string(sabotage.FixedConcurrency))
+			command.Env = append(command.Environ(), "CGO_ENABLED=0", "SABOTAGE_RULE="+string(sabotage.FixedConcurrency))
 			out, err := command.CombinedOutput()
 			require.Error(t, err, "not caught:\n%s", out)
 			require.Contains(t, string(out), "--- FAIL: ", "%s", out)

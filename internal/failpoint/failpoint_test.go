@@ -35,9 +35,9 @@ func TestReleaseBinariesContainNeitherFailpointNorSabotage(t *testing.T) {
 func build(t *testing.T, program string, flags ...string) []byte {
 	t.Helper()
 	binary := filepath.Join(t.TempDir(), "program")
-	args := append(append([]string{"build", "-o", binary}, flags...), "./"+program)
+	args := append(append([]string{"build", "-trimpath", "-o", binary}, flags...), "./"+program)
 	command := exec.CommandContext(t.Context(), "go", args...)
-	command.Dir = "../.."
+	command.Dir, command.Env = "../..", append(os.Environ(), "CGO_ENABLED=0") // as infra/gobuild builds what is deployed
 	out, err := command.CombinedOutput()
 	require.NoError(t, err, "%s", out)
 	content, err := os.ReadFile(binary)

@@ -63,8 +63,9 @@ func build(root, source, program string, tags []string) error {
 	if err := syscall.Flock(int(turn.Fd()), syscall.LOCK_EX); err != nil {
 		return fmt.Errorf("locking %s: %w", turn.Name(), err)
 	}
-	command := exec.Command("go", "build", "-tags", strings.Join(tags, ","), "-o", program, "./"+source)
-	command.Dir = root
+	// With the flags of bin/, which are those of what is deployed, so that Go compiles each package once for all of them.
+	command := exec.Command("go", "build", "-trimpath", "-tags", strings.Join(tags, ","), "-o", program, "./"+source)
+	command.Dir, command.Env = root, append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := command.CombinedOutput(); err != nil {
 		return fmt.Errorf("building %s: %w: %s", source, err, out)
 	}

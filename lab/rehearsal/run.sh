@@ -52,7 +52,7 @@ export AWS_CONFIG_FILE=/dev/null AWS_SHARED_CREDENTIALS_FILE=/dev/null AWS_PAGER
 export SLS_AWS_MONITORING_FREQUENCY=200 NODE_NO_WARNINGS=1
 LAMBDA_GOARCH=$(go env GOHOSTARCH)
 export LAMBDA_GOARCH WALRELAY_GOARCH=$LAMBDA_GOARCH
-go build -o "$work" ./lab/rehearsal/registry ./lab/rehearsal/traffic
+CGO_ENABLED=0 go build -trimpath -o "$work" ./lab/rehearsal/registry ./lab/rehearsal/traffic
 "$work/registry" >"$work/registry.address" 2>"$work/registry.log" &
 echo $! >>"$work/processes"
 until [[ -s $work/registry.address ]]; do sleep 0.1; done

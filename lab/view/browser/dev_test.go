@@ -54,8 +54,8 @@ func newFolder(t *testing.T) string {
 // start runs `lab dev` until the test ends or it is stopped. Port 0 is any.
 func start(t *testing.T, dir string, port int) *dev {
 	t.Helper()
-	bin, err := programs()
-	require.NoError(t, err)
+	labtest.Program(t, "walrelay/cmd/walrelay") // which lab finds beside it
+	lab := labtest.Program(t, "lab")
 	d := &dev{dir: dir, began: time.Now(), output: filepath.Join(t.TempDir(), "dev.out"), ended: make(chan struct{})}
 	out, err := os.Create(d.output)
 	require.NoError(t, err)
@@ -63,7 +63,7 @@ func start(t *testing.T, dir string, port int) *dev {
 	watched, life, err := os.Pipe()
 	require.NoError(t, err)
 	d.life = life
-	cmd := exec.Command("/bin/sh", "-c", untilWeEnd, filepath.Join(bin, "lab"))
+	cmd := exec.Command("/bin/sh", "-c", untilWeEnd, lab)
 	cmd.Dir, cmd.Stdout, cmd.Stderr, cmd.ExtraFiles = dir, out, out, []*os.File{watched}
 	for _, entry := range os.Environ() {
 		if name, _, _ := strings.Cut(entry, "="); !strings.HasPrefix(name, "AWS_") && name != "DATABASE_URL" && name != "FRESH" && name != "BROWSER" {

@@ -32,20 +32,6 @@ const root = "../../.."
 
 var picturesTo = flag.String("pictures", "", "folder of the docs that the pictures are written to; empty: they are only looked at")
 
-// programs are the built lab and walrelay, beside each other as in bin/.
-var programs = sync.OnceValues(func() (string, error) {
-	dir, err := os.MkdirTemp("", "view-")
-	if err != nil {
-		return "", err
-	}
-	for name, source := range map[string]string{"lab": "lab", "walrelay": "walrelay/cmd/walrelay"} {
-		if out, err := exec.Command("go", "build", "-o", filepath.Join(dir, name), "./"+filepath.Join(root, source)).CombinedOutput(); err != nil {
-			return dir, fmt.Errorf("building %s: %w: %s", name, err, out)
-		}
-	}
-	return dir, nil
-})
-
 var errNoChromium = errors.New("no Chromium here: install it (Debian: apt-get install chromium), or name it by CHROMIUM=")
 
 // chromium is one browser for all tests; each tab has a profile of its own in it.
@@ -84,9 +70,6 @@ func TestMain(m *testing.M) {
 	flag.Parse()
 	code := m.Run()
 	endBrowser() // and waits until its processes and its profile are gone
-	if dir, _ := programs(); dir != "" {
-		_ = os.RemoveAll(dir)
-	}
 	os.Exit(code)
 }
 
