@@ -25,8 +25,9 @@ func assemble(files map[string]string, arch string) (v1.Image, error) {
 	if err != nil {
 		return nil, err
 	}
+	// Without the cache it would be compressed once for its digest and once more for the registry.
 	layer, err := tarball.LayerFromOpener(func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(content)), nil },
-		tarball.WithMediaType(types.OCILayer))
+		tarball.WithMediaType(types.OCILayer), tarball.WithCompressedCaching)
 	if err != nil {
 		return nil, err
 	}
