@@ -12,6 +12,48 @@ import (
 	"github.com/google/uuid"
 )
 
+const HeldBy = `-- name: HeldBy :many
+SELECT
+    held.subscriber,
+    held.held_at,
+    (coalesce(seen.version, 0) + 1)::bigint AS waits_for
+FROM inbox_held AS held
+LEFT JOIN inbox_aggregate AS seen
+    ON seen.subscriber = held.subscriber
+        AND seen.aggregate_type = held.aggregate_type
+        AND seen.aggregate_id = held.aggregate_id
+WHERE held.event_id = $1
+ORDER BY held.subscriber
+`
+
+type HeldByRow struct {
+	Subscriber string
+	HeldAt     time.Time
+	WaitsFor   int64
+}
+
+// The subscribers of this database that hold the event until an earlier version of its aggregate comes, with the version that they wait
+// for. No index serves it, so it reads the whole table, which is as long as the held events are many.
+func (q *Queries) HeldBy(ctx context.Context, eventID uuid.UUID) ([]HeldByRow, error) {
+	rows, err := q.db.Query(ctx, HeldBy, eventID)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []HeldByRow
+	for rows.Next() {
+		var i HeldByRow
+		if err := rows.Scan(&i.Subscriber, &i.HeldAt, &i.WaitsFor); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
 const OpsLock = `-- name: OpsLock :one
 SELECT pg_try_advisory_lock(hashtextextended('outboxctl sends again', 0))
 `
@@ -225,8 +267,10 @@ WHERE (coalesce(cardinality($1::uuid[]), 0) = 0 OR id = ANY ($1::uuid[]))
     AND ($2::varchar = '' OR aggregate_type = $2::varchar)
     AND ($3::varchar = '' OR aggregate_id = $3::varchar)
     AND ($4::varchar = '' OR event_type = $4::varchar)
-    AND created_at >= $5::timestamptz
-    AND created_at < $6::timestamptz
+    AND aggregate_version >= $5::bigint
+    AND ($6::bigint = 0 OR aggregate_version <= $6::bigint)
+    AND created_at >= $7::timestamptz
+    AND created_at < $8::timestamptz
 `
 
 type ReplayCountParams struct {
@@ -234,6 +278,8 @@ type ReplayCountParams struct {
 	AggregateType string
 	AggregateID   string
 	EventType     string
+	FromVersion   int64
+	ToVersion     int64
 	CreatedFrom   time.Time
 	CreatedTo     time.Time
 }
@@ -253,6 +299,8 @@ func (q *Queries) ReplayCount(ctx context.Context, arg ReplayCountParams) (Repla
 		arg.AggregateType,
 		arg.AggregateID,
 		arg.EventType,
+		arg.FromVersion,
+		arg.ToVersion,
 		arg.CreatedFrom,
 		arg.CreatedTo,
 	)
@@ -301,10 +349,12 @@ WHERE (aggregate_type, aggregate_id, aggregate_version)
     AND ($5::varchar = '' OR aggregate_type = $5::varchar)
     AND ($6::varchar = '' OR aggregate_id = $6::varchar)
     AND ($7::varchar = '' OR event_type = $7::varchar)
-    AND created_at >= $8::timestamptz
-    AND created_at < $9::timestamptz
+    AND aggregate_version >= $8::bigint
+    AND ($9::bigint = 0 OR aggregate_version <= $9::bigint)
+    AND created_at >= $10::timestamptz
+    AND created_at < $11::timestamptz
 ORDER BY aggregate_type, aggregate_id, aggregate_version
-LIMIT $10
+LIMIT $12
 `
 
 type ReplayPageParams struct {
@@ -315,6 +365,8 @@ type ReplayPageParams struct {
 	AggregateType string
 	AggregateID   string
 	EventType     string
+	FromVersion   int64
+	ToVersion     int64
 	CreatedFrom   time.Time
 	CreatedTo     time.Time
 	MaxRows       int32
@@ -330,6 +382,8 @@ func (q *Queries) ReplayPage(ctx context.Context, arg ReplayPageParams) ([]Outbo
 		arg.AggregateType,
 		arg.AggregateID,
 		arg.EventType,
+		arg.FromVersion,
+		arg.ToVersion,
 		arg.CreatedFrom,
 		arg.CreatedTo,
 		arg.MaxRows,

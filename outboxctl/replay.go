@@ -31,6 +31,7 @@ type replayOptions struct {
 	names                                []string    // of events, aggregates or traces
 	ids                                  []uuid.UUID // of the named events
 	aggregateType, aggregateID, typeName string
+	fromVersion, toVersion               int64     // of the aggregate, both included; 0: no bound
 	from, to                             time.Time // created_at, [from, to)
 	all                                  bool
 	rate                                 float64
@@ -51,6 +52,8 @@ func runReplay(ctx context.Context, p *program, flags *flag.FlagSet, args []stri
 	})
 	flags.StringVar(&o.aggregateType, "aggregate-type", "", "events of this `type` of aggregate, such as Car")
 	flags.StringVar(&o.aggregateID, "aggregate-id", "", "events of the aggregate with this `id`")
+	flags.Int64Var(&o.fromVersion, "from-version", 0, "with --aggregate-id, the first `version` of the aggregate; default the oldest")
+	flags.Int64Var(&o.toVersion, "to-version", 0, "with --aggregate-id, the last `version` of the aggregate; default the newest")
 	flags.StringVar(&o.typeName, "event-type", "", "events of this `type`, such as CarCreated")
 	flags.Func("from", "events written at this `time` or later, such as 2026-03-01T12:00:00Z", timeFlag(&o.from))
 	flags.Func("to", "events written before this `time`; default now", timeFlag(&o.to))
@@ -67,6 +70,10 @@ func runReplay(ctx context.Context, p *program, flags *flag.FlagSet, args []stri
 		return UsageError("replay: takes only flags; an event is named with --id")
 	case !o.selects():
 		return UsageError("replay: say which events: --id, --aggregate-type, --aggregate-id, --event-type, --from, --to, or --all")
+	case o.aggregateID == "" && (o.fromVersion != 0 || o.toVersion != 0):
+		return UsageError("replay: --from-version and --to-version are of one aggregate: name it with --aggregate-id")
+	case o.fromVersion < 0 || o.toVersion < 0 || o.toVersion > 0 && o.toVersion < o.fromVersion:
+		return UsageError("replay: --from-version must not be negative, and --to-version not below it")
 	case o.rate <= 0:
 		return UsageError("replay: --rate must be above 0")
 	case o.replayID != "" && !outbox.ValidReplayID(o.replayID):
@@ -148,7 +155,8 @@ func replay(ctx context.Context, p *program, s *Setup, o replayOptions) (*replay
 		return nil, fmt.Errorf("replay: no row for %d of %s, such as %s: never committed, or purged; nothing was sent", len(missing), plural.Of(len(o.ids), "id"), missing[0])
 	}
 	counted, err := queries.ReplayCount(ctx, dbgen.ReplayCountParams{
-		Ids: o.ids, AggregateType: o.aggregateType, AggregateID: o.aggregateID, EventType: o.typeName, CreatedFrom: o.from, CreatedTo: o.to,
+		Ids: o.ids, AggregateType: o.aggregateType, AggregateID: o.aggregateID, EventType: o.typeName,
+		FromVersion: o.fromVersion, ToVersion: o.toVersion, CreatedFrom: o.from, CreatedTo: o.to,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("counting: %w", err)
@@ -172,7 +180,8 @@ func replay(ctx context.Context, p *program, s *Setup, o replayOptions) (*replay
 func sendRows(ctx context.Context, p *program, s *Setup, queries *dbgen.Queries, o replayOptions, report *replayReport) error {
 	to := newPutter(s, o.rate)
 	in := dbgen.ReplayPageParams{
-		Ids: o.ids, AggregateType: o.aggregateType, AggregateID: o.aggregateID, EventType: o.typeName, CreatedFrom: o.from, CreatedTo: o.to,
+		Ids: o.ids, AggregateType: o.aggregateType, AggregateID: o.aggregateID, EventType: o.typeName,
+		FromVersion: o.fromVersion, ToVersion: o.toVersion, CreatedFrom: o.from, CreatedTo: o.to,
 		MaxRows: replayPage,
 	}
 	told := time.Now()

@@ -65,6 +65,9 @@ func TestReplaySelects(t *testing.T) {
 		"ATraceparent":     {[]string{"--id", other.Traceparent}, []outbox.Event{other}},
 		"AnAggregate":      {[]string{"--aggregate-type", "Car", "--aggregate-id", "a"}, []outbox.Event{old, car}},
 		"AnAggregateID":    {[]string{"--aggregate-id", "a"}, []outbox.Event{old, car, bike}},
+		"AVersion":         {[]string{"--aggregate-type", "Car", "--aggregate-id", "a", "--from-version", "2", "--to-version", "2"}, []outbox.Event{car}},
+		"SinceAVersion":    {[]string{"--aggregate-id", "a", "--from-version", "2"}, []outbox.Event{car}},
+		"UntilAVersion":    {[]string{"--aggregate-id", "a", "--to-version", "1"}, []outbox.Event{old, bike}},
 		"AKind":            {[]string{"--aggregate-type", "Bike"}, []outbox.Event{bike}},
 		"AnEventType":      {[]string{"--event-type", "CarCreated"}, []outbox.Event{other}},
 		"ATime":            {[]string{"--from", at(-2 * time.Hour), "--to", at(-30 * time.Minute)}, []outbox.Event{old}},
@@ -108,7 +111,8 @@ func TestReplaySelects(t *testing.T) {
 	t.Run("AndRefusesWrongUse", func(t *testing.T) {
 		for _, args := range [][]string{
 			{}, {"--rate", "5"}, {"x", "--all"}, {"--all", "--rate", "0"}, {"--all", "--rate", "-1"}, {"--from", "yesterday"},
-			{"--all", "--replay-id", "a b"}, {"--all", "--replay-id", "a/b"},
+			{"--all", "--from-version", "2"}, {"--aggregate-type", "Car", "--to-version", "2"}, {"--aggregate-id", "a", "--from-version", "-1"},
+			{"--aggregate-id", "a", "--from-version", "3", "--to-version", "2"}, {"--all", "--replay-id", "a b"}, {"--all", "--replay-id", "a/b"},
 		} {
 			result := new(rig).run(t, append([]string{"replay"}, args...)...)
 			require.Equal(t, 2, result.code, "%v: %s", args, result.err)

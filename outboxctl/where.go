@@ -11,6 +11,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/kinesis/types"
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"rds-outbox-demo/dbgen"
 	"rds-outbox-demo/outbox"
@@ -27,7 +28,8 @@ type WhereReport struct {
 	Read    *streamRead `json:"read,omitempty"`
 	Parked  []parkedAt  `json:"parked"` // in the failure queue, or among what Lambda gave up
 	Unseen  bool        `json:"queueNotReadToItsEnd,omitempty"`
-	Bus     []busEntry  `json:"bus"` // every time that the bus accepted it
+	Bus     []busEntry  `json:"bus"`  // every time that the bus accepted it
+	Held    []heldBy    `json:"held"` // by subscribers whose inbox is in this database
 	LastHop string      `json:"lastHop"`
 	Says    string      `json:"says"`
 }
@@ -85,6 +87,13 @@ type parkedAt struct {
 	At           time.Time `json:"at"`
 }
 
+// heldBy is a subscriber in order (inbox.InOrder) that got the event before an earlier version of its aggregate.
+type heldBy struct {
+	Subscriber string    `json:"subscriber"`
+	Since      time.Time `json:"heldSince"`
+	WaitsFor   int64     `json:"waitsForVersion"`
+}
+
 // MaxRecords is how many records of the stream a search reads if nobody says another number.
 const MaxRecords = 200_000
 
@@ -97,7 +106,7 @@ const logDays = 14
 //
 // It looks hop by hop, in the event's order, so that it cannot slip past between two looks.
 func Where(ctx context.Context, s *Setup, id uuid.UUID, maxRecords int) (*WhereReport, error) {
-	r := &WhereReport{EventID: id.String(), Stream: []onStream{}, Parked: []parkedAt{}, Bus: []busEntry{}}
+	r := &WhereReport{EventID: id.String(), Stream: []onStream{}, Parked: []parkedAt{}, Bus: []busEntry{}, Held: []heldBy{}}
 	conn, err := s.connect(ctx)
 	if err != nil {
 		return nil, err
@@ -127,6 +136,9 @@ func Where(ctx context.Context, s *Setup, id uuid.UUID, maxRecords int) (*WhereR
 		return nil, err
 	}
 	if r.Bus, err = log.find(ctx, from, time.Now().Add(clockSkew), id); err != nil {
+		return nil, err
+	}
+	if err := r.findHeld(ctx, conn, id); err != nil {
 		return nil, err
 	}
 	r.conclude()
@@ -163,6 +175,24 @@ func (r *WhereReport) findRow(ctx context.Context, conn *pgx.Conn, id uuid.UUID)
 	r.Row = &whereRow{row.AggregateType, row.AggregateID, row.AggregateVersion, row.EventType, row.CreatedAt.UTC()}
 	return nil
 }
+
+// findHeld finds nothing in a database without table inbox_held, because the subscribers may have one of their own.
+func (r *WhereReport) findHeld(ctx context.Context, conn *pgx.Conn, id uuid.UUID) error {
+	rows, err := dbgen.New(conn).HeldBy(ctx, id)
+	var refused *pgconn.PgError
+	if errors.As(err, &refused) && refused.Code == undefinedTable {
+		return nil
+	} else if err != nil {
+		return fmt.Errorf("reading inbox_held: %w", err)
+	}
+	for _, row := range rows {
+		r.Held = append(r.Held, heldBy{row.Subscriber, row.HeldAt.UTC(), row.WaitsFor})
+	}
+	return nil
+}
+
+// undefinedTable is an SQLSTATE.
+const undefinedTable = "42P01"
 
 func readSlot(ctx context.Context, conn *pgx.Conn, name string) (*slotState, error) {
 	slot, err := dbgen.New(conn).SlotHealth(ctx, name)

@@ -1,6 +1,7 @@
 package outboxctl
 
 import (
+	"context"
 	"encoding/json"
 	"testing"
 	"time"
@@ -8,10 +9,12 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/kinesis"
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
+	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/require"
 
 	"rds-outbox-demo/dbgen"
 	"rds-outbox-demo/handlers/cdcconsumer"
+	"rds-outbox-demo/inbox"
 	"rds-outbox-demo/outbox"
 )
 
@@ -91,6 +94,17 @@ func (r *rig) where(t *testing.T, e outbox.Event) *WhereReport {
 	report, err := Where(t.Context(), r.setup, e.ID, 0)
 	require.NoError(t, err)
 	return report
+}
+
+// deliver gives the event to a subscriber of this database, which does nothing.
+func (r *rig) deliver(t *testing.T, s inbox.Ordered, e outbox.Event) {
+	t.Helper()
+	require.NoError(t, pgx.BeginFunc(t.Context(), r.db.Pool, func(tx pgx.Tx) error {
+		_, err := inbox.InOrder(t.Context(), tx, s, inbox.Event{
+			ID: e.ID, AggregateType: e.AggregateType, AggregateID: e.AggregateID, Version: e.AggregateVersion, Type: e.Type, Data: e.Data, Timestamp: time.Now(),
+		}, func(context.Context, inbox.Event) error { return nil })
+		return err
+	}))
 }
 
 func (r *rig) purge(t *testing.T, e outbox.Event) {

@@ -13,6 +13,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/stretchr/testify/require"
 
+	"rds-outbox-demo/inbox"
 	"rds-outbox-demo/lab/awslocal"
 	"rds-outbox-demo/outbox"
 )
@@ -192,6 +193,44 @@ $`, got.out)
 		// Which comes third depends on the millisecond.
 		require.Equal(t, 1, strings.Count(report.lines(), " of 3, replay/r1"))
 		require.Equal(t, "on the bus 3 times", report.Says)
+	})
+
+	t.Run("HeldByASubscriber", func(t *testing.T) {
+		t.Parallel()
+		r := newRig(t)
+		first, early := event("a", 1), event("a", 3)
+		r.commit(t, first, early)
+		for _, e := range []outbox.Event{first, early} {
+			r.putRecord(t, e, r.createdAt(t, e))
+			r.publish(t, e, r.createdAt(t, e))
+		}
+		require.Empty(t, r.where(t, early).Held)
+		for _, name := range []string{"carstats", "mailer"} {
+			for _, e := range []outbox.Event{early, first} {
+				if name == "mailer" && e.ID == first.ID {
+					continue // it has got nothing but the early one
+				}
+				r.deliver(t, inbox.Ordered{Name: name}, e)
+			}
+		}
+		report := r.where(t, early)
+		require.Len(t, report.Held, 2)
+		require.Equal(t, []heldBy{{"carstats", report.Held[0].Since, 2}, {"mailer", report.Held[1].Since, 1}}, report.Held)
+		require.WithinDuration(t, time.Now(), report.Held[0].Since, time.Hour)
+		require.Regexp(t, `⑥ \S+Z  held by subscriber carstats, which waits for version 2 `, report.lines())
+		require.Equal(t, "on the bus, held by carstats for version 2, held by mailer for version 1", report.Says)
+		printed := r.run(t, "where", "--json", early.ID.String())
+		require.Zero(t, printed.code, "the path has done its part")
+		require.Equal(t, report.Held, decode[WhereReport](t, printed).Held)
+		require.Empty(t, r.where(t, first).Held)
+
+		r.purge(t, early)
+		require.Equal(t, report.Held, r.where(t, early).Held, "a purged row does not free it")
+		r.deliver(t, inbox.Ordered{Name: "carstats"}, event("a", 2))
+		require.Len(t, r.where(t, early).Held, 1)
+		_, err := r.db.Pool.Exec(t.Context(), "DROP TABLE inbox_held")
+		require.NoError(t, err)
+		require.Empty(t, r.where(t, early).Held, "the subscribers may have a database of their own")
 	})
 
 	t.Run("Parked", func(t *testing.T) {

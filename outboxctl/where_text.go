@@ -36,6 +36,9 @@ func (r *WhereReport) conclude() {
 		if len(r.Parked) > 0 {
 			r.Says += ", and still in a failure queue: outboxctl redrive show " + r.EventID
 		}
+		for _, held := range r.Held {
+			r.Says += fmt.Sprintf(", held by %s for version %d", printable(held.Subscriber), held.WaitsFor)
+		}
 	case len(r.Parked) > 0:
 		r.LastHop, r.Says = "⑤", "parked, not on the bus: outboxctl redrive show "+r.EventID
 	case len(r.Stream) > 0:
@@ -142,6 +145,9 @@ func (r *WhereReport) lines() string {
 	}
 	if len(r.Bus) == 0 {
 		line("⑥", "not on the bus", time.Time{})
+	}
+	for _, held := range r.Held {
+		line("⑥", fmt.Sprintf("held by subscriber %s, which waits for version %d", printable(held.Subscriber), held.WaitsFor), held.Since)
 	}
 	fmt.Fprintf(&b, "where: last hop %s: %s\n", r.LastHop, r.Says)
 	return b.String()

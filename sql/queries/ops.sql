@@ -1,3 +1,18 @@
+-- name: HeldBy :many
+-- The subscribers of this database that hold the event until an earlier version of its aggregate comes, with the version that they wait
+-- for. No index serves it, so it reads the whole table, which is as long as the held events are many.
+SELECT
+    held.subscriber,
+    held.held_at,
+    (coalesce(seen.version, 0) + 1)::bigint AS waits_for
+FROM inbox_held AS held
+LEFT JOIN inbox_aggregate AS seen
+    ON seen.subscriber = held.subscriber
+        AND seen.aggregate_type = held.aggregate_type
+        AND seen.aggregate_id = held.aggregate_id
+WHERE held.event_id = @event_id
+ORDER BY held.subscriber;
+
 -- name: OpsLock :one
 -- Takes the session's advisory lock on sending events again. Returns false when another session of this database has it. Two sessions that
 -- send at once could interleave the versions of an aggregate. The lock ends with the session, or with
@@ -77,6 +92,8 @@ WHERE (coalesce(cardinality(@ids::uuid[]), 0) = 0 OR id = ANY (@ids::uuid[]))
     AND (@aggregate_type::varchar = '' OR aggregate_type = @aggregate_type::varchar)
     AND (@aggregate_id::varchar = '' OR aggregate_id = @aggregate_id::varchar)
     AND (@event_type::varchar = '' OR event_type = @event_type::varchar)
+    AND aggregate_version >= @from_version::bigint
+    AND (@to_version::bigint = 0 OR aggregate_version <= @to_version::bigint)
     AND created_at >= @created_from::timestamptz
     AND created_at < @created_to::timestamptz;
 
@@ -95,6 +112,8 @@ WHERE (aggregate_type, aggregate_id, aggregate_version)
     AND (@aggregate_type::varchar = '' OR aggregate_type = @aggregate_type::varchar)
     AND (@aggregate_id::varchar = '' OR aggregate_id = @aggregate_id::varchar)
     AND (@event_type::varchar = '' OR event_type = @event_type::varchar)
+    AND aggregate_version >= @from_version::bigint
+    AND (@to_version::bigint = 0 OR aggregate_version <= @to_version::bigint)
     AND created_at >= @created_from::timestamptz
     AND created_at < @created_to::timestamptz
 ORDER BY aggregate_type, aggregate_id, aggregate_version
