@@ -36,6 +36,9 @@ const (
 	Capacity FaultKind = "capacity"
 	// Duplicate delivers an event of Service "rules" once more, at once or later by up to the Delay.
 	Duplicate FaultKind = "duplicate"
+	// Lose delivers an event of Service "rules" nowhere, although PutEvents has accepted it. That is EventBridge after all of its retries,
+	// when the failure queue of the rule's target refuses the event, too.
+	Lose FaultKind = "lose"
 )
 
 // Fault is one rule, which says which calls it strikes, what happens to them, and how often.
@@ -82,12 +85,13 @@ func (f Fault) Validate() error {
 		if f.Capacity <= 0 {
 			return errors.New("fault: Capacity is empty: say how many entries a second")
 		}
-	case LostAnswer, Reset, ResetAfter, Duplicate:
+	case LostAnswer, Reset, ResetAfter, Duplicate, Lose:
 	default:
 		return fmt.Errorf("fault: Kind %q is unknown", f.Kind)
 	}
-	if f.Kind == Duplicate && f.Service != serviceRules || f.Service == serviceRules && f.Kind != Duplicate && f.Kind != Delay {
-		return fmt.Errorf("fault: Kind %q of Service %q: a delivery of rules has duplicate or delay, a call the others", f.Kind, f.Service)
+	ofRules, onlyOfRules := f.Service == serviceRules, f.Kind == Duplicate || f.Kind == Lose
+	if onlyOfRules && !ofRules || ofRules && !onlyOfRules && f.Kind != Delay {
+		return fmt.Errorf("fault: Kind %q of Service %q: a delivery of rules has duplicate, lose or delay, a call the others", f.Kind, f.Service)
 	}
 	if f.Rate < 0 || f.Rate > 1 || f.Count < 0 {
 		return fmt.Errorf("fault: Rate %g must be within 0..1 and Count %d not negative", f.Rate, f.Count)
@@ -134,7 +138,7 @@ func (f *Faults) List() []*Active {
 // Fault returns the rule as it was added.
 func (a *Active) Fault() Fault { return a.fault }
 
-// Struck returns how many calls, or for EntryError entries, the rule hit so far.
+// Struck returns how many calls, or for EntryError entries and for Service "rules" deliveries, the rule hit so far.
 func (a *Active) Struck() int {
 	a.faults.mu.Lock()
 	defer a.faults.mu.Unlock()
@@ -281,7 +285,7 @@ func (c *call) strike(in any, run func() (any, error)) (any, error) {
 				return nil, err
 			}
 			return nil, errLostAnswer
-		case EntryError, Duplicate: // strike in onEntry and onDelivery
+		case EntryError, Duplicate, Lose: // strike in onEntry and onDelivery
 		}
 	}
 	return run()

@@ -10,7 +10,7 @@ import (
 
 // Rule is a rule of EventBridge with one target, an SQS queue that gets each matching event in
 // EventBridge's envelope. Delivery is at least once and in any order. Faults of Service "rules"
-// repeat and reorder it.
+// repeat, reorder and lose it.
 type Rule struct {
 	Bus         string
 	Source      string   // exactly this one
@@ -67,21 +67,27 @@ func (r *rules) deliver(events []BusEvent) error {
 const serviceRules = "rules"
 
 // onDelivery returns the delay of each copy of the event. If no rule strikes, there is one copy, at
-// once.
+// once. A rule that loses the event leaves none.
 func (f *Faults) onDelivery(e BusEvent) []time.Duration {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	copies := []time.Duration{0}
+	copies, lost := []time.Duration{0}, false
 	for _, a := range f.active {
 		if a.fault.Service != serviceRules || !strings.Contains(string(e.Detail), a.fault.Match) || !f.take(a) {
 			continue
 		}
 		delay := time.Duration(a.random.Float64() * float64(a.fault.Delay))
-		if a.fault.Kind == Duplicate {
+		switch a.fault.Kind {
+		case Duplicate:
 			copies = append(copies, delay)
-		} else {
+		case Lose:
+			lost = true
+		default:
 			copies[0] += delay
 		}
+	}
+	if lost {
+		return nil
 	}
 	return copies
 }

@@ -131,6 +131,20 @@ func TestFaultsOfDelivery(t *testing.T) {
 		require.Equal(t, []int{4}, q.drain())
 	})
 
+	t.Run("LoseDeliversNowhereWhatWasAccepted", func(t *testing.T) {
+		t.Parallel()
+		server, cfg := start(t, withRule())
+		bus, q := eventbridge.NewFromConfig(cfg), queue(t, cfg)
+		server.Faults().Add(awslocal.Fault{Service: "rules", Kind: awslocal.Duplicate})
+		lost := server.Faults().Add(awslocal.Fault{Service: "rules", Kind: awslocal.Lose, Match: `"n": 2,`})
+		put(t, bus, 1, 3)
+		require.Equal(t, []int{1, 1, 3, 3}, q.drain(), "no copy of it")
+		require.Equal(t, 1, lost.Struck())
+		lost.Off()
+		put(t, bus, 2, 2)
+		require.Equal(t, []int{2, 2}, q.drain())
+	})
+
 	t.Run("DelayIsDisorderThatOutlivesARestart", func(t *testing.T) {
 		t.Parallel()
 		clock := newClock()

@@ -3,8 +3,10 @@ package local
 import (
 	"context"
 	"log/slog"
+	"sync"
 
 	"rds-outbox-demo/handlers/carstats"
+	"rds-outbox-demo/inbox"
 	"rds-outbox-demo/lab/poller"
 )
 
@@ -26,7 +28,10 @@ func runCarStats(ctx context.Context, c CarStatsConfig) error {
 		return err
 	}
 	defer pool.Close()
-	subscriber, err := carstats.New(carstats.Config{Pool: pool, Logger: c.Observe.watchMetrics(c.Log), InOrder: c.InOrder})
+	subscriber, err := carstats.New(carstats.Config{
+		Pool: pool, Logger: c.Observe.watchMetrics(c.Log), InOrder: c.InOrder,
+		Ordered: inbox.Ordered{AskAfter: s.AskAfter},
+	})
 	if err != nil {
 		return err
 	}
@@ -37,6 +42,12 @@ func runCarStats(ctx context.Context, c CarStatsConfig) error {
 	if err != nil {
 		return err
 	}
+	var asking sync.WaitGroup
+	if c.InOrder {
+		schedule := poller.Schedule{Function: poller.Handler(subscriber.Handle), Rate: s.Schedule, FunctionTimeout: s.Timeout, Log: c.Log}
+		asking.Go(func() { schedule.Run(ctx) })
+	}
 	mapping.Run(ctx)
+	asking.Wait()
 	return nil
 }

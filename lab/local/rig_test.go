@@ -31,7 +31,7 @@ type rig struct {
 	json   jsonLog
 }
 
-func newRig(t *testing.T) *rig {
+func newRig(t *testing.T, edit ...func(*Config)) *rig {
 	t.Helper()
 	if _, err := postgres.FindBinaries("../.."); err != nil {
 		labtest.Missing(t, err)
@@ -40,8 +40,7 @@ func newRig(t *testing.T) *rig {
 	r := &rig{broken: filepath.Join(dir, "broken")}
 	script := filepath.Join(dir, "relay")
 	require.NoError(t, os.WriteFile(script, []byte("#!/bin/sh\ntest -e "+r.broken+" && exit 1\nexec "+labtest.Program(t, "walrelay/cmd/walrelay")+"\n"), 0o700))
-	var err error
-	r.Path, err = Start(t.Context(), Config{
+	config := Config{
 		Dir: filepath.Join(dir, "data"), Root: "../..", Relay: script, Listen: "127.0.0.1:0", Settings: ForPeople(), Progress: func(string) {},
 		Log: slog.New(slog.NewMultiHandler(slog.NewTextHandler(r, nil), slog.NewJSONHandler(&r.json, nil))),
 		OnEvent: func(a Arrival) {
@@ -49,7 +48,12 @@ func newRig(t *testing.T) *rig {
 			defer r.mu.Unlock()
 			r.got = append(r.got, a)
 		},
-	})
+	}
+	for _, f := range edit {
+		f(&config)
+	}
+	var err error
+	r.Path, err = Start(t.Context(), config)
 	require.NoError(t, err)
 	t.Cleanup(func() {
 		require.NoError(t, r.Close())

@@ -32,6 +32,10 @@ type CarStatsSettings struct {
 	MaxReceives       int           // a message that was received so often goes to the failure queue
 	BatchSize         int
 	Concurrency       int // batches that are under way at once
+	// Schedule is how often the function is called without messages, where it counts in order. It then asks for what is missing.
+	Schedule time.Duration
+	// AskAfter is how long an event is held before the versions before it are asked for. 0 is the default of package inbox.
+	AskAfter time.Duration
 	// Source and DetailTypes select the events of the rule that fills the queue.
 	Source      string
 	DetailTypes []string
@@ -46,7 +50,8 @@ func Deployed() Settings {
 		},
 		CarStats: CarStatsSettings{
 			Timeout: 30 * time.Second, VisibilityTimeout: 180 * time.Second, MaxReceives: 20, BatchSize: 10, Concurrency: 5,
-			Source: "outbox.car", DetailTypes: []string{"CarCreated", "CarUpdated", "CarDeleted"},
+			Schedule: time.Minute,
+			Source:   "outbox.car", DetailTypes: []string{"CarCreated", "CarUpdated", "CarDeleted"},
 		},
 		Postgres: map[string]string{"max_slot_wal_keep_size": "8192MB", "wal_sender_timeout": "30000ms"},
 	}
@@ -59,6 +64,8 @@ func ForPeople() Settings {
 	s.Consumer.Timeout = 30 * time.Second
 	// Nobody wants to wait for minutes until a message that failed comes again, or for an hour until poison is parked.
 	s.CarStats.Timeout, s.CarStats.VisibilityTimeout, s.CarStats.MaxReceives = 4*time.Second, 4*time.Second, 6
+	// The same holds for a version that does not come.
+	s.CarStats.Schedule, s.CarStats.AskAfter = time.Second, 5*time.Second
 	// A laptop's disk is smaller than a database's.
 	s.Postgres["max_slot_wal_keep_size"] = "4GB"
 	// Each event is a commit. That many at once share the disk's time, and keep up with 500 events a second.
@@ -73,6 +80,8 @@ func ForChaos() Settings {
 	s.Consumer.Timeout = 6 * time.Second
 	// A message comes again while its round still runs.
 	s.CarStats.Timeout, s.CarStats.VisibilityTimeout = 4*time.Second, 4*time.Second
+	// What is lost behind the bus is asked for in the round, and not before a message that failed has come again.
+	s.CarStats.Schedule, s.CarStats.AskAfter = time.Second, 5*time.Second
 	// While the database is killed again and again a low count would park what is good.
 	s.CarStats.MaxReceives = 1000
 	s.Postgres = map[string]string{

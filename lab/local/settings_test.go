@@ -6,6 +6,7 @@ import (
 	"os"
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 	"go.yaml.in/yaml/v3"
@@ -30,12 +31,18 @@ func yamlAt(t *testing.T, file string, path ...string) any {
 func mappingOf(t *testing.T, function, kind string) map[string]any {
 	t.Helper()
 	events := yamlAt(t, "../../serverless.yml", "functions", function, "events").([]any)
-	events = slices.DeleteFunc(events, func(event any) bool { return event.(map[string]any)["schedule"] != nil }) // no mapping
+	events = slices.DeleteFunc(events, func(event any) bool { return scheduleOf(event) != nil }) // no mapping
 	require.Len(t, events, 1)
 	mapping := events[0].(map[string]any)[kind].(map[string]any)
 	require.NotEmpty(t, mapping["arn"])
 	delete(mapping, "arn")
 	return mapping
+}
+
+// scheduleOf is the schedule of a function's event, or nil.
+func scheduleOf(event any) map[string]any {
+	schedule, _ := event.(map[string]any)["schedule"].(map[string]any)
+	return schedule
 }
 
 // TestSettingsAreTheDeployedOnes compares every setting. One that is new in the files has no place here yet, and is a difference, too.
@@ -58,6 +65,12 @@ func TestSettingsAreTheDeployedOnes(t *testing.T) {
 		"batchSize": stats.BatchSize, "maximumConcurrency": stats.Concurrency, "functionResponseType": "ReportBatchItemFailures",
 	}, mappingOf(t, "carStats", "sqs"))
 	require.Equal(t, int(stats.Timeout.Seconds()), yamlAt(t, "../../serverless.yml", "functions", "carStats", "timeout"))
+	events := yamlAt(t, "../../serverless.yml", "functions", "carStats", "events").([]any)
+	asks := slices.IndexFunc(events, func(event any) bool { return scheduleOf(event) != nil })
+	require.GreaterOrEqual(t, asks, 0)
+	require.Equal(t, time.Minute, stats.Schedule)
+	require.Equal(t, map[string]any{"rate": "rate(1 minute)", "enabled": "${param:carStatsInOrder}"}, scheduleOf(events[asks]))
+	require.Zero(t, stats.AskAfter, "the function does not set it")
 	const statsFile = "../../infra/carstats.yml"
 	require.Equal(t, int(stats.VisibilityTimeout.Seconds()), yamlAt(t, statsFile, "Resources", "CarStatsQueue", "Properties", "VisibilityTimeout"))
 	require.Equal(t, stats.MaxReceives, yamlAt(t, statsFile, "Resources", "CarStatsQueue", "Properties", "RedrivePolicy", "maxReceiveCount"))
@@ -84,10 +97,11 @@ func TestOverridesAreNamed(t *testing.T) {
 		differ   []string
 	}{
 		"ForPeople": {ForPeople(), []string{
-			"CarStats.Concurrency", "CarStats.MaxReceives", "CarStats.Timeout", "CarStats.VisibilityTimeout", "Consumer.Timeout", "Postgres.max_slot_wal_keep_size",
+			"CarStats.AskAfter", "CarStats.Concurrency", "CarStats.MaxReceives", "CarStats.Schedule", "CarStats.Timeout", "CarStats.VisibilityTimeout",
+			"Consumer.Timeout", "Postgres.max_slot_wal_keep_size",
 		}},
 		"ForChaos": {ForChaos(), []string{
-			"CarStats.MaxReceives", "CarStats.Timeout", "CarStats.VisibilityTimeout", "Consumer.Timeout",
+			"CarStats.AskAfter", "CarStats.MaxReceives", "CarStats.Schedule", "CarStats.Timeout", "CarStats.VisibilityTimeout", "Consumer.Timeout",
 			"Postgres.max_prepared_transactions", "Postgres.max_slot_wal_keep_size", "Postgres.wal_sender_timeout",
 		}},
 	} {
