@@ -187,7 +187,7 @@ func (p *path) rounds(ctx context.Context, c Config, result *report.Report) erro
 		if err != nil {
 			return fmt.Errorf("round %d: %w", n, err)
 		}
-		judged.InOrder = c.inOrder()
+		judged.InOrder, judged.Replay = c.inOrder(), askedFor
 		verdict := judge.Judge(judged)
 		if c.inOrder() {
 			if err := r.judgeOrder(ctx, &verdict); err != nil {
@@ -208,7 +208,7 @@ func (p *path) rounds(ctx context.Context, c Config, result *report.Report) erro
 			return fmt.Errorf("round %d broke the promise: %s: %s", n, verdict.Violations[0].Rule, verdict.Violations[0].Text)
 		}
 		if n == c.Rounds && c.Sabotage == "" {
-			if err := r.ask(ctx, c, started, judged); err != nil {
+			if err := r.ask(ctx, started, judged); err != nil {
 				return fmt.Errorf("round %d, as outboxctl sees it: %w", n, err)
 			}
 		}

@@ -63,6 +63,13 @@ func TestKindsAreUnique(t *testing.T) {
 	require.LessOrEqual(t, len(promoteTrials), promotionsPerRound)
 }
 
+// Nothing but a subscriber in order brings back what is lost behind the bus.
+func TestALossBehindTheBusIsOnlyDealtWhereItIsRepaired(t *testing.T) {
+	t.Parallel()
+	require.Subset(t, kindsOf((&path{repairs: true}).possible(serviceLane)), kindsOf(lostTrials))
+	require.NotContains(t, kindsOf((&path{}).possible(serviceLane)), "rules-lost")
+}
+
 // ownWay says of faults of the list which trials do the same in a way of chaos's own, and why.
 var ownWay = map[string]struct {
 	kinds []string

@@ -20,8 +20,8 @@ import (
 
 // ask compares what outboxctl says of a judged round with what the judge knows. Only the round's
 // poison may be missing on the bus, and outboxctl must tell an event's whole story.
-func (r *round) ask(ctx context.Context, c Config, started time.Time, judged judge.Round) error {
-	o := operator{round: r, program: c.Outboxctl, from: started.UTC().Format(time.RFC3339)}
+func (r *round) ask(ctx context.Context, started time.Time, judged judge.Round) error {
+	o := operator{round: r, from: started.UTC().Format(time.RFC3339)}
 	poison, whole := 0, uuid.Nil
 	for _, row := range judged.Rows {
 		if strings.Contains(string(row.Data), poisonMark) {
@@ -42,7 +42,7 @@ func (r *round) ask(ctx context.Context, c Config, started time.Time, judged jud
 func (p *path) drill(ctx context.Context, c Config, rounds int) error {
 	h := &history{round: rounds + 1, awsDir: p.AWSDir()}
 	r := &round{path: p, history: h, clients: newClients(p.APIURL, h)}
-	o := operator{round: r, program: c.Outboxctl, from: time.Now().UTC().Add(-time.Second).Format(time.RFC3339)}
+	o := operator{round: r, from: time.Now().UTC().Add(-time.Second).Format(time.RFC3339)}
 	fmt.Fprintln(c.Progress, "drill: outboxctl finds and repairs a parked event and a loss made by hand")
 	if err := r.clients.warmUp(ctx); err != nil {
 		return err
@@ -104,14 +104,13 @@ func (p *path) drill(ctx context.Context, c Config, rounds int) error {
 // operator runs outboxctl.
 type operator struct {
 	*round
-	program string
-	from    string // of the audits' window
+	from string // of the audits' window
 }
 
 // run returns what outboxctl printed. It returns an error if the exit code is not want.
 func (o operator) run(ctx context.Context, want int, args ...string) ([]byte, error) {
 	var out, problems bytes.Buffer
-	cmd := exec.CommandContext(ctx, o.program, append(args, "--json")...)
+	cmd := exec.CommandContext(ctx, o.outboxctl, append(args, "--json")...)
 	cmd.Env = slices.Concat(o.env, o.OperatorEnv())
 	cmd.Stdout, cmd.Stderr = &out, &problems
 	err := cmd.Run()

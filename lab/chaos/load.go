@@ -170,9 +170,22 @@ func (c *clients) newCar(mark string) (request judge.Request, body string) {
 	return request, domain.Create(rand.IntN(25), request.Token)
 }
 
-func (c *clients) update(ctx context.Context, id string) {
-	request := judge.Request{Op: judge.Update, CarID: id, Token: c.history.token("")}
-	c.send(ctx, http.MethodPatch, domain.Path+"/"+id, domain.Change(rand.IntN(25), request.Token), request)
+func (c *clients) update(ctx context.Context, id string) { c.change(ctx, id, "") }
+
+// change asks for a change of a car, and reports whether it was answered with success.
+func (c *clients) change(ctx context.Context, id, mark string) bool {
+	request := judge.Request{Op: judge.Update, CarID: id, Token: c.history.token(mark)}
+	return c.send(ctx, http.MethodPatch, domain.Path+"/"+id, domain.Change(rand.IntN(25), request.Token), request) != ""
+}
+
+// changeSurely asks for changes until one is answered.
+func (c *clients) changeSurely(ctx context.Context, id, mark string) error {
+	for !c.change(ctx, id, mark) {
+		if err := sleep(ctx, 100*time.Millisecond); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // send makes one request and notes what the client knows afterwards, which is done, refused, or

@@ -174,9 +174,9 @@ func (r *round) collect(ctx context.Context, bus *int64, earlier *memory) (judge
 	return all, err
 }
 
-func query[T any](ctx context.Context, r *round, sql string) (all []T, err error) {
+func query[T any](ctx context.Context, r *round, sql string, args ...any) (all []T, err error) {
 	err = r.await(ctx, "the tables", func(ctx context.Context) error {
-		rows, err := r.pool.Query(ctx, sql)
+		rows, err := r.pool.Query(ctx, sql, args...)
 		if err != nil {
 			return err
 		}

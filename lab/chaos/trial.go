@@ -32,6 +32,8 @@ type trial struct {
 	// versions is the first major version of PostgreSQL on which the trial is possible. 0 means
 	// every version.
 	versions int
+	// inOrder is set where only a subscriber in order repairs what the trial does.
+	inOrder bool
 	// alone is set where a verdict needs everything else to be well during the trial.
 	alone bool
 }
@@ -39,7 +41,7 @@ type trial struct {
 // Trials run in two lanes at the same time. One strikes services and has the unusual writers, the
 // other strikes processes and the database. Two trials of one lane would undo each other.
 var (
-	serviceLane = slices.Concat(kinesisTrials, eventsTrials, rulesTrials, queueTrials, writerTrials, harmlessTrials)
+	serviceLane = slices.Concat(kinesisTrials, eventsTrials, rulesTrials, lostTrials, queueTrials, writerTrials, harmlessTrials)
 	machineLane = slices.Concat(processTrials, failpointTrials, databaseTrials, slotTrials, harmTrials, partitionTrials, roleTrials, retentionTrials)
 )
 
@@ -116,9 +118,9 @@ func (d *deck) deal(n int) []trial {
 	return hand
 }
 
-// possible returns the trials that the version of the server allows.
+// possible returns the trials that the version of the server and the subscriber allow.
 func (p *path) possible(kinds []trial) []trial {
-	return slices.DeleteFunc(slices.Clone(kinds), func(t trial) bool { return t.versions > p.version })
+	return slices.DeleteFunc(slices.Clone(kinds), func(t trial) bool { return t.versions > p.version || t.inOrder && !p.repairs })
 }
 
 func find(kind string) trial {

@@ -49,7 +49,7 @@ func (t *trial) judgeArrivals() {
 			}
 		default:
 			t.Duplicates++
-			if EntryText(*e.first) != EntryText(*arrival) {
+			if EntryText(*e.first) != t.copyText(*arrival) {
 				t.violation(RuleDuplicateDiffers, "%s: entry %s is a duplicate that differs from the first, %s", e, arrival.ID, e.first.ID)
 			}
 		}
@@ -58,7 +58,7 @@ func (t *trial) judgeArrivals() {
 
 // judgeStranger judges an entry that no committed row of this round has caused.
 func (t *trial) judgeStranger(id uuid.UUID, arrival *awslocal.BusEvent, reported map[uuid.UUID]bool) {
-	known, same := t.earlier(id, EntryText(*arrival))
+	known, same := t.earlier(id, t.copyText(*arrival))
 	switch {
 	case known:
 		t.Duplicates++

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"reflect"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -53,6 +54,14 @@ func EntryText(e awslocal.BusEvent) string {
 	return strings.Join([]string{
 		e.Source, e.DetailType, string(e.Detail), e.Time.UTC().Format(time.RFC3339Nano), e.TraceHeader, strings.Join(e.Resources, "\x01"),
 	}, "\x00")
+}
+
+// copyText is EntryText of a copy. What a replay of ours has added is left out.
+func (r *Round) copyText(e awslocal.BusEvent) string {
+	if r.Replay != "" && slices.Equal(e.Resources, []string{"replay/" + r.Replay}) {
+		e.Resources = nil
+	}
+	return EntryText(e)
 }
 
 // Describes reports whether the event data of a car carries the car that the API answered with. It has the same members, with id as carId.

@@ -129,6 +129,8 @@ type Round struct {
 	Stats      []Stat
 	// InOrder reports whether the subscriber counts no event before the ones before it.
 	InOrder bool
+	// Replay is the marker of replays that were made in the rounds so far, or empty. A copy may have it, and the first arrival may not.
+	Replay string
 	// NotCounted means that no subscriber's totals were read, so Stats is empty and says nothing.
 	NotCounted bool
 	Arrivals   []awslocal.BusEvent // in the order of the bus's journal, since the round began
