@@ -42,7 +42,7 @@ help: ## List the targets.
 ##
 
 .PHONY: dev
-dev: own-data build ## Run the whole path here: PORT= (3000), FRESH=1 starts with empty data, DATABASE_URL= takes your server.
+dev: own-data build ## Run the whole path here: PORT= (3000), FRESH=1 starts with empty data, IN_ORDER=1 counts in order, DATABASE_URL= takes your server.
 	@bin/lab dev
 
 .PHONY: demo

@@ -1,6 +1,6 @@
 // Command lab runs the whole path on this machine. The Makefile is its front: `make dev`, `make demo`, `make psql` ...
 //
-// Environment: PORT, FRESH, OPEN, CARS, JSON, SEED, ROUNDS, SABOTAGE, HOP, QUICK, CHECK, DATABASE_URL, and for services that are not the local listener
+// Environment: PORT, FRESH, IN_ORDER, OPEN, CARS, JSON, SEED, ROUNDS, SABOTAGE, HOP, QUICK, CHECK, DATABASE_URL, and for services that are not the local listener
 // AWS_ENDPOINT_URL_KINESIS, AWS_ENDPOINT_URL_EVENTBRIDGE, AWS_ENDPOINT_URL_SQS, STREAM_NAME, EVENT_BUS_NAME, FAILURE_QUEUE_URL,
 // AWS_REGION and credentials; for outboxctl's sake AWS_ENDPOINT_URL_CLOUDWATCH_LOGS and BUS_LOG_GROUP. Without an endpoint no AWS
 // service is reached. Exit code 0, 1 on failure, 2 on wrong use.
@@ -106,6 +106,9 @@ func runDev(ctx context.Context) error {
 	}
 	config, err := pathConfig()
 	if err != nil {
+		return err
+	}
+	if config.InOrder, err = boolEnv("IN_ORDER"); err != nil {
 		return err
 	}
 	// Half of Go's default. After a load this process has 62 MB instead of 75 MB, 24 MB of them the program itself.

@@ -220,6 +220,7 @@ type eventState struct {
 	Copies      int                `json:"copies"` // on the bus
 	Tries       int                `json:"tries"`  // to put it there
 	Parked      bool               `json:"parked,omitempty"`
+	Held        bool               `json:"held,omitempty"`  // by the subscriber
 	Error       string             `json:"error,omitempty"` // why the latest try failed, of one that is not there
 }
 

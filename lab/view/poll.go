@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 
 	"rds-outbox-demo/dbgen"
@@ -61,6 +62,7 @@ type found struct {
 	problem       string
 	cars, counted int64 // since the view's start
 	slot          *slotState
+	held          held
 	open          int     // transactions
 	rate          float64 // of commits, between the last two polls
 	restarts      int     // of the server
@@ -78,6 +80,18 @@ func (p *poller) note(change func(*found)) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	change(&p.last)
+}
+
+// held are the events that the subscriber holds until an earlier version of their car comes.
+type held struct {
+	state heldState
+	ids   map[uuid.UUID]bool // of heldNamed of them
+}
+
+// heldState is held as /live has it.
+type heldState struct {
+	Events int64  `json:"events"`
+	Since  string `json:"since"` // of the one that is held for longest; "" for none
 }
 
 // slotState is the relay's slot as /live has it.
@@ -238,6 +252,11 @@ SELECT s.slot_name IS NOT NULL, coalesce(s.active, false), coalesce(s.confirmed_
     coalesce(s.wal_status, ''), coalesce(s.confirmed_flush_lsn >= $2::text::pg_lsn, false)
 FROM (SELECT) AS one LEFT JOIN pg_replication_slots AS s ON s.slot_name = $1`
 
+// heldNamed bounds how many held events one poll reads.
+const heldNamed = 1000
+
+const selectHeld = "SELECT count(*), min(held_at), ARRAY(SELECT event_id FROM inbox_held LIMIT $1) FROM inbox_held"
+
 // ask is one poll.
 func (p *poller) ask(ctx context.Context, conn *pgx.Conn) error {
 	ctx, cancel := context.WithTimeout(ctx, 2*statementTimeout)
@@ -275,6 +294,21 @@ func (p *poller) ask(ctx context.Context, conn *pgx.Conn) error {
 		return row.Scan(&slot.Exists, &slot.Active, &slot.ConfirmedLSN, &slot.CurrentLSN, &slot.LagBytes, &slot.RetainedBytes, &slot.WALStatus, &confirmed)
 	})
 	reads.Queue("SELECT " + domain.Counted).QueryRow(func(row pgx.Row) error { return row.Scan(&counted) })
+	holding := held{ids: map[uuid.UUID]bool{}}
+	reads.Queue(selectHeld, heldNamed).QueryRow(func(row pgx.Row) error {
+		var since *time.Time
+		var ids []uuid.UUID
+		if err := row.Scan(&holding.state.Events, &since, &ids); err != nil {
+			return err
+		}
+		if since != nil {
+			holding.state.Since = stamp(*since)
+		}
+		for _, id := range ids {
+			holding.ids[id] = true
+		}
+		return nil
+	})
 	if err := conn.SendBatch(ctx, reads).Close(); err != nil {
 		return err
 	}
@@ -305,7 +339,7 @@ func (p *poller) ask(ctx context.Context, conn *pgx.Conn) error {
 	p.asked, p.started = now, started
 	p.note(func(f *found) {
 		f.cars, f.counted, f.slot, f.open, f.rate = created, created-(behind-p.uncounted), slot, open, rate
-		f.read, f.flow, f.emptyAt = began, passed, p.emptyAt
+		f.read, f.flow, f.emptyAt, f.held = began, passed, p.emptyAt, holding
 		if restarted {
 			f.restarts++
 		}

@@ -186,6 +186,8 @@ func (e *event) seenSubscriber(noted time.Time) *seenSubscriber {
 			result = strings.TrimSpace("failed: comes again " + d.why)
 		case d != e.counted() || !noted.IsZero() && noted.Before(d.at): // noted before this delivery: an earlier run counted it
 			result = "suppressed: counted already"
+		case noted.IsZero():
+			result = "taken, not counted"
 		}
 		s.Deliveries = append(s.Deliveries, seenDelivery{exact(d.at.Add(d.took)), d.messageID, d.receiveCount, d.batch, result})
 	}

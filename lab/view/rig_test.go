@@ -33,6 +33,15 @@ type rig struct {
 
 func newRig(t *testing.T, dir string, theirs ...local.AWS) *rig {
 	t.Helper()
+	return newRigWith(t, dir, func(c *local.Config) {
+		if len(theirs) > 0 {
+			c.AWS = theirs[0]
+		}
+	})
+}
+
+func newRigWith(t *testing.T, dir string, edit func(*local.Config)) *rig {
+	t.Helper()
 	if _, err := postgres.FindBinaries("../.."); err != nil {
 		labtest.Missing(t, err)
 	}
@@ -41,9 +50,7 @@ func newRig(t *testing.T, dir string, theirs ...local.AWS) *rig {
 	config := local.Config{
 		Dir: dir, Root: "../..", Relay: labtest.Program(t, "walrelay/cmd/walrelay"), Listen: "127.0.0.1:0", Settings: local.ForPeople(), Progress: func(string) {}, OnEvent: func(local.Arrival) {}, Log: log, Observe: watch.Observer(),
 	}
-	if len(theirs) > 0 {
-		config.AWS = theirs[0]
-	}
+	edit(&config)
 	s, err := local.Start(t.Context(), config)
 	require.NoError(t, err)
 	v, err := Start(t.Context(), Config{Path: s, Watch: watch, Listen: "127.0.0.1:0", Log: log})

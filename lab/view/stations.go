@@ -46,6 +46,7 @@ type frame struct {
 	FailureQueue       int           `json:"failureQueue"`
 	SubscriberFailures int           `json:"subscriberFailures"`
 	SubscriberQueue    int           `json:"subscriberQueue"`
+	Held               heldState     `json:"held"`
 	Totals             totals        `json:"totals"`
 	Switches           []switchState `json:"switches"`
 	Load               int           `json:"load"`
@@ -108,11 +109,14 @@ func (v *View) state() frame {
 	n := v.sum(db, flow)
 	f := frame{
 		At: stamp(now), Reading: readingOf(now, db, flow), Totals: n, Slot: db.slot, Shards: stream.shards, Events: v.watch.recent.newestFirst(), Problem: db.problem,
-		FailureQueue: db.depths.Failures, SubscriberFailures: db.depths.SubscriberFailures, SubscriberQueue: db.depths.Subscriber,
+		FailureQueue: db.depths.Failures, SubscriberFailures: db.depths.SubscriberFailures, SubscriberQueue: db.depths.Subscriber, Held: db.held.state,
 		Switches: v.switches.list(), Load: int(v.load.rate.Load()), LoadFailed: int(v.load.failed.Load()), Tour: v.tour.state(),
 		Stations: []station{
 			onHTTP(now, flow), inTransaction(db), v.inWAL(now, flow, stream, n), onStream(now, flow, stream), inConsumer(now, flow), onBus(flow, db),
 		},
+	}
+	for i := range f.Events {
+		f.Events[i].Held = db.held.ids[f.Events[i].ID]
 	}
 	if v.path.DatabaseStopped() {
 		f.Problem = "PostgreSQL is stopped. What it would tell is as of its end."

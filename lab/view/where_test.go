@@ -3,6 +3,7 @@ package view
 import (
 	"encoding/json"
 	"errors"
+	"net/http"
 	"os/exec"
 	"reflect"
 	"testing"
@@ -12,7 +13,9 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"rds-outbox-demo/lab/awslocal"
+	"rds-outbox-demo/lab/domain"
 	"rds-outbox-demo/lab/labtest"
+	"rds-outbox-demo/lab/local"
 )
 
 // The page and an operator in a terminal read the same story.
@@ -74,4 +77,48 @@ func equalJSON(t *testing.T, one, other string) bool {
 	require.NoError(t, json.Unmarshal([]byte(one), &a))
 	require.NoError(t, json.Unmarshal([]byte(other), &b))
 	return reflect.DeepEqual(a, b)
+}
+
+// A version is lost behind the bus. The next one is held, and the card, the list and the drawer say so until it is replayed.
+func TestThePageShowsWhatTheSubscriberHolds(t *testing.T) {
+	t.Parallel()
+	r := newRigWith(t, t.TempDir(), func(c *local.Config) { c.InOrder = true })
+	car := r.post(t)
+	r.requireTotals(t, totals{Cars: 1, Counted: 1, Committed: 1, OnBus: 1})
+	require.Equal(t, heldState{}, r.frame().Held)
+	losing := r.path.AWS.Faults().Add(awslocal.Fault{Service: "rules", Kind: awslocal.Lose})
+	r.send(t, http.MethodPatch, "/cars/"+car, domain.Change(1, "lost"))
+	r.requireTotals(t, totals{Cars: 1, Counted: 1, Committed: 2, OnBus: 2})
+	require.Equal(t, 1, losing.Struck())
+	losing.Off()
+	r.send(t, http.MethodPatch, "/cars/"+car, domain.Change(2, "early"))
+
+	labtest.Eventually(t, "the event to be held", func() bool { return r.frame().Held.Events == 1 })
+	f := r.frame()
+	require.NotEmpty(t, f.Held.Since)
+	var early uuid.UUID
+	for _, e := range f.Events {
+		require.Equal(t, e.Version == 3, e.Held)
+		if e.Held {
+			early = e.ID
+		}
+	}
+	story, text := r.where(t, early)
+	require.Len(t, story.Held, 1)
+	require.Equal(t, "carstats", story.Held[0].Subscriber)
+	require.EqualValues(t, 2, story.Held[0].WaitsFor)
+	require.True(t, equalJSON(t, text, r.printed(t, early)), text)
+	all, _ := r.seen(t, early)
+	require.Empty(t, all.Subscriber.CountedAt)
+	require.Equal(t, "taken, not counted", all.Subscriber.Deliveries[0].Answer)
+
+	replay := exec.CommandContext(t.Context(), labtest.Program(t, "outboxctl/cmd/outboxctl"), "replay", "--aggregate-id", car, "--from-version", "2", "--to-version", "2")
+	replay.Dir, replay.Env = t.TempDir(), r.path.OperatorEnv()
+	out, err := replay.CombinedOutput()
+	require.NoError(t, err, "%s", out)
+	labtest.Eventually(t, "the event to be counted", func() bool { return r.frame().Held == heldState{} })
+	story, _ = r.where(t, early)
+	require.Empty(t, story.Held)
+	all, _ = r.seen(t, early)
+	require.NotEmpty(t, all.Subscriber.CountedAt)
 }

@@ -81,7 +81,7 @@ function fill(row, event) {
   write(row.querySelector('.type'), `${event.type} v${event.version}`);
   write(row.querySelector('.when'), clock(event.committedAt));
   const counted = event.ms?.subscriber !== undefined && event.ms.subscriber !== null;
-  const place = event.parked ? 'failure queue' : counted ? `${signs[6]} counted` : `${signs[event.hop]} ${names[event.hop - 1] ?? ''}`;
+  const place = event.parked ? 'failure queue' : event.held ? `${signs[6]} held` : counted ? `${signs[6]} counted` : `${signs[event.hop]} ${names[event.hop - 1] ?? ''}`;
   write(row.querySelector('.place-name'), place);
   const done = String(counted ? 6 : event.hop - 1);
   const bar = row.querySelector('.hops').style;

@@ -1,6 +1,6 @@
 // What lies between the stations: the slot, the shards, the failure queue, the subscriber. It is part of the details.
 
-import { byId, bytes, count, duration, make, write } from './write.js';
+import { byId, bytes, clock, count, duration, make, write } from './write.js';
 
 const shownShards = 4;
 
@@ -13,6 +13,7 @@ export function show(state) {
   write(byId('counted'), count(totals.counted));
   write(byId('suppressed'), count(totals.suppressed));
   write(byId('subscriber-queue'), count(state.subscriberQueue));
+  write(byId('held'), state.held.events > 0 ? `${count(state.held.events)}, since ${clock(state.held.since)}` : '0');
   write(byId('subscriber-failures'), count(state.subscriberFailures));
   write(byId('out-of-order'), count(totals.outOfOrder));
 }

@@ -35,6 +35,9 @@ function verdict(state) {
   if (t.counted !== t.cars && !settled) {
     return ['moving', `Everything that was committed is on the bus. ${plural(state.subscriberQueue, 'message waits', 'messages wait')} in the subscriber's queue.`];
   }
+  if (t.counted !== t.cars && state.held.events > 0) {
+    return ['moving', `Everything that was committed is on the bus. The subscriber holds ${plural(state.held.events, 'event', 'events')} until an earlier version of their car comes.`];
+  }
   if (t.counted < t.cars) {
     return ['fault', `${plural(t.cars - t.counted, 'car is', 'cars are')} not counted, and nothing is on its way to the subscriber. ${remedy}`];
   }

@@ -76,9 +76,9 @@ async function ask(event) {
   if (!ended && event.left > 0) event.timer = setTimeout(() => ask(event), again);
 }
 
-// askWhere reads the stream and the bus's log, so it asks only once for the same end of the event.
+// askWhere reads the stream and the bus's log, so it asks only once for the same end of the event, which a subscriber that holds it moves.
 async function askWhere(event) {
-  const end = `${event.seen.copies} ${event.seen.parked}`;
+  const end = `${event.seen.copies} ${event.seen.parked} ${event.seen.subscriber?.countedAt ?? ''}`;
   if (event.told === end) return;
   event.told = end;
   const answer = await get(event, '/where');
@@ -96,7 +96,7 @@ export function show(state) {
   const event = opened;
   event.title = row.title;
   write(byId('event-title'), `Event of ${row.title}`);
-  const says = [row.hop, row.copies, row.tries, row.parked, row.ms?.subscriber].join();
+  const says = [row.hop, row.copies, row.tries, row.parked, row.held, row.ms?.subscriber].join();
   if (event.shown && says !== event.shown) {
     clearTimeout(event.timer);
     event.timer = setTimeout(() => ask(event), 150);
@@ -110,7 +110,7 @@ const columnOf = (name) => (name === 'eventId' ? 'id' : name.replace(/[A-Z]/g, (
 // recordsOf returns for each hop its title, the time it is known by, the objects that tell of it, and what an absence of them means.
 function recordsOf(event) {
   const { seen } = event;
-  const where = event.where ?? { stream: [], parked: [], bus: [] };
+  const where = event.where ?? { stream: [], parked: [], bus: [], held: [] };
   const [onStream] = where.stream;
   const [invocation] = seen.consumer?.invocations ?? [];
   const pending = event.where ? null : event.problem || 'Asking outboxctl where';
@@ -127,7 +127,7 @@ function recordsOf(event) {
       seen.why ?? 'The consumer has not got it yet.'],
     ['EventBridge entry', seen.entry?.acceptedAt ?? where.bus[0]?.arrivedAt, [...where.bus, seen.entry],
       pending ?? 'It is not on the bus.'],
-    ["Subscriber's answer", seen.subscriber?.countedAt, [seen.subscriber], seen.why ?? 'The subscriber has not got it.'],
+    ["Subscriber's answer", seen.subscriber?.countedAt || where.held[0]?.heldSince, [...where.held, seen.subscriber], seen.why ?? 'The subscriber has not got it.'],
   ];
 }
 
