@@ -62,7 +62,7 @@ BENCH_growth = -benchtime 1x $(if $(QUICK),-short) -bench '^BenchmarkGrowth$$' .
 BENCH_allocs = -benchtime 100x -bench '^Benchmark(Create|ReadCar|Append|AppendJSON|DecodeInsert|PutBody|Decode|NewEntry|Publish)$$' ./handlers/carapi ./outbox ./walrelay ./handlers/cdcconsumer
 
 .PHONY: bench
-bench: build ## Measure every hop against its limit: HOP= (all; api, coldstart, relay, consumer, hot, path, growth, allocs), ROUNDS= (5), QUICK=1, CHECK=1 fails on what got much worse.
+bench: build $(if $(filter relay path $(GO_HOPS),$(HOP)),,lab/bench/original/node_modules/.installed) ## Measure every hop against its limit: HOP= (all; api, coldstart, relay, consumer, hot, path, growth, allocs), ROUNDS= (5), QUICK=1, CHECK=1 fails on what got much worse.
 ifeq ($(filter $(GO_HOPS),$(HOP)),)
 	@bin/lab bench
 endif
@@ -240,7 +240,7 @@ release: ## Build the programs of a release for every platform into bin/release,
 .PHONY: sbom
 sbom: ## Write bin/sbom/rds-outbox-demo.cdx.json, the Go modules of all programs and the npm packages of all tools.
 	@scripts/setup.sh go
-	go run ./infra/sbom package-lock.json contracts/npm/package-lock.json lab/postgres/versions/package-lock.json
+	go run ./infra/sbom package-lock.json contracts/npm/package-lock.json lab/postgres/versions/package-lock.json lab/bench/original/package-lock.json
 
 # The same programs with failpoints, and with rules that can be turned off. Nothing of this is ever deployed.
 BREAKABLE := -tags failpoints,sabotage
@@ -267,6 +267,12 @@ node_modules/.dev: package-lock.json $(if $(HAS_POSTGRES),,postgres-is-absent)
 # PostgreSQL's other versions, which only the tests need.
 lab/postgres/versions/node_modules/.installed: lab/postgres/versions/package-lock.json
 	@scripts/setup.sh npm versions
+	@touch $@
+
+# What the stand-in for the TypeScript original needs, which only the bench runs.
+lab/bench/original/node_modules/.installed: lab/bench/original/package-lock.json
+	@echo "installing pg and the AWS SDK for Node (npm)" >&2
+	@cd lab/bench/original && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error >&2
 	@touch $@
 
 # AsyncAPI's parser and TypeScript, apart from package.json because nothing that runs or deploys needs them.

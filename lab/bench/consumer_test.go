@@ -43,7 +43,7 @@ func TestBusAcceptsEachEntry(t *testing.T) {
 func TestClientsSendWhatTheConsumerDoes(t *testing.T) {
 	t.Parallel()
 	e := &environment{Config: Config{Rounds: 1, Quick: true}}
-	values, err := e.besideClients(t.Context(), time.Microsecond, batchOf(25, 5))
+	values, err := e.besideClients(t.Context(), 0, batchOf(25, 5))
 	require.NoError(t, err)
 	require.Len(t, values, 3)
 	for _, v := range values {
