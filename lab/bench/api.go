@@ -40,7 +40,8 @@ import (
 // carBody is what every request sends.
 var carBody = domain.Sample(0)
 
-// api measures POST /cars (①②): the handler alone and behind HTTP, beside pgbench with the same two inserts.
+// api measures POST /cars (①②), first the handler alone and then behind HTTP, beside pgbench with
+// the same two inserts.
 func api(ctx context.Context, e *environment) ([]Row, error) {
 	alone, err := e.apiAlone(ctx, e.size(2_000))
 	if err != nil {
@@ -57,8 +58,8 @@ func api(ctx context.Context, e *environment) ([]Row, error) {
 	return slices.Concat(alone, behindHTTP, durable), err
 }
 
-// apiDurable is the same on a server that waits for its disk before it says that a transaction has committed, as every server of worth.
-// Where commits take no time, one client library is compared with another.
+// apiDurable measures the same on a server that waits for its disk before it reports a commit, as
+// every production server does. Where commits take no time, only the client libraries are compared.
 func (e *environment) apiDurable(ctx context.Context) (_ []Row, err error) {
 	binaries, err := postgres.FindBinaries(e.Root)
 	if err != nil {
@@ -86,8 +87,8 @@ func (e *environment) apiDurable(ctx context.Context) (_ []Row, err error) {
 	return rows, nil
 }
 
-// apiAlone is a Lambda's life: a handler, a pool as package rdsdb makes it, one request at a time. And, as what is left without handler and
-// pool, pgx with the same statements.
+// apiAlone does what a Lambda does. It has a handler and a pool of package rdsdb, and answers one
+// request at a time. Beside it, pgx runs the same statements without handler and pool.
 func (e *environment) apiAlone(ctx context.Context, requests int) ([]Row, error) {
 	database, err := e.newDatabase(ctx)
 	if err != nil {
@@ -132,7 +133,8 @@ func (e *environment) apiAlone(ctx context.Context, requests int) ([]Row, error)
 			return float64(requests) / time.Since(started).Seconds(), nil
 		}
 	}
-	// Turns are short, so that what else the machine does meets all sides alike. A round is the median of five.
+	// Turns are short, so that other work on the machine slows all sides alike. A round is the
+	// median of five.
 	const turns = 5
 	short := *e
 	short.Rounds *= turns
@@ -145,7 +147,7 @@ func (e *environment) apiAlone(ctx context.Context, requests int) ([]Row, error)
 	return rows, err
 }
 
-// login answers as Secrets Manager with the login of the bench's database.
+// login answers like Secrets Manager, with the login of the bench's database.
 type login struct{ user, password string }
 
 // Do makes login the HTTP client of the SDK.
@@ -158,7 +160,7 @@ func (l login) Do(*http.Request) (*http.Response, error) {
 	return &http.Response{StatusCode: http.StatusOK, Header: http.Header{}, Body: io.NopCloser(bytes.NewReader(answer))}, err
 }
 
-// create is a request.
+// create sends one request to the handler.
 func create(ctx context.Context, handler http.Handler) error {
 	request, err := http.NewRequestWithContext(ctx, http.MethodPost, domain.Path, strings.NewReader(carBody))
 	if err != nil {
@@ -172,7 +174,7 @@ func create(ctx context.Context, handler http.Handler) error {
 	return nil
 }
 
-// insert is what a request writes.
+// insert writes what a request writes.
 func insert(ctx context.Context, conn *pgx.Conn) error {
 	car, event := uuid.Must(uuid.NewV7()), uuid.Must(uuid.NewV7())
 	traceparent := createValues["traceparent"]

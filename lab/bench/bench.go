@@ -1,11 +1,13 @@
-// Package bench measures every hop of the path against its limit, in one run on one machine (`make bench`): ours and the limit in turns,
-// A B A B, because a machine that is busy at one minute is not at the next, and what is compared are medians of several rounds.
+// Package bench measures every hop of the path against its limit, in one run on one machine (`make
+// bench`). It measures ours and the limit in turns, A B A B, because a machine that is busy in one
+// minute is idle in the next. It compares medians of several rounds.
 //
-// In: the built programs, a throw-away PostgreSQL, and pgbench and pg_recvlogical where they are installed. Out: a table with ratios, and
-// the same as JSON and as a chart. Nothing here is a test: a figure that is missed is a row that says so.
+// In: the built programs, a throw-away PostgreSQL, and pgbench and pg_recvlogical where they are
+// installed. Out: a table with ratios, and the same as JSON and as a chart. This is not a test. A
+// figure that misses its target is a row that says so.
 //
-// Cold start, hot aggregates, growth and allocations have no other program beside them. They are Go benchmarks in the packages of what
-// they measure, which `make bench` runs, too.
+// No other program can be compared on cold start, hot aggregates, growth and allocations. They are
+// Go benchmarks in the packages that they measure, and `make bench` runs them, too.
 package bench
 
 import (
@@ -26,9 +28,11 @@ type Config struct {
 	Root   string // of the checkout
 	Rounds int    // of each comparison
 	Hop    string // the one hop to measure; empty for all
-	// Quick takes a fraction of the work: figures are rough, ratios still tell which hop got much worse.
+	// Quick does a fraction of the work. Figures are rough then, but ratios still show which hop
+	// got much worse.
 	Quick bool
-	// Check measures a hop again that lies beyond its bounds or is too noisy to judge, because the machine may have been busy.
+	// Check measures a hop again if it is beyond its bounds or too noisy to judge, because the
+	// machine may have been busy.
 	Check    bool
 	Progress io.Writer
 }
@@ -39,10 +43,11 @@ type hop struct {
 	run  func(context.Context, *environment) ([]Row, error)
 }
 
-// hops in the order of the path, and at last all of it.
+// hops are in the order of the path. The last one is the whole path.
 var hops = []hop{{"api", api}, {"relay", relay}, {"consumer", consumer}, {"path", path}}
 
-// Run measures and returns the report; an error is a measurement that could not be made, not a figure that is missed.
+// Run measures and returns the report. It returns an error if a measurement could not be made, but
+// not for a missed target.
 func Run(ctx context.Context, c Config) (_ *Report, err error) {
 	if c.Hop != "" && !slices.ContainsFunc(hops, func(h hop) bool { return h.name == c.Hop }) {
 		return nil, fmt.Errorf("HOP is %q: one of api, coldstart, relay, consumer, hot, path, growth, allocs", c.Hop)
@@ -71,7 +76,8 @@ func Run(ctx context.Context, c Config) (_ *Report, err error) {
 	return report, nil
 }
 
-// measureUntilJudged returns the rows of the last attempt.
+// measureUntilJudged measures a hop until its rows can be judged, and returns the rows of the last
+// attempt.
 func (e *environment) measureUntilJudged(ctx context.Context, h hop) ([]Row, error) {
 	for attempt := 1; ; attempt++ {
 		rows, err := h.run(ctx, e)
@@ -105,7 +111,7 @@ func newEnvironment(ctx context.Context, c Config) (*environment, error) {
 	server, err := postgres.Start(ctx, postgres.Config{
 		Dir: c.Dir + "/postgres", Binaries: binaries,
 		Settings: map[string]string{
-			"shared_buffers": "256MB", "max_wal_size": "8GB", "checkpoint_timeout": "1h", // none in a round
+			"shared_buffers": "256MB", "max_wal_size": "8GB", "checkpoint_timeout": "1h", // no checkpoint in a round
 			"max_replication_slots": "50", "max_wal_senders": "20",
 		},
 	})
@@ -119,7 +125,7 @@ func (e *environment) progress(format string, args ...any) {
 	fmt.Fprintf(e.Progress, "bench: "+format+"\n", args...)
 }
 
-// size is n, or a fraction of it when the run is quick.
+// size returns n, or a fraction of it when the run is quick.
 func (e *environment) size(n int) int {
 	if e.Quick {
 		return n / 10
@@ -127,10 +133,11 @@ func (e *environment) size(n int) int {
 	return n
 }
 
-// measurement is one way to do the work of a round, and returns what it is worth: operations a second, or seconds.
+// measurement does the work of a round in one way. It returns operations a second, or seconds.
 type measurement func(context.Context) (float64, error)
 
-// alternate runs the measurements in turns, and returns the values of each. A first round warms up and does not count.
+// alternate runs the measurements in turns, and returns the values of each. The first round warms
+// up and is not counted.
 func (e *environment) alternate(ctx context.Context, measurements ...measurement) ([]Values, error) {
 	values := make([]Values, len(measurements))
 	for round := range e.Rounds + 1 {
@@ -150,7 +157,8 @@ func (e *environment) alternate(ctx context.Context, measurements ...measurement
 // Values of one measurement, one a round.
 type Values []float64
 
-// Median is the middle one, of an even number the lower of the two: a value that was measured.
+// Median returns the middle value, and of an even number the lower of the two, so that it is a
+// value that was measured.
 func (v Values) Median() float64 {
 	if len(v) == 0 {
 		return 0
@@ -167,7 +175,7 @@ func (v Values) medians(n int) (medians Values) {
 	return medians
 }
 
-// Spread is how far the values lie from the median at most, as a part of it.
+// Spread returns the largest distance from the median, as a part of the median.
 func (v Values) Spread() float64 {
 	median := v.Median()
 	if median == 0 {

@@ -25,7 +25,7 @@ import (
 	"rds-outbox-demo/outbox"
 )
 
-// lanes are the consumer's default, and how many connections the other side of a comparison has.
+// lanes is the consumer's default. The other side of a comparison gets as many connections.
 const lanes = 10
 
 // consumer publishes batches (⑤⑥) as the Lambda does, with the SDK's client over HTTP. Beside it, over as many connections, a bare HTTP
@@ -76,7 +76,8 @@ func (e *environment) besideClients(ctx context.Context, delay time.Duration, ba
 	if err != nil {
 		return nil, err
 	}
-	// The first batches open the consumer's window: a consumer that has seen nothing of the bus sends small calls.
+	// The first batches open the consumer's window. A consumer that knows nothing of the bus yet
+	// sends small calls.
 	for range 20 {
 		if err := publish(ctx, recorded, batch); err != nil {
 			return nil, err
@@ -137,7 +138,7 @@ func publish(ctx context.Context, consumer *cdcconsumer.Consumer, batch events.K
 	return err
 }
 
-// rateOf measures operations a second of something that does several of them, and is repeated.
+// rateOf measures operations a second of do, which does that many operations and is repeated.
 func rateOf(repeats, operations int, do func(context.Context) error) measurement {
 	return func(ctx context.Context) (float64, error) {
 		started := time.Now()
@@ -176,7 +177,8 @@ func sendCall(ctx context.Context, client *http.Client, url string, body []byte)
 	return err
 }
 
-// newConsumer is what the Lambda's main makes, with the bus in the place of EventBridge and a log that is written and thrown away.
+// newConsumer makes the consumer as the Lambda's main does, but with the sink instead of
+// EventBridge, and with a log that is written and thrown away.
 func newConsumer(bus *sink.Server, client local.Bus) (*cdcconsumer.Consumer, error) {
 	return local.ConsumerConfig{
 		Services: local.Services{Region: awslocal.Region, AccessKeyID: "local", SecretKey: "local", SQSURL: bus.URL, Bus: "bench", FailureQueueURL: bus.URL + "/failures"},
@@ -184,7 +186,8 @@ func newConsumer(bus *sink.Server, client local.Bus) (*cdcconsumer.Consumer, err
 	}.NewConsumer(client)
 }
 
-// batchOf makes a batch of events of so many aggregates in turn, each with what the API writes, 0.9 KB on the stream.
+// batchOf makes a batch of events of the aggregates in turn. Each event has what the API writes,
+// 0.9 KB on the stream.
 func batchOf(records, aggregates int) (batch events.KinesisEvent) {
 	at := time.Now().UTC()
 	for i := range records {

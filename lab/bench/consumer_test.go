@@ -39,7 +39,8 @@ func TestBusAcceptsEachEntry(t *testing.T) {
 	require.Equal(t, int64(3), bus.Accepted.Load())
 }
 
-// What the clients beside the consumer send must be what the consumer does: a round of each brings every event.
+// The clients beside the consumer must send what the consumer sends, so a round of each brings
+// every event.
 func TestClientsSendWhatTheConsumerDoes(t *testing.T) {
 	t.Parallel()
 	e := &environment{Config: Config{Rounds: 1, Quick: true}}

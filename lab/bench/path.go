@@ -20,12 +20,13 @@ import (
 
 const (
 	carsPerSecond = 500
-	// pollInterval is that of the local poller. Lambda polls a shard once a second.
+	// pollInterval is the local poller's interval. Lambda polls a shard once a second.
 	pollInterval = 200 * time.Millisecond
 )
 
-// path runs all of ①-⑥ and creates 500 cars a second over HTTP, whether or not earlier ones are answered. Measured is what an event takes
-// from its commit to the bus beside the wait for the next poll: what it waits longer than the interval counts.
+// path runs all of ①-⑥ and creates 500 cars a second over HTTP, whether or not earlier requests are
+// answered. It measures the time from an event's commit to the bus, without the wait for the next
+// poll. A wait longer than the interval counts.
 func path(ctx context.Context, e *environment) (_ []Row, err error) {
 	url, err := e.newDatabase(ctx)
 	if err != nil {
@@ -63,7 +64,7 @@ func path(ctx context.Context, e *environment) (_ []Row, err error) {
 		_, events := bus.Take()
 		beside, whole := latencies(events)
 		if round == 0 {
-			continue // warms up, and what is committed before the relay has its slot comes with the load, which knows no commits
+			continue // It warms up. What commits before the slot exists comes with the load, without times of commit.
 		}
 		if len(whole) < e.size(5000) {
 			return nil, fmt.Errorf("%d events do not say when they were committed", e.size(5000)-len(whole))
@@ -77,7 +78,7 @@ func path(ctx context.Context, e *environment) (_ []Row, err error) {
 	return []Row{rows[0].atMost(15).bounded(150), rows[1].atMost(60).bounded(600), rows[2], rows[3], sent}, nil
 }
 
-// createCars posts so many, each when its time has come, and returns how many a second were answered.
+// createCars posts the cars, each at its time, and returns how many a second were answered.
 func createCars(ctx context.Context, url string, cars int) (rate float64, err error) {
 	client := &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 64, MaxConnsPerHost: 64}}
 	defer client.CloseIdleConnections()
@@ -97,8 +98,8 @@ func createCars(ctx context.Context, url string, cars int) (rate float64, err er
 	return float64(cars) / time.Since(started).Seconds(), err
 }
 
-// latencies returns the milliseconds from commit to bus, beside the wait for a poll and with it, of the events that say when they were
-// committed.
+// latencies returns the milliseconds from commit to bus of the events whose time of commit is
+// known. beside is without the wait for a poll, whole is with it.
 func latencies(events []local.Times) (beside, whole Values) {
 	for _, times := range events {
 		if times.Commit.IsZero() {
@@ -112,7 +113,7 @@ func latencies(events []local.Times) (beside, whole Values) {
 	return beside, whole
 }
 
-// percentile is the smallest value that is not below p percent of them.
+// percentile returns the smallest value that is at least as large as p percent of them.
 func (v Values) percentile(p int) float64 {
 	if len(v) == 0 {
 		return 0

@@ -18,7 +18,8 @@ import (
 	"rds-outbox-demo/lab/domain/statements"
 )
 
-// besidePgbench measures ours, a row each, and, where it is installed, pgbench with as many clients: so many transactions a round.
+// besidePgbench measures ours, a row each. Where pgbench is installed, it measures pgbench with as
+// many clients, too. Each round has the given number of transactions.
 func (e *environment) besidePgbench(ctx context.Context, rows []Row, database string, clients, transactions int, ours ...measurement) ([]Row, error) {
 	name, missing := fmt.Sprintf("pgbench -c %d", clients), install
 	if e.tools.pgbench != "" {
@@ -38,7 +39,8 @@ func (e *environment) besidePgbench(ctx context.Context, rows []Row, database st
 	return rows, nil
 }
 
-// pgbench runs the statements of POST /cars as the API sends them: prepared, and in one round trip. Transactions a second.
+// pgbench runs the statements of POST /cars as the API sends them, prepared and in one round trip.
+// It returns transactions a second.
 func (e *environment) pgbench(ctx context.Context, database string, clients, transactions int) (float64, error) {
 	script := filepath.Join(e.Dir, "create.pgbench")
 	if err := os.WriteFile(script, []byte(createScript()), 0o600); err != nil {
@@ -62,7 +64,8 @@ func (e *environment) pgbench(ctx context.Context, database string, clients, tra
 	return readTPS(string(out))
 }
 
-// createValues are the parameters that are the same in every transaction, with the sizes of what the API sends.
+// createValues are the parameters that are the same in every transaction. They are as long as what
+// the API sends.
 var createValues = map[string]string{
 	"type": domain.AggregateType, "version": "1", "event": domain.Created, "traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00",
 	"data": statements.EventData,
@@ -70,8 +73,9 @@ var createValues = map[string]string{
 
 func init() { maps.Copy(createValues, statements.Values) }
 
-// createScript has the generated SQL with pgbench's variables for its parameters. The ids are the exception: pgbench has numbers only, so
-// the server makes them of one, in the order of time as the API's.
+// createScript returns the generated SQL with pgbench's variables for its parameters. pgbench has
+// only numbers, so the server makes each id of a number, in the order of time, as the API's ids
+// are.
 func createScript() string {
 	const car = "(:run || lpad(to_hex(:n::bigint), 12, '0'))::uuid"
 	const event = "(:run || lpad(to_hex(:n::bigint + 1), 12, '0'))::uuid"
@@ -86,7 +90,7 @@ func createScript() string {
 
 var parameter = regexp.MustCompile(`\$\d+`)
 
-// statement puts the values in the places of $1, $2 ...
+// statement puts the values in the place of $1, $2 ...
 func statement(sql string, values ...string) string {
 	return strings.TrimSpace(parameter.ReplaceAllStringFunc(sql, func(p string) string {
 		n, _ := strconv.Atoi(p[1:])

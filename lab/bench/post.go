@@ -15,8 +15,9 @@ import (
 	"rds-outbox-demo/lab/domain"
 )
 
-// post sends requests over one connection until none are left, at least so many. It costs a tenth of what net/http's client does, and the
-// cores are the API's and PostgreSQL's, too.
+// post sends requests over one connection until none are left, and at least as many as least says.
+// It costs a tenth of what net/http's client costs, which matters because the API and PostgreSQL
+// run on the same cores.
 func post(ctx context.Context, address string, least int, left *atomic.Int64) (times []time.Duration, err error) {
 	conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", address)
 	if err != nil {

@@ -17,7 +17,8 @@ import (
 	"rds-outbox-demo/outbox"
 )
 
-// backlog is a WAL full of events, and a slot that stands before them, which is never read: each round reads a copy.
+// backlog is a WAL full of events, and a slot whose position is before them. The slot itself is
+// never read, because each round reads a copy of it.
 type backlog struct {
 	conn *pgx.Conn
 	url  string
@@ -27,7 +28,8 @@ type backlog struct {
 
 const backlogSlot = "bench_backlog"
 
-// relay drains a backlog (③④), one row a transaction and 100, beside pg_recvlogical, PostgreSQL's own program for it.
+// relay drains a backlog (③④), once with one row a transaction and once with 100, beside
+// pg_recvlogical, which is PostgreSQL's own program for it.
 func relay(ctx context.Context, e *environment) (rows []Row, err error) {
 	sink, err := sink.Start(0)
 	if err != nil {
@@ -82,7 +84,7 @@ func (e *environment) drain(ctx context.Context, sink *sink.Server, what string,
 	return row, cost, nil
 }
 
-// newBacklog makes a database of its own with so many rows over 10,000 aggregates.
+// newBacklog makes a database of its own, with the rows spread over 10,000 aggregates.
 func (e *environment) newBacklog(ctx context.Context, rows, perTx int) (*backlog, error) {
 	url, err := e.newDatabase(ctx)
 	if err != nil {
@@ -119,7 +121,7 @@ func (b *backlog) close() {
 	_ = b.conn.Close(context.Background())
 }
 
-// copySlot returns a slot that stands before the backlog.
+// copySlot makes a slot whose position is before the backlog.
 func (b *backlog) copySlot(ctx context.Context, name string) (drop func(), err error) {
 	if _, err := b.conn.Exec(ctx, "SELECT pg_copy_logical_replication_slot($1, $2)", backlogSlot, name); err != nil {
 		return nil, fmt.Errorf("copying the slot: %w", err)
@@ -141,7 +143,7 @@ type relayRun struct {
 	memory float64 // MB at most
 }
 
-// runRelay measures the program.
+// runRelay runs walrelay until the backlog is drained, and measures it.
 func (e *environment) runRelay(ctx context.Context, b *backlog, sink *sink.Server) (run relayRun, err error) {
 	drop, err := b.copySlot(ctx, "bench_relay")
 	if err != nil {
@@ -181,7 +183,8 @@ func (e *environment) runRelay(ctx context.Context, b *backlog, sink *sink.Serve
 	return run, nil
 }
 
-// receive measures pg_recvlogical on the same backlog with the same plugin: rows/s. Nothing it reads is looked at.
+// receive returns the rows/s of pg_recvlogical on the same backlog with the same plugin. What it
+// reads is thrown away.
 func (e *environment) receive(ctx context.Context, b *backlog) (float64, error) {
 	drop, err := b.copySlot(ctx, "bench_receive")
 	if err != nil {

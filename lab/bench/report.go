@@ -14,7 +14,7 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// Report is a run.
+// Report is the result of a run.
 type Report struct {
 	Started    time.Time `json:"started"`
 	Machine    string    `json:"machine"`
@@ -32,21 +32,23 @@ type Row struct {
 	What string `json:"what"`
 	Unit string `json:"unit"` // of Ours and Limit
 	Ours Values `json:"ours"`
-	// Limit is what ours is compared with; empty when there is nothing, or it could not be measured.
+	// Limit is what Ours is compared with. It is empty when there is nothing to compare with, or it
+	// could not be measured.
 	Limit     Values `json:"limit,omitempty"`
 	LimitName string `json:"limitName,omitempty"`
-	// Target is what Reached judges, in words; empty when the figure only is to be known.
+	// Target is what Reached judges, in words. It is empty for a figure without a target.
 	Target  string `json:"target,omitempty"`
 	Reached bool   `json:"reached,omitempty"`
-	// Bound is what CI lets pass, far from any target: of rows with a limit the least ratio, of others the largest figure. 0: none.
+	// Bound is what CI lets pass, far from any target. It is the least ratio of a row with a limit,
+	// and the largest figure of any other row. 0 means none.
 	Bound float64 `json:"bound,omitempty"`
 	// Missing says why there is no comparison.
 	Missing string `json:"missing,omitempty"`
-	// Noisy rows are not judged: Ours or Limit spread by more than noise.
+	// Noisy rows are not judged, because Ours or Limit spread by more than noise.
 	Noisy bool `json:"noisy,omitempty"`
 }
 
-// Ratio of the medians, 0 without a limit.
+// Ratio returns the ratio of the medians, or 0 without a limit.
 func (r Row) Ratio() float64 {
 	if limit := r.Limit.Median(); limit > 0 {
 		return r.Ours.Median() / limit
@@ -54,13 +56,13 @@ func (r Row) Ratio() float64 {
 	return 0
 }
 
-// atLeast sets the target: ours at least so many times the limit.
+// atLeast sets the target that Ours is at least ratio times Limit.
 func (r Row) atLeast(ratio float64) Row {
 	r.Target, r.Reached = fmt.Sprintf(">= %.2f x %s", ratio, r.LimitName), r.Ratio() >= ratio
 	return r
 }
 
-// atMost sets the target: ours at most so much, in the row's unit.
+// atMost sets the target that Ours is at most value, in the row's unit.
 func (r Row) atMost(value float64) Row {
 	r.Target, r.Reached = fmt.Sprintf("<= %g %s", value, r.Unit), r.Ours.Median() <= value
 	return r
@@ -120,7 +122,7 @@ func (r *Report) Text(w io.Writer) error {
 	return table.Flush()
 }
 
-// figure writes a number as it is read: thousands apart, no more digits than it is worth.
+// figure formats a number with its thousands apart, and without digits that mean nothing.
 func figure(value float64, unit string) string {
 	if value >= 1000 {
 		digits := fmt.Sprintf("%.0f", value)

@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// The chart's measures in pixels: names, bars and figures side by side.
+// The chart's measures in pixels. Names, bars and figures are side by side.
 const (
 	chartWidth = 1200.0
 	barsLeft   = 480.0
@@ -32,7 +32,8 @@ svg{font:12px system-ui,-apple-system,"Segoe UI","DejaVu Sans",sans-serif}
 .figure{fill:#4493f8}.reached{fill:#3fb950}.missed{fill:#f85149}
 }`
 
-// SVG writes a chart of the rows that have a limit and were judged: a bar for the ratio, and a mark where the target is.
+// SVG writes a chart of the rows that have a limit and were judged. Each has a bar for the ratio,
+// and a mark at the target.
 func (r *Report) SVG(w io.Writer) error {
 	var rows []Row
 	for _, row := range r.Rows {
@@ -92,7 +93,7 @@ func (d *drawing) row(row Row, top float64) {
 	d.text("text", barsLeft-10, middle, "end", name)
 	class := "figure"
 	var target float64
-	// A target that is no ratio has no place on this axis.
+	// A target that is not a ratio has no place on this axis.
 	if _, err := fmt.Sscanf(row.Target, ">= %f x", &target); err == nil {
 		class = map[bool]string{true: "reached", false: "missed"}[row.Reached]
 	}
@@ -106,7 +107,7 @@ func (d *drawing) row(row Row, top float64) {
 	d.WriteString("</g>\n")
 }
 
-// barX is where a ratio is.
+// barX returns the x of a ratio.
 func barX(ratio float64) float64 {
 	return barsLeft + min(max(0, ratio), longest)/longest*(barsRight-barsLeft)
 }

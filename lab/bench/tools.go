@@ -6,7 +6,8 @@ import (
 	"slices"
 )
 
-// tools are PostgreSQL's own programs that set the limit. Empty where they are not installed.
+// tools are the paths of PostgreSQL's own programs that set the limit. A path is empty where the
+// program is not installed.
 type tools struct{ pgbench, recvlogical string }
 
 // install tells how to get them.
@@ -14,7 +15,8 @@ const install = "install pgbench and pg_recvlogical (Debian: postgresql and post
 
 func findTools() tools { return tools{find("pgbench"), find("pg_recvlogical")} }
 
-// find looks on the PATH, and where Debian's packages put what is not on it: the newest version.
+// find returns the program's path. It looks on the PATH, and then for the newest version where
+// Debian's packages put it.
 func find(name string) string {
 	if path, err := exec.LookPath(name); err == nil {
 		return path

@@ -5,10 +5,11 @@ import (
 	"slices"
 )
 
-// noise is the spread above which the rounds of a measurement tell more about the machine than about the code.
+// noise is the spread above which the rounds of a measurement say more about the machine than about
+// the code.
 const noise = 0.2
 
-// attempts is how often a run with Check measures a hop at most until its rows can be judged.
+// attempts is how often a run with Check measures a hop whose rows cannot be judged.
 const attempts = 2
 
 // judged marks a row whose rounds differ too much to say anything. Its target counts as neither reached nor missed.
@@ -18,7 +19,7 @@ func (r Row) judged() Row {
 	return r
 }
 
-// spread is the larger one of the two sides.
+// spread returns the larger spread of the two sides.
 func (r Row) spread() float64 { return max(r.Ours.Spread(), r.Limit.Spread()) }
 
 func (r Row) notJudged() string {
@@ -29,8 +30,8 @@ func (r Row) notJudged() string {
 	return fmt.Sprintf("not judged: rounds of %s differ by %.0f %% from their median, more than %.0f %%", side, 100*r.spread(), 100*noise)
 }
 
-// worse says how the row lies beyond its bound, or nothing. The best round counts, because what got worse is worse in all of them.
-// A noisy row is never worse.
+// worse says how the row is beyond its bound, or returns "". It judges the best round, because
+// slower code is slower in all rounds. A noisy row is never worse.
 func (r Row) worse() string {
 	switch {
 	case r.Bound == 0:
@@ -49,8 +50,8 @@ func (r Row) worse() string {
 	return ""
 }
 
-// open says why the row may lie beyond its bound, or nothing. A noisy row lies within it only if its worst round does, beside the best
-// one of the limit.
+// open says why the row may be beyond its bound, or returns "". A noisy row is within its bound
+// only if its worst round is, compared with the best round of the limit.
 func (r Row) open() string {
 	if r.Bound == 0 || r.Missing != "" || !r.Noisy {
 		return ""
@@ -65,7 +66,7 @@ func (r Row) open() string {
 	return r.notJudged()
 }
 
-// worse are the rows beyond their bounds, a line each.
+// worse returns the rows beyond their bounds, a line each.
 func worse(rows []Row) (lines []string) {
 	for _, row := range rows {
 		if worse := row.worse(); worse != "" {
@@ -75,7 +76,7 @@ func worse(rows []Row) (lines []string) {
 	return lines
 }
 
-// open are the rows whose bounds could not be judged, a line each.
+// open returns the rows whose bounds could not be judged, a line each.
 func open(rows []Row) (lines []string) {
 	for _, row := range rows {
 		if open := row.open(); open != "" {
@@ -85,13 +86,14 @@ func open(rows []Row) (lines []string) {
 	return lines
 }
 
-// Worse says which hops lie beyond their bounds, a line each; what could not be measured is one of them.
+// Worse returns the hops that are beyond their bounds, a line each. A hop that could not be
+// measured is one of them.
 func (r *Report) Worse() []string { return worse(r.Rows) }
 
-// Open says which hops have a bound that noise kept from being judged, a line each.
+// Open returns the hops whose bound could not be judged because of noise, a line each.
 func (r *Report) Open() []string { return open(r.Rows) }
 
-// Missed are the rows whose target was not reached.
+// Missed returns the rows whose target was not reached.
 func (r *Report) Missed() (missed []Row) {
 	for _, row := range r.Rows {
 		if row.Target != "" && row.Missing == "" && !row.Noisy && !row.Reached {

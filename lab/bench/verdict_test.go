@@ -34,7 +34,7 @@ func TestWorseNamesTheHop(t *testing.T) {
 	require.Empty(t, r.Open())
 }
 
-// Each verdict for both kinds of bound, on rounds that agree and on rounds that do not.
+// Each verdict for both kinds of bound, on rounds that agree and on rounds that differ.
 func TestVerdicts(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {

@@ -1,4 +1,5 @@
-// Package sink answers calls of Kinesis and EventBridge and keeps nothing. What is measured against it is the caller alone.
+// Package sink answers calls of Kinesis and EventBridge and keeps nothing, so that a measurement
+// against it measures the caller alone.
 package sink
 
 import (

@@ -1,4 +1,5 @@
-// Command api serves the car API (①②) and nothing else, on the socket that is its descriptor 4: what its process costs is the API's.
+// Command api serves the car API (①②) on the socket that is its descriptor 4. It does nothing else,
+// so that all that the process costs is the API's.
 package main
 
 import (
@@ -14,7 +15,7 @@ import (
 )
 
 func main() {
-	debug.SetGCPercent(200) // the heap is small: at 100 the collector takes a tenth of the CPU
+	debug.SetGCPercent(200) // The heap is so small that at 100 the collector takes a tenth of the CPU.
 	log := slog.New(slog.NewJSONHandler(os.Stderr, nil))
 	if err := serve(log); err != nil {
 		log.Error("serving the API", "error", err)
