@@ -15,7 +15,8 @@ import (
 	"rds-outbox-demo/contracts"
 )
 
-// contractsPage is what page/contracts.html shows: what the API and the events promise.
+// contractsPage is what page/contracts.html shows, which are the promises of the API and of the
+// events.
 type contractsPage struct {
 	APIURL string
 	Routes []route
@@ -33,7 +34,8 @@ type eventContract struct {
 
 type eventMember struct{ Name, Type, Description string }
 
-// getContracts is GET /contracts. It reads the API's own openapi.json, so it shows what is served and not what was built into the view.
+// getContracts is GET /contracts. It reads the API's own openapi.json, so that it shows what the
+// API serves and not what was built into the view.
 func (v *View) getContracts(page *template.Template) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		content := contractsPage{APIURL: v.path.APIURL}
@@ -52,7 +54,7 @@ func (v *View) getContracts(page *template.Template) http.HandlerFunc {
 	}
 }
 
-// methods are in the order in which the page has them.
+// methods are in the page's order.
 var methods = []string{"get", "post", "patch", "put", "delete"}
 
 // readRoutes returns the routes of an OpenAPI document.

@@ -14,16 +14,17 @@ import (
 	"rds-outbox-demo/outbox"
 )
 
-// maxTries is how many tries of a kind are remembered of one event: the first, and the last ones.
+// maxTries is how many tries of a kind are remembered of one event. They are the first try and the
+// latest ones.
 const maxTries = 20
 
 // event is one event and what was seen of it. recent keeps it, and guards it.
 type event struct {
 	row       dbgen.Outbox
 	title     string
-	committed time.Time // by the WAL, or, until that is known, the beginning of its transaction
+	committed time.Time // as the WAL says, or the beginning of its transaction while that is not known
 	walKnown  bool
-	read      time.Time // by the relay; zero: it is not seen on the stream
+	read      time.Time // by the relay; zero if the event was not seen on the stream
 	operation string
 
 	request    *local.Request
@@ -69,10 +70,10 @@ func newEvent(row dbgen.Outbox) *event {
 	return &event{row: row, title: title(row), committed: row.CreatedAt}
 }
 
-// title is what a reader knows the event's subject by.
+// title is the name by which a reader knows the event's subject.
 func title(row dbgen.Outbox) string {
 	var data struct{ Name, Title string }
-	_ = json.Unmarshal(row.EventData, &data) // of members of other types nothing is taken
+	_ = json.Unmarshal(row.EventData, &data) // members of other types are left out
 	for _, candidate := range []string{domain.Title(row.EventData), data.Name, data.Title} {
 		if candidate != "" {
 			return candidate
@@ -81,7 +82,7 @@ func title(row dbgen.Outbox) string {
 	return row.AggregateID
 }
 
-// size is about how many bytes the event takes.
+// size returns about how many bytes the event takes.
 func (e *event) size() int {
 	n := 1000 + len(e.row.EventData) + len(e.data) + len(e.accepted.Detail)
 	if e.request != nil {
@@ -90,7 +91,7 @@ func (e *event) size() int {
 	return n
 }
 
-// readFromWAL takes one of its records.
+// readFromWAL notes that the relay read one of the event's records.
 func (e *event) readFromWAL(record outbox.Record) {
 	if e.read.IsZero() {
 		e.read, e.operation = record.Timestamp, record.Operation
@@ -100,18 +101,20 @@ func (e *event) readFromWAL(record outbox.Record) {
 	}
 }
 
-// onStream takes a record that the stream has. Of an external stream, or of a record of an earlier run, the consumer tells first.
+// onStream notes a record on the stream. The consumer is the first to report a record of an
+// external stream or of an earlier run.
 func (e *event) onStream(arrival time.Time, data []byte) {
 	if !e.arrival.IsZero() {
 		return
 	}
 	e.arrival, e.data = arrival, data
 	if arrival.Before(e.read) {
-		e.arrival = e.read // Kinesis cuts to milliseconds
+		e.arrival = e.read // Kinesis cuts times to milliseconds
 	}
 }
 
-// invoke takes an invocation of the consumer, whose record at place has the event. It reports whether the consumer gets it again.
+// invoke notes an invocation of the consumer whose record at place has the event. It reports
+// whether the consumer gets the record again.
 func (e *event) invoke(b local.Batch, place int) (again bool) {
 	e.onStream(b.Records[place].Arrival, b.Records[place].Data)
 	e.invoked++
@@ -157,7 +160,7 @@ func (e *event) accept(b awslocal.BusEvent) {
 
 func (e *event) park() { e.parked = true }
 
-// deliver takes an invocation of the subscriber.
+// deliver notes an invocation of the subscriber.
 func (e *event) deliver(d local.Delivery, message events.SQSMessage) {
 	e.delivered++
 	one := delivery{
@@ -170,7 +173,7 @@ func (e *event) deliver(d local.Delivery, message events.SQSMessage) {
 	e.deliveries = appendTry(e.deliveries, one)
 }
 
-// appendTry keeps the first and the last ones.
+// appendTry appends a try, and keeps only the first one and the latest ones.
 func appendTry[T any](tries []T, one T) []T {
 	if len(tries) < maxTries {
 		return append(tries, one)
@@ -180,7 +183,7 @@ func appendTry[T any](tries []T, one T) []T {
 	return tries
 }
 
-// hop is how far the event has come.
+// hop returns the last hop that the event has passed.
 func (e *event) hop() int {
 	switch {
 	case e.copies > 0:
@@ -194,10 +197,10 @@ func (e *event) hop() int {
 	}
 }
 
-// tries is how often the event was tried to be put on the bus.
+// tries returns how often somebody tried to put the event on the bus.
 func (e *event) tries() int { return max(e.tried, e.invoked) }
 
-// counted is the first delivery that did not fail; nil until there is one.
+// counted returns the first delivery that did not fail, or nil.
 func (e *event) counted() *delivery {
 	for i := range e.deliveries {
 		if !e.deliveries[i].failed {

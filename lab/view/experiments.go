@@ -1,6 +1,7 @@
 package view
 
-// experiment is one of the tour's, with the words of docs/failure-lab.md (a test compares them).
+// experiment is one experiment of the tour, with the words of docs/failure-lab.md. A test compares
+// them.
 type experiment struct {
 	N      int      `json:"n"`
 	Title  string   `json:"title"`

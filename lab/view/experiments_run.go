@@ -21,7 +21,7 @@ func killTheRelay(r *run) (string, error) {
 		return "", err
 	}
 	r.step(3)
-	// What was on the stream already still arrives: what comes behind it does not.
+	// Records that were on the stream already still arrive. Later ones do not.
 	waiting := int64(0)
 	err = r.await("commits that nobody reads", func(n totals) string {
 		waiting = n.Committed - n.OnBus
@@ -44,7 +44,7 @@ func killTheRelay(r *run) (string, error) {
 		"0 lost, 0 out of order, %d duplicates suppressed.", n.Cars, waiting, n.OnBus, n.Counted, n.Suppressed), nil
 }
 
-// pace is between two requests, for whoever watches. Nothing depends on it.
+// pace is the time between two requests, for the people who watch. Nothing depends on it.
 const pace = 100 * time.Millisecond
 
 func (r *run) rest(d time.Duration) {
@@ -54,7 +54,8 @@ func (r *run) rest(d time.Duration) {
 	}
 }
 
-// createAllTheTime creates about twenty cars a second until stop, which tells how many it was promised.
+// createAllTheTime creates about twenty cars a second until stop. stop returns how many cars the
+// API has promised.
 func (r *run) createAllTheTime() (stop func() int64) {
 	ctx, cancel := context.WithCancel(r.ctx)
 	created := int64(0)
@@ -78,7 +79,7 @@ func (r *run) createAllTheTime() (stop func() int64) {
 
 func stopPostgres(r *run) (string, error) {
 	promised, refused := int64(0), 0
-	// create notes what the client was told.
+	// create notes what the API answered.
 	create := func() {
 		if err := r.sees.create(r.ctx, 1); err == nil {
 			promised++
@@ -155,7 +156,7 @@ func busInTrouble(r *run) (string, error) {
 	}
 	r.step(3)
 	calls := r.strikes("bus-down")
-	// In this order: not one entry is to get past both.
+	// They are in this order, because otherwise an entry could get past both.
 	for _, fault := range []struct {
 		name string
 		on   bool
@@ -231,7 +232,8 @@ func poisonAndNoQueue(r *run) (string, error) {
 		return "", err
 	}
 	r.step(3)
-	// The first refusal proves that the poison was met before the changes are on the stream.
+	// The first refusal proves that the consumer has met the poison before the changes are on the
+	// stream.
 	if err := r.struck("queue-down", 1); err != nil {
 		return "", err
 	}
@@ -272,7 +274,7 @@ func poisonAndNoQueue(r *run) (string, error) {
 		"the bus: 0 lost, 0 out of order.", refused, n.Parked, n.OnBus-1), nil
 }
 
-// post creates a car and returns its id; patch changes it. Both are requests to the API like anybody's.
+// post creates a car and returns its id. patch changes it. Both are ordinary requests to the API.
 func (r *run) post() (id string, err error) {
 	return request(r.ctx, http.DefaultClient, http.MethodPost, r.switches.path.APIURL+domain.Path, domain.Create(0, "Coat 0"))
 }

@@ -9,18 +9,19 @@ import (
 )
 
 const (
-	frameGap   = 100 * time.Millisecond // between two frames at least: 10 a second
-	idleGap    = time.Second            // between two frames at most
+	frameGap   = 100 * time.Millisecond // least time between two frames, so 10 a second at most
+	idleGap    = time.Second            // most time between two frames
 	maxReaders = 32
-	// writeTimeout is how long a reader may leave a frame unread before it is given up. Until then it costs one frame of memory.
+	// writeTimeout is how long a reader may leave a frame unread before its connection is closed.
+	// Until then it costs one frame of memory.
 	writeTimeout = 20 * time.Second
 )
 
-// frames makes the frames of /live, each once for all readers. A reader who has not taken the one before gets the newest one instead of
-// both: nothing is ever queued.
+// frames makes the frames of /live, each once for all readers. A reader who has not taken the frame
+// before gets only the newest one, so that nothing is ever queued.
 type frames[T any] struct {
 	state  func() T
-	same   func(one, other T) bool // there is no need to send other after one
+	same   func(one, other T) bool // reports whether other need not be sent after one
 	series func() any
 
 	writeTimeout time.Duration
@@ -31,7 +32,7 @@ type frames[T any] struct {
 	came    chan struct{} // somebody has joined
 }
 
-// reader is one connection. Its next frames are guarded by frames.mu.
+// reader is one connection. frames.mu guards its next frames.
 type reader struct {
 	state, series []byte
 	ready         chan struct{}
@@ -59,7 +60,7 @@ func (f *frames[T]) run(ctx context.Context) {
 			}
 		}
 		if joined {
-			sent, plotted = time.Time{}, time.Time{} // they have nothing yet
+			sent, plotted = time.Time{}, time.Time{} // the new readers have nothing yet
 		}
 		now := time.Now()
 		state := f.state()
@@ -71,7 +72,8 @@ func (f *frames[T]) run(ctx context.Context) {
 			f.offer(nil, encode("series", f.series()))
 			plotted = now
 		}
-		// From the frame on, not by a ticker, which makes up for a late beat with an early one.
+		// The time runs from this frame on. A ticker would make up for a late beat with an early
+		// one.
 		select {
 		case <-ctx.Done():
 		case <-time.After(frameGap):
@@ -80,7 +82,7 @@ func (f *frames[T]) run(ctx context.Context) {
 }
 
 func encode(event string, data any) []byte {
-	// Marshal escapes <, > and &, and writes no line break: the frame ends where it should.
+	// Marshal escapes <, > and &, and writes no line break, so no text can end the frame early.
 	content, err := json.Marshal(data)
 	if err != nil {
 		content, _ = json.Marshal(map[string]string{"problem": "encoding the " + event + ": " + err.Error()})
@@ -136,7 +138,7 @@ func (f *frames[T]) leave(r *reader) {
 	delete(f.readers, r)
 }
 
-// take returns what is to be written, once there is something.
+// take waits until there is something to write, and returns it.
 func (f *frames[T]) take(ctx context.Context, r *reader) (state, series []byte) {
 	select {
 	case <-ctx.Done():

@@ -7,9 +7,10 @@ import (
 	"rds-outbox-demo/lab/local"
 )
 
-// guard keeps out every web page but the view's own (local.Stranger). Commands need the page's token besides.
+// guard keeps out every web page but the view's own (local.Stranger). Commands also need the page's
+// token.
 type guard struct {
-	hosts []string // that the server goes by
+	hosts []string // the server's names
 	token string
 	next  http.Handler
 }
@@ -33,7 +34,7 @@ func (g guard) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 func (g guard) refuses(r *http.Request) string {
-	// A link to the page may be anywhere.
+	// A link to the page may be on any site.
 	if why := local.Stranger(r, g.hosts, r.URL.Path == "/"); why != "" {
 		return why
 	}

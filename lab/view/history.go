@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// maxSpans bounds the history's memory against somebody who switches all the time.
+// maxSpans bounds the history's memory, also if somebody switches all the time.
 const maxSpans = 200
 
 // faultSpan is a time in which a fault was in force. A fault that strikes once has a span without length.
@@ -16,14 +16,16 @@ type faultSpan struct {
 	To     int64  `json:"to"`   // the same; 0 while the fault is in force
 }
 
-// history has the faults of the seconds that the timeline shows. The server keeps it, because a page forgets it when it is loaded again.
+// history has the faults of the seconds that the timeline shows. The server keeps it, because a
+// page that is loaded again has forgotten it.
 type history struct {
 	mu     sync.Mutex
 	spans  []faultSpan // by their beginnings
 	struck map[string]int
 }
 
-// note compares the switches with what is known of them. It reads them under its lock, so that an older state never overwrites a newer one.
+// note compares the switches with their last known states. It reads the switches under the
+// history's lock, so that an older state never overwrites a newer one.
 func (h *history) note(now time.Time, all []*faultSwitch, list func() []switchState) {
 	h.mu.Lock()
 	defer h.mu.Unlock()

@@ -21,8 +21,8 @@ const (
 	changeable = 256 // cars that a later request may change
 )
 
-// load sends cars to the API at a pace, whatever the API answers. Four of five requests create a car, the fifth changes one: only a car of
-// several versions has an order to lose.
+// load sends cars to the API at a pace, whatever the API answers. Four of five requests create a
+// car. The fifth changes one, because only a car with several versions can lose its order.
 type load struct {
 	url    string
 	client *http.Client
@@ -52,7 +52,8 @@ func (l *load) set(rate int) {
 	}
 }
 
-// run sends until ctx ends. What is under way then is cut off: nobody waits for its answer.
+// run sends until ctx ends. It then cuts off the requests under way, because nobody waits for their
+// answers.
 func (l *load) run(ctx context.Context) {
 	defer l.client.CloseIdleConnections()
 	var sending sync.WaitGroup
@@ -124,7 +125,8 @@ func (l *load) pick() string {
 	return l.cars[rand.IntN(len(l.cars))]
 }
 
-// send counts what fails, and goes on: a client that is told 500 does not stop wanting cars.
+// send counts failed requests and goes on. A load that ended at the first 500 would hide the fault
+// it is there to show.
 func (l *load) send(ctx context.Context, method, path, body string) (id string) {
 	id, err := request(ctx, l.client, method, l.url+path, body)
 	if err != nil && ctx.Err() == nil {
@@ -143,7 +145,7 @@ func request(ctx context.Context, client *http.Client, method, url, body string)
 	return id, err
 }
 
-// create creates n cars at once, and returns an error if one of them was not.
+// create creates n cars at the same time. It returns an error if one of them was not created.
 func (l *load) create(ctx context.Context, n int) error {
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(loadAtOnce)

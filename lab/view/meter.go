@@ -10,7 +10,7 @@ const (
 	meterSlots = 20
 )
 
-// meter is a rate over the last two seconds, and a sum. Its owner's lock guards it.
+// meter measures a rate over the last two seconds, and a sum. Its owner's lock guards it.
 type meter struct {
 	slots [meterSlots]int64
 	slot  int64 // number of the newest

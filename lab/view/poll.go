@@ -19,10 +19,11 @@ import (
 )
 
 const (
-	pollGap  = 200 * time.Millisecond // between two polls at least
-	pollIdle = time.Second            // and at most, if they are cheap
-	// restTimes is how much longer the pause after a poll is than the poll, so that it takes 5 % of one connection. pollMost bounds the
-	// pause, because a single slow poll, such as the first one after a restart, would leave the page with an old reading for long.
+	pollGap  = 200 * time.Millisecond // least time between two polls
+	pollIdle = time.Second            // most time between two cheap polls
+	// restTimes is how much longer the pause after a poll is than the poll, so that polls take 5 %
+	// of one connection. pollMost bounds the pause. Otherwise one slow poll, such as the first one
+	// after a restart, would leave the page with an old reading for long.
 	restTimes        = 20
 	pollMost         = 2 * time.Second
 	statementTimeout = 2 * time.Second
@@ -41,24 +42,24 @@ type poller struct {
 	mu   sync.Mutex
 	last found
 
-	// Of the goroutine that polls.
+	// Only the goroutine that polls uses these.
 	carsBefore   int64 // rows of table cars at the start
-	uncounted    int64 // of them: carstats has not counted them yet
+	uncounted    int64 // those of carsBefore that carstats has not counted yet
 	completeCars int64 // created in complete seconds
 	asked        time.Time
-	started      int64 // when the server was, as it says
+	started      int64 // when the server was started, as it says
 	marker       *marker
 	queuesAsked  time.Time
-	emptyAt      int64 // entries on the bus when the subscriber's queue was found empty; -1: it was not
+	emptyAt      int64 // entries on the bus when the subscriber's queue was found empty, -1 if it was not empty
 }
 
 // found is what the polls have found.
 type found struct {
 	begun, ended  int // polls
 	answers       bool
-	read          time.Time // when the latest poll began that was answered: what follows is as of then
+	read          time.Time // beginning of the latest answered poll; the fields below are as of then
 	flow          flow      // at that moment
-	emptyAt       int64     // entries on the bus when the subscriber's queue was found empty before the cars were counted; -1: it was not
+	emptyAt       int64     // entries on the bus when, before the cars were counted, the subscriber's queue was empty; -1 if it was not
 	problem       string
 	cars, counted int64 // since the view's start
 	slot          *slotState
@@ -106,22 +107,24 @@ type slotState struct {
 	WALStatus     string `json:"walStatus"`
 }
 
-// marker is a point in time that travels down the path after everything that was committed before it. Once it is through, nothing
-// holds an event any more that was committed before and has not arrived. Such an event is lost.
+// marker is a point in time that travels down the path after everything that was committed before
+// it. After the marker is through, no part of the path holds an earlier event any more. An earlier
+// event that has not arrived then is lost.
 type marker struct {
 	complete int64             // seconds before it have all their rows
 	lsn      string            // after the commits of all of them
-	ends     map[string]uint64 // once the slot has confirmed lsn: the shards' ends, after all of their records
+	ends     map[string]uint64 // the shards' ends, read after the slot confirmed lsn; nil before
 }
 
-// begin asks the database when it is, and counts from then on.
+// begin asks the database for its time, and counts from then on.
 func (p *poller) begin(ctx context.Context) error {
 	conn, err := connect(ctx, p.path.DatabaseURL, beginTimeout)
 	if err != nil {
 		return err
 	}
 	defer func() { _ = conn.Close(context.WithoutCancel(ctx)) }()
-	// Polls are to be short, and to read little. The count of cars is neither.
+	// Polls must be short and read little. The count of all cars is neither, so it is read here
+	// once.
 	if _, err := conn.Exec(ctx, "SET statement_timeout = '2min'; SET enable_seqscan = on"); err != nil {
 		return err
 	}
@@ -135,7 +138,8 @@ func (p *poller) begin(ctx context.Context) error {
 	return nil
 }
 
-// run polls until ctx ends. One statement at a time on one connection: it holds nothing back.
+// run polls until ctx ends. It runs one statement at a time on one connection, so that it holds
+// nothing back.
 func (p *poller) run(ctx context.Context) {
 	var conn *pgx.Conn
 	defer func() {
@@ -147,7 +151,7 @@ func (p *poller) run(ctx context.Context) {
 		p.note(func(f *found) { f.begun++ })
 		var took time.Duration // of a poll that was answered
 		var err error
-		p.askQueues(ctx) // before the cars are counted: see found.emptyAt
+		p.askQueues(ctx) // before the cars are counted (found.emptyAt)
 		if conn == nil {
 			conn, err = connect(ctx, p.path.DatabaseURL, statementTimeout)
 		}
@@ -175,7 +179,7 @@ func (p *poller) run(ctx context.Context) {
 	}
 }
 
-// rest waits for something to be committed, and for as long as what a poll costs allows.
+// rest waits for a commit, and for as long as the cost of the last poll demands.
 func (p *poller) rest(ctx context.Context, took time.Duration) {
 	select {
 	case <-ctx.Done():
@@ -192,7 +196,8 @@ func (p *poller) rest(ctx context.Context, took time.Duration) {
 // pause is the shortest time from a poll to the next one.
 func pause(took time.Duration) time.Duration { return max(pollGap, min(restTimes*took, pollMost)) }
 
-// next returns what was found after a poll that has begun after the call, or, when the database does not answer in time, what there is.
+// next waits for a poll that begins after the call, and returns what was found. If the database
+// does not answer in time, it returns what was found before.
 func (p *poller) next(ctx context.Context) found {
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()
@@ -216,7 +221,7 @@ func connect(ctx context.Context, databaseURL string, timeout time.Duration) (*p
 	config.ConnectTimeout = timeout
 	config.RuntimeParams["application_name"] = "live-view"
 	config.RuntimeParams["default_transaction_read_only"] = "on"
-	// A plan that is made for any second, or for a table of which nothing is known yet, would read all of it.
+	// A plan made for any second, or for a table without statistics, would read the whole table.
 	config.RuntimeParams["plan_cache_mode"], config.RuntimeParams["enable_seqscan"] = "force_custom_plan", "off"
 	config.RuntimeParams["statement_timeout"] = milliseconds(statementTimeout)
 	ctx, cancel := context.WithTimeout(ctx, 2*timeout)
@@ -226,8 +231,9 @@ func connect(ctx context.Context, databaseURL string, timeout time.Duration) (*p
 
 func milliseconds(d time.Duration) string { return fmt.Sprint(d.Milliseconds()) }
 
-// selectHorizon finds the second before which every row of outbox is there: created_at is the beginning of its transaction, and no
-// transaction is open that began before. A second is taken off, since a transaction shows a moment after it has begun.
+// selectHorizon finds the second before which every row of outbox is visible. created_at is the
+// beginning of the row's transaction, so it is the beginning of the oldest open transaction. One
+// second less is taken, because a transaction becomes visible a moment after it has begun.
 const selectHorizon = `
 SELECT floor(extract(epoch FROM least(now(), coalesce(min(xact_start), now()))))::bigint - 1,
     count(*)::integer,
@@ -263,7 +269,8 @@ func (p *poller) ask(ctx context.Context, conn *pgx.Conn) error {
 	defer cancel()
 	tally := p.watch.tally
 	began := time.Now()
-	// Before the rows are counted: an event is committed before it is anywhere else, so no station can be ahead of ② by this.
+	// This is read before the rows are counted. An event is committed before it is anywhere else,
+	// so that no station can be ahead of ②.
 	passed := p.watch.traffic.flow(began)
 	from, lsn := tally.Uncounted(), "0/0"
 	if p.marker != nil {
@@ -328,7 +335,8 @@ func (p *poller) ask(ctx context.Context, conn *pgx.Conn) error {
 			p.completeCars += n
 		}
 	}
-	// carstats may be behind by cars of an earlier run, which do not count here. They are at most as many as it was ever behind.
+	// carstats may not have counted cars of an earlier run yet, which do not count here. They are
+	// at most as many as it was ever behind.
 	behind := p.carsBefore + created - counted
 	p.uncounted = max(0, min(p.uncounted, behind))
 	rate := 0.0
@@ -347,7 +355,7 @@ func (p *poller) ask(ctx context.Context, conn *pgx.Conn) error {
 	return nil
 }
 
-// follow moves the marker on, and sets a new one when it is through.
+// follow moves the marker on, and sets a new one after it is through.
 func (p *poller) follow(confirmed bool, insertLSN string) {
 	m, shards := p.marker, p.watch.shards
 	switch {
@@ -357,7 +365,7 @@ func (p *poller) follow(confirmed bool, insertLSN string) {
 	case m.ends == nil && confirmed:
 		m.ends = shards.ends()
 	}
-	// Nobody can tell where an external stream ends, so nothing on it is called lost.
+	// The end of an external stream is not known, so no event on it is called lost.
 	if m.ends == nil || p.path.CanBreak(local.Kinesis) != nil || !shards.readTo(m.ends) {
 		return
 	}
@@ -376,12 +384,13 @@ func (p *poller) askQueues(ctx context.Context) {
 	defer cancel()
 	depths, err := p.path.Depths(ctx)
 	p.emptyAt = -1
-	// The bus delivers to the queue before it answers, so an event that is in no batch was delivered.
+	// The bus delivers to the queue before it answers, so an event that is in no batch has been
+	// delivered.
 	if err == nil && depths.Subscriber == 0 && before.inBatches == 0 && p.path.CanBreak(local.EventBridge) == nil {
 		p.emptyAt = before.published.total
 	}
 	if err != nil {
-		return // a queue that is away is what the page shows of it: the last known depth
+		return // the page keeps the last known depth of a queue that does not answer
 	}
 	p.note(func(f *found) { f.depths = depths })
 }

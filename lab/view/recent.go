@@ -14,7 +14,7 @@ import (
 	"rds-outbox-demo/outbox"
 )
 
-// Bounds of what is remembered of single events.
+// Bounds of the memory for single events.
 const (
 	maxRecent      = 2000
 	maxRecentBytes = 32 << 20
@@ -45,7 +45,7 @@ func newRecent(hasArrived func(uuid.UUID, time.Time) bool) *recent {
 	return &recent{hasArrived: hasArrived, byID: map[uuid.UUID]*event{}, byChange: map[string]*event{}, requestsByName: map[string]*local.Request{}}
 }
 
-// of calls fn with an event, if it is remembered. fn may not keep the event.
+// of calls fn with an event, if it is remembered. fn must not keep the event.
 func (r *recent) of(id uuid.UUID, fn func(*event)) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -79,7 +79,7 @@ func (r *recent) committed(rows []dbgen.Outbox) {
 	}
 }
 
-// keep returns the event, which is new if it is not there.
+// keep returns the event. If it is not remembered, it is added.
 func (r *recent) keep(row dbgen.Outbox) *event {
 	if e := r.byID[row.ID]; e != nil {
 		return e
@@ -123,7 +123,8 @@ func (r *recent) forget(e *event) {
 	}
 }
 
-// changeNames are what a request and its event have in common. The trace id is not enough: a client may use one for many requests.
+// changeNames returns what a request and its event have in common. The trace id is not enough,
+// because a client may use one for many requests.
 func changeNames(row dbgen.Outbox) []string {
 	names := []string{row.AggregateID + " v" + itoa(row.AggregateVersion)}
 	if row.Traceparent != nil && len(*row.Traceparent) == 55 {
@@ -141,7 +142,7 @@ func (r *recent) requested(q *local.Request) {
 		id = parts[2]
 	}
 	names := []string{id + " v" + strings.Trim(q.ETag, `"`)}
-	if q.ETag == "" { // a deletion tells no version
+	if q.ETag == "" { // the answer to a deletion has no version
 		names = []string{id + " " + q.TraceID}
 	}
 	for _, name := range names {

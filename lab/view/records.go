@@ -14,8 +14,9 @@ import (
 	"rds-outbox-demo/outboxctl"
 )
 
-// seen is what GET /events/{id} answers: what only those know who saw the event pass, and its subscriber. What is null was not seen.
-// The event's story is outboxctl.Where's, which GET /events/{id}/where answers.
+// seen is the answer of GET /events/{id}. It has what only the parts of the path that handled the
+// event know of it. A null member was not seen. Everything else about the event is in the answer of
+// GET /events/{id}/where, which is outboxctl.Where's.
 type seen struct {
 	Why        string          `json:"why,omitempty"` // nothing was seen
 	Copies     int             `json:"copies"`        // on the bus
@@ -123,7 +124,8 @@ func (v *View) getWhere(w http.ResponseWriter, r *http.Request) {
 	answer(w, http.StatusOK, report)
 }
 
-// countedAt is when the subscriber noted the event; zero if it did not, or if the database does not answer.
+// countedAt returns when the subscriber noted the event. It returns zero if it did not, or if the
+// database does not answer.
 func (v *View) countedAt(ctx context.Context, id uuid.UUID) (noted time.Time) {
 	ctx, cancel := context.WithTimeout(ctx, statementTimeout)
 	defer cancel()
@@ -136,7 +138,7 @@ func (v *View) countedAt(ctx context.Context, id uuid.UUID) (noted time.Time) {
 	return noted
 }
 
-// seen tells what was seen of the event. noted is when its subscriber noted it.
+// seen returns what was seen of the event. noted is when its subscriber noted it.
 func (e *event) seen(noted time.Time) seen {
 	all := seen{
 		Copies: e.copies, Tries: e.tries(), Parked: e.parked, ReadAt: exact(e.read), Trace: e.row.Traceparent, EventData: e.row.EventData, Record: asJSON(e.data),
@@ -184,7 +186,7 @@ func (e *event) seenSubscriber(noted time.Time) *seenSubscriber {
 		switch {
 		case d.failed:
 			result = strings.TrimSpace("failed: comes again " + d.why)
-		case d != e.counted() || !noted.IsZero() && noted.Before(d.at): // noted before this delivery: an earlier run counted it
+		case d != e.counted() || !noted.IsZero() && noted.Before(d.at): // if it was noted before this delivery, an earlier run counted it
 			result = "suppressed: counted already"
 		case noted.IsZero():
 			result = "taken, not counted"
@@ -194,7 +196,7 @@ func (e *event) seenSubscriber(noted time.Time) *seenSubscriber {
 	return s
 }
 
-// exact is a time in microseconds; "" for no time.
+// exact formats a time in microseconds, and the zero time as "".
 func exact(t time.Time) string {
 	if t.IsZero() {
 		return ""
@@ -204,7 +206,7 @@ func exact(t time.Time) string {
 
 func rounded(d time.Duration) string { return d.Round(time.Microsecond).String() }
 
-// asJSON is the content as JSON if it is that, else as text.
+// asJSON returns the content as JSON if it is JSON, and otherwise as text.
 func asJSON(content []byte) any {
 	switch {
 	case len(content) == 0:

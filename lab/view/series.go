@@ -49,7 +49,7 @@ type timeline struct {
 func (s *series) at(second int64) *point {
 	p := s.points[second]
 	if p == nil {
-		if len(s.points) > 2*maxPoints { // nobody has asked for the timeline
+		if len(s.points) > 2*maxPoints { // nobody has asked for the timeline for long
 			for at := range s.points {
 				if at < second-maxPoints {
 					delete(s.points, at)
@@ -62,7 +62,7 @@ func (s *series) at(second int64) *point {
 	return p
 }
 
-// commits notes the rows of each second, as they were counted last.
+// commits notes the latest counts of the rows of each second.
 func (s *series) commits(rows map[int64]int64, now time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -73,7 +73,8 @@ func (s *series) commits(rows map[int64]int64, now time.Time) {
 	}
 }
 
-// pass notes what passed a hop at a time that is told afterwards. A time that the timeline does not show would cost memory for nothing.
+// pass notes how many passed a hop at a time in the past. It ignores a time that the timeline does
+// not show, which would only cost memory.
 func (s *series) pass(now time.Time, hop int, at time.Time, n int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -102,14 +103,15 @@ func (s *series) returned(b local.Batch) {
 	}
 }
 
-// publish notes an entry on the bus. The latency of an event's first one counts, if its commit is known.
+// publish notes an entry on the bus. Only the latency of an event's first entry counts, if the
+// event's commit is known.
 func (s *series) publish(now time.Time, id uuid.UUID, first bool, accepted time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	p := s.at(now.Unix())
 	p.passed[5]++
 	if commit, ok := s.commitOf[id]; ok && first && p.p50 == nil && len(p.samples) < maxSamples {
-		latency := max(accepted.Sub(commit), time.Microsecond) // two clocks
+		latency := max(accepted.Sub(commit), time.Microsecond) // two clocks may differ
 		p.samples = append(p.samples, millis(latency))
 	}
 }

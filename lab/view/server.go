@@ -19,17 +19,18 @@ import (
 //go:embed page
 var page embed.FS
 
-// contentTypes are the page's. Not by package mime, which asks the machine.
+// contentTypes are the types of the page's files. Package mime would take them from the machine's
+// own list.
 var contentTypes = map[string]string{
 	".html": "text/html; charset=utf-8", ".css": "text/css; charset=utf-8", ".js": "text/javascript; charset=utf-8", ".svg": "image/svg+xml",
 }
 
 const (
 	maxCommand = 4 << 10 // bytes of a body that switches something
-	maxCar     = 1 << 20 // of one for the API: its own limit
+	maxCar     = 1 << 20 // bytes of a body for the API, which has the same limit
 )
 
-// meta is what does not change while the view runs.
+// meta is everything that does not change while the view runs.
 type meta struct {
 	APIURL   string             `json:"apiUrl"`
 	MaxLoad  int                `json:"maxLoad"`
@@ -72,7 +73,7 @@ func (v *View) routes() (http.Handler, error) {
 		name := r.PathValue("file")
 		content, err := page.ReadFile("page/" + name)
 		kind := contentTypes[path.Ext(name)]
-		if err != nil || kind == "" || path.Ext(name) == ".html" { // a template
+		if err != nil || kind == "" || path.Ext(name) == ".html" { // an HTML file is a template
 			http.NotFound(w, r)
 			return
 		}
@@ -104,7 +105,8 @@ func (v *View) routes() (http.Handler, error) {
 	return mux, nil
 }
 
-// answer writes JSON in which no text can be taken for HTML: <, > and & are escaped, and the type says what it is.
+// answer writes JSON in which no browser takes a text for HTML, because <, > and & are escaped and
+// the content type is set.
 func answer(w http.ResponseWriter, status int, body any) {
 	content, err := json.Marshal(body)
 	if err != nil {
@@ -119,7 +121,7 @@ func answerError(w http.ResponseWriter, status int, why string) {
 	answer(w, status, map[string]string{"error": why})
 }
 
-// refuse gives an error its status.
+// refuse answers an error with its status.
 func refuse(w http.ResponseWriter, err error) {
 	var notNow local.NotNowError
 	switch {
@@ -132,7 +134,8 @@ func refuse(w http.ResponseWriter, err error) {
 	}
 }
 
-// read takes a body of JSON; it answers itself when it is none.
+// read reads a body of JSON. It answers the request itself if the body is not JSON, and returns
+// false.
 func read(w http.ResponseWriter, r *http.Request, into any) bool {
 	content, ok := readAll(w, r, maxCommand)
 	if !ok {
@@ -157,7 +160,7 @@ func readAll(w http.ResponseWriter, r *http.Request, limit int64) ([]byte, bool)
 	return content, err == nil
 }
 
-// postCar passes the request on to the API as any client would send it.
+// postCar passes the request on to the API, as any client would send it.
 func (v *View) postCar(w http.ResponseWriter, r *http.Request) {
 	body, ok := readAll(w, r, maxCar)
 	if !ok {
@@ -189,7 +192,7 @@ func (v *View) postCar(w http.ResponseWriter, r *http.Request) {
 			w.Header().Set(name, value)
 		}
 	}
-	w.Header().Set("Content-Type", "application/json") // all that the API says
+	w.Header().Set("Content-Type", "application/json") // every answer of the API is JSON
 	w.WriteHeader(response.StatusCode)
 	_, _ = w.Write(content)
 }

@@ -10,7 +10,7 @@ import (
 	"rds-outbox-demo/lab/local"
 )
 
-// shards are how far each shard of the stream is written and read.
+// shards know how far each shard of the stream is written and read.
 type shards struct {
 	mu     sync.Mutex
 	of     map[string]*shard
@@ -23,7 +23,7 @@ type shard struct {
 	marks     []mark // arrivals, one per markGap
 }
 
-// mark says that record index, and none before it, had arrived at the time.
+// mark says that the record of this index, and no later one, had arrived at the time.
 type mark struct {
 	index uint64
 	at    time.Time
@@ -43,7 +43,8 @@ func (s *shards) shard(id string) *shard {
 	return s.of[id]
 }
 
-// found takes where the shards were before anything was seen of them. What waits there arrived before began.
+// found notes the shards' positions before the view saw any of their records. Records that wait
+// there arrived before began.
 func (s *shards) found(positions []local.Position, began time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -59,7 +60,7 @@ func (s *shards) found(positions []local.Position, began time.Time) {
 	}
 }
 
-// stored takes a record of the stream. commit is zero if it is not known.
+// stored notes a record of the stream. commit is zero if it is not known.
 func (s *shards) stored(r awslocal.StreamRecord, commit time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -114,7 +115,7 @@ func (s *shards) readTo(ends map[string]uint64) bool {
 type backlog struct {
 	shards  []shardState
 	waiting int       // records that the consumer is not done with
-	oldest  time.Time // arrival of the oldest of them; zero: there is none
+	oldest  time.Time // arrival of the oldest of them, zero if none waits
 	newest  time.Time // commit of the newest event on the stream
 }
 
@@ -148,7 +149,8 @@ func (s *shard) mark(index uint64, at time.Time) {
 	s.marks = append(s.marks, mark{index, at})
 }
 
-// oldest is when the oldest record that is not done arrived, at most markGap too early; zero when there is none.
+// oldest returns when the oldest record arrived that is not done, at most markGap too early. It
+// returns zero if all are done.
 func (s *shard) oldest() time.Time {
 	for len(s.marks) > 1 && s.marks[1].index <= s.done+1 {
 		s.marks = s.marks[1:]

@@ -56,11 +56,13 @@ type frame struct {
 	Events             []eventState  `json:"events"`
 }
 
-// freshness is how old what the database said is. The totals, of the stations as well, are as of then.
+// freshness is the age of the database's last answer. All totals, also those of the stations, are
+// as of then.
 type freshness struct {
-	At    string `json:"at"` // "": the database was never read
+	At    string `json:"at"` // "" if the database was never read
 	AgeMs int64  `json:"ageMs"`
-	// Current reports whether it was read after the API had answered the last change. Only then does it know all that was promised.
+	// Current reports whether the database was read after the API answered the last change. Only
+	// then do the totals include every promised car.
 	Current bool `json:"current"`
 	// Settled reports whether nothing is on its way from the bus to the subscriber's totals.
 	Settled bool `json:"settled"`
@@ -83,24 +85,25 @@ type totals struct {
 // station is one of the six stations of the path as /live has it.
 type station struct {
 	Hop      int      `json:"hop"`
-	Rate     float64  `json:"rate"`     // a second, over the last two: requests, commits, records, entries
+	Rate     float64  `json:"rate"`     // requests, commits, records or entries a second, over the last two seconds
 	InFlight int      `json:"inFlight"` // begun, and not answered
 	Backlog  int      `json:"backlog"`  // waiting in front of the next station
-	OldestMs int64    `json:"oldestMs"` // age of what has waited longest
+	OldestMs int64    `json:"oldestMs"` // longest wait of those in the backlog
 	Restarts int      `json:"restarts"`
 	Total    int64    `json:"total"`
 	Note     string   `json:"note"`
 	Faults   []string `json:"faults"` // names of the switches that are on here
 }
 
-// same reports whether two frames differ in nothing but when they were made.
+// same reports whether two frames differ only in when they were made.
 func (f frame) same(other frame) bool {
 	f.At, f.Reading.At, f.Reading.AgeMs = other.At, other.Reading.At, other.Reading.AgeMs
 	return reflect.DeepEqual(f, other)
 }
 
-// state makes a frame. It reads the tally last, which an event passes before the consumer returns. An event that moves on meanwhile
-// may be missing in front of a station for one frame. It never waits in front of one that it has passed.
+// state makes a frame. It reads the tally last, because the tally hears of an event before the
+// consumer returns. An event that moves on meanwhile may be missing in front of a station for one
+// frame. It never waits in front of a station that it has passed.
 func (v *View) state() frame {
 	now := time.Now()
 	flow := v.watch.traffic.flow(now)
@@ -160,7 +163,8 @@ func inTransaction(db found) station {
 	return s
 }
 
-// inWAL shows what was committed, has not arrived, and is not on the stream. The relay tells nobody what it has under way.
+// inWAL shows the events that were committed, have not arrived, and are not on the stream. They
+// include those that the relay is sending, because the relay does not report them.
 func (v *View) inWAL(now time.Time, f flow, b backlog, n totals) station {
 	s := station{
 		Rate: f.records.rate, Backlog: max(0, int(n.OnTheWay)-b.waiting),
@@ -168,7 +172,7 @@ func (v *View) inWAL(now time.Time, f flow, b backlog, n totals) station {
 	}
 	if at, ok := v.watch.tally.OldestMissing(); ok && s.Backlog > 0 {
 		since := time.Unix(at, 0)
-		if b.waiting > 0 && b.newest.After(since) { // the WAL is in order: what is not on the stream is younger than what is
+		if b.waiting > 0 && b.newest.After(since) { // the WAL is in order, so an event that is not on the stream yet is younger
 			since = b.newest
 		}
 		s.OldestMs = age(now, since)
@@ -201,7 +205,7 @@ func onBus(f flow, db found) station {
 	}
 }
 
-// noted says what has gone wrong in the last two seconds.
+// noted returns what has gone wrong in the last two seconds.
 func noted(n int64, what string) string {
 	if n == 0 {
 		return ""
@@ -209,7 +213,7 @@ func noted(n int64, what string) string {
 	return fmt.Sprintf("%d %s in 2 s", n, what)
 }
 
-// age returns milliseconds; 0 for no time.
+// age returns milliseconds, and 0 for the zero time.
 func age(now, since time.Time) int64 {
 	if since.IsZero() {
 		return 0
@@ -235,7 +239,7 @@ func (v *View) timeline() any {
 	return t
 }
 
-// What the tour sees and does: observed.
+// The view as the tour uses it (observed).
 
 func (v *View) totals() totals {
 	return v.sum(v.poller.next(context.Background()), v.watch.traffic.flow(time.Now()))

@@ -17,7 +17,7 @@ import (
 type switchDefinition struct {
 	Name     string       `json:"name"`
 	Label    string       `json:"label"`
-	State    string       `json:"state"` // what is so while it is on
+	State    string       `json:"state"` // what holds while it is on
 	Count    faults.Count `json:"count"` // of what it has struck
 	Hop      int          `json:"hop"`   // the station that it strikes
 	Kind     string       `json:"kind"`  // toggle, or once
@@ -27,7 +27,7 @@ type switchDefinition struct {
 	Disabled string       `json:"disabled,omitempty"`
 }
 
-// The kinds of switches: one that is on until it is switched off, and one that strikes.
+// The kinds of switches. A toggle is on until it is switched off, and the other kind strikes once.
 const (
 	kindToggle = "toggle"
 	kindOnce   = "once"
@@ -48,13 +48,13 @@ var errNoSwitch = errors.New("there is no such switch")
 const (
 	// switchTimeout is how long switching may take. PostgreSQL may have to recover, or a relay to drain.
 	switchTimeout = 60 * time.Second
-	// onceTimeout is how long a fault that strikes once waits for what it strikes. Another switch may have to be off first, and waits for
-	// its turn meanwhile.
+	// onceTimeout is how long a fault that strikes once waits for what it strikes. It may be
+	// waiting for another switch to be off, which cannot be switched meanwhile.
 	onceTimeout = 20 * time.Second
 )
 
-// switches are the page's controls of the path's faults. A switch does not remember whether it is on. It asks its fault, because others can
-// mend the path as well (make relay-start).
+// switches are the page's controls of the path's faults. A switch does not remember whether it is
+// on. It asks its fault, because others can mend the path as well (make relay-start).
 type switches struct {
 	path *local.Path
 	log  *slog.Logger
@@ -62,7 +62,7 @@ type switches struct {
 
 	ctx  context.Context // ends with close
 	end  context.CancelFunc
-	turn chan struct{} // taken while a fault strikes or is mended: two at once would undo each other
+	turn chan struct{} // taken while a fault strikes or is mended, because two at once would undo each other
 
 	mu   sync.Mutex
 	held string // why nobody but the tour may switch
@@ -70,12 +70,12 @@ type switches struct {
 	history history
 }
 
-// faultSwitch is one switch. Its state is guarded by switches.mu.
+// faultSwitch is one switch. switches.mu guards its state.
 type faultSwitch struct {
 	*faults.Fault
 
 	busy   int
-	struck int // how often it was switched on; not used where the fault counts its strikes
+	struck int // how often it was switched on; unused where the fault counts its strikes
 	failed string
 }
 
@@ -88,7 +88,7 @@ func newSwitches(s *local.Path, log *slog.Logger) *switches {
 	return all
 }
 
-// definitions are what the page is told of the switches.
+// definitions returns the switches as /meta has them.
 func (s *switches) definitions() []switchDefinition {
 	var all []switchDefinition
 	for _, one := range s.all {
@@ -104,7 +104,7 @@ func (s *switches) definitions() []switchDefinition {
 	return all
 }
 
-// named returns a switch, or nil when there is none of that name.
+// named returns the switch of that name, or nil.
 func (s *switches) named(name string) *faultSwitch {
 	i := slices.IndexFunc(s.all, func(one *faultSwitch) bool { return one.Name == name })
 	if i < 0 {
@@ -113,7 +113,7 @@ func (s *switches) named(name string) *faultSwitch {
 	return s.all[i]
 }
 
-// list is the state of all switches.
+// list returns the states of all switches.
 func (s *switches) list() []switchState {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -132,7 +132,7 @@ func (s *switches) state(one *faultSwitch) switchState {
 	return switchState{Name: one.Name, On: one.InForce(), Busy: one.busy > 0, Struck: struck, Error: one.failed}
 }
 
-// faultsAt names the switches that are on at a station.
+// faultsAt returns the names of the switches that are on at a station.
 func (s *switches) faultsAt(hop int) []string {
 	names := []string{}
 	for _, one := range s.all {
@@ -143,7 +143,7 @@ func (s *switches) faultsAt(hop int) []string {
 	return names
 }
 
-// set switches for a person. It is refused while the tour runs, whose experiments it would spoil.
+// set switches for a person. It refuses while the tour runs, because it would spoil the experiment.
 func (s *switches) set(ctx context.Context, name string, on bool) (switchState, error) {
 	if err := s.heldBy(); err != nil {
 		return switchState{}, err
@@ -151,7 +151,7 @@ func (s *switches) set(ctx context.Context, name string, on bool) (switchState, 
 	return s.apply(ctx, name, on)
 }
 
-// heldBy says why nobody but the tour may change anything; nil when everybody may.
+// heldBy returns why only the tour may change anything, or nil if everybody may.
 func (s *switches) heldBy() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -172,8 +172,8 @@ func (s *switches) hold(why string) (release func()) {
 	return func() { set("") }
 }
 
-// apply switches, and returns when it is done. ctx is the caller's patience until it begins; what has begun is brought to its end, because
-// a server that is half stopped is no state.
+// apply switches, and returns when it is done. ctx bounds the wait until it begins. After that it
+// is not cancelled, because a server must not be left half stopped.
 func (s *switches) apply(ctx context.Context, name string, on bool) (switchState, error) {
 	one := s.named(name)
 	if one == nil {
@@ -196,7 +196,8 @@ func (s *switches) apply(ctx context.Context, name string, on bool) (switchState
 	return s.state(one), err
 }
 
-// exclusively runs work when no other switch is at work, and shows the switch as busy until it is done.
+// exclusively runs work when no other switch is being switched, and shows the switch as busy until
+// it is done.
 func (s *switches) exclusively(ctx context.Context, one *faultSwitch, work func(context.Context) error) error {
 	busy := func(n int) {
 		s.mu.Lock()
@@ -226,7 +227,8 @@ func (s *switches) exclusively(ctx context.Context, one *faultSwitch, work func(
 	return err
 }
 
-// past returns when which fault was in force. It looks at the switches as well, because others can mend the path, too.
+// past returns the faults of the past and their times. It reads the switches as well, because
+// others can mend the path, too.
 func (s *switches) past(now time.Time) []faultSpan {
 	s.history.note(now, s.all, s.list)
 	return s.history.list()
@@ -256,7 +258,8 @@ func (s *switches) change(ctx context.Context, one *faultSwitch, on bool) (err e
 	return err
 }
 
-// poison puts a record that can never be an event on the stream, between those of partition key key.
+// poison puts a record that can never be an event on the stream, among the records of the partition
+// key.
 func (s *switches) poison(ctx context.Context, key string) error {
 	one := s.named("poison")
 	return s.exclusively(ctx, one, func(ctx context.Context) error {
@@ -270,8 +273,8 @@ func (s *switches) poison(ctx context.Context, key string) error {
 	})
 }
 
-// allOff mends all that is broken. The services come first, because a relay drains into them. The database and the relays follow in the
-// order of the path.
+// allOff mends everything. The services come first, because a relay drains into them. The database
+// and the relays follow in the order of the path.
 func (s *switches) allOff(ctx context.Context) error {
 	var all error
 	for _, services := range []bool{true, false} {
@@ -285,8 +288,9 @@ func (s *switches) allOff(ctx context.Context) error {
 	return all
 }
 
-// close lets nothing be switched any more. What is broken stays so: a path that ends needs no mending, and the next one starts whole.
+// close refuses all later switching. Faults stay in force, because a path that ends needs no
+// mending, and the next one starts whole.
 func (s *switches) close() {
 	s.end()
-	s.turn <- struct{}{} // after what is being switched
+	s.turn <- struct{}{} // after the switch that is being switched
 }

@@ -12,7 +12,8 @@ import (
 	"rds-outbox-demo/lab/local"
 )
 
-// observed is what the tour sees and does through the view: an experiment is judged by the numbers that the page shows.
+// observed is the view as the tour uses it. An experiment is judged by the numbers that the page
+// shows.
 type observed interface {
 	totals() totals
 	setRate(n int)
@@ -21,7 +22,7 @@ type observed interface {
 
 // tourState is the tour as /live has it.
 type tourState struct {
-	Running int          `json:"running"` // the experiment; 0: none
+	Running int          `json:"running"` // the experiment, or 0
 	Step    int          `json:"step"`    // of it, from 1
 	Said    string       `json:"said"`    // what is being waited for
 	ByHand  bool         `json:"byHand"`  // the reader says when the next step begins
@@ -35,35 +36,37 @@ type tourResult struct {
 	Text   string `json:"text"`
 }
 
-// tour runs the experiments, one at a time. Nothing is taken for granted because time has passed: each one sees that its fault struck,
-// waits for what it expects, and says it with the numbers that it counted.
+// tour runs the experiments, one at a time. No experiment relies on time that has passed. Each one
+// checks that its fault struck, waits for what it expects, and reports it with the numbers that it
+// counted.
 type tour struct {
 	switches *switches
 	sees     observed
 
-	// stepTime is how long each step is shown at least. Nothing else depends on it.
+	// stepTime is the shortest time for which a step is shown. Nothing else depends on it.
 	stepTime time.Duration
 
 	mu    sync.Mutex
 	now   tourState
-	next  chan struct{}      // the reader wants the next step of this experiment; room for one
+	next  chan struct{}      // the reader wants the next step of this experiment; holds one
 	stopp context.CancelFunc // of the experiment that runs
 	done  chan struct{}
 }
 
 const (
-	// experimentTimeout is when an experiment has failed. Each takes a fraction of it.
+	// experimentTimeout is the time after which an experiment has failed. Each takes a fraction of
+	// it.
 	experimentTimeout = 2 * time.Minute
 	// byHandTimeout is the same while a speaker explains the steps.
 	byHandTimeout = time.Hour
-	readingTime   = 3 * time.Second // of a step
+	readingTime   = 3 * time.Second // for a step
 )
 
 func newTour(s *switches, sees observed) *tour {
 	return &tour{switches: s, sees: sees, stepTime: readingTime, now: tourState{Results: []tourResult{}}}
 }
 
-// state is what the page is told.
+// state returns the tour as /live has it.
 func (t *tour) state() tourState {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -123,7 +126,7 @@ func (t *tour) goOn() error {
 // errNoExperiment means that there is no experiment of that number.
 var errNoExperiment = errors.New("there is no such experiment")
 
-// stop ends the experiment that runs, if one does, and returns when its faults are off.
+// stop ends the experiment that runs, if one runs, and returns when its faults are off.
 func (t *tour) stop() {
 	t.mu.Lock()
 	cancel, done := t.stopp, t.done
@@ -162,7 +165,7 @@ func (t *tour) run(ctx context.Context, cancel context.CancelFunc, e experiment,
 	t.now.Running, t.now.Step, t.now.Said, t.now.ByHand, t.now.Waiting, t.stopp = 0, 0, "", false, false, nil
 }
 
-// try runs one experiment on a path that is whole and quiet, so that what is counted is its own.
+// try runs one experiment on a path that is whole and quiet, so that it counts only its own events.
 func (t *tour) try(ctx context.Context, e experiment) (string, error) {
 	r := &run{tour: t, ctx: ctx}
 	t.sees.setRate(0)
@@ -184,11 +187,12 @@ type run struct {
 	*tour
 	ctx    context.Context
 	before totals
-	shown  time.Time // since when the step is
+	shown  time.Time // since when the step is shown
 }
 
-// quiet waits until nothing is on the way and nothing has been counted for a while, and begins to count there. What is on the way behind
-// the bus cannot be seen before it is counted.
+// quiet waits until nothing is on the way and nothing has been counted for a while, and counts from
+// there on. The second condition is needed because an event between the bus and the subscriber
+// cannot be seen before it is counted.
 func (r *run) quiet() error {
 	last, since := totals{}, time.Now()
 	return r.await("the path to be quiet", func(totals) string {
@@ -204,7 +208,8 @@ func (r *run) quiet() error {
 	})
 }
 
-// quietTime is longer than two looks at the totals, and than a duplicate is held back.
+// quietTime is longer than the time of two looks at the totals, and longer than a duplicate is held
+// back.
 const quietTime = 1500 * time.Millisecond
 
 // step shows which of its steps the experiment has come to, after the step before was shown for long enough.
@@ -240,7 +245,7 @@ func (r *run) say(said string) {
 	r.now.Said = said
 }
 
-// sofar is what the totals have grown by since the experiment began.
+// sofar returns by how much the totals have grown since the experiment began.
 func (r *run) sofar() totals {
 	n, b := r.sees.totals(), r.before
 	return totals{
@@ -250,7 +255,7 @@ func (r *run) sofar() totals {
 	}
 }
 
-// await waits until there is nothing missing, and says meanwhile what is.
+// await waits until nothing is missing, and shows meanwhile what is.
 func (r *run) await(what string, missing func(sofar totals) string) error {
 	for {
 		why := missing(r.sofar())
@@ -269,7 +274,7 @@ func (r *run) await(what string, missing func(sofar totals) string) error {
 	}
 }
 
-// missing says what is missing, if anything.
+// missing returns the formatted text if is is true, and "" otherwise.
 func missing(is bool, format string, args ...any) string {
 	if !is {
 		return ""
@@ -283,7 +288,8 @@ func (r *run) switchFault(name string, on bool) error {
 	return err
 }
 
-// struck waits until a switch has struck so often: a fault that does not strike proves nothing.
+// struck waits until a switch has struck that often, because a fault that does not strike proves
+// nothing.
 func (r *run) struck(name string, times int) error {
 	return r.await(fmt.Sprintf("%s to strike", name), func(totals) string {
 		n := r.strikes(name)
@@ -300,9 +306,10 @@ func (r *run) strikes(name string) int {
 	return 0
 }
 
-// arrived waits until the experiment's cars and events are there, all that was committed is on the bus, every car counted, and every
-// duplicate seen by the subscriber. Then it says what is wrong, if anything is: what is lost or out of order does not become right by
-// waiting.
+// arrived waits until the experiment's cars and events are there, every committed event is on the
+// bus, every car is counted, and the subscriber has seen every duplicate. Then it returns what is
+// wrong, if anything is. It does not wait for that, because a lost event or a wrong order does not
+// become right by waiting.
 func (r *run) arrived(cars, events int64) error {
 	err := r.await("all that was committed to arrive", func(n totals) string {
 		return missing(n.Cars < cars || n.Committed < events || n.OnTheWay > 0 || n.OnBus < n.Committed || n.Counted < n.Cars || n.Suppressed < n.Duplicates,

@@ -7,7 +7,7 @@ import (
 	"rds-outbox-demo/lab/local"
 )
 
-// traffic is what is under way at the stations, and how fast it moves.
+// traffic counts what is under way at the stations, and how fast it moves.
 type traffic struct {
 	mu         sync.Mutex
 	requests   map[int64]time.Time // under way, by their beginnings
@@ -17,8 +17,8 @@ type traffic struct {
 	consumed   meter
 	published  meter
 	failures   meter                // entries that the bus did not accept
-	again      meter                // records that the consumer got again
-	putting    int                  // entries
+	again      meter                // records that the consumer got once more
+	putting    int                  // entries under way
 	batches    map[string]time.Time // invocations under way, by their ids
 	inBatches  int                  // records in them
 	suppressed int64                // deliveries that the subscriber did not count again
@@ -95,7 +95,7 @@ type flow struct {
 	answered, refused, records, consumed, published, failures, again reading
 
 	requests, putting, inBatches int
-	oldestRequest, oldestBatch   time.Time // zero: there is none
+	oldestRequest, oldestBatch   time.Time // zero if there is none
 	suppressed                   int64
 	changed                      time.Time
 }
@@ -117,7 +117,7 @@ func (t *traffic) flow(now time.Time) (f flow) {
 	return f
 }
 
-// older returns the older of two times. A zero time is none.
+// older returns the earlier of two times. It ignores a zero time.
 func older(a, b time.Time) time.Time {
 	if a.IsZero() || !b.IsZero() && b.Before(a) {
 		return b

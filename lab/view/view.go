@@ -1,8 +1,10 @@
-// Package view is the live view of `make dev`: a web page on 127.0.0.1 that shows the path ①-⑥ as events pass it, and breaks it.
+// Package view is the live view of `make dev`. It is a web page on 127.0.0.1 that shows the path
+// ①-⑥ while events pass, and breaks it.
 //
-// In: what lab/local's Observer tells, polls of the database and the queues, and the page's requests. Out: the page, which is embedded,
-// and its data as server-sent events. Nothing of it stands in the path's way: observations are noted and gone, polls rest twenty times as
-// long as they took, and a reader who is slow is told less.
+// In: calls of lab/local's Observer, polls of the database and the queues, and the page's requests.
+// Out: the page, which is embedded, and its data as server-sent events. The view does not slow the
+// path. An observation is only noted, the pause after a poll is twenty times as long as the poll,
+// and a slow reader gets fewer frames.
 package view
 
 import (
@@ -22,9 +24,9 @@ import (
 // Config of a View. All of it is required.
 type Config struct {
 	Path *local.Path
-	// Watch was the path's Config.Observe.
+	// Watch must be the path's Config.Observe.
 	Watch *Watch
-	// Listen is an address of 127.0.0.1; where its port is taken, another one is.
+	// Listen is an address of 127.0.0.1. If its port is taken, the view takes another one.
 	Listen string
 	Log    *slog.Logger
 }
@@ -84,7 +86,7 @@ func Start(ctx context.Context, c Config) (*View, error) {
 	return v, nil
 }
 
-// listen takes another port where this one is taken.
+// listen listens on another port if this one is taken.
 func listen(ctx context.Context, address string) (net.Listener, error) {
 	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", address)
 	if err == nil {
@@ -100,10 +102,11 @@ func listen(ctx context.Context, address string) (net.Listener, error) {
 // URL is the view's address.
 func (v *View) URL() string { return v.url }
 
-// Close ends the view and whatever it has under way: the tour, the load. The path goes on as it is, with the faults that are on.
+// Close ends the view, with its tour and its load. The path goes on as it is, with the faults that
+// are on.
 func (v *View) Close() error {
 	v.load.set(0)
-	v.switches.close() // before the tour: it mends nothing then, which takes seconds, and the next path starts whole
+	v.switches.close() // before the tour, which then mends nothing; that would take seconds, and the next path starts whole
 	v.tour.stop()
 	v.cancel()
 	err := v.server.Close()

@@ -14,8 +14,9 @@ import (
 	"rds-outbox-demo/outbox"
 )
 
-// Watch sees what passes the path from its start on, before there is a page to show it. Each of its parts has a lock of its own and
-// is changed by its own methods only. The parts are read one after the other: see View.state.
+// Watch sees what passes the path from the path's start on, before there is a page to show it. Each
+// of its parts has a lock of its own, and only its own methods change it. The parts are read one
+// after the other, as View.state explains.
 type Watch struct {
 	began   time.Time
 	tally   *judge.Tally
@@ -27,7 +28,7 @@ type Watch struct {
 	parks   atomic.Bool   // the failure queue took something since its depth was asked
 }
 
-// NewWatch is for local.Config.Observe, and then for Start.
+// NewWatch makes a Watch for local.Config.Observe, and then for Start.
 func NewWatch() *Watch {
 	tally := judge.NewTally()
 	return &Watch{
@@ -36,7 +37,7 @@ func NewWatch() *Watch {
 	}
 }
 
-// Observer is what the path calls.
+// Observer returns the functions that the path calls.
 func (w *Watch) Observer() *local.Observer {
 	return &local.Observer{
 		Requested: w.traffic.requested, Responded: w.responded, Stored: w.stored, Invoked: w.invoked, Returned: w.returned,
@@ -52,7 +53,7 @@ func (w *Watch) pollSoon() {
 	}
 }
 
-// parkedSince reports whether the failure queue took something after the call before.
+// parkedSince reports whether the failure queue took something since the last call.
 func (w *Watch) parkedSince() bool { return w.parks.Swap(false) }
 
 func (w *Watch) responded(r local.Request) {
@@ -119,7 +120,7 @@ func (w *Watch) put(p local.Put) {
 	}
 }
 
-// accepted comes before the answer, and for an entry whose answer is lost, too.
+// accepted is called before the answer, also for an entry whose answer is lost.
 func (w *Watch) accepted(b awslocal.BusEvent) {
 	now := time.Now()
 	w.traffic.accepted(now)
