@@ -11,8 +11,8 @@ import (
 	"rds-outbox-demo/lab/local"
 )
 
-// Where the services are the user's own there is no journal, no end of a shard and no subscriber: what can be known is shown, nothing is
-// called lost before it has had time, and nothing can be broken.
+// With external services there is no journal, no end of a shard and no subscriber. The view shows
+// what can be known, calls no event lost before it has had time, and lets nothing be broken.
 func TestServicesOfTheUsersOwn(t *testing.T) {
 	t.Parallel()
 	_, aws := awstest.Start(t, awslocal.Config{

@@ -19,7 +19,7 @@ import (
 	"rds-outbox-demo/lab/labtest"
 )
 
-// stream serves frames of a state that changes with each look when busy says so.
+// stream serves frames of a state that changes with each look while busy is true.
 func stream(t *testing.T, busy *atomic.Bool, padding string) (*frames[map[string]any], string) {
 	t.Helper()
 	var changed atomic.Uint64
@@ -103,7 +103,7 @@ func (p *bubblePage) of(event string) (all []received) {
 	return all
 }
 
-// watch opens pages, one every pause, and returns them and when they were opened after so long.
+// watch opens pages, one every pause. After d it returns them and when they were opened.
 func watch(t *testing.T, busy bool, pages int, pause, d time.Duration) (all []*bubblePage, opened []time.Time) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
@@ -153,8 +153,9 @@ func TestWhoeverJoinsGetsAFrameAtOnce(t *testing.T) {
 	}
 }
 
-// A reader who reads nothing costs one frame, holds up nobody, and gets the newest frame when it reads again.
-func TestSlowReaderSkipsFrames(t *testing.T) { // not parallel: it takes the time
+// A reader who reads nothing costs one frame, holds up nobody, and gets the newest frame when it
+// reads again.
+func TestSlowReaderSkipsFrames(t *testing.T) { // not parallel, because it measures time
 	busy := &atomic.Bool{}
 	busy.Store(true)
 	f, url := stream(t, busy, strings.Repeat("x", 256<<10))
@@ -182,14 +183,14 @@ func TestSlowReaderSkipsFrames(t *testing.T) { // not parallel: it takes the tim
 	before := held()
 	left := skipped()
 	fast := listenTo(t, url)
-	for range 40 { // a slow reader that holds up the fast one would hold it up for good
+	for range 40 { // a slow reader that held up the fast one would hold it up for good
 		<-fast
 	}
 	require.GreaterOrEqual(t, skipped(), left+6)
 	// Frames that are made between the collection and the look count as well. A queue of 10 MiB would stay, and grow.
 	labtest.Eventually(t, "the memory without those of the moment", func() bool { return held()-before < 8<<20 })
 
-	// Behind what the sockets hold comes the present.
+	// After the frames that the sockets hold comes the present one.
 	lines := bufio.NewReaderSize(slow, 1<<20)
 	newest := func() uint64 { return (<-fast).n }
 	labtest.Eventually(t, "the present", func() bool {
@@ -224,7 +225,7 @@ func TestNobodyReadingCostsNoFrames(t *testing.T) {
 	require.Zero(t, looks.Load())
 }
 
-// Text can neither end a frame nor begin a tag.
+// A text can neither end a frame nor begin a tag.
 func TestFramesHoldAnyText(t *testing.T) {
 	t.Parallel()
 	frame := string(encode("state", map[string]string{"title": "a\n\nevent: state\ndata: {}\n\n<img src=x onerror=alert(1)>\u2028&"}))
@@ -234,7 +235,7 @@ func TestFramesHoldAnyText(t *testing.T) {
 	require.NotContains(t, frame, "&")
 }
 
-// A frame is worth sending when it shows something new, and not because time has passed.
+// A frame is sent because it shows something new, and not because time has passed.
 func TestFramesDifferByWhatTheyShow(t *testing.T) {
 	t.Parallel()
 	one := frame{At: "1", Slot: &slotState{Name: "a"}, Events: []eventState{{Ms: map[string]float64{"bus": 1}}}}

@@ -16,7 +16,7 @@ func TestPauseAfterAPollIsBounded(t *testing.T) {
 	require.Equal(t, 2*time.Second, pause(3*time.Second))
 }
 
-// While a poll hangs, events are committed of which the page knows nothing.
+// While a poll hangs, events are committed that the page does not know.
 func TestAnOldReadingIsNotCurrent(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, t.TempDir())
@@ -26,7 +26,7 @@ func TestAnOldReadingIsNotCurrent(t *testing.T) {
 	r.stopRelay(t)
 	tx, err := r.connect(t).Begin(t.Context())
 	require.NoError(t, err)
-	_, err = tx.Exec(t.Context(), "LOCK TABLE car_stats") // a poll waits for it, createCar does not
+	_, err = tx.Exec(t.Context(), "LOCK TABLE car_stats") // A poll waits for this lock. createCar does not.
 	require.NoError(t, err)
 	require.NoError(t, r.create(t.Context(), 3))
 	f := r.frame()
@@ -43,7 +43,7 @@ func TestAnOldReadingIsNotCurrent(t *testing.T) {
 	r.requireTotals(t, totals{Cars: 4, Counted: 4, Committed: 4, OnBus: 4})
 }
 
-// No station has had more events than were committed, unless an event went twice.
+// No station counts more events than were committed, unless an event went twice.
 func TestStationsCountByOneClock(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, t.TempDir())
@@ -58,7 +58,7 @@ func TestStationsCountByOneClock(t *testing.T) {
 	r.setRate(0)
 }
 
-// Totals that do not fit while nothing is on its way do not become right by waiting.
+// Totals that disagree while nothing is on its way do not become right by waiting.
 func TestSettledSaysThatWaitingDoesNotHelp(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, t.TempDir())

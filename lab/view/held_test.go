@@ -10,7 +10,7 @@ import (
 	"rds-outbox-demo/lab/local"
 )
 
-// An experiment counts: while one runs, the page makes no cars beside it.
+// An experiment counts cars, so the page makes no others while one runs.
 func TestNobodyInterferesWithAnExperiment(t *testing.T) {
 	t.Parallel()
 	v := newRig(t, t.TempDir()).View
@@ -34,7 +34,8 @@ func TestTourSaysThatTheRelayWasStopped(t *testing.T) {
 	require.ErrorContains(t, r.tour.start(1, false), "make relay-start")
 }
 
-// Nobody will make a slot: the switches that could mend it are not to wait behind one that waits for it.
+// No slot will be made, so drop-slot fails at once. If it waited for a slot, the switches that
+// could mend the path would have to wait for it.
 func TestNoSlotToDropIsSaidAtOnce(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, t.TempDir())
@@ -42,5 +43,5 @@ func TestNoSlotToDropIsSaidAtOnce(t *testing.T) {
 	_, err := r.switches.set(t.Context(), "drop-slot", true)
 	require.NoError(t, err)
 	_, err = r.switches.set(t.Context(), "drop-slot", true)
-	require.ErrorContains(t, err, local.ErrNoSlot.Error()) // a wait for the slot would end with another error, or not at all
+	require.ErrorContains(t, err, local.ErrNoSlot.Error()) // a wait for the slot would end with another error, or never
 }

@@ -39,7 +39,7 @@ func TestHistoryOfFaults(t *testing.T) {
 	require.Equal(t, spans[1].From, spans[1].To, "it strikes once")
 }
 
-// Whoever switches all the time, and for hours, costs no memory. What is in force is never forgotten.
+// Switching all the time for hours costs no memory. A fault in force is never forgotten.
 func TestHistoryIsBounded(t *testing.T) {
 	t.Parallel()
 	all := []*faultSwitch{}
@@ -81,7 +81,7 @@ func TestSeriesIsBounded(t *testing.T) {
 	now := time.Now()
 	for range 10 * maxPoints {
 		now = now.Add(time.Second)
-		for _, at := range []time.Time{now, now.Add(time.Hour), now.Add(-time.Hour), {}} { // clocks of others
+		for _, at := range []time.Time{now, now.Add(time.Hour), now.Add(-time.Hour), {}} { // other machines' clocks
 			s.pass(now, 3, at, 1)
 		}
 	}

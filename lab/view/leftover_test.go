@@ -16,11 +16,11 @@ import (
 	"rds-outbox-demo/lab/local"
 )
 
-// A load opens connections at every hop. A client of the SDK that was made for one call would keep its connection, and each connection
-// costs goroutines at both ends.
+// A load opens connections at every hop. An SDK client that was made for one call would keep its
+// connection, and each connection costs goroutines at both ends.
 func TestALoadLeavesNoGoroutinesBehind(t *testing.T) {
 	t.Parallel()
-	// Whoever starts a goroutine hands its labels on, so that other tests' goroutines are told apart.
+	// A new goroutine inherits the labels, so other tests' goroutines are not counted.
 	pprof.SetGoroutineLabels(pprof.WithLabels(context.Background(), pprof.Labels("of", t.Name())))
 	r := newRig(t, t.TempDir())
 	before := labelled(t)
@@ -33,7 +33,8 @@ func TestALoadLeavesNoGoroutinesBehind(t *testing.T) {
 		_, err := r.path.Depths(t.Context())
 		require.NoError(t, err)
 	}
-	// Pollers that had not connected before have by now. A connection costs four goroutines at most, at both ends.
+	// All pollers have connected by now. A connection costs four goroutines at most, both ends
+	// together.
 	limit := before + 4*local.ForPeople().CarStats.Concurrency
 	labtest.Eventually(t, "goroutines as before", func() bool { return labelled(t) <= limit })
 	t.Logf("goroutines before, under load and after: %d, %d, %d", before, under, labelled(t))

@@ -113,7 +113,7 @@ func TestStoppedRelayHoldsEventsBack(t *testing.T) {
 	require.NoError(t, r.create(t.Context(), 200))
 	held := totals{Cars: 205, Counted: 5, Committed: 205, OnBus: 5, OnTheWay: 200}
 	r.requireTotals(t, held)
-	time.Sleep(2 * time.Second) // what waits in the WAL never becomes lost
+	time.Sleep(2 * time.Second) // an event that waits in the WAL never counts as lost
 	r.requireTotals(t, held)
 	f := r.frame()
 	require.Equal(t, 200, f.Stations[2].Backlog)
@@ -135,8 +135,8 @@ func TestStoppedRelayHoldsEventsBack(t *testing.T) {
 	require.Greater(t, f.Events[0].Ms["bus"], 1000.0)
 }
 
-// A slot that somebody moved forward has lost what lies between. Nothing holds it any more, and the view says so. It takes it back when a
-// load of the table brings it after all.
+// If somebody moves the slot forward, the events between are lost. Nothing holds them any more, and
+// the view says so. It takes that back when a load of the table brings them after all.
 func TestWhatNothingHoldsIsLost(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, t.TempDir())
@@ -167,7 +167,7 @@ func TestEverythingTwice(t *testing.T) {
 	require.Equal(t, 1, fault.Struck())
 	e := r.frame().Events[0]
 	require.Equal(t, id, e.AggregateID)
-	// The answer to the first call was lost: only the bus knows of it.
+	// The answer to the first call was lost, so only the bus knows that it arrived.
 	require.Equal(t, 2, e.Tries)
 	require.Equal(t, 2, e.Copies)
 	var all seen
@@ -278,7 +278,7 @@ func TestWatchingIsBounded(t *testing.T) {
 	require.Zero(t, (&poller{watch: w}).next(ctx), "without a poll it does not wait for good")
 }
 
-// What the stream holds, while the bus takes nothing, is on the way for as long as that lasts.
+// Events on the stream are on the way for as long as the bus accepts nothing.
 func TestBusDownIsNotLost(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, t.TempDir())

@@ -25,7 +25,7 @@ import (
 	"rds-outbox-demo/outboxctl"
 )
 
-// rig is a path with its view, on a data folder that may have been another's before.
+// rig is a path with its view, on a data folder that an earlier rig may have used.
 type rig struct {
 	*View
 	end func()
@@ -61,7 +61,7 @@ func newRigWith(t *testing.T, dir string, edit func(*local.Config)) *rig {
 		require.NoError(t, s.Close())
 	})}
 	t.Cleanup(r.end)
-	// What is committed before the slot is there comes by a load, which knows no time of commit.
+	// Events that are committed before the slot exists come by a load, which has no time of commit.
 	labtest.Eventually(t, "a relay that streams", func() bool { f := r.frame(); return f.Slot != nil && f.Slot.Active })
 	return r
 }
@@ -144,7 +144,7 @@ func (r *rig) requireTotals(t *testing.T, want totals) {
 	require.Equal(t, want, look())
 }
 
-// seen asks for what was seen of an event, as the page does. text is the answer.
+// seen asks for what was seen of an event, as the page does. text is the answer's text.
 func (r *rig) seen(t *testing.T, id uuid.UUID) (all seen, text string) {
 	t.Helper()
 	got := r.ask(t, http.MethodGet, "/events/"+id.String(), "")
@@ -153,7 +153,7 @@ func (r *rig) seen(t *testing.T, id uuid.UUID) (all seen, text string) {
 	return all, got.body
 }
 
-// where asks for an event's story, as the page does. text is the answer.
+// where asks for an event's story, as the page does. text is the answer's text.
 func (r *rig) where(t *testing.T, id uuid.UUID) (all outboxctl.WhereReport, text string) {
 	t.Helper()
 	got := r.ask(t, http.MethodGet, "/events/"+id.String()+"/where", "")
@@ -162,7 +162,7 @@ func (r *rig) where(t *testing.T, id uuid.UUID) (all outboxctl.WhereReport, text
 	return all, got.body
 }
 
-// insert writes an event beside the API.
+// insert writes an event without the API.
 func insert(t *testing.T, conn *pgx.Conn, createdAt string) (id uuid.UUID) {
 	t.Helper()
 	require.NoError(t, conn.QueryRow(t.Context(), `INSERT INTO outbox (id, aggregate_type, aggregate_id, aggregate_version, event_type, event_data, created_at)

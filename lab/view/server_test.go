@@ -24,7 +24,7 @@ type asked struct {
 	body   string
 }
 
-// ask sends a request as a program of this machine does; header pairs follow the body.
+// ask sends a request as a program of this machine does. header has names and values in turn.
 func (v *View) ask(t *testing.T, method, path, body string, header ...string) asked {
 	t.Helper()
 	request, err := http.NewRequestWithContext(t.Context(), method, v.URL()+path, strings.NewReader(body))

@@ -28,7 +28,8 @@ func (r *rig) switchNamed(name string) switchState {
 	return all[slices.IndexFunc(all, func(s switchState) bool { return s.Name == name })]
 }
 
-// Every switch: on while its fault is in force, struck as soon as it strikes, and off without a trace.
+// Every switch is on while its fault is in force, counts the strike as soon as it strikes, and
+// leaves no trace when it is off.
 func TestEachSwitchBreaksAndMends(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, t.TempDir())
@@ -38,7 +39,7 @@ func TestEachSwitchBreaksAndMends(t *testing.T) {
 	for _, tc := range []struct {
 		name    string
 		trigger func(*testing.T)
-		broken  func(before, now totals) bool // what of it can be seen
+		broken  func(before, now totals) bool // reports whether the fault can be seen
 	}{
 		{"throttle-kinesis", create, nil},
 		{"fail-entries", func(t *testing.T) { create(t); create(t) }, nil},
@@ -87,7 +88,7 @@ func TestEachSwitchBreaksAndMends(t *testing.T) {
 	})
 }
 
-// What somebody else does with the path meanwhile is seen.
+// The switches show what somebody else has done to the path.
 func TestSwitchesShowWhatIs(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, t.TempDir())
@@ -134,7 +135,8 @@ func TestSwitchesShowWhatIs(t *testing.T) {
 	labtest.Eventually(t, "the second relay to take over", func() bool { return r.totals().OnTheWay == 0 })
 	require.Equal(t, []string{"kill-relay", "two-relays"}, r.switches.faultsAt(3))
 
-	// Whichever of the two was killed: one that is sent away does not count as killed any more.
+	// Either of the two relays may have been killed. A relay that was sent away no longer counts as
+	// killed.
 	require.NoError(t, r.path.Relay.Start())
 	require.NoError(t, r.path.SecondRelay.Start())
 	r.path.SecondRelay.Kill(t.Context())
@@ -145,7 +147,7 @@ func TestSwitchesShowWhatIs(t *testing.T) {
 	r.requireWhole(t)
 }
 
-// A fault is for what this program has started, never for the user's own.
+// Faults strike only what this program has started, and never an external server.
 func TestSwitchesForWhatIsTheUsersOwn(t *testing.T) {
 	t.Parallel()
 	own := newSwitches(&local.Path{}, slog.New(slog.DiscardHandler))

@@ -35,7 +35,7 @@ func TestParkedIsNotLost(t *testing.T) {
 	r.end()
 
 	r = newRig(t, dir)
-	r.requireTotals(t, totals{Parked: 2}) // the queue still has them
+	r.requireTotals(t, totals{Parked: 2}) // the queue still has both
 }
 
 func TestRefusedEntriesShow(t *testing.T) {
@@ -95,13 +95,14 @@ func TestStoppedDatabase(t *testing.T) {
 	require.NoError(t, r.create(t.Context(), 3))
 	labtest.Eventually(t, "every event on the bus", func() bool {
 		got := r.totals()
-		got.Duplicates, got.Suppressed = 0, 0 // what was not confirmed when the database stopped comes again
+		got.Duplicates, got.Suppressed = 0, 0 // events that were not confirmed when the database stopped come again
 		return got == totals{Cars: 4, Counted: 4, Committed: 4, OnBus: 4}
 	})
 	require.Equal(t, 1, r.frame().Stations[1].Restarts)
 }
 
-// The view counts from its own start. What an earlier run has left on the way arrives, and is neither new nor a duplicate.
+// The view counts from its own start. Events that an earlier run has left on the way arrive, and
+// count neither as new nor as duplicates.
 func TestCountsBeginWithTheView(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -155,7 +156,8 @@ func TestRowOfThePastIsNotLost(t *testing.T) {
 	require.Equal(t, 1, all.Copies)
 }
 
-// created_at is the beginning of a transaction: one that stays open for long commits into a second that is long over.
+// created_at is the beginning of its transaction. A transaction that stays open for long commits a
+// row into a second that is long over.
 func TestLongTransactionIsCounted(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, t.TempDir())

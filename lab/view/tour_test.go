@@ -56,7 +56,7 @@ func (r *rig) result(t *testing.T, n int) tourResult {
 	}
 }
 
-// requireWhole sees that every fault is off and a car arrives as if nothing had been.
+// requireWhole requires that every fault is off and that a new car arrives.
 func (r *rig) requireWhole(t *testing.T) {
 	t.Helper()
 	for _, s := range r.switches.list() {
@@ -64,7 +64,7 @@ func (r *rig) requireWhole(t *testing.T) {
 		require.Empty(t, s.Error, s.Name)
 	}
 	require.Empty(t, r.path.AWS.Faults().List())
-	// A connection of the API's that PostgreSQL's end has broken may cost a request yet.
+	// A connection of the API that broke with PostgreSQL's end may still cost a request.
 	labtest.Eventually(t, "a car to be created", func() bool { return r.create(t.Context(), 1) == nil })
 	labtest.Eventually(t, "all that was committed to arrive", func() bool {
 		n := r.totals()
@@ -77,8 +77,8 @@ func (r *rig) requireWhole(t *testing.T) {
 	}
 }
 
-// Each experiment does what docs/failure-lab.md says, and leaves nothing behind: the next one begins where it ends. Its numbers are
-// compared with what the experiment is made of.
+// Each experiment does what docs/failure-lab.md says and leaves nothing behind, because the next
+// one begins where it ends. Its numbers are compared with what the experiment does.
 func TestTour(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, t.TempDir())
@@ -126,13 +126,13 @@ func TestTour(t *testing.T) {
 			require.Equal(t, parked, r.totals().Parked)
 		})
 		if !passed {
-			break // the path may be broken
+			break // the path may be broken at this step
 		}
 	}
 	require.Len(t, r.tour.state().Results, len(experiments))
 }
 
-// Stopped in any of its steps, an experiment leaves a path that is whole.
+// An experiment that is stopped in any of its steps leaves a whole path.
 func TestTourIsStoppedMidway(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, t.TempDir())
@@ -159,7 +159,7 @@ func TestTourIsStoppedMidway(t *testing.T) {
 	require.ErrorIs(t, r.tour.start(6, false), errNoExperiment)
 }
 
-// An experiment whose promise does not hold says so, with what it has counted.
+// An experiment whose promise does not hold says so, with its counts.
 func TestTourSaysWhatIsNotAsExpected(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, t.TempDir())
@@ -179,7 +179,7 @@ func (f forgetful) totals() totals {
 	return n
 }
 
-// docs/failure-lab.md and the page say the same.
+// docs/failure-lab.md and the page use the same words.
 func TestFailureLabHasTheExperimentsWords(t *testing.T) {
 	t.Parallel()
 	content, err := os.ReadFile("../../docs/failure-lab.md")
@@ -199,12 +199,12 @@ func TestFailureLabHasTheExperimentsWords(t *testing.T) {
 	require.Equal(t, len(experiments), strings.Count(string(content), "## Experiment "))
 }
 
-// words are a text's words without regard to how its lines are broken, and what is code.
+// words returns a text's words, without line breaks and without the marks of code.
 func words(text string) string {
 	return strings.Join(strings.Fields(strings.ReplaceAll(text, "`", "")), " ")
 }
 
-// A speaker says when each step begins.
+// A speaker decides when each step begins.
 func TestStepsByHand(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, t.TempDir())

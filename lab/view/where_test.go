@@ -18,7 +18,7 @@ import (
 	"rds-outbox-demo/lab/local"
 )
 
-// The page and an operator in a terminal read the same story.
+// The page shows the same story as outboxctl in a terminal.
 func TestThePageShowsWhatWherePrints(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, t.TempDir())
@@ -43,7 +43,7 @@ func TestThePageShowsWhatWherePrints(t *testing.T) {
 		require.Equal(t, lastHop, story.LastHop, text)
 	}
 
-	// Whoever has received the message, the page sees it, and hides it from nobody.
+	// The page sees a message that somebody else has received, and hides none from others.
 	out, err := r.path.Services.SQS().ReceiveMessage(t.Context(), &sqs.ReceiveMessageInput{QueueUrl: &r.path.Services.FailureQueueURL, VisibilityTimeout: 600})
 	require.NoError(t, err)
 	require.Len(t, out.Messages, 1)
@@ -55,7 +55,7 @@ func TestThePageShowsWhatWherePrints(t *testing.T) {
 	require.Equal(t, "-", story.LastHop)
 }
 
-// printed is what the program prints.
+// printed returns what `outboxctl where` prints.
 func (r *rig) printed(t *testing.T, id uuid.UUID) string {
 	t.Helper()
 	cmd := exec.CommandContext(t.Context(), labtest.Program(t, "outboxctl/cmd/outboxctl"), "where", "--json", id.String())

@@ -17,7 +17,7 @@ import (
 // names are the faults that the view offers.
 var names = []string{"kill-relay", "stop-postgres", "throttle-kinesis", "fail-entries", "bus-down", "drop-slot", "poison", "queue-down", "duplicate", "two-relays"}
 
-// Each fault strikes what runs meanwhile, its station says so, and when it is off nothing is lost.
+// Each fault strikes running traffic, its station says so, and after it is off nothing is lost.
 func switchesBreakAndMend(t *testing.T, d *dev) {
 	m := d.meta(t)
 	offered := []string{}
@@ -26,7 +26,7 @@ func switchesBreakAndMend(t *testing.T, d *dev) {
 	}
 	require.ElementsMatch(t, names, offered)
 	tb := show(t, d, desk)
-	tb.allowed = []string{"status of 5"} // of a car that is posted while PostgreSQL is away
+	tb.allowed = []string{"status of 5"} // a car that is posted while PostgreSQL is stopped
 	tb.setLoad(d, 20)
 	for _, one := range m.Switches {
 		began := time.Now()
@@ -41,7 +41,7 @@ func switchesBreakAndMend(t *testing.T, d *dev) {
 			tb.wait(one.Name+" to be on", `document.querySelector('`+selector+`').getAttribute('aria-checked') === 'true'`)
 			tb.wait("the station to say so", fmt.Sprintf(`document.querySelector('[data-station="%d"]').textContent.includes(%q)`, one.Hop, one.State))
 		}
-		if one.Name == "queue-down" { // strikes who parks
+		if one.Name == "queue-down" { // it strikes only when something is parked
 			tb.click(`[data-switch="poison"]`)
 		}
 		labtest.Eventually(t, one.Name+" to strike", func() bool { return d.state(t).struck(one.Name) > 0 })
@@ -116,7 +116,7 @@ func tourPasses(t *testing.T, d *dev) {
 	}
 }
 
-// What README shows, in both themes: traffic, and a relay that is dead.
+// The pictures of README, in both themes, show traffic and a dead relay.
 func showsADeadRelay(t *testing.T, d *dev) {
 	tb := show(t, d, look{width: pictureWidth, height: pictureHeight})
 	const kills = `document.querySelector('[data-switch="kill-relay"]')`
@@ -143,8 +143,9 @@ func broken(s state) bool {
 	return false
 }
 
-// A page that says "0 lost" whatever happens would pass all of the above. Here an event is lost for good: while the relay is down,
-// somebody moves the slot past it, so that nothing ever reads it from the WAL.
+// A page that always says "0 lost" would pass all tests above. Here an event is lost for good.
+// While the relay is down, the test moves the slot past the event, so that nothing ever reads it
+// from the WAL.
 func tellsOfARealLoss(t *testing.T, d *dev) {
 	tb := show(t, d, desk)
 	tb.balanced(d)

@@ -19,7 +19,7 @@ import (
 	"rds-outbox-demo/lab/domain"
 )
 
-// Who knows nothing but the page, and does what it suggests, sees the path broken and mended.
+// A reader who knows only the page, and does what it suggests, sees the path broken and mended.
 func leadsANewcomer(t *testing.T, d *dev) {
 	tb := show(t, d, desk)
 	for _, suggestion := range []string{"a car", "experiment 1"} {
@@ -69,7 +69,8 @@ func createsACar(t *testing.T, d *dev) {
 	require.Greater(t, tb.promise().cars, before.cars)
 }
 
-// marksWhatChanged looks at the marks of the fields that a hop has added (+), has renamed (the name before), or has left as they were.
+// marksWhatChanged checks the marks of the fields. A field that a hop has added has +, a renamed
+// one has its earlier name, and an unchanged one has no mark.
 func (tb *tab) marksWhatChanged() {
 	tb.t.Helper()
 	for _, one := range []struct {
@@ -88,7 +89,8 @@ func (tb *tab) marksWhatChanged() {
 	}
 }
 
-// What is open while the event waits is asked for again when it arrives.
+// The record of an event that waits is open. When the event arrives, the page asks for the record
+// again.
 func tellsWhereAnEventWaits(t *testing.T, d *dev) {
 	tb := show(t, d, desk)
 	const kills = `[data-switch="kill-relay"]`
@@ -105,7 +107,8 @@ func tellsWhereAnEventWaits(t *testing.T, d *dev) {
 	tb.balanced(d)
 }
 
-// showsWhere checks that the open event shows every value of the hops that `outboxctl where --json` prints. It returns what the command says.
+// showsWhere checks that the open event shows every value of the hops that `outboxctl where --json`
+// prints. It returns the command's verdict.
 func (tb *tab) showsWhere(d *dev, id string) (says string) {
 	tb.t.Helper()
 	response, err := http.Get(d.view + "/events/" + id + "/where")
@@ -117,7 +120,7 @@ func (tb *tab) showsWhere(d *dev, id string) (says string) {
 		LastHop, Says       string
 	}
 	decoder := json.NewDecoder(response.Body)
-	decoder.UseNumber() // as they are written
+	decoder.UseNumber() // keeps numbers as they are written
 	require.NoError(tb.t, decoder.Decode(&story))
 	for hop, parts := range map[int][]map[string]any{2: {story.Row}, 3: {story.Commit}, 4: story.Stream, 5: story.Parked, 6: story.Bus} {
 		for _, part := range parts {
@@ -133,7 +136,7 @@ func (tb *tab) showsWhere(d *dev, id string) (says string) {
 
 func showsTheAPIsOwnMessages(t *testing.T, d *dev) {
 	tb := show(t, d, desk)
-	tb.allowed = []string{"status of 400"} // the browser's own note of the answer
+	tb.allowed = []string{"status of 400"} // the browser itself notes the answer
 	tb.fill(domain.Refused)
 	tb.click("#car-form button")
 
@@ -149,11 +152,12 @@ func showsTheAPIsOwnMessages(t *testing.T, d *dev) {
 	}
 }
 
-// attack runs where it is interpreted, and is a text where it is not. It is shorter than the shortest field.
+// attack runs where a page takes it for HTML, and is a text elsewhere. It is shorter than the
+// shortest field's limit.
 const attack = `<img src=x onerror="window.hacked=1">`
 
-// The policy that the page sends would stop this script, and an inline one: it is switched off here, so that the page's own care is what
-// is seen. The policy itself is looked at in refusesForeignPages.
+// The page's policy would stop this script, also as an inline one. The policy is off here, so that
+// only the page's own care is tested. refusesForeignPages tests the policy.
 func interpretsNoText(t *testing.T, d *dev) {
 	members := map[string]any{}
 	require.NoError(t, json.Unmarshal([]byte(domain.Sample(0)), &members))
@@ -172,7 +176,7 @@ func interpretsNoText(t *testing.T, d *dev) {
 		require.False(t, tb.is(`window.hacked`), "the text of an event ran as a script")
 		require.False(t, tb.is(`document.querySelector('img[src="x"], [onerror], svg script')`), "the text of an event became an element")
 	}
-	// What an attacker can say where the API takes his word: the names, and who is asking.
+	// An attacker can choose what the API believes, which are the names and the caller's name.
 	request, err := http.NewRequest(http.MethodPost, d.api+domain.Path, bytes.NewReader(body))
 	require.NoError(t, err)
 	request.Header.Set("Content-Type", "application/json")
@@ -190,13 +194,13 @@ func interpretsNoText(t *testing.T, d *dev) {
 	}
 	unharmed()
 
-	// The form, and what the API answers to it.
+	// The form, and the API's answer to it.
 	tb.fill(string(body))
 	tb.click("#car-form button")
 	tb.wait("the API's answer", `document.querySelector('#car-answer').textContent.includes('created')`)
 	unharmed()
 
-	// A row of another writer, whose aggregate's id is anything.
+	// A row of another writer, whose aggregate id can be any text.
 	conn := d.connect(t)
 	other, err := uuid.NewV7()
 	require.NoError(t, err)
@@ -208,7 +212,7 @@ func interpretsNoText(t *testing.T, d *dev) {
 	tb.wait("its records", shows(other.String()))
 	unharmed()
 
-	// The address itself is a text that somebody else may have written.
+	// Somebody else may have written the address.
 	address := eval[string](tb, `location.href`)
 	require.Contains(t, address, other.String(), "the open event is in the URL")
 	tb.allowed = []string{"status of 404", "status of 400"} // there is no such event

@@ -29,15 +29,16 @@ import (
 type dev struct {
 	dir, api, view string
 	began          time.Time
-	carsBefore     int // that earlier runs have created: the view counts from its own start
+	carsBefore     int // created by earlier runs, which the view does not count
 	process        *os.Process
 	output         string // the file that it prints into
 	life           *os.File
 	ended          chan struct{}
 }
 
-// untilWeEnd becomes `lab dev`. Before that it leaves a process behind that reads descriptor 3: the end of the file means that the test
-// has ended, however it did, and is Ctrl-C.
+// untilWeEnd becomes `lab dev`. Before that it starts a process that reads descriptor 3. The end of
+// that file means that the test has ended, even if it was killed, and the process then sends
+// Ctrl-C.
 const untilWeEnd = `( read -r line <&3; kill -INT $$ ) >/dev/null 2>&1 &
 exec "$0" dev 3<&-`
 
@@ -51,7 +52,7 @@ func newFolder(t *testing.T) string {
 	return dir
 }
 
-// start runs `lab dev` until the test ends or it is stopped. Port 0 is any.
+// start runs `lab dev` until the test ends or stops it. Port 0 means any port.
 func start(t *testing.T, dir string, port int) *dev {
 	t.Helper()
 	labtest.Program(t, "walrelay/cmd/walrelay") // which lab finds beside it
@@ -116,7 +117,7 @@ func (d *dev) stop(t *testing.T) {
 	}
 }
 
-// kill is kill -9. PostgreSQL sees it and ends a moment later; the next start waits for it.
+// kill is kill -9. PostgreSQL notices and ends a moment later. The next start waits for that.
 func (d *dev) kill(t *testing.T) {
 	t.Helper()
 	require.NoError(t, d.process.Signal(syscall.SIGKILL))
@@ -137,7 +138,7 @@ func (d *dev) tail(t *testing.T) []byte {
 	return content[max(0, len(content)-1500):]
 }
 
-// twoPorts are free, and beside each other.
+// twoPorts returns the first of two free ports that are next to each other.
 func twoPorts(t *testing.T) int {
 	t.Helper()
 	for range 50 {
@@ -200,7 +201,7 @@ func (d *dev) meta(t *testing.T) (m meta) {
 	return m
 }
 
-// frames calls see with the time and data of each frame of the view, until it says that it has seen enough.
+// frames calls see with the time and data of each frame of the view, until see returns false.
 func (d *dev) frames(t *testing.T, see func(time.Time, []byte) (more bool)) {
 	t.Helper()
 	response, err := http.Get(d.view + "/live")
@@ -267,8 +268,9 @@ func (d *dev) connect(t *testing.T) *pgx.Conn {
 	return conn
 }
 
-// truth is what the tables say of what the promise line says: cars created since the start, and those of them that the subscriber has
-// counted, once it has counted all of the earlier ones.
+// truth reads from the tables what the promise line must say. It returns the cars created since the
+// start, and how many of them the subscriber has counted. The second number is right only after the
+// subscriber has counted all earlier cars.
 func (d *dev) truth(t *testing.T) (cars, counted int) {
 	t.Helper()
 	conn := d.connect(t)

@@ -19,8 +19,8 @@ import (
 )
 
 const (
-	filmWidth = 960             // narrow enough for a README, and wide enough for a path that lies
-	filmHold  = 5 * time.Second // of the last shot, which says how it ended
+	filmWidth = 960             // narrow enough for a README, and wide enough for a horizontal path
+	filmHold  = 5 * time.Second // of the last shot, which shows how it ended
 	maxFilm   = 2 << 20         // bytes
 )
 
@@ -28,12 +28,13 @@ const (
 type film struct {
 	tb    *tab
 	clip  page.Viewport
-	gap   time.Duration // between two shots at least
-	taken [][]byte      // as PNG: decoding them meanwhile would cost shots
+	gap   time.Duration // least time between two shots
+	taken [][]byte      // as PNG, because decoding them during the film would cost shots
 	at    []time.Time
 }
 
-// newFilm opens a page to record. Without -pictures nobody sees the film, so that a few shots of a page that stands still have to do.
+// newFilm opens a page to record. Without -pictures nobody sees the film, so a few shots of a page
+// without motion are enough.
 func newFilm(t *testing.T, d *dev) *film {
 	t.Helper()
 	seen := *picturesTo != ""
@@ -44,7 +45,7 @@ func newFilm(t *testing.T, d *dev) *film {
 	f.tb.wait("a state", `document.querySelector('#verdict').textContent.trim()`)
 	edge := eval[map[string]float64](f.tb, `({top: document.querySelector('.promise').getBoundingClientRect().top, bottom: document.querySelector('#details').getBoundingClientRect().top})`)
 	const margin = 12
-	const higher = 48 // the banner at its end, which says more than at the beginning
+	const higher = 48 // the banner is higher at the end, where it says more
 	f.clip = page.Viewport{Y: edge["top"] - margin, Width: filmWidth, Height: edge["bottom"] - edge["top"] + margin + higher, Scale: 1}
 	return f
 }
@@ -65,7 +66,7 @@ func (f *film) save(name string) {
 	f.tb.t.Helper()
 	f.gap = 0
 	f.shoot()
-	f.tb.do(chromedp.Navigate("about:blank")) // a page that nobody needs any more costs time
+	f.tb.do(chromedp.Navigate("about:blank")) // the open page would cost time
 	require.Greater(f.tb.t, len(f.taken), 3, "nothing was recorded")
 	var small bytes.Buffer
 	require.NoError(f.tb.t, gif.EncodeAll(&small, f.animation()))
@@ -76,7 +77,8 @@ func (f *film) save(name string) {
 	}
 }
 
-// animation has of each shot only what differs from the one before: where nothing does, it is transparent.
+// animation returns the film. Of each shot it keeps only what differs from the shot before. Where
+// nothing does, the shot is transparent.
 func (f *film) animation() *gif.GIF {
 	shots := []image.Image{}
 	for _, taken := range f.taken {
@@ -121,7 +123,7 @@ func (f *film) animation() *gif.GIF {
 	return animation
 }
 
-// difference is the smallest rectangle outside of which two pictures are the same.
+// difference returns the smallest rectangle outside of which two pictures are equal.
 func difference(one, other *image.Paletted) image.Rectangle {
 	var changed image.Rectangle
 	for y := one.Rect.Min.Y; y < one.Rect.Max.Y; y++ {

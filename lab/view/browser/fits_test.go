@@ -18,9 +18,10 @@ import (
 
 var looksTo = flag.String("looks", "", "folder that a picture of the page in each window is written to; empty: none")
 
-// illFitting lists the elements whose text is cut off, broken within a word, or too small to read. Each element with text has to be as wide as
-// its text, and its text has to end before the edge of whatever hides or scrolls what is wider, so that nothing scrolls sideways either.
-// Excepted is only what is there for screen readers alone.
+// illFitting lists the elements whose text is cut off, broken within a word, or too small to read.
+// Each element with text has to be as wide as its text. The text has to end before the edge of any
+// ancestor that hides or scrolls its overflow, so that nothing scrolls sideways. Only texts for
+// screen readers are exempt.
 const illFitting = `(() => {
 	const found = new Map(), all = [...document.querySelectorAll('body *')];
 	const unseen = all.filter(e => getComputedStyle(e).clipPath !== 'none');
@@ -47,12 +48,14 @@ const illFitting = `(() => {
 	return [...found].map(([e, why]) => e.outerHTML.slice(0, 160) + ' ' + why);
 })()`
 
-// headings are the heights of the sections' headings, and of the cards'. In a row of cards they begin at one height, too.
+// headings returns the heights of the sections' headings and of the cards'. In a row of cards the
+// headings also begin at the same height.
 const headings = `(all => [[...all('main h2:not(.hidden, #event-title)')].map(e => e.offsetHeight), [...all('.station h3')].map(e => e.offsetHeight),
 	[...all('.station h3')].map(e => e.getBoundingClientRect().top - e.closest('.station').getBoundingClientRect().top)
 ].map(heights => new Set(heights.map(Math.round)).size))(selector => document.querySelectorAll(selector))`
 
-// No text is clipped in any window, and at 150 % zoom of one, whatever is open and however large the numbers are.
+// No text is clipped in any window, nor in one at 150 % zoom, whatever is open and however large
+// the numbers are.
 func clipsNoText(t *testing.T, d *dev) {
 	tb := show(t, d, look{width: 1440, height: 900, still: true})
 	tb.click(killsTheRelay)
@@ -103,7 +106,7 @@ func (tb *tab) fits(name string) {
 	}
 }
 
-// findsWhatDoesNotFit breaks the page in each way that fits looks for.
+// findsWhatDoesNotFit breaks the page in each way that illFitting looks for.
 func (tb *tab) findsWhatDoesNotFit() {
 	tb.t.Helper()
 	for rule, why := range map[string]string{

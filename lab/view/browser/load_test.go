@@ -21,9 +21,10 @@ import (
 	"rds-outbox-demo/lab/labtest"
 )
 
-// watch counts, in the page and before its own code: how far things jump, how often the page changes, and after how many changes a click on
-// an event is answered, which does not depend on the machine's speed. Rows of the table move when a new one comes, which is what they are for; all that stands around them has to stand still,
-// unless a hand was at work.
+// watch runs in the page before the page's own code. It measures how far things jump and how often
+// the page changes. It also counts the changes between a click on an event and the answer, because
+// that does not depend on the machine's speed. Rows of the table may move when a new one comes.
+// Everything around them has to stand still, unless somebody uses the page.
 const watch = `
 window.watched = {shift: 0, shifts: [], jumps: [], changes: 0, answers: []};
 new PerformanceObserver(list => { for (const e of list.getEntries()) {
@@ -39,7 +40,8 @@ const jumps = () => {
 	places = new Map();
 	for (const e of document.querySelectorAll('main section, main h2, main h3, main figure, main form, main button, main thead, [data-station], #promise')) {
 		if (e.closest('#event') || !e.checkVisibility()) continue;
-		// Against what it scrolls with: the column at the side has a scroll of its own.
+		// Measured against the element that it scrolls with. The column at the side scrolls by
+		// itself.
 		const r = e.getBoundingClientRect(), side = e.closest('.side'), top = side ? side.getBoundingClientRect().top - side.scrollTop : -scrollY;
 		places.set(e, [r.left + scrollX, r.top - top, r.width, r.height].map(Math.round).join());
 		if (open || performance.now() - hand < 1500 || !before.has(e) || before.get(e) === places.get(e) || watched.jumps.length > 20) continue;
@@ -62,10 +64,10 @@ document.addEventListener('pointerdown', e => {
 	requestAnimationFrame(look);
 }, true);`
 
-// weight is what the page keeps once the garbage is gone.
+// weight is what the page keeps after a garbage collection.
 type weight struct {
 	heap     float64
-	nodes    int64 // of the DOM, also those that are only referred to
+	nodes    int64 // of the DOM, also detached ones that are still referred to
 	elements int
 	listener int64
 }
@@ -83,8 +85,8 @@ func (tb *tab) weigh() (w weight) {
 	return weight{usage.UsedSize, counters.Nodes, eval[int](tb, `document.querySelectorAll('*').length`), counters.JsEventListeners}
 }
 
-// Two minutes of 500 events a second, in a window that somebody uses. With -short it is one minute, as in CI. It runs beside no other test,
-// because it takes the whole machine.
+// Two minutes of 500 events a second, in a window that somebody uses. With -short, as in CI, it is
+// one minute. It runs beside no other test, because it takes the whole machine.
 func TestBearsTwoMinutesOfLoad(t *testing.T) {
 	d := start(t, newFolder(t), 0)
 	l := desk
@@ -94,7 +96,7 @@ func TestBearsTwoMinutesOfLoad(t *testing.T) {
 	tb.wait("events", `document.querySelectorAll('tr[data-event]').length > 20`)
 	began, before := time.Now(), d.state(t).Totals
 	until := func(seconds int) {
-		// Somebody looks at an event every few seconds, and leaves it again.
+		// Somebody opens an event every few seconds, and closes it again.
 		for time.Since(began) < time.Duration(seconds)*time.Second || d.state(t).Totals.Committed-before.Committed < 100*seconds {
 			tb.clickAnEvent()
 			time.Sleep(3 * time.Second)
@@ -144,13 +146,14 @@ func TestBearsTwoMinutesOfLoad(t *testing.T) {
 	})
 }
 
-// clickAnEvent clicks where an event is shown, as a hand does: it goes there, and clicks on what is there then.
+// clickAnEvent clicks on an event as a person does. It moves to where the event is, and clicks on
+// whatever is there by then.
 func (tb *tab) clickAnEvent() {
 	tb.t.Helper()
 	place := eval[map[string]float64](tb, `(() => { const row = document.querySelector('tr[data-event]'); row.scrollIntoView({block: 'center'});
 		const r = row.cells[0].getBoundingClientRect(); return {x: r.left + r.width / 2, y: r.top + r.height / 2}; })()`)
 	tb.do(chromedp.MouseEvent(chromedp.MouseMoved, place["x"], place["y"]))
-	time.Sleep(400 * time.Millisecond) // a hand's way from seeing to clicking
+	time.Sleep(400 * time.Millisecond) // a person's time from seeing to clicking
 	under := fmt.Sprintf(`document.elementFromPoint(%f, %f)?.closest('tr[data-event]')?.dataset.event ?? ''`, place["x"], place["y"])
 	seen := eval[string](tb, under)
 	time.Sleep(200 * time.Millisecond)
@@ -162,12 +165,13 @@ func (tb *tab) clickAnEvent() {
 	tb.do(chromedp.KeyEvent("\x1b"))
 }
 
-// resident is the memory of lab itself: the view, the API, the services' listener, the consumer.
+// resident returns the memory of lab itself, which runs the view, the API, the services' listener
+// and the consumer.
 func (d *dev) resident(t *testing.T) int {
 	t.Helper()
 	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", d.process.Pid))
 	if os.IsNotExist(err) {
-		return 0 // no /proc here
+		return 0 // this system has no /proc
 	}
 	require.NoError(t, err)
 	found := regexp.MustCompile(`VmRSS:\s+(\d+) kB`).FindSubmatch(status)

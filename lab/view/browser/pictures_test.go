@@ -17,11 +17,12 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// The window of the pictures: as wide as it is readable in a README, as high as the path with its timeline.
+// The window of the pictures. Its width is readable in a README, and its height has room for the
+// path with its timeline.
 const pictureWidth, pictureHeight = 1400, 1070
 
-// picture takes a picture of the window, and writes it where -pictures says. It is checked in any case, so that `make screenshots`
-// works when it is wanted.
+// picture takes a picture of the window, and writes it where -pictures says. Every run checks the
+// picture, so that `make screenshots` works when somebody needs it.
 func (tb *tab) picture(name string) {
 	tb.t.Helper()
 	eval[bool](tb, `(document.querySelector('.experiment.running')?.scrollIntoView({block: 'nearest'}), scrollTo(0, 0), true)`)
@@ -43,7 +44,8 @@ func (tb *tab) picture(name string) {
 	require.NoError(tb.t, os.WriteFile(path, small.Bytes(), 0o644))
 }
 
-// palette returns the most frequent colours: a page has few, and the shades at the edges of its letters.
+// palette returns the most frequent colours. A page has few colours, and the shades at the edges of
+// its letters.
 func palette(most int, pictures ...image.Image) color.Palette {
 	times := map[color.Color]int{}
 	for _, full := range pictures {
@@ -58,7 +60,7 @@ func palette(most int, pictures ...image.Image) color.Palette {
 	return frequent[:min(most, len(frequent))]
 }
 
-// inColours is the picture in the nearest of these colours.
+// inColours returns the picture in the nearest of these colours.
 func inColours(full image.Image, colours color.Palette) *image.Paletted {
 	bounds := full.Bounds()
 	few := image.NewPaletted(bounds, colours)

@@ -146,7 +146,8 @@ func fitsANarrowWindow(t *testing.T, d *dev) {
 		[...e.childNodes].some(n => n.nodeType === 3 && n.textContent.trim())).map(e => parseFloat(getComputedStyle(e).fontSize)))`), 14.0, "a text is too small to read")
 }
 
-// moving counts what moves by itself within some seconds: animations that run, and new pictures on a canvas.
+// moving counts what moves by itself within some seconds. It counts running animations, and new
+// pictures on a canvas.
 const moving = `new Promise(done => {
 	let animations = 0; const pictures = new Set(), until = performance.now() + 2500;
 	const look = () => {
@@ -190,7 +191,7 @@ func isAccessible(t *testing.T, d *dev) {
 		tb.connected()
 		require.Equal(t, !l.dark, tb.dark(), "the theme is forgotten")
 	}
-	// And while something is broken, which has colours of its own.
+	// Also while something is broken, which has colours of its own.
 	tb := show(t, d, look{width: 1400, height: 900, still: true})
 	const breaks = `[data-switch="throttle-kinesis"]`
 	tb.click(breaks)
@@ -219,7 +220,7 @@ func contractsAreAccessible(t *testing.T, d *dev) {
 	}
 }
 
-// dark reports whether the page's ground is nearer to black than to white.
+// dark reports whether the page's background is nearer to black than to white.
 func (tb *tab) dark() bool {
 	tb.t.Helper()
 	return eval[bool](tb, `(() => { const c = document.createElement('canvas').getContext('2d', {willReadFrequently: true});
@@ -243,7 +244,8 @@ func (tb *tab) axe(what string) {
 			Nodes            []string
 		}
 	}
-	// On a busy machine axe-core holds the page up for longer than a server may be silent. The page then greys what it last heard.
+	// On a busy machine axe-core blocks the page for longer than a server may be silent. The page
+	// is then grey.
 	labtest.Eventually(tb.t, "a look at a page that is connected", func() bool {
 		if tb.is(`document.querySelector('#connection')`) { // the page of the contracts has no connection
 			tb.connected()

@@ -11,13 +11,14 @@ import (
 	"rds-outbox-demo/lab/domain"
 )
 
-// The page outlives `make dev`: it says that it is alone, and goes on by itself when the view is back, whose token is another then.
+// The page outlives `make dev`. It says that the server is gone, and goes on by itself when the
+// view is back with another token.
 func TestReconnects(t *testing.T) {
 	t.Parallel()
 	dir, port := newFolder(t), twoPorts(t)
 	first := start(t, dir, port)
 	tb := show(t, first, desk)
-	tb.allowed = []string{"net::ERR_", "Failed to load resource"} // the browser's own notes of a server that is away
+	tb.allowed = []string{"net::ERR_", "Failed to load resource"} // the browser itself notes that the server is gone
 	first.post(t, domain.Named("Before Kill"))
 	tb.row("Before Kill")
 

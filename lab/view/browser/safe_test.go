@@ -17,7 +17,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// untouched is what a foreign page would like to change.
+// untouched requires that no foreign page has changed anything.
 func (d *dev) untouched(t *testing.T, cars int) {
 	t.Helper()
 	s := d.state(t)
@@ -30,7 +30,7 @@ func (d *dev) untouched(t *testing.T, cars int) {
 	require.Equal(t, cars, made, "a foreign page has made a car")
 }
 
-// A real page of another origin, in a browser that shows the view, too.
+// A real page of another origin attacks, in a browser that also shows the view.
 func refusesForeignPages(t *testing.T, d *dev) {
 	cars, _ := d.truth(t)
 	site := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
@@ -42,7 +42,7 @@ func refusesForeignPages(t *testing.T, d *dev) {
 	require.NoError(t, err)
 	view, err := url.Parse(d.view)
 	require.NoError(t, err)
-	// The same machine under another port is of the same site, under another name it is not even that.
+	// Another port of the same machine is the same site. Another name is another site.
 	for _, host := range []string{"127.0.0.1", "localhost", "rebound.example"} {
 		tb := open(t, "http://"+net.JoinHostPort(host, home.Port()), desk)
 		tb.allowed = []string{"Failed to load resource", "blocked by CORS policy", "Refused to", "frame", "ERR_BLOCKED_BY_RESPONSE", "violates the following"}
@@ -87,7 +87,7 @@ func refusesForeignPages(t *testing.T, d *dev) {
 		})(%q)`, d.view))
 		for name, result := range outcome {
 			switch name {
-			case "car", "load", "switch", "once", "tour": // what no-cors gives of an answer: nothing
+			case "car", "load", "switch", "once", "tour": // no-cors shows nothing of an answer
 				require.Contains(t, []string{"opaque 0 ", "refused"}, result, "%s from %s", name, host)
 			default:
 				require.Equal(t, "refused", result, "%s from %s", name, host)
@@ -100,7 +100,8 @@ func refusesForeignPages(t *testing.T, d *dev) {
 		d.untouched(t, cars)
 	}
 
-	// The rebound name leads to the view's own port: to a browser that is one origin, so only the Host header tells.
+	// The rebound name leads to the view's own port. For a browser that is one origin, so only the
+	// Host header shows the difference.
 	tb := open(t, "http://"+net.JoinHostPort("rebound.example", view.Port())+"/", desk)
 	tb.allowed = []string{"status of 403"}
 	require.False(t, tb.is(`document.querySelector('meta[name=view-token]')`), "the view answers to a foreign name")
@@ -108,7 +109,7 @@ func refusesForeignPages(t *testing.T, d *dev) {
 	require.Equal(t, 403, eval[int](tb, `fetch('/load', {method: 'POST', body: '{"rate":100}'}).then(r => r.status)`))
 	d.untouched(t, cars)
 
-	// The view itself, under each of its names, and the policy that it sends along.
+	// The view itself, under each of its names, and its policy.
 	for _, host := range []string{"127.0.0.1", "localhost"} {
 		tb := open(t, "http://"+net.JoinHostPort(host, view.Port()), desk)
 		tb.connected()
@@ -131,7 +132,7 @@ func framed(tb *tab) string {
 	return string(shown)
 }
 
-// Programs that are no browser send no Origin. The token keeps them to what the page's reader does.
+// Programs other than browsers send no Origin. The token stops them from changing anything.
 func refusesWhoHasNoToken(t *testing.T, d *dev) {
 	cars, _ := d.truth(t)
 	view, err := url.Parse(d.view)
@@ -172,7 +173,7 @@ func refusesWhoHasNoToken(t *testing.T, d *dev) {
 	d.untouched(t, cars)
 	require.Equal(t, http.StatusOK, ask(http.MethodPost, "/load", `{"rate":0}`, map[string]string{"X-View-Token": token}), "with the token")
 
-	// Nobody on the network is answered at all.
+	// The view answers nobody on the network.
 	addresses, err := net.InterfaceAddrs()
 	require.NoError(t, err)
 	for _, address := range addresses {

@@ -1,7 +1,8 @@
 //go:build browser
 
-// Package browser drives the live view of a real `lab dev` in a real Chromium. The tag keeps it out of `make test`: `make view-test`
-// runs it, and `make screenshots` writes the pictures of the docs with the same code.
+// Package browser drives the live view of a real `lab dev` in a real Chromium. The tag keeps it out
+// of `make test`. `make view-test` runs it, and `make screenshots` writes the pictures of the docs
+// with the same code.
 //
 // In: Chromium, found on PATH or named by CHROMIUM=, and axe-core from node_modules. Out: nothing but the verdict.
 package browser
@@ -50,13 +51,13 @@ var chromium = sync.OnceValues(func() (context.Context, error) {
 		chromedp.Flag("headless", "new"),
 		chromedp.WindowSize(1400, 900),
 		chromedp.Flag("hide-scrollbars", true),
-		// A name that anybody may point at this machine: what DNS rebinding does.
+		// DNS rebinding gives this machine a name that belongs to somebody else.
 		chromedp.Flag("host-resolver-rules", "MAP rebound.example 127.0.0.1"),
 		// Frames of other sites stay in the page's process, where the tests can look into them.
 		chromedp.Flag("disable-site-isolation-trials", true),
 	)
 	if os.Geteuid() == 0 {
-		options = append(options, chromedp.NoSandbox) // it refuses to sandbox for root
+		options = append(options, chromedp.NoSandbox) // Chromium has no sandbox for root
 	}
 	ctx, end := chromedp.NewExecAllocator(context.Background(), options...)
 	endBrowser = end
@@ -73,7 +74,7 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// need skips where what the tests need is absent. CI may not skip.
+// need skips the test where something that it needs is absent. In CI that is a failure.
 func need(t *testing.T) context.Context {
 	t.Helper()
 	absent := ""
@@ -94,7 +95,8 @@ func need(t *testing.T) context.Context {
 	return browser
 }
 
-// tab is a page of the view. Whatever it writes to the console as an error, and every exception that nothing caught, fails the test.
+// tab is a page of the view. Every error in its console and every uncaught exception fails the
+// test.
 type tab struct {
 	t       *testing.T
 	ctx     context.Context
@@ -104,12 +106,12 @@ type tab struct {
 	errors []string
 }
 
-// look is what a reader's machine asks for.
+// look is what a reader's machine and window ask for.
 type look struct {
 	width, height int64
 	dark, still   bool   // prefers-color-scheme, prefers-reduced-motion
 	script        string // runs before the page's own
-	noCSP         bool   // what the policy would stop is let through, so that the page's own code is seen
+	noCSP         bool   // the policy is off, so that the page's own code is tested
 }
 
 var desk = look{width: 1400, height: 900}
@@ -182,7 +184,7 @@ func (tb *tab) connected() {
 	tb.wait("the page to be connected", `/^\s*connected/i.test(document.querySelector('#connection').textContent) && document.querySelector('[data-switch]') && document.querySelector('[data-station]')`)
 }
 
-// complaints are the errors in the console that the test did not provoke.
+// complaints returns the errors in the console that the test did not provoke.
 func (tb *tab) complaints() []string {
 	tb.mu.Lock()
 	defer tb.mu.Unlock()
@@ -221,7 +223,7 @@ func (tb *tab) is(condition string) bool {
 	return eval[bool](tb, "!!("+condition+")")
 }
 
-// eval asks the page, and waits where it promises an answer.
+// eval evaluates the expression in the page. If the value is a promise, it waits for its result.
 func eval[T any](tb *tab, expression string) T {
 	tb.t.Helper()
 	ctx, cancel := context.WithTimeout(tb.ctx, labtest.Patience)
@@ -237,7 +239,7 @@ func (tb *tab) wait(what, condition string) {
 	labtest.Eventually(tb.t, what, func() bool { return tb.is(condition) })
 }
 
-// keepPicture keeps what the reader of a failure would like to see.
+// keepPicture saves a picture of the page for the reader of a failure.
 func (tb *tab) keepPicture() {
 	ctx, cancel := context.WithTimeout(tb.ctx, 10*time.Second)
 	defer cancel()

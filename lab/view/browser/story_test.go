@@ -15,7 +15,8 @@ const (
 	text = `document.querySelector('#next-text').textContent`
 )
 
-// What waits is seen where it waits, the event that was created is followed to there and on, and the banner tells how it ended.
+// The page shows waiting events where they wait, follows the created event to there and on, and
+// says in the banner how it ended.
 func showsWhatWaits(t *testing.T, d *dev) {
 	tb := show(t, d, desk)
 	require.True(t, tb.is(`(sizes => Math.max(...sizes.values()) === sizes.get(document.querySelector('#promise .lost b')))(new Map(
@@ -40,7 +41,8 @@ func showsWhatWaits(t *testing.T, d *dev) {
 	tb.balanced(d)
 }
 
-// The banner follows what was done last, also what strikes once, and a count says what it counts.
+// The banner follows the latest deed, also a fault that strikes once, and a count says what it
+// counts.
 func tellsTheLastDeed(t *testing.T, d *dev) {
 	tb := show(t, d, desk)
 	tb.click(`[data-switch="poison"]`)

@@ -19,7 +19,8 @@ const (
 	})(` + relayLane + `)`
 )
 
-// What passed each hop and which fault was in force when is there in a page that was just loaded.
+// A page that was just loaded shows what passed each hop, and which fault was in force at what
+// time.
 func keepsTheTimeline(t *testing.T, d *dev) {
 	tb := show(t, d, desk)
 	reload := func() {

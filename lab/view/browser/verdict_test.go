@@ -13,7 +13,8 @@ import (
 
 const verdict = `document.querySelector('#verdict').textContent`
 
-// The page calls everything published only when it has looked after the last commit. A lock makes its look wait.
+// The page says that everything is published only if it has polled after the last commit. A lock
+// makes its poll wait.
 func saysNothingFromAnOldReading(t *testing.T, d *dev) {
 	tb := show(t, d, desk)
 	d.post(t, domain.Named("Seen In Time"))
@@ -23,7 +24,7 @@ func saysNothingFromAnOldReading(t *testing.T, d *dev) {
 	tb.wait("the relay to be killed", `document.querySelector('`+killsTheRelay+`').getAttribute('aria-checked') === 'true'`)
 	tx, err := d.connect(t).Begin(t.Context())
 	require.NoError(t, err)
-	_, err = tx.Exec(t.Context(), "LOCK TABLE car_stats") // the page's poll waits for it, createCar does not
+	_, err = tx.Exec(t.Context(), "LOCK TABLE car_stats") // The poll waits for this lock. createCar does not.
 	require.NoError(t, err)
 	d.post(t, domain.Named("Not Seen Yet"))
 	tb.wait("another verdict", `!`+verdict+`.startsWith('Everything')`)
@@ -36,7 +37,7 @@ func saysNothingFromAnOldReading(t *testing.T, d *dev) {
 	tb.balanced(d)
 }
 
-// A difference that no event on its way explains is said as what it is.
+// The page says plainly that a car is not counted, if no event on its way explains the difference.
 func saysThatACarIsNotCounted(t *testing.T, d *dev) {
 	tb := show(t, d, desk)
 	d.post(t, domain.Named("Counted Once"))

@@ -17,7 +17,8 @@ import (
 	"rds-outbox-demo/lab/labtest"
 )
 
-// TestView is about one `lab dev`. Each of its tests leaves it with every fault off, without load, and with nothing on its way.
+// TestView runs all its tests on one `lab dev`. Each of them leaves it with every fault off,
+// without load, and with nothing on its way.
 func TestView(t *testing.T) {
 	t.Parallel()
 	d := start(t, newFolder(t), 0)
@@ -49,7 +50,7 @@ func TestView(t *testing.T) {
 		{"Switches", switchesBreakAndMend},
 		{"Tour", tourPasses},
 		{"Pictures", showsADeadRelay},
-		{"TellsOfARealLoss", tellsOfARealLoss}, // the last: what is lost stays lost
+		{"TellsOfARealLoss", tellsOfARealLoss}, // the last one, because the lost event stays lost
 	} {
 		if !t.Run(one.name, func(t *testing.T) { one.test(t, d) }) {
 			d.mend(t)
@@ -59,7 +60,7 @@ func TestView(t *testing.T) {
 
 const killsTheRelay = `[data-switch="kill-relay"]`
 
-// promise is what the line says that the whole view is about.
+// promise has the numbers of the promise line.
 type promise struct{ cars, counted, lost, suppressed int }
 
 var promiseNumbers = regexp.MustCompile(`([\d,]+)\s+(cars?|counted|lost|duplicates?)\b`)
@@ -77,7 +78,7 @@ func (tb *tab) promise() promise {
 	return promise{numbers["car"], numbers["counted"], numbers["lost"], numbers["duplicate"]}
 }
 
-// balanced waits until the page says what the tables say, and that nothing is lost.
+// balanced waits until the page shows the numbers of the tables, and that nothing is lost.
 func (tb *tab) balanced(d *dev) {
 	tb.t.Helper()
 	var page promise
@@ -92,7 +93,7 @@ func (tb *tab) balanced(d *dev) {
 	}
 }
 
-// setLoad moves the slider as a hand does, and waits until the view has taken it.
+// setLoad moves the slider as a person does, and waits until the view has taken the value.
 func (tb *tab) setLoad(d *dev, rate int) {
 	tb.t.Helper()
 	eval[bool](tb, fmt.Sprintf(`(slider => { slider.value = %d;
@@ -101,7 +102,7 @@ func (tb *tab) setLoad(d *dev, rate int) {
 	labtest.Eventually(tb.t, fmt.Sprintf("a load of %d", rate), func() bool { return d.state(tb.t).Load == rate })
 }
 
-// row finds the row of the latest events whose text has the words.
+// row finds the row of the latest events that has the words in its text.
 func (tb *tab) row(words string) (id string) {
 	tb.t.Helper()
 	labtest.Eventually(tb.t, "a row with "+words, func() bool {
@@ -111,12 +112,12 @@ func (tb *tab) row(words string) (id string) {
 	return id
 }
 
-// shows is the condition that the panel is open with the event, and has its records.
+// shows returns the condition that the panel is open with the event and has its records.
 func shows(id string) string {
 	return fmt.Sprintf(`(panel => panel?.checkVisibility() && panel.outerHTML.includes(%q) && panel.querySelectorAll('[data-hop]').length >= 6)(document.querySelector('#event'))`, id)
 }
 
-// mend leaves the view to the next test after one that failed.
+// mend prepares the view for the next test after one that failed.
 func (d *dev) mend(t *testing.T) {
 	t.Helper()
 	response, err := http.Get(d.view)
