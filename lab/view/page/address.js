@@ -1,10 +1,12 @@
-// The state that a URL keeps: ?section=, ?event=, ?tour=. A copied URL opens the same, back and forward go through it.
+// The state in the URL (?section=, ?event=, ?tour=). A copied URL opens the same page. Back and
+// forward go through the states.
 
 const listeners = [];
 
 export const get = (key) => new URLSearchParams(location.search).get(key) || '';
 
-// set changes keys of the URL; an empty value removes its key. It is an entry of the history of its own, unless nothing changes.
+// set changes keys of the URL. An empty value removes its key. Each change is an entry of the
+// history.
 export function set(changes) {
   const url = new URL(location.href);
   for (const [key, value] of Object.entries(changes)) {
@@ -17,7 +19,7 @@ export function set(changes) {
   tell();
 }
 
-// onChange calls after every change.
+// onChange calls the listener after every change.
 export function onChange(listener) {
   listeners.push(listener);
 }
@@ -26,7 +28,8 @@ function tell() {
   for (const listener of listeners) listener();
 }
 
-// follow takes links of the page, such as ?section=break, as changes of the state. Modified clicks stay the browser's.
+// follow turns clicks on the page's links, such as ?section=break, into changes of the state. It
+// leaves clicks with a modifier key to the browser.
 export function follow(event) {
   const link = event.target.closest?.('a[href^="?"]');
   if (!link || event.defaultPrevented || event.button !== 0 || event.metaKey || event.ctrlKey || event.shiftKey || event.altKey) return null;

@@ -1,4 +1,5 @@
-// The switches: what each does here, what happens on AWS in that case, and what the server says when it cannot be done.
+// The switches. Each says what it does here and what happens on AWS in that case. It shows the
+// server's error if it cannot be switched.
 
 import { attribute, byId, plural, signs, write } from './write.js';
 import { send } from './live.js';
@@ -45,7 +46,8 @@ function add(definition) {
   return item;
 }
 
-// ask does not disable the button meanwhile: it would lose the focus.
+// ask asks the server to switch. It does not disable the button meanwhile, because a disabled
+// button loses the focus.
 async function ask(name, on) {
   const one = switches.get(name);
   if (one.asked || one.definition.disabled) return;

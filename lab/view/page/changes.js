@@ -1,11 +1,13 @@
-// What a hop has changed of an event's fields: which ones it added, and which ones it renamed. A field is known again by its value. A short
-// value may be anything's, so it counts only where the name is the same but for its spelling.
+// What a hop has changed of an event's fields. A hop adds fields, and renames some. A renamed field
+// is recognised by its value. A short value may belong to any field, so it counts only where the
+// names differ only in spelling.
 
-const telling = 8; // characters of a value that is known under any name
+const telling = 8; // characters of a value that is recognised under any name
 
 const spelling = (name) => name.replace(/[-_]/g, '').toLowerCase();
 
-// keyOf is the same for an object and for the text of it, which a record has in place of the object.
+// keyOf returns the same for an object and for its JSON text, which a record has in place of the
+// object.
 function keyOf(value) {
   if (typeof value === 'string' && value.startsWith('{')) {
     try {
@@ -17,8 +19,10 @@ function keyOf(value) {
   return typeof value === 'object' ? JSON.stringify(value) : String(value);
 }
 
-// compare returns, for each hop, a function of a field's name and value: '' where an earlier hop has the field, '+' where none has, and
-// the earlier name where it was another. A hop is [parts, nameOf]: objects, and what a member of theirs is called in truth.
+// compare returns a function of a field's name and value for each hop. The function returns '' if
+// an earlier hop has the field, '+' if none has, and the earlier name if the field was renamed. A
+// hop is [parts, nameOf]. parts are objects, and nameOf returns the table's name for one of their
+// members.
 export function compare(hops) {
   const byName = new Map(); // spelling and value -> name
   const byValue = new Map(); // value -> name
@@ -32,7 +36,7 @@ export function compare(hops) {
       const before = byName.get(`${spelling(own)} ${key}`) ?? (key.length >= telling ? byValue.get(key) : undefined);
       marks.set(`${name} ${key}`, first || before === own ? '' : before ?? '+');
     }
-    for (const [, value, own] of all.reverse()) { // of two names of one value the first one stays
+    for (const [, value, own] of all.reverse()) { // of two names of one value the first one is kept
       byName.set(`${spelling(own)} ${keyOf(value)}`, own);
       byValue.set(keyOf(value), own);
     }
@@ -48,7 +52,7 @@ function collect(part, nameOf, into) {
   }
 }
 
-// lines returns the object as indented JSON: for each line its text and the mark of its field.
+// lines returns the object as indented JSON. Each line has its text and the mark of its field.
 export function lines(body, markOf) {
   const all = [];
   const print = (value, indent, name, label, comma) => {

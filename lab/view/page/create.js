@@ -1,4 +1,4 @@
-// The form for a car, with the API's own words about what is wrong, and the slider for cars that are made by themselves.
+// The form for a car, with the API's own error messages, and the slider for the load.
 
 import { byId, duration, make, plural, signs, write } from './write.js';
 import { send } from './live.js';
@@ -28,7 +28,7 @@ form.addEventListener('submit', (event) => {
 });
 for (const name of names) form.elements[name].addEventListener('focus', (event) => event.target.select());
 
-// create sends what the form says. The API judges it: the page checks nothing.
+// create sends the form's car. The page checks nothing, because the API does.
 export async function create() {
   if (sending) return;
   sending = true;
@@ -52,7 +52,8 @@ export async function create() {
   }
 }
 
-// car is the body of the request. An empty field is left out. A number that is none stays the text that it is.
+// car returns the body of the request. An empty field is left out. A number field that is not a
+// number is sent as text.
 function car() {
   const body = {};
   for (const name of names) {
@@ -119,7 +120,7 @@ slider.addEventListener('input', async () => {
   writeLoad(Number(slider.value));
   const busy = wanted !== null;
   wanted = Number(slider.value);
-  if (busy) return; // the one that is on its way sends the last
+  if (busy) return; // the call that is under way sends the latest value
   for (let sent = null; sent !== wanted; ) {
     sent = wanted;
     const { ok, body } = await send('POST', '/load', { rate: sent });

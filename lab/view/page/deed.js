@@ -1,11 +1,11 @@
-// What was done last to the path, by whomever, and what has become of it.
+// The latest deed on the path, whoever did it, and its outcome.
 
 import { plural } from './write.js';
 
 let definitions = new Map(); // switch -> its definition
 let before = null; // switch -> its state in the frame before
 let totals = null; // in the frame before
-let deed = null; // {name, on, at, totals before it, waited: most events that waited since}
+let deed = null; // {name, on, at, totals before it, waited}; waited is the most events that have waited since
 
 export function start(meta) {
   definitions = new Map(meta.switches.map((s) => [s.name, s]));
@@ -17,9 +17,9 @@ export function show(state) {
     const was = before?.get(name);
     const once = definitions.get(name)?.kind === 'once';
     const done = was && (once ? s.struck > was.struck : s.on !== was.on);
-    // The frame that tells of a deed may tell of its outcome, too, so the totals are those before it.
-    // Faults that an experiment switches are its own story.
-    // What waited may have arrived before the frame that says that the fault is over.
+    // The frame that shows a deed may show its outcome, too, so the totals are those of the frame
+    // before. Faults that an experiment switches are left to the tour. Events that waited may have
+    // arrived before the frame that says that the fault is over.
     const waited = !s.on && deed?.name === name ? deed.waited : (totals?.onTheWay ?? 0);
     if (done && !state.tour.running) deed = { name, once, on: s.on, at: performance.now(), totals, waited };
   }
@@ -28,7 +28,8 @@ export function show(state) {
   if (deed) deed.waited = Math.max(deed.waited, state.totals.onTheWay);
 }
 
-// last returns when the last deed was done, in ms, and what the banner says of it; null when there was none.
+// last returns when the latest deed was done, in ms, and what the banner says of it. It returns
+// null if there was none.
 export function last(state) {
   if (!deed) return null;
   const definition = definitions.get(deed.name);
@@ -39,7 +40,7 @@ export function last(state) {
 
 const waiting = (t) => plural(t.onTheWay, 'event waits', 'events wait');
 
-// whileOn is what the banner says while a fault is in force, whoever has switched it on.
+// whileOn returns what the banner says while a fault is in force, whoever has switched it on.
 export const whileOn = (t) => (t.onTheWay > 0 ? `${waiting(t)}. None is lost.` : 'Nothing waits yet. Create cars, and see where their events wait.');
 
 function outcome(t, state) {

@@ -1,6 +1,8 @@
-// Events as dots that move along the line. A dot is a real event while the server still lists it. Under load it is one of many, and goes on
-// where the stations go on. A dot that has to wait becomes part of the pile before the station, and moves again when its event does. One
-// event can be followed: its dot is larger, has its own colour, and takes its time. Frames are drawn only while a dot moves.
+// Events as dots that move along the line. A dot is a real event while the server still lists it.
+// Under load a dot stands for many events, and moves on where the stations let events pass. A dot
+// that has to wait becomes part of the pile before the station, and moves again when its event
+// does. One event can be followed. Its dot is larger and slower, and has its own colour. Frames are
+// drawn only while a dot moves.
 
 import { byId, signs, write } from './write.js';
 import { anchors, closed, fronts } from './path.js';
@@ -15,13 +17,13 @@ const canvas = byId('dots');
 const context = canvas.getContext('2d');
 const still = matchMedia('(prefers-reduced-motion: reduce)');
 
-let dots = []; // {id, at, from (time to leave), hop (0: no longer listed), again}
-let chosen = null; // the dot that is followed: {id, title, at, hop}
-let hops = null; // of the events of the state before: null before the first
+let dots = []; // {id, at, from, hop, again}; from is the time to leave, hop is 0 if the event is no longer listed
+let chosen = null; // the followed dot, {id, title, at, hop}
+let hops = null; // of the events of the state before; null before the first state
 let points = [];
 let colors = { dot: '', again: '', chosen: '' };
 let shut = new Set(); // hops that let nothing through
-let piles = new Map(); // hop -> where the pile before it begins, which a dot that has to wait becomes a part of
+let piles = new Map(); // hop -> where the pile before it begins, which a waiting dot joins
 let names = [];
 let frame = 0;
 let before = 0;
@@ -35,7 +37,7 @@ export function start(meta) {
   measure();
 }
 
-// follow shows an event's way from the client on, also one that it has gone already.
+// follow shows an event's way from the client on, also if the event has already arrived.
 export function follow(id, title) {
   chosen = { id, title, at: 0, hop: hops?.get(id) ?? 6 };
   dots = dots.filter((dot) => dot.id !== id);
@@ -43,7 +45,7 @@ export function follow(id, title) {
   wake();
 }
 
-// measure is called when the path has got another size or colour.
+// measure is called after the path's size or colours have changed.
 function measure() {
   const scale = Math.min(devicePixelRatio || 1, 2);
   const { width, height } = canvas.getBoundingClientRect();
@@ -83,10 +85,10 @@ export function show(state) {
   wake();
 }
 
-// length is how long the line to a station is, in px.
+// length returns the length of the line to a station, in px.
 const length = (hop) => Math.hypot(points[hop][0] - points[hop - 1][0], points[hop][1] - points[hop - 1][1]);
 
-// tell says in words where the followed event is.
+// tell writes where the followed event is.
 function tell() {
   byId('followed').hidden = false;
   const to = limit(chosen);
@@ -95,10 +97,11 @@ function tell() {
   write(byId('followed'), `${chosen.title} ${there}`);
 }
 
-// stopBefore is where the followed dot stands still.
+// stopBefore returns where the followed dot stands still.
 const stopBefore = (to) => to - (to === ends ? 0.15 : 0.3);
 
-// limit is how far a dot may go: to the subscriber, or in front of the next station that its event has not passed.
+// limit returns how far a dot may go, which is to the subscriber or to the next station that its
+// event has not passed.
 function limit(dot) {
   if (dot.hop >= 6) return ends;
   if (dot.hop > 0) return dot.hop + 1;
@@ -114,7 +117,7 @@ function wake() {
 
 function step(now) {
   frame = 0;
-  const took = Math.max(0, now - before); // the frame's time may lie before the call that asked for it
+  const took = Math.max(0, now - before); // the frame's time may be before the call that asked for it
   before = now;
   let moves = false;
   dots = dots.filter((dot) => {

@@ -1,12 +1,12 @@
-// The latest events, newest first. While many arrive the table stands still under the pointer and the focus, or nobody could click on what
-// he sees.
+// The latest events, newest first. While many arrive, the table stands still under the pointer and
+// the focus. Otherwise nobody could click on the row that they see.
 
 import { attribute, byId, clock, duration, plural, signs, write } from './write.js';
 import * as address from './address.js';
 
 const most = 40;
-const many = 5; // new events a second from which the table stands still under a hand
-const patience = 4000; // ms that it does so after the last movement
+const many = 5; // new events a second from which the table stands still under the pointer
+const patience = 4000; // ms that the table stands still after the last movement
 
 const body = byId('event-rows');
 const rows = []; // from the top
@@ -22,7 +22,7 @@ export function start(meta) {
 
 // A click on a row opens its event, and so does Enter.
 body.addEventListener('click', (event) => {
-  if (event.defaultPrevented || event.target.closest('a')) return; // a link goes its own way
+  if (event.defaultPrevented || event.target.closest('a')) return; // a link is followed
   const row = event.target.closest('tr');
   if (row && !String(getSelection())) address.set({ event: row.dataset.event });
 });
@@ -54,8 +54,9 @@ export function show(state) {
   byId('no-events').hidden = rows.length > 0;
 }
 
-// arrange lets the row of each place show the event of that place. Rows do not move: hundreds of moves a second are work for the browser
-// that nobody sees. A focus goes along with its event.
+// arrange writes the event of each place into the row of that place. Rows do not move, because
+// hundreds of moves a second are work for the browser that nobody sees. The focus moves with its
+// event.
 function arrange(events) {
   const focused = document.activeElement?.closest('#event-rows tr');
   const id = focused?.dataset.event;
@@ -98,7 +99,7 @@ address.onChange(() => {
   for (const row of rows) attribute(row, 'aria-current', row.dataset.event === address.get('event') ? 'true' : null);
 });
 
-// focusOn gives the focus back to an event's row, if it is still there.
+// focusOn gives the focus back to an event's row, if the row is still there.
 export function focusOn(id) {
   const link = rowOf(id)?.querySelector('a');
   (link ?? byId('events')).focus({ preventScroll: !link });

@@ -1,7 +1,8 @@
-// The connection to the server: what it sends (GET /live), and what the page asks of it. A server that is gone is waited for, and one
-// that was started again has a new token, which is fetched.
+// The connection to the server. It receives what the server sends (GET /live), and sends the page's
+// requests. It waits for a server that is gone. A server that was started again has a new token,
+// which it fetches.
 
-const quiet = 3000; // ms without a state after which the server counts as gone; it sends one a second at least
+const quiet = 3000; // ms without a state after which the server counts as gone; it sends at least one a second
 const retry = 1000;
 
 let token = document.querySelector('meta[name=view-token]').content;
@@ -10,8 +11,8 @@ let lastState = 0;
 let connected = null; // not known yet
 let timer = 0;
 
-// connect calls on.state, on.series, and on.connection(connected, sinceMs) until the page goes away; on.again when a server is there
-// that was not before.
+// connect calls on.state, on.series, and on.connection(connected, sinceMs) until the page is
+// closed. It calls on.again when the server is back.
 export function connect(on) {
   const gone = () => {
     if (connected !== false) {
@@ -37,7 +38,8 @@ export function connect(on) {
       reopen();
     });
   };
-  // Not left to EventSource: it gives up for good after an answer that is no stream.
+  // EventSource would reconnect by itself, but it gives up for good after an answer that is not a
+  // stream.
   const reopen = () => {
     source?.close();
     source = null;
@@ -65,7 +67,8 @@ export async function getJSON(path) {
   return { ok: response.ok, status: response.status, body: await readBody(response) };
 }
 
-// send asks the server to change something. It answers {ok, status, body}, also when nobody answers: then status is 0.
+// send asks the server to change something. It returns {ok, status, body}. status is 0 if the
+// server does not answer.
 export async function send(method, path, body) {
   const ask = () => fetch(path, {
     method, cache: 'no-store', headers: { 'Content-Type': 'application/json', 'X-View-Token': token }, body: body === undefined ? undefined : JSON.stringify(body),

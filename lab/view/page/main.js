@@ -1,5 +1,6 @@
-// The page: takes what the server sends, and has every part of it shown by its module. Modules: path, places and dots (the
-// stations), promise, reading, next, deed, create, break, tour, timeline, events, record; live (the connection), address (the URL), write (text and numbers).
+// The page takes what the server sends, and each module shows its part. path, places and dots show
+// the stations. promise, reading, next, deed, create, break, tour, timeline, events and record show
+// what they are named after. live is the connection, address the URL, write has text and numbers.
 
 import { byId, clock, write } from './write.js';
 import { connect, getJSON } from './live.js';
@@ -19,9 +20,9 @@ import * as timeline from './timeline.js';
 import * as events from './events.js';
 import * as record from './record.js';
 
-// In this order: next asks the others.
+// The order matters, because next asks the others.
 const parts = [path, places, promise, reading, create, faults, tour, events, record, timeline, dots, deed, next];
-const once = new Set([dots, record]); // have nothing to learn from another version
+const once = new Set([dots, record]); // do not depend on the server's version
 let ready = false;
 let latest = null; // the state that came last
 
@@ -64,7 +65,7 @@ document.addEventListener('click', (event) => {
 
 connect({
   async again() {
-    // Also after a restart: another version may have other switches.
+    // Also after a restart, because another version may have other switches.
     const { ok, body } = await getJSON('/meta').catch(() => ({ ok: false }));
     if (!ok) return setTimeout(() => this.again(), 1000);
     write(byId('api-url'), body.apiUrl);
@@ -76,7 +77,7 @@ connect({
   },
   state(state) {
     latest = state;
-    if (!document.hidden) show(state); // nobody looks
+    if (!document.hidden) show(state); // nobody sees a hidden page
   },
   series: timeline.take,
   connection(connected, since) {

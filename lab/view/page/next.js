@@ -1,4 +1,5 @@
-// What to do next: the one thing that the page suggests, from the first car to the last experiment.
+// The next step, which is the one thing that the page suggests, from the first car to the last
+// experiment.
 
 import { byId, clock, duration, write } from './write.js';
 import * as create from './create.js';
@@ -8,7 +9,7 @@ import * as deed from './deed.js';
 
 const head = byId('next-head');
 const text = byId('next-text');
-const now = byId('next-now'); // changes often: no screen reader is told
+const now = byId('next-now'); // not announced to screen readers, because it changes often
 const buttons = [byId('next-do'), byId('next-also')];
 const actions = [null, null];
 let experiments = [];
@@ -27,7 +28,7 @@ export function show(state) {
   write(now, state.tour.running ? state.tour.said : '');
 }
 
-// disconnected is called when the server is gone; since is when it was heard last, or 0.
+// disconnected is called when the server is gone. since is when it last sent something, or 0.
 export function disconnected(since) {
   const asOf = since ? `What is grey is as of ${clock(since)}. ` : '';
   suggest(['Disconnected: make dev does not answer', `${asOf}Start make dev again: this page goes on by itself.`]);
@@ -84,7 +85,8 @@ let seen = new Map();
 let latest = null;
 let resultAt = -1; // when it came
 
-// lastResult is the one that came last: the server keeps them by number.
+// lastResult returns the latest result. The server keeps the results in the order of the
+// experiments' numbers.
 function lastResult(results) {
   for (const r of results) {
     if (seen.get(r.n) !== r.text) {

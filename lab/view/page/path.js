@@ -46,11 +46,12 @@ new IntersectionObserver(([seen]) => {
 // queues returns how many events wait before each station, and before the subscriber (7).
 export function queues(state) {
   const [http, , wal, stream, consumer, bus] = state.stations;
-  const throttled = stream.faults.length > 0 && wal.faults.length === 0; // then the relay has read them, and cannot hand them on
+  const throttled = stream.faults.length > 0 && wal.faults.length === 0; // the relay has read them, and cannot send them
   return new Map([[2, http.inFlight], [3, throttled ? 0 : wal.backlog], [4, throttled ? wal.backlog : 0], [5, stream.backlog], [6, consumer.inFlight], [7, bus.backlog]]);
 }
 
-// closed returns the hops through which nothing passes although something waits, or because a fault lets nothing through.
+// closed returns the hops that nothing passes, either because a fault lets nothing through or
+// although events wait.
 export function closed(state) {
   const waits = queues(state);
   return new Set(state.stations.filter((s) => s.rate === 0 && (waits.get(s.hop) > 0 || s.faults.some((name) => switches.get(name)?.stops))).map((s) => s.hop));
@@ -59,7 +60,7 @@ export function closed(state) {
 export function show(state) {
   const waits = queues(state);
   const shut = closed(state);
-  let dry = false; // nothing comes along the line
+  let dry = false; // nothing moves along the line
   for (const s of state.stations) {
     const station = stations.get(s.hop);
     if (!station) continue;
@@ -95,13 +96,14 @@ function showWaiting({ item, mini, values, word, pile }, n) {
   item.classList.toggle('waits-none', n === 0);
   values.waiting.style.setProperty('--chars', text.length);
   attribute(values.waiting, 'title', text === count(n) ? null : count(n));
-  // One dot an event up to twelve, then fewer: what matters is that the pile grows.
+  // Up to twelve events have a dot each. Then there are fewer dots, because it is enough that the
+  // pile grows.
   const dots = n <= 12 ? n : Math.min(most, Math.round(12 + 10 * Math.log10(n / 12)));
   pile.style.setProperty('--across', Math.ceil(dots / rows));
   pile.style.setProperty('--down', Math.min(dots, rows));
 }
 
-// center is where the middle of an element is.
+// center returns the middle of an element.
 function center(element, origin = { left: 0, top: 0 }) {
   const r = element.getBoundingClientRect();
   return [r.left + r.width / 2 - origin.left, r.top + r.height / 2 - origin.top];
@@ -116,7 +118,8 @@ export function fronts() {
   }));
 }
 
-// anchors are where the line passes the client, the stations and the subscriber, relative to the element.
+// anchors returns where the line passes the client, the stations and the subscriber, relative to
+// the element.
 export function anchors(relativeTo) {
   const origin = relativeTo.getBoundingClientRect();
   const stops = [...stations.values()].map((s) => center(s.item.querySelector('.stop'), origin));

@@ -1,4 +1,5 @@
-// What lies between the stations: the slot, the shards, the failure queue, the subscriber. It is part of the details.
+// The places between the stations, which are the slot, the shards, the failure queue and the
+// subscriber. They are part of the details.
 
 import { byId, bytes, clock, count, duration, make, write } from './write.js';
 

@@ -1,4 +1,4 @@
-// The line that the whole page is about, and one sentence that says how it stands.
+// The line with the promise, and one sentence that says whether it holds.
 
 import { byId, clock, count, plural, write } from './write.js';
 

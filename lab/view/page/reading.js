@@ -1,8 +1,9 @@
-// How old what the database said is. What is older than a poll and its pause is grey and has its time beside it.
+// The age of the database's last answer. Numbers that are older than a poll and its pause are grey,
+// with their time beside them.
 
 import { byId, clock, duration, write } from './write.js';
 
-const old = 3000; // ms: a pause of 2 s and the poll after it
+const old = 3000; // ms, for a pause of 2 s and the poll after it
 
 export function show({ reading }) {
   const stale = reading.ageMs > old;

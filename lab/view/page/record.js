@@ -1,5 +1,7 @@
-// One event as a waterfall of its hops, and the record of the one that is chosen: what `outboxctl where` says of it (GET /events/{id}/where), and what only those know who saw it pass (GET
-// /events/{id}). The second is asked for anew until the event's way has ended; the first when it is opened, and when it has ended.
+// One event as a waterfall of its hops, and the record of the chosen hop. The record has what
+// `outboxctl where` says (GET /events/{id}/where), and what only the parts of the path know that
+// handled the event (GET /events/{id}). The second is asked for again until the event has arrived.
+// The first is asked for when the event is opened, and when it has arrived.
 
 import { byId, clock, make, plural, write } from './write.js';
 import { getJSON } from './live.js';
@@ -14,7 +16,7 @@ const list = byId('records');
 const again = 2000; // ms between questions
 const questions = 150;
 
-let opened = null; // the event that is open: its id, what was answered, and what is being asked
+let opened = null; // the open event, with its id, the answers, and the requests under way
 
 export function start() {
   byId('event-close').addEventListener('click', close);
@@ -54,7 +56,7 @@ function follow() {
   panel.focus({ preventScroll: true });
 }
 
-// get returns null when nobody answers: #connection says so.
+// get returns null if the server does not answer, which #connection shows.
 const get = (event, what) => getJSON(`/events/${encodeURIComponent(event.id)}${what}`).catch(() => null);
 
 async function ask(event) {
@@ -84,7 +86,7 @@ async function askWhere(event) {
   const answer = await get(event, '/where');
   if (event !== opened || event.told !== end) return;
   if (answer?.ok) event.where = answer.body;
-  else if (answer?.status !== 404) event.told = null; // it is asked once more with the next question
+  else if (answer?.status !== 404) event.told = null; // the next question asks once more
   event.problem = answer?.body?.error ?? '';
   render(event);
 }
@@ -104,10 +106,11 @@ export function show(state) {
   event.shown = says;
 }
 
-// columnOf is what table outbox calls a field of outboxctl's.
+// columnOf returns table outbox's name of a field of outboxctl's.
 const columnOf = (name) => (name === 'eventId' ? 'id' : name.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`));
 
-// recordsOf returns for each hop its title, the time it is known by, the objects that tell of it, and what an absence of them means.
+// recordsOf returns for each hop its title, its time, the objects with its data, and what it means
+// if they are absent.
 function recordsOf(event) {
   const { seen } = event;
   const where = event.where ?? { stream: [], parked: [], bus: [], held: [] };
@@ -160,7 +163,7 @@ function render(event) {
   waterfall.choose(event.chosen ?? furthest(records));
 }
 
-// marked marks an element as a field that its hop has added, or renamed.
+// marked marks an element as a field that its hop has added or renamed.
 function marked(element, mark, ...content) {
   if (mark === '+') element.className = 'added';
   else if (mark) element.className = 'renamed';
@@ -173,19 +176,20 @@ function showJSON(pre, body, markOf) {
   pre.hidden = body === null;
   const lines = body === null ? [] : changes.lines(body, markOf);
   const key = JSON.stringify(lines);
-  if (pre.shown === key) return; // who reads it keeps the place
+  if (pre.shown === key) return; // writing it again would scroll away from the reader's place
   pre.shown = key;
   pre.replaceChildren(...lines.map(([text, mark]) => marked(make('span'), mark, make('span', 'json', text))));
 }
 
-// furthest is the hop that the event has come to.
+// furthest returns the last hop that the event has passed.
 const furthest = (records) => Math.max(0, records.findLastIndex(([, at]) => at));
 
 waterfall.onChoose((i) => {
   opened.chosen = i;
 });
 
-// split returns the objects' members: those with one value as [name, value], and the others as one object, or null.
+// split splits the objects' members. It returns those with a single value as [name, value], and the
+// others as one object or null.
 function split(parts) {
   const members = parts.flatMap((part) => Object.entries(part || {})).filter(([, value]) => value !== null && value !== undefined && value !== '');
   const isNested = ([, value]) => typeof value === 'object';

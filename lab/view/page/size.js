@@ -1,4 +1,4 @@
-// The size for a presentation: everything is larger by half. It is kept by the browser.
+// The size for a presentation makes everything larger by half. The browser keeps it.
 
 import { byId, write } from './write.js';
 
@@ -11,7 +11,7 @@ function set(large) {
   try {
     localStorage.setItem('size', large ? 'large' : '');
   } catch {
-    // then only for this page
+    // it then holds only for this page
   }
 }
 
@@ -21,7 +21,7 @@ let kept = '';
 try {
   kept = localStorage.getItem('size');
 } catch {
-  // a browser that keeps nothing
+  // the browser keeps nothing
 }
 set(kept === 'large');
 byId('size').addEventListener('click', toggle);

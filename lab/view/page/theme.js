@@ -1,5 +1,5 @@
-// Dark or light: what was chosen here, by `?theme=` or by the switch, else what the system prefers. No module: it runs before the first
-// paint, or the page would flash.
+// Dark or light. The choice by `?theme=` or by the switch wins over the system's preference. This
+// is not a module, so that it runs before the first paint. Otherwise the page would flash.
 (() => {
   const root = document.documentElement;
   const system = matchMedia('(prefers-color-scheme: dark)');
@@ -8,7 +8,7 @@
   try {
     chosen ??= localStorage.getItem('theme');
   } catch {
-    // a browser that keeps nothing
+    // the browser keeps nothing
   }
   if (chosen === 'dark' || chosen === 'light') root.dataset.theme = chosen;
 
@@ -23,7 +23,7 @@
       try {
         localStorage.setItem('theme', root.dataset.theme);
       } catch {
-        // then only for this page
+        // it then holds only for this page
       }
       const url = new URL(location.href);
       if (url.searchParams.has('theme')) {

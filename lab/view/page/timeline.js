@@ -1,21 +1,22 @@
-// The last minutes as lanes on one axis of time: what passed each hop in each second, the latency from commit to bus, and the faults as
-// bands in the lane of the hop that they strike. The server keeps all of it, so that it is there after a reload, too.
+// The last minutes as lanes on one axis of time. They show what passed each hop in each second, the
+// latency from commit to bus, and the faults as bands in the lane of the hop that they strike. The
+// server keeps all of it, so that it is there after a reload, too.
 
 import { attribute, byId, clock, count, duration, make, rate, write } from './write.js';
 
-const spans = [60, 120, 180, 240, 300]; // seconds: a page that was just opened does not squeeze what it has into a corner
+const spans = [60, 120, 180, 240, 300]; // seconds; the short ones are for a page that has little to show yet
 const members = ['answered', 'committed', 'read', 'stored', 'consumed', 'published']; // of the series, by hop
 const height = 100; // of a lane in its own units
-const decades = [10, 100_000]; // ms, fixed, because a scale that follows the values jumps when something breaks
+const decades = [10, 100_000]; // ms; fixed, because a scale that follows the values jumps when something breaks
 const gap = 6; // px between the names of two bands
 
 let lanes = []; // of the hops
 let latency = null;
 let switches = new Map(); // name -> its definition
-let series = null; // has not been drawn yet
+let series = null; // received, and not drawn yet
 let drawn = null;
 
-addEventListener('resize', () => { // names have their places in px
+addEventListener('resize', () => { // the names' places are in px
   series ??= drawn;
   show();
 });
@@ -69,13 +70,15 @@ export function show() {
 
 const stateOf = (fault) => switches.get(fault.switch)?.state ?? fault.switch;
 
-// bars are as high as the root of the numbers: what arrives at once when a fault is over would flatten all the rest.
+// bars returns bars as high as the root of the numbers. Otherwise the events that arrive together
+// after a fault would flatten all the rest.
 function bars(numbers, span, most) {
   const x = (i) => span - numbers.length + i;
   return numbers.map((n, i) => (n > 0 ? `M${x(i)} ${height}v${(-height * Math.sqrt(n / most)).toFixed(1)}h1V${height}z` : '')).join('');
 }
 
-// line leaves out seconds without a value. A second alone is a short stroke, because a line of one point is not drawn.
+// line leaves out seconds without a value. A single second is a short stroke, because a line of one
+// point is not drawn.
 function line(values, span) {
   const [low, high] = decades.map(Math.log10);
   const y = (ms) => (height * (1 - (Math.log10(Math.max(ms, decades[0])) - low) / (high - low))).toFixed(1);
@@ -83,7 +86,8 @@ function line(values, span) {
   return values.map((ms, i) => (ms === null ? '' : `${i > 0 && values[i - 1] !== null ? 'L' : 'M'}${x(i)} ${y(ms)}h1`)).join('');
 }
 
-// showFaults names the bands, the newest first, where one of the two rows has room after or before the band's beginning.
+// showFaults names the bands, the newest first, where one of the two rows has room to the right or
+// left of the band's beginning.
 function showFaults(lane, faults, place) {
   const newest = [...faults].reverse();
   while (lane.bands.children.length < newest.length) {
@@ -101,7 +105,7 @@ function showFaults(lane, faults, place) {
     write(lane.names.children[i], stateOf(fault));
   });
   const wide = lane.track.clientWidth;
-  const rows = [[], []]; // what is taken of each: from, to
+  const rows = [[], []]; // the taken parts of each row, as [from, to]
   const widths = [...lane.names.children].map((name) => name.offsetWidth);
   newest.forEach((fault, i) => {
     const from = place(fault.from) * wide;

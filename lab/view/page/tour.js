@@ -1,4 +1,4 @@
-// The guided tour: five experiments, each with what is done, what is expected, and how it ended.
+// The guided tour has five experiments, each with its steps, what is expected, and how it ended.
 
 import { attribute, byId, make, write } from './write.js';
 import { send } from './live.js';

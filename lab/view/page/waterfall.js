@@ -1,4 +1,5 @@
-// The hops of an event as bars on one axis of time. A bar reaches from the hop before to this one. A hop is a button that shows its record.
+// The hops of an event as bars on one axis of time. A bar reaches from the hop before to its own
+// hop. Each hop is a button that shows its record.
 
 import { attribute, byId, duration, signs, write } from './write.js';
 
@@ -7,7 +8,7 @@ let told = () => {};
 
 export const named = (title, i) => `${i < 6 ? `${signs[i + 1]} ` : ''}${title}`;
 
-// onChoose calls with the place of a hop that the reader has chosen, from 0.
+// onChoose calls the listener with the place of the hop that the reader has chosen, from 0.
 export function onChoose(listener) {
   told = listener;
 }
@@ -16,7 +17,8 @@ export function clear() {
   list.replaceChildren();
 }
 
-// draw takes the hops' titles and times in ms, null where the event has not come to. Clocks of two machines may differ a little.
+// draw takes the hops' titles, and their times in ms or null where the event has not been. Clocks
+// of two machines may differ a little.
 export function draw(hops) {
   const times = hops.map(([, at]) => at).filter((at) => at !== null);
   const [first, last] = [Math.min(...times), Math.max(...times)];

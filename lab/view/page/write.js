@@ -1,10 +1,12 @@
-// How the page writes: numbers, times, and text into elements. Text is always text: nothing here or elsewhere makes HTML of it.
+// Functions that write numbers, times and text into elements. Text is always text. Nothing here or
+// elsewhere makes HTML of it.
 
 const whole = new Intl.NumberFormat('en-US', { maximumFractionDigits: 0 });
 
 export const byId = (id) => document.getElementById(id);
 
-// write sets an element's text where it is another one: an equal text would still cost a layout.
+// write sets an element's text if it differs, because setting an equal text would still cost a
+// layout.
 export function write(element, text) {
   const value = String(text);
   if (element.firstChild && element.firstChild === element.lastChild && element.firstChild.nodeType === Node.TEXT_NODE) {
@@ -21,7 +23,7 @@ export function make(tag, className, text) {
   return element;
 }
 
-// attribute sets or, for null, removes.
+// attribute sets an attribute, or removes it if the value is null.
 export function attribute(element, name, value) {
   if (value === null || value === undefined) {
     if (element.hasAttribute(name)) element.removeAttribute(name);
@@ -32,7 +34,7 @@ export function attribute(element, name, value) {
 
 export const count = (n) => whole.format(n ?? 0);
 
-// compact is for a place of five digits at most.
+// compact formats a number for a place of five characters at most.
 export const compact = (n) => (n < 100_000 ? count(n) : `${count(n / 1000)}k`);
 
 export const plural = (n, one, many) => `${count(n)} ${n === 1 ? one : many}`;
@@ -63,7 +65,7 @@ export function bytes(n) {
 
 const pad = (n, to = 2) => String(n).padStart(to, '0');
 
-// clock is the reader's local time of day.
+// clock formats a time as the reader's local time of day.
 export function clock(time, millis = false) {
   const d = new Date(time);
   if (Number.isNaN(d.getTime())) return '–';
