@@ -45,8 +45,9 @@ func TestFunctions(t *testing.T) {
 	})
 }
 
-// API Gateway has exactly the paths that openapi.json describes, but for /openapi.json. Every method of them goes to one function, so
-// that HEAD and a method that the path does not have are answered as on a laptop.
+// API Gateway has exactly the paths that openapi.json describes, except for /openapi.json. All
+// their methods go to one function, so that HEAD and a method that the path does not have are
+// answered as on a laptop.
 func TestRoutes(t *testing.T) {
 	data, err := os.ReadFile("../handlers/carapi/openapi.json")
 	require.NoError(t, err)
@@ -68,7 +69,7 @@ func TestRoutes(t *testing.T) {
 	}
 	forEachStage(t, func(t *testing.T, stage string, s *stack) {
 		wantPreflights := wantPreflights
-		if stage == "prod" { // no corsOrigin: a preflight is a request like any other, and has no signature
+		if stage == "prod" { // without corsOrigin a preflight is an ordinary request, and it has no signature
 			wantPreflights = nil
 		}
 		paths := map[string]string{}
@@ -102,7 +103,7 @@ func TestRoutes(t *testing.T) {
 	})
 }
 
-// corsOrigin is in every answer, whoever makes it.
+// corsOrigin is in every answer, whether the function or API Gateway makes it.
 func TestOneOriginByParameter(t *testing.T) {
 	for _, test := range []struct {
 		s      *stack

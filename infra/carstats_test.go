@@ -8,7 +8,7 @@ import (
 
 const statsMappingID = "CarStatsEventSourceMappingSQSCarStatsQueue"
 
-// Each of these loses events of the subscriber when it is wrong.
+// The subscriber loses events if one of these settings is wrong.
 func TestCarStatsGetsEveryEventOfCars(t *testing.T) {
 	forEachStage(t, func(t *testing.T, _ string, s *stack) {
 		arn := func(id string) any { return map[string]any{"Fn::GetAtt": []any{id, "Arn"}} }
@@ -22,7 +22,7 @@ func TestCarStatsGetsEveryEventOfCars(t *testing.T) {
 			"Id": "queue", "Arn": arn("CarStatsQueue"), "DeadLetterConfig": map[string]any{"Arn": arn("CarStatsFailures")},
 		}}, rule.get(t, "Targets"), "the envelope as it is: no transformer; no role, which queues do not take")
 
-		// A delivery before the policy is denied, and not tried again.
+		// A delivery before the policy exists is denied, and not tried again.
 		require.Contains(t, rule.DependsOn, "CarStatsQueuePolicy")
 		name := rule.get(t, "Name").(string)
 		require.Regexp(t, `^rds-outbox-demo-(dev|prod)-car-stats$`, name)

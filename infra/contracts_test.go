@@ -27,7 +27,7 @@ func TestZones(t *testing.T) {
 	require.Equal(t, []any{at(0), at(1)}, subnets(packaged(t, "dev")))
 }
 
-// The registry shows the very files that the events are checked against.
+// The registry shows the same files that the events are checked against.
 func TestEveryContractIsRegistered(t *testing.T) {
 	files, err := filepath.Glob("../contracts/*.json")
 	require.NoError(t, err)
@@ -55,7 +55,8 @@ func TestEveryContractIsRegistered(t *testing.T) {
 			require.Equal(t, "JSONSchemaDraft4", r.get(t, "Type"), id)
 			name, content, description := r.get(t, "SchemaName").(string), r.get(t, "Content").(string), r.get(t, "Description").(string)
 			registered[name] = content
-			// Limits of CreateSchema (botocore 1.43, schemas), which cfn-lint does not know; of names, as Terraform checks them (aws_schemas_schema).
+			// The limits of CreateSchema (botocore 1.43, schemas), which cfn-lint does not know.
+			// Names have the limits that Terraform checks (aws_schemas_schema).
 			require.LessOrEqual(t, utf8.RuneCountInString(content), 100_000, id)
 			require.LessOrEqual(t, utf8.RuneCountInString(description), 256, id)
 			require.Regexp(t, `^[A-Za-z0-9._@-]{1,385}$`, name)

@@ -9,7 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// Each test here is about a setting that loses events when it is wrong.
+// Each test here is about a setting that loses events if it is wrong.
 
 const mappingID = "CdcConsumerEventSourceMappingKinesisOutboxStream"
 
@@ -94,7 +94,8 @@ func parameter(t testing.TB, s *stack, name string) float64 {
 	return n
 }
 
-// The original's bus log never gets an event: CloudWatch Logs takes them only by a resource policy.
+// The original's bus log never gets an event, because CloudWatch Logs accepts them only if a
+// resource policy allows it.
 func TestBusLogIsAllowedToArrive(t *testing.T) {
 	forEachStage(t, func(t *testing.T, stage string, s *stack) {
 		bus := map[string]any{"Ref": "OutboxEventBus"}
@@ -125,7 +126,7 @@ func TestBusLogIsAllowedToArrive(t *testing.T) {
 		}
 		require.Equal(t, "logs:CreateLogStream", policy.Statement[0].Action)
 		require.Equal(t, "logs:PutLogEvents", policy.Statement[1].Action)
-		// audit believes the log, so that no other rule may write to it, whoever's it is.
+		// audit believes the log, so no other rule may write to it.
 		writer := "arn:${AWS::Partition}:events:${AWS::Region}:${AWS::AccountId}:rule/${OutboxEventBus}/" + rule.get(t, "Name").(string)
 		require.Equal(t, map[string]map[string]string{"ArnEquals": {"aws:SourceArn": writer}}, policy.Statement[1].Condition)
 	})
@@ -146,7 +147,8 @@ const beatID = "CanaryEventsRuleSchedule1"
 
 const askID = "CarStatsEventsRuleSchedule1"
 
-// A function in order that nothing wakes never asks for what it waits for.
+// With carStatsInOrder, a function that nothing wakes would never ask for the events that it waits
+// for.
 func TestCarStatsCountsInOrderByOneParameter(t *testing.T) {
 	forEachStage(t, func(t *testing.T, _ string, s *stack) {
 		require.Equal(t, "DISABLED", s.Resources[askID].get(t, "State"))
@@ -160,7 +162,8 @@ func TestCarStatsCountsInOrderByOneParameter(t *testing.T) {
 	require.Equal(t, "true", variables["IN_ORDER"])
 }
 
-// Somebody who looks at an idle dev stage must not wonder about events. In prod a path that is silent must not look like an idle one.
+// In an idle dev stage no beats may appear among the events. In prod a broken path must not look
+// like an idle one.
 func TestTheCanaryBeatsInProd(t *testing.T) {
 	forEachStage(t, func(t *testing.T, stage string, s *stack) {
 		beat := s.Resources[beatID]
@@ -172,8 +175,9 @@ func TestTheCanaryBeatsInProd(t *testing.T) {
 	})
 }
 
-// Rows go only after the stream has forgotten their records, and only where somebody has said so: under DMS the slot proves nothing
-// that is documented. Idempotency keys go in any case, so the function always runs.
+// Rows are deleted only after the stream has forgotten their records, and only if retentionEnabled
+// is set, because under DMS it is not documented what the slot's position proves. Idempotency keys
+// are deleted in any case, so the function always runs.
 func TestRetentionIsOffAndLongerThanTheStream(t *testing.T) {
 	forEachStage(t, func(t *testing.T, _ string, s *stack) {
 		schedule := s.Resources[scheduleID]

@@ -15,8 +15,8 @@ import (
 	"rds-outbox-demo/lab/lambdarun"
 )
 
-// start unpacks the zip of a packaged function and runs it with the variables that the template gives it, in values, and those by
-// which tests keep it on this machine, in local.
+// start unpacks the zip of a packaged function and runs it. values are the variables that the
+// template gives it. local are the variables by which tests keep it on this machine.
 func start(t *testing.T, s *stack, name string, values, local map[string]string) *lambdarun.Function {
 	t.Helper()
 	var names, given []string
@@ -47,7 +47,7 @@ func start(t *testing.T, s *stack, name string, values, local map[string]string)
 	require.NoError(t, err)
 	t.Cleanup(func() {
 		f.Close()
-		for line := range strings.Lines(log.String()) { // see package lambdalog
+		for line := range strings.Lines(log.String()) { // package lambdalog writes it
 			var members map[string]any
 			require.NoError(t, json.Unmarshal([]byte(line), &members), "%s wrote %q", name, line)
 			require.Contains(t, members, "msg", "%s wrote %q", name, line)

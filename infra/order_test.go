@@ -17,7 +17,7 @@ import (
 	migrations "rds-outbox-demo/sql/migrations"
 )
 
-// A function's new code, and traffic, must not meet an old schema.
+// New code of a function, and traffic, must not meet an old schema.
 func TestEverythingWaitsForTheMigration(t *testing.T) {
 	forEachStage(t, func(t *testing.T, stage string, s *stack) {
 		require.Equal(t, []string{"DatabaseMigration"}, s.of("Custom::DatabaseMigration"))
@@ -25,7 +25,8 @@ func TestEverythingWaitsForTheMigration(t *testing.T) {
 		for _, id := range waiting {
 			require.Contains(t, s.uses(id), "DatabaseMigration", id)
 		}
-		// What it needs to reach database and secrets, and to answer. On delete these go after it.
+		// What the migration needs to reach database and secrets, and to answer. On delete these
+		// are removed after it.
 		needs := []string{"MigrateLambdaFunction", "MigrateRole", "MigrateLogGroup", "Database", "DatabaseParameters", "DatabaseSecret",
 			"ApiDatabaseSecret", "DmsDatabaseSecret", "RetentionDatabaseSecret", "CarStatsDatabaseSecret", "CanaryDatabaseSecret", "SubnetARoutes", "SubnetBRoutes"}
 		if stage == "dev" {
@@ -55,8 +56,9 @@ func TestMigrationRunsAgainWhenItMust(t *testing.T) {
 	})
 }
 
-// A changed definition of a secret makes CloudFormation store a new password before the database knows it. When the deployment then
-// fails, its rollback stores yet another one. So another passwordVersion changes only the migration, which sets both sides.
+// If the definition of a secret changes, CloudFormation stores a new password before the database
+// knows it. If the deployment then fails, its rollback stores yet another one. So another
+// passwordVersion changes only the migration, which sets both sides.
 func TestPasswordVersionChangesTheMigrationAndNoSecret(t *testing.T) {
 	t.Parallel()
 	before, after := packaged(t, "prod"), withParameters(t)
@@ -65,7 +67,8 @@ func TestPasswordVersionChangesTheMigrationAndNoSecret(t *testing.T) {
 	for _, id := range []string{"ApiDatabaseSecret", "DmsDatabaseSecret", "RetentionDatabaseSecret", "CarStatsDatabaseSecret", "CanaryDatabaseSecret"} {
 		require.Equal(t, before.Resources[id], after.Resources[id], id)
 	}
-	// CloudFormation would make a new password of any other definition, and the database would not learn of it.
+	// Any other definition would make CloudFormation store a new password that the database does
+	// not learn.
 	require.Equal(t, map[string]any{
 		"SecretStringTemplate": `{"username":"dbadmin"}`, "GenerateStringKey": "password", "PasswordLength": 40.0, "ExcludePunctuation": true,
 	}, after.Resources["DatabaseSecret"].get(t, "GenerateSecretString"))
@@ -84,8 +87,8 @@ func hashOfMigrations(t testing.TB) string {
 	return hex.EncodeToString(hash.Sum(nil))
 }
 
-// reads lists what a program takes from its environment: os.Getenv in mains, getenv where a main hands it down, and the env of
-// migrate's users.
+// reads lists the environment variables of a program. They are the names given to os.Getenv in
+// mains, to getenv where a main hands it down, and the env of migrate's users.
 var reads = regexp.MustCompile(`(?:os\.Getenv|getenv)\("([A-Z_]+)"\)|"([A-Z_]+_SECRET_ARN)"`)
 
 func TestFunctionsGetWhatTheyRead(t *testing.T) {
@@ -113,7 +116,7 @@ func TestFunctionsGetWhatTheyRead(t *testing.T) {
 					source, err := os.ReadFile(file)
 					require.NoError(t, err)
 					for _, match := range reads.FindAllStringSubmatch(string(source), -1) {
-						if name := match[1] + match[2]; !strings.HasPrefix(name, "AWS_") { // Lambda's own
+						if name := match[1] + match[2]; !strings.HasPrefix(name, "AWS_") { // Lambda sets these itself
 							read = append(read, name)
 						}
 					}

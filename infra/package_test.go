@@ -15,7 +15,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// osls skips a deployment when template and zips are those of the last one. It forgives S3 keys, which hold the time.
+// osls skips a deployment if template and zips are those of the last one. It ignores S3 keys, which
+// contain the time.
 func TestPackagingIsRepeatable(t *testing.T) {
 	t.Parallel()
 	first := packaged(t, "dev")

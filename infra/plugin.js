@@ -1,7 +1,10 @@
 'use strict';
 
-// What osls cannot do by itself. In: serverless.yml. Out: one zip per function in .serverless/, a stage of its own for the API, a
-// warning before a deployment that is open to everyone, and no removal under a relay.
+// What osls cannot do by itself.
+//
+// In: serverless.yml. Out: one zip per function in .serverless/, a stage of its own for the API, a
+// warning before a deployment that is open to everyone, and a refusal to remove the stack while a
+// relay's stack exists.
 
 const { createHash } = require('node:crypto');
 const { spawnSync } = require('node:child_process');
@@ -13,8 +16,9 @@ class Plugin {
     this.log = log;
     this.progress = progress;
     this.hooks = {
-      // Only here: osls empties .serverless/ when it starts to package, and it compares no zips of other folders with what is
-      // deployed, so that an unchanged deployment would not be skipped.
+      // The zips are built at this moment and in this folder. Earlier is too early, because osls
+      // empties .serverless/ when it starts to package. In another folder osls would not compare
+      // them with what is deployed, and would not skip an unchanged deployment.
       'before:package:createDeploymentArtifacts': () => this.zipFunctions(),
       'after:aws:package:finalize:mergeCustomProviderResources': () => this.bindApiStage(),
       'before:deploy:deploy': () => this.warn(),
@@ -22,7 +26,8 @@ class Plugin {
     };
   }
 
-  // zipFunctions builds the Go package that each function's handler names. (Lambda itself ignores handler: it runs `bootstrap`.)
+  // zipFunctions builds the Go package that each function's handler names. Lambda itself ignores
+  // handler, because it runs `bootstrap`.
   zipFunctions() {
     const { functions } = this.serverless.service;
     const names = Object.keys(functions);
@@ -37,18 +42,20 @@ class Plugin {
       throw new this.serverless.classes.Error(`Building the functions failed: ${reason}`, 'GO_BUILD_FAILED');
     }
     for (const name of names) {
-      // osls names the S3 object by the zip's basename: two zips of one basename would be one object for both functions.
+      // osls names the S3 object by the zip's basename, so two zips of one basename would be one
+      // object for both functions.
       functions[name].package = { artifact: `.serverless/${name}.zip` };
     }
   }
 
   // bindApiStage gives the stage of infra/api.yml the deployment that osls generates.
   //
-  // osls lets the deployment make the stage. The settings of such a stage, throttling among them, cannot be changed afterwards:
-  // "StageDescription cannot be specified when stage referenced by StageName already exists"
-  // (https://github.com/awsdocs/aws-cloudformation-user-guide/pull/387). So the deployment loses its stage name. And its logical id,
-  // which osls takes from the clock, becomes a hash of what is deployed: the stage's reference to it would make every template a new
-  // one, and an unchanged deployment would not be skipped.
+  // osls lets the deployment make the stage. The settings of such a stage, throttling among them,
+  // cannot be changed afterwards ("StageDescription cannot be specified when stage referenced by
+  // StageName already exists", https://github.com/awsdocs/aws-cloudformation-user-guide/pull/387).
+  // So the deployment loses its stage name. osls takes the deployment's logical id from the clock.
+  // The stage refers to that id, so every template would be a new one, and an unchanged deployment
+  // would not be skipped. So the id becomes a hash of what is deployed.
   bindApiStage() {
     const resources = this.serverless.service.provider.compiledCloudFormationTemplate.Resources;
     const ofApi = Object.entries(resources).filter(([, { Type }]) => Type.startsWith('AWS::ApiGateway::'));
@@ -59,7 +66,7 @@ class Plugin {
     const hash = createHash('sha256').update(JSON.stringify(content)).digest('hex').slice(0, 16);
 
     delete deployment.Properties.StageName;
-    // A deployment is a copy of the API as it is at that moment; osls waits for the methods only.
+    // A deployment is a copy of the API at that moment, and osls waits only for the methods.
     deployment.DependsOn.push(...content.filter(([, { Type }]) => Type === 'AWS::ApiGateway::GatewayResponse').map(([id]) => id));
     delete resources[generatedId];
     resources[`ApiGatewayDeployment${hash}`] = deployment;

@@ -9,7 +9,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// roles is all that each function may do: action, then the resources it may do it to.
+// roles has everything that each function may do. It maps an action to the resources that it is
+// allowed for.
 var roles = map[string]map[string][]string{
 	"CreateCarRole": {
 		"logs:CreateLogStream": {"CreateCarLogGroup"}, "logs:PutLogEvents": {"CreateCarLogGroup"},
@@ -42,10 +43,11 @@ var roles = map[string]map[string][]string{
 	},
 }
 
-// interfaces is all that FunctionNetworkPolicy allows: action, then the resource. No role has a policy of AWS's own, because such a
-// policy changes without us, and those for Lambda let a function write into every log group.
+// interfaces has everything that FunctionNetworkPolicy allows, each action with its resource. No
+// role has a policy of AWS's own, because AWS may change such a policy, and those for Lambda let a
+// function write into every log group.
 var interfaces = map[string]any{
-	"ec2:DescribeNetworkInterfaces": "*", "ec2:DescribeSubnets": "*", // they know no resources
+	"ec2:DescribeNetworkInterfaces": "*", "ec2:DescribeSubnets": "*", // they cannot be limited to resources
 	"ec2:CreateNetworkInterface": anyInterface, "ec2:DeleteNetworkInterface": anyInterface,
 	"ec2:AssignPrivateIpAddresses": anyInterface, "ec2:UnassignPrivateIpAddresses": anyInterface,
 }
@@ -82,7 +84,7 @@ func TestOneRolePerFunctionNamesSingleResources(t *testing.T) {
 				for _, action := range list(statement["Action"]) {
 					for _, target := range list(statement["Resource"]) {
 						id := "*"
-						if target != id { // X-Ray's actions know no resources
+						if target != id { // X-Ray's actions cannot be limited to resources
 							id = logicalID(t, target)
 						}
 						found[action.(string)] = append(found[action.(string)], id)
@@ -106,7 +108,7 @@ func TestOneRolePerFunctionNamesSingleResources(t *testing.T) {
 	})
 }
 
-// list makes one value a list of one.
+// list returns a list as it is, and any other value as a list of one.
 func list(value any) []any {
 	if value == nil {
 		return nil
@@ -117,7 +119,8 @@ func list(value any) []any {
 	return []any{value}
 }
 
-// logicalID of a Ref or a GetAtt; anything else, "*" above all, is no single resource.
+// logicalID returns the logical id of a Ref or a GetAtt. It fails the test for anything else, such
+// as "*", which is not a single resource.
 func logicalID(t testing.TB, value any) string {
 	t.Helper()
 	reference, ok := value.(map[string]any)
@@ -131,7 +134,8 @@ func logicalID(t testing.TB, value any) string {
 	return attribute[0].(string)
 }
 
-// deletion is what happens to everything that holds data: when the stack goes, when it is replaced.
+// deletion says for everything that holds data what happens to it when the stack is deleted, and
+// when it is replaced.
 var deletion = map[string]map[string][2]string{
 	"dev": {},
 	"prod": {
@@ -234,8 +238,8 @@ func TestProdIsClosed(t *testing.T) {
 	require.Equal(t, "Gateway", s.Resources["S3Endpoint"].get(t, "VpcEndpointType"))
 }
 
-// A function that was taken over has credentials of the attacker's own too. What an endpoint lets through is its policy, which is
-// everything where none is written.
+// An attacker who has taken over a function can also use credentials of an account of their own.
+// Only the endpoint's policy stops those, and an endpoint without a policy lets everything through.
 func TestEndpointsLetThroughWhatIsNeeded(t *testing.T) {
 	t.Parallel()
 	s := packaged(t, "prod")
@@ -270,13 +274,14 @@ func TestEndpointsLetThroughWhatIsNeeded(t *testing.T) {
 	}, s.Resources["S3Endpoint"].get(t, "PolicyDocument", "Statement"))
 }
 
-// An authorizer by parameter: any other than none.
+// The parameter chooses another authorizer. It cannot choose none.
 func TestProdTakesAnotherAuthorizer(t *testing.T) {
 	t.Parallel()
 	require.Equal(t, "COGNITO_USER_POOLS", withParameters(t).Resources["ApiGatewayMethodCarsAny"].get(t, "AuthorizationType"))
 }
 
-// Every environment of createCar and carStats may hold two connections (internal/rdsdb). In dev only the throttling bounds createCar's.
+// Every environment of createCar and carStats may hold two connections (internal/rdsdb). In dev
+// only the throttling bounds the number of createCar's environments.
 func TestConnectionsAreNotExhausted(t *testing.T) {
 	forEachStage(t, func(t *testing.T, stage string, s *stack) {
 		throttling := s.Resources["ApiStage"].get(t, "MethodSettings", 0).(map[string]any)

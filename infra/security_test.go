@@ -13,8 +13,8 @@ import (
 	"rds-outbox-demo/lab/labtest"
 )
 
-// SECURITY.md says what each function may do. TestOneRolePerFunctionNamesSingleResources holds roles, from which the table is made here,
-// against the templates.
+// SECURITY.md says what each function may do. The table is made from roles here, and
+// TestOneRolePerFunctionNamesSingleResources compares roles with the templates.
 func TestSecurityPageNamesTheRoles(t *testing.T) {
 	t.Parallel()
 	page, err := os.ReadFile("../SECURITY.md")
@@ -44,8 +44,9 @@ func TestSecurityPageNamesTheRoles(t *testing.T) {
 
 var action = regexp.MustCompile("`([a-z]+:[A-Z][A-Za-z]+)`")
 
-// docs/architecture.md names the actions in its own words, without logs and traces. TestWalrelaySetupGrantsSingleResources and
-// TestDMSSetupKeepsEvents hold the resources of the relays' roles.
+// docs/architecture.md names the actions in its own words, without logs and traces.
+// TestWalrelaySetupGrantsSingleResources and TestDMSSetupKeepsEvents check the resources of the
+// relays' roles.
 func TestArchitectureNamesTheRights(t *testing.T) {
 	t.Parallel()
 	page, err := os.ReadFile("../docs/architecture.md")
@@ -88,7 +89,7 @@ func TestArchitectureNamesTheRights(t *testing.T) {
 	}
 }
 
-// actionsOf are the actions of roles in a template that is not osls's.
+// actionsOf returns the actions of the roles in a template that osls does not make.
 func actionsOf(t *testing.T, file string, roles ...string) (actions []string) {
 	t.Helper()
 	resources := resourcesOf(t, file)
@@ -104,7 +105,7 @@ func actionsOf(t *testing.T, file string, roles ...string) (actions []string) {
 	return actions
 }
 
-// A promise without a test, or with one that is gone, is a hope.
+// Every promise names a test, and the test exists.
 func TestSecurityPageNamesTestsThatExist(t *testing.T) {
 	t.Parallel()
 	page, err := os.ReadFile("../SECURITY.md")

@@ -1,5 +1,6 @@
-// Package infra_test packages serverless.yml with the real osls, for both stages and without credentials, and looks at the compiled
-// template; then it runs the zips behind a small Lambda Runtime API.
+// Package infra_test packages serverless.yml with the real osls, for both stages and without
+// credentials, and checks the compiled template. Then it runs the zips behind a small Lambda
+// Runtime API.
 package infra_test
 
 import (
@@ -35,7 +36,7 @@ func forEachStage(t *testing.T, check func(t *testing.T, stage string, stack *st
 	}
 }
 
-// withParameters is prod with every parameter that is meant to be given when deploying.
+// withParameters packages prod with every parameter that can be given when deploying.
 func withParameters(t testing.TB) *stack {
 	return packaged(t, "prod", "passwordVersion=2", "alarmEmail=ops@example.com", "retentionEnabled=true", "carStatsInOrder=true", "contractRegistry=false", "zones=us-east-1b, us-east-1d",
 		"apiAuthorizer=arn:aws:cognito-idp:us-east-1:000000000000:userpool/us-east-1_abc", "corsOrigin=https://cars.example")
@@ -151,7 +152,7 @@ func absent(t testing.TB, err error, install string) {
 	labtest.Missing(t, message)
 }
 
-// copies holds every copy of the tree; TestMain removes it.
+// copies is the folder of all copies of the tree. TestMain removes it.
 var copies string
 
 func TestMain(m *testing.M) {
@@ -165,8 +166,8 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// copyTree copies what packaging reads from root, as a fresh clone would have it: osls empties .serverless/, which may be the
-// developer's.
+// copyTree copies what packaging reads from root, as a fresh clone would have it. In the checkout
+// itself osls would empty the developer's .serverless/.
 func copyTree(root string) (string, error) {
 	root, err := filepath.Abs(root)
 	if err != nil {

@@ -1,6 +1,6 @@
 'use strict';
 
-// Values of serverless.yml that have to be computed.
+// The values of serverless.yml that have to be computed.
 
 const { createHash } = require('node:crypto');
 const { readFileSync, readdirSync } = require('node:fs');
@@ -17,14 +17,15 @@ module.exports.migrationsHash = () => {
   return hash.digest('hex');
 };
 
-// alarmSubscriptions is empty without an address: SNS refuses a subscription with an empty endpoint.
+// alarmSubscriptions is empty without an address, because SNS refuses a subscription with an empty
+// endpoint.
 module.exports.alarmSubscriptions = async ({ resolveVariable }) => {
   const address = await resolveVariable('param:alarmEmail');
   return address ? [{ Protocol: 'email', Endpoint: address }] : [];
 };
 
-// zoneA and zoneB are where the subnets are: the two of parameter zones, or the region's first two. Not every zone has every class of
-// database or of DMS instance.
+// zoneA and zoneB are the zones of the subnets. They are the two of parameter zones, or the
+// region's first two. Not every zone has every class of database or of DMS instance.
 const zone = (index) => async ({ resolveVariable }) => {
   const zones = String(await resolveVariable('param:zones')).split(',').map((name) => name.trim()).filter(Boolean);
   if (zones.length === 0) return { 'Fn::Select': [index, { 'Fn::GetAZs': '' }] };
@@ -36,13 +37,13 @@ const zone = (index) => async ({ resolveVariable }) => {
 module.exports.zoneA = zone(0);
 module.exports.zoneB = zone(1);
 
-// cors is the preflight that API Gateway answers by itself. Without an origin there is none, so an OPTIONS request goes the way of any other
-// and a page learns that nothing is allowed to it.
+// cors is the preflight that API Gateway answers by itself. Without an origin it answers none. An
+// OPTIONS request then goes the way of any other, and the page learns that it may do nothing.
 module.exports.cors = async ({ resolveVariable }) => {
   const origin = await resolveVariable('param:corsOrigin');
   if (!origin) return false;
   const headers = ['Authorization', 'Content-Type', 'Idempotency-Key', 'If-Match', 'X-Amz-Date', 'X-Amz-Security-Token', 'X-Api-Key', 'traceparent'];
-  return { origin, headers, maxAge: 600 }; // s that a browser need not ask again
+  return { origin, headers, maxAge: 600 }; // s for which a browser need not ask again
 };
 
 // corsOfErrors lets a page of that origin read the answers that API Gateway makes by itself.
@@ -51,8 +52,9 @@ module.exports.corsOfErrors = async ({ resolveVariable }) => {
   return origin ? { 'gatewayresponse.header.Access-Control-Allow-Origin': `'${origin}'` } : {};
 };
 
-// contractSchemas registers each file of contracts/ as it is. A name is source@detail-type, as schemas that EventBridge discovers
-// have it. Without contractRegistry there is none, because CloudFormation refuses a template with a type that the region lacks.
+// contractSchemas registers each file of contracts/ unchanged. A name is source@detail-type, like
+// the names of schemas that EventBridge discovers. Without contractRegistry it registers none,
+// because CloudFormation refuses a template with a type that the region lacks.
 module.exports.contractSchemas = async ({ resolveVariable }) => {
   if (String(await resolveVariable('param:contractRegistry')) === 'false') return {};
   const folder = path.join(__dirname, '..', 'contracts');
@@ -69,7 +71,8 @@ module.exports.contractSchemas = async ({ resolveVariable }) => {
     return [`Contract${path.basename(file, '.json').replace(/[^A-Za-z0-9]/g, '')}`, { Type: 'AWS::EventSchemas::Schema', Properties }];
   };
   const EventContracts = {
-    // Not kept with stage prod: it holds copies of contracts/, and is made again with the stack.
+    // Also prod does not keep it, because it holds copies of contracts/ and is made again with the
+    // stack.
     Type: 'AWS::EventSchemas::Registry',
     Properties: {
       RegistryName: await resolveVariable('self:custom.stack'),
@@ -80,7 +83,8 @@ module.exports.contractSchemas = async ({ resolveVariable }) => {
   return { EventContracts, ...Object.fromEntries(schemas) };
 };
 
-// stage refuses one that serverless.yml does not describe. Without it osls lists every parameter that it misses.
+// stage refuses a stage that serverless.yml does not describe. Without this check osls would list
+// every parameter that it misses.
 module.exports.stage = async ({ options, resolveConfigurationProperty }) => {
   const stage = options.stage || 'dev';
   const known = Object.keys(await resolveConfigurationProperty(['params'])).filter((name) => name !== 'default');

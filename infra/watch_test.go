@@ -13,7 +13,7 @@ import (
 	"rds-outbox-demo/internal/emf"
 )
 
-// alarms are what must be watched: metric, and the dimensions without which it has no data.
+// alarms has the metric of each alarm, and the dimensions without which the metric has no data.
 var alarms = map[string]struct {
 	metric     string
 	dimensions []string
@@ -108,7 +108,7 @@ func TestDashboard(t *testing.T) {
 	})
 }
 
-// Metrics of our own have no data under any other name than the code gives them.
+// Our own metrics have data only under the names that the code gives them.
 func TestOwnMetricsAreTheCodes(t *testing.T) {
 	written := map[string]bool{}
 	for _, file := range []string{

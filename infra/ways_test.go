@@ -15,13 +15,14 @@ import (
 	"rds-outbox-demo/lab/labtest"
 )
 
-// TestWalrelayHasAWayToAllItNeeds puts walrelay-setup.yaml beside the compiled main stack. In prod no packet leaves the VPC but through
-// an endpoint, so the list of endpoints is the list of what walrelay can reach.
+// TestWalrelayHasAWayToAllItNeeds compares walrelay-setup.yaml with the compiled main stack. In
+// prod packets leave the VPC only through endpoints, so walrelay can reach only the services of the
+// endpoints.
 func TestWalrelayHasAWayToAllItNeeds(t *testing.T) {
 	forEachStage(t, func(t *testing.T, stage string, s *stack) {
 		relay := resourcesOf(t, "walrelay-setup.yaml")
 
-		// The database: both groups agree.
+		// The groups of walrelay and of the database both allow the connection.
 		require.Equal(t, []any{map[string]any{"Fn::GetAtt": []any{"DatabaseSecurityGroup", "GroupId"}}}, s.Resources["Database"].get(t, "VPCSecurityGroups"))
 		ingress := relay["DatabaseIngressFromTasks"]
 		require.Equal(t, map[string]any{"Ref": "DatabaseSecurityGroupId"}, ingress.get(t, "GroupId"))
@@ -79,7 +80,7 @@ func TestWalrelayHasAWayToAllItNeeds(t *testing.T) {
 			require.Equal(t, []any{map[string]any{"Ref": "EndpointSecurityGroup"}}, r.get(t, "SecurityGroupIds"), id)
 		}
 		require.Equal(t, map[string]any{"Ref": "TaskSecurityGroup"}, relay["EndpointSecurityGroup"].get(t, "SecurityGroupIngress", 0, "SourceSecurityGroupId"))
-		// A service twice would be one with private DNS twice, which a VPC refuses.
+		// A VPC refuses a second endpoint with private DNS for the same service.
 		require.ElementsMatch(t, []string{"secretsmanager", "kinesis-streams", "s3", "ecr.api", "ecr.dkr", "logs", "sqs"}, ways)
 	})
 }
@@ -92,7 +93,7 @@ func service(t *testing.T, r resource) string {
 	return name
 }
 
-// resourcesOf reads the resources of a template that is not osls's.
+// resourcesOf reads the resources of a template that osls does not make.
 func resourcesOf(t *testing.T, file string) map[string]resource {
 	t.Helper()
 	all := map[string]resource{}
@@ -104,7 +105,7 @@ func resourcesOf(t *testing.T, file string) map[string]resource {
 	return all
 }
 
-// The relays' scripts hand outputs of the main stack to their templates.
+// The relays' scripts pass outputs of the main stack to their templates.
 func TestRelayScriptsReadOutputsThatExist(t *testing.T) {
 	forEachStage(t, func(t *testing.T, _ string, s *stack) {
 		for _, script := range []string{"deploy-dms.sh", "deploy-walrelay.sh", "outboxctl-env.sh"} {

@@ -77,7 +77,7 @@ func TestCreateCarZip(t *testing.T) {
 	require.Equal(t, second.MultiValueHeaders["Location"], again.MultiValueHeaders["Location"])
 
 	missing := post
-	missing.Body = "" // null and "" are one to encoding/json
+	missing.Body = "" // encoding/json reads null as ""
 	refused := send(t, f, missing)
 	require.Equal(t, 400, refused.StatusCode)
 	require.Equal(t, []string{"*"}, refused.MultiValueHeaders["Access-Control-Allow-Origin"])
@@ -152,7 +152,8 @@ func TestCdcConsumerZip(t *testing.T) {
 	require.Len(t, messages.Messages, 1)
 	require.Contains(t, *messages.Messages[0].Body, `"sequenceNumber":"102"`)
 
-	// The bus is down until the time is nearly over: Lambda shall deliver again from the first record that failed.
+	// The bus is down until the time is nearly over, so Lambda has to deliver again from the first
+	// record that failed.
 	server.Faults().Add(awslocal.Fault{Service: "events", Operation: "PutEvents", Kind: awslocal.CallError, Code: "InternalException", Status: 500})
 	a = invoke(t, f, batch(control, insert), 3*time.Second)
 	require.False(t, a.Failed, "%s", a.Body)
@@ -175,7 +176,7 @@ func TestRetentionZip(t *testing.T) {
 	}
 	variables, config := database(t, db.URL, "retention")
 	_, cloud := awstest.Start(t, awslocal.Config{Secrets: map[string]string{"retention": login(config.User, config.Password)}})
-	slot := "zip_" + strings.ReplaceAll(uuid.NewString(), "-", "") // slots belong to the server
+	slot := "zip_" + strings.ReplaceAll(uuid.NewString(), "-", "") // all databases of the server share the slots
 	for name, value := range s.Resources["RetentionLambdaFunction"].get(t, "Environment", "Variables").(map[string]any) {
 		if value, literal := value.(string); literal && !strings.HasPrefix(name, "DB_") {
 			variables[name] = value // as it is deployed
@@ -236,7 +237,7 @@ func TestCarStatsZip(t *testing.T) {
 	require.NoError(t, db.Pool.QueryRow(t.Context(), "SELECT concat_ws(' ', kind, cars, changes) FROM ("+domain.Totals+") AS t").Scan(&counted))
 	require.Equal(t, kind+" 1 1", counted)
 
-	// In order, the event of the schedule makes it ask for what is missing.
+	// With carStatsInOrder, the schedule's event makes the function ask for missing versions.
 	variables["IN_ORDER"] = "true"
 	f = start(t, s, "carStats", variables, map[string]string{"AWS_ENDPOINT_URL_SECRETS_MANAGER": *cloud.BaseEndpoint})
 	a = invoke(t, f, json.RawMessage(`{"source":"aws.events","detail-type":"Scheduled Event","detail":{}}`), timeout)
@@ -262,7 +263,7 @@ func TestMigrateZip(t *testing.T) {
 	s := packaged(t, "dev")
 	url := pgtest.NewEmpty(t)
 	variables, config := database(t, url, "master")
-	id := strings.ReplaceAll(uuid.NewString(), "-", "") // roles belong to the server
+	id := strings.ReplaceAll(uuid.NewString(), "-", "") // all databases of the server share the roles
 	api, dms, retention, stats, canary := "api_"+id, "dms_"+id, "retention_"+id, "carstats_"+id, "canary_"+id
 	server, cloud := awstest.Start(t, awslocal.Config{Secrets: map[string]string{
 		"master": login(config.User, config.Password), "api": login(api, "apiPassword1"), "dms": login(dms, "dmsPassword1"),

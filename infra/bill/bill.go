@@ -11,10 +11,11 @@ import (
 	cdx "github.com/CycloneDX/cyclonedx-go"
 )
 
-// Write writes subject's bill of materials (CycloneDX, JSON). Components that come more than once are in it once. It has no time and no
-// serial number, so that the same components have the same bill.
+// Write writes subject's bill of materials (CycloneDX, JSON). A component that is given more than
+// once is in it once. The bill has no time and no serial number, so that the same components give
+// the same bill.
 func Write(path string, subject cdx.Component, components []cdx.Component) (err error) {
-	byURL := map[string]cdx.Component{} // which is unique in a bill
+	byURL := map[string]cdx.Component{} // the package URL is unique in a bill
 	for _, component := range components {
 		byURL[component.PackageURL] = component
 	}
@@ -33,7 +34,8 @@ func Write(path string, subject cdx.Component, components []cdx.Component) (err 
 	return cdx.NewBOMEncoder(file, cdx.BOMFileFormatJSON).SetPretty(true).Encode(bill)
 }
 
-// OfBinaries returns what the programs themselves tell, which are their modules and Go's own library.
+// OfBinaries returns the components that are written in the programs themselves, which are their
+// modules and Go's own library.
 func OfBinaries(binaries ...string) (components []cdx.Component, err error) {
 	for _, binary := range binaries {
 		info, err := buildinfo.ReadFile(binary)
@@ -51,7 +53,7 @@ func OfBinaries(binaries ...string) (components []cdx.Component, err error) {
 	return components, nil
 }
 
-// GoModule is the component of a module of Go.
+// GoModule returns the component of a Go module.
 func GoModule(path, version string) cdx.Component {
 	url := "pkg:golang/" + path + "@" + version
 	return cdx.Component{BOMRef: url, Type: cdx.ComponentTypeLibrary, Name: path, Version: version, PackageURL: url}

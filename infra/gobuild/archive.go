@@ -9,8 +9,9 @@ import (
 	"time"
 )
 
-// Archive packs files as a tar, by name in the archive, in order of name. Programs may be executed, and nothing may be written. The
-// time is 0, because the time of the build would make every archive a new one.
+// Archive packs files, by their name in the archive, as a tar in the order of names. Programs are
+// executable, and nothing is writable. The time is 0, because the time of the build would make
+// every archive a new one.
 func Archive(files map[string]string) ([]byte, error) {
 	var packed bytes.Buffer
 	w := tar.NewWriter(&packed)

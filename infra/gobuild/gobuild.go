@@ -1,5 +1,6 @@
-// Package gobuild builds the programs that leave this machine, which are Lambda functions, those of walrelay's image and those of a
-// release. It packs them, and lists what they are made of. The same sources and Go release give the same bytes.
+// Package gobuild builds the programs that leave this machine. They are the Lambda functions, the
+// programs of walrelay's image, and those of a release. It packs them, and lists what they are made
+// of. The same sources and Go release give the same bytes.
 package gobuild
 
 import (
@@ -10,14 +11,15 @@ import (
 	"slices"
 )
 
-// Build builds the main package in folder for goos and arch (arm64 or amd64) into the file binary. The flags are those of go build.
-// An unchanged program must not look like a new one to a deployment, so this checkout's commit is not in it unless a flag says so.
+// Build builds the main package in folder for goos and arch (arm64 or amd64) into the file binary.
+// The flags are those of go build. A deployment must not take an unchanged program for a new one,
+// so this checkout's commit is not in the binary unless a flag says so.
 func Build(binary, folder, goos, arch string, flags ...string) error {
 	if arch != "arm64" && arch != "amd64" {
 		return fmt.Errorf("architecture %q: set it to arm64 or amd64", arch)
 	}
-	// -trimpath, -buildvcs and -buildid keep this machine's paths and this checkout's commit out of the binary. lambda.norpc leaves
-	// out the protocol of the go1.x runtime.
+	// -trimpath, -buildvcs and -buildid keep this machine's paths and this checkout's commit out of
+	// the binary. lambda.norpc leaves out the protocol of the go1.x runtime.
 	arguments := slices.Concat([]string{"build", "-trimpath", "-buildvcs=false", "-tags=lambda.norpc", "-ldflags=-s -w -buildid="}, flags,
 		[]string{"-o", binary, "./" + filepath.ToSlash(folder)})
 	command := exec.Command("go", arguments...) //nolint:gosec,noctx // packages named by the caller

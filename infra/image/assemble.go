@@ -16,7 +16,7 @@ import (
 // programs are the image's programs, by name, with their main packages.
 var programs = map[string]string{"walrelay": "walrelay/cmd/walrelay", "outboxctl": "outboxctl/cmd/outboxctl"}
 
-// user is a number, because an empty base has no /etc/passwd in which to look up a name.
+// user is a number, because an empty base has no /etc/passwd to look up a name.
 const user = "65532:65532"
 
 // assemble makes an image of one layer. files maps names at the image's root to files of this machine.

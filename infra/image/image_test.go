@@ -147,7 +147,7 @@ func TestRefusals(t *testing.T) {
 		err := run(args[0], args[1], args[2], strings.NewReader(""), io.Discard)
 		require.ErrorContains(t, err, want)
 	}
-	// A registry that refuses the password must not look like one without the image.
+	// A registry that refuses the password must not be taken for one without the image.
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusForbidden) }))
 	t.Cleanup(server.Close)
 	image, err := assemble(map[string]string{"main.go": "main.go"}, "arm64")

@@ -1,10 +1,11 @@
-// Command image builds walrelay's container image without Docker: two static programs and the certificates of Amazon RDS on an empty
-// base.
+// Command image builds walrelay's container image without Docker. The image has two static programs
+// and the certificates of Amazon RDS on an empty base.
 //
-// In: -out, a folder; -push, a repository such as 123.dkr.ecr.us-east-1.amazonaws.com/demo/walrelay, with its password on standard
-// input; WALRELAY_GOARCH, arm64 when unset. Out: the image's digest on standard output, and its software bill of materials in
-// <folder>/walrelay.cdx.json (CycloneDX). The same sources and Go release give the same digest, so that an image that the repository
-// has is not pushed again.
+// In: -out, a folder; -push, a repository such as
+// 123.dkr.ecr.us-east-1.amazonaws.com/demo/walrelay, with its password on standard input;
+// WALRELAY_GOARCH, arm64 when unset. Out: the image's digest on standard output, and its software
+// bill of materials in <folder>/walrelay.cdx.json (CycloneDX). The same sources and Go release give
+// the same digest, so an image that the repository has is not pushed again.
 package main
 
 import (
@@ -88,9 +89,10 @@ func run(out, repository, arch string, password io.Reader, stdout io.Writer) (er
 	return err
 }
 
-// push writes the image under a tag that is its digest, so that the tag can never name another image. ECR also takes an image
-// without a tag (https://github.com/google/go-containerregistry/issues/1568 has such a push). But clean-up rules of accounts
-// delete untagged images, and no rule asks whether ECS runs them.
+// push pushes the image under a tag that is its digest, so that the tag can never name another
+// image. ECR also takes an image without a tag
+// (https://github.com/google/go-containerregistry/issues/1568 has such a push). But clean-up rules
+// of accounts delete untagged images, and no rule asks whether ECS runs them.
 func push(image v1.Image, repository string, digest v1.Hash, password io.Reader) error {
 	where, err := name.NewRepository(repository)
 	if err != nil {

@@ -27,11 +27,12 @@ import (
 	"rds-outbox-demo/lab/labtest"
 )
 
-// TestProgramsTrustAmazonInAnEmptyRoot runs the pushed programs where there is nothing but the image. Without roots of their own every
-// call to AWS would fail there, and only there.
+// TestProgramsTrustAmazonInAnEmptyRoot runs the pushed programs in a root that has only the image.
+// Without root certificates of their own, every call to AWS would fail there and nowhere else.
 //
-// No test has a certificate that a public root has signed. So the server shows one of a false root with Amazon's name. The verifier
-// refuses it either way, but says that it has tried a root of that name only if it has one.
+// No test has a certificate that a public root has signed. So the server shows a certificate of a
+// false root with Amazon's name. The program refuses it in any case. But only a program that has
+// Amazon's root reports that it has tried a root of that name.
 func TestProgramsTrustAmazonInAnEmptyRoot(t *testing.T) {
 	where, _ := repository(t)
 	reference, err := name.NewDigest(where + "@" + build(t, t.TempDir(), where))
@@ -40,7 +41,7 @@ func TestProgramsTrustAmazonInAnEmptyRoot(t *testing.T) {
 	require.NoError(t, err)
 	root := filepath.Join(t.TempDir(), "root")
 	require.NoError(t, os.Mkdir(root, 0o755))
-	require.NoError(t, os.Chmod(filepath.Dir(root), 0o755)) // user 65532 passes through
+	require.NoError(t, os.Chmod(filepath.Dir(root), 0o755)) // user 65532 must pass through it
 	for header, content := range unpacked(t, image) {
 		data, err := io.ReadAll(content)
 		require.NoError(t, err)
@@ -72,7 +73,7 @@ func TestProgramsTrustAmazonInAnEmptyRoot(t *testing.T) {
 		if err := command.Start(); err != nil {
 			labtest.Missing(t, "no chroot: it takes root, or user namespaces: "+err.Error())
 		}
-		// walrelay tries again for ever, so nobody waits for its end.
+		// walrelay tries again for ever, so the test does not wait for its end.
 		labtest.Eventually(t, program+" says why it does not trust the server", func() bool { return strings.Contains(log.String(), "x509: ") })
 		_ = command.Process.Kill()
 		_ = command.Wait()

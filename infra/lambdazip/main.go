@@ -1,8 +1,9 @@
 // Command lambdazip builds Lambda functions and puts each into a zip of its own.
 //
-// In: -out, a folder, and arguments of the form name=package, such as createCar=handlers/carapi/lambda; LAMBDA_GOARCH, arm64 when
-// unset, builds for a machine that is to run them itself. Out: <folder>/<name>.zip with one file, bootstrap. The same sources and
-// Go release give the same bytes: osls skips a deployment whose zips have not changed.
+// In: -out, a folder, and arguments of the form name=package, such as
+// createCar=handlers/carapi/lambda; LAMBDA_GOARCH, arm64 when unset, for tests that run the zips on
+// this machine. Out: <folder>/<name>.zip with one file, bootstrap. The same sources and Go release
+// give the same bytes, because osls skips a deployment whose zips have not changed.
 package main
 
 import (
@@ -63,7 +64,8 @@ func zipAll(out string, functions []string, arch string) (err error) {
 	return nil
 }
 
-// epoch is the oldest time that a zip can hold: the time of the build would make every zip a new one.
+// epoch is the oldest time that a zip can hold. The time of the build would make every zip a new
+// one.
 var epoch = time.Date(1980, 1, 1, 0, 0, 0, 0, time.UTC)
 
 func zipBootstrap(path, binary string) (err error) {

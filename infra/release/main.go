@@ -1,9 +1,11 @@
-// Command release builds the programs of a release: walrelay, outboxctl and migrate for Linux and macOS, on arm64 and amd64.
+// Command release builds the programs of a release. They are walrelay, outboxctl and migrate for
+// Linux and macOS, on arm64 and amd64.
 //
-// In: -out, a folder, and -version, the release's tag, such as v1.2.3. Go writes the tag of the commit into the programs, and a
-// version that the programs do not have is refused. So is a tree with changes that are not committed. Without -version any commit
-// will do, for a try. Out: per platform an archive and its software bill of materials (CycloneDX), and SHA256SUMS of all of them.
-// The same commit and Go release give the same bytes.
+// In: -out, a folder, and -version, the release's tag, such as v1.2.3. Go writes the tag of the
+// commit into the programs. The command refuses a version that the programs do not have, and a tree
+// with uncommitted changes. Without -version it builds any commit, to try it. Out: an archive and
+// its software bill of materials (CycloneDX) per platform, and SHA256SUMS of all of them. The same
+// commit and Go release give the same bytes.
 package main
 
 import (
@@ -50,7 +52,7 @@ func run(out, version string) error {
 	}
 	var sums bytes.Buffer
 	for _, platform := range platforms {
-		// Without a version, so that a link to the latest release stays as it is.
+		// The name has no version, so that a link to the latest release stays the same.
 		name := fmt.Sprintf("rds-outbox-demo_%s_%s", platform[0], platform[1])
 		if err := pack(out, name, version, platform); err != nil {
 			return fmt.Errorf("building %s: %w", name, err)

@@ -18,7 +18,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// TestRelease releases programs that do nothing, of a repository that looks like ours: the whole release at the cost of Go's runtime.
+// TestRelease releases programs that do nothing, from a repository that looks like ours. That is
+// the whole release, and it builds only Go's runtime.
 func TestRelease(t *testing.T) {
 	root := t.TempDir()
 	t.Chdir(root)
@@ -80,7 +81,7 @@ func TestRelease(t *testing.T) {
 		require.Equal(t, "pkg:golang/stdlib@"+runtime.Version(), bill.Components[0].Purl)
 	}
 
-	// Another folder, and files with other times: the same bytes.
+	// Another folder and files with other times give the same bytes.
 	elsewhere, again := t.TempDir(), t.TempDir()
 	git("clone", "-q", root, elsewhere)
 	t.Chdir(elsewhere)
@@ -92,7 +93,7 @@ func TestRelease(t *testing.T) {
 	require.ErrorContains(t, run("", ""), "usage: release -out folder")
 }
 
-// modes returns what an archive holds.
+// modes returns the names and modes of an archive's files.
 func modes(t *testing.T, path string) map[string]int64 {
 	t.Helper()
 	file, err := os.Open(path)

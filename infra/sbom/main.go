@@ -1,10 +1,12 @@
 // Command sbom writes the bill of materials of the repository (CycloneDX, JSON).
 //
-// In: the sources of the programs that are deployed or installed, and the npm lock files that are named as arguments.
-// Out: bin/sbom/rds-outbox-demo.cdx.json. A Go module is in it when a package of one of the programs comes from it. npm packages run on
-// no server. They are tools of the deployment, of the lab and of the tests, so their scope is excluded.
+// In: the sources of the programs that are deployed or installed, and npm lock files as arguments.
+// Out: bin/sbom/rds-outbox-demo.cdx.json. A Go module is in it if one of the programs has a package
+// of it. npm packages run on no server. They are tools of the deployment, of the lab and of the
+// tests, so their scope is excluded.
 //
-// The image of walrelay and each archive of a release have a bill of their own, which their binaries tell.
+// The image of walrelay and each archive of a release have bills of their own, which are read from
+// their binaries.
 package main
 
 import (
@@ -50,7 +52,7 @@ func run(ctx context.Context, out string, locks []string) error {
 	return bill.Write(filepath.Join(out, "rds-outbox-demo.cdx.json"), subject, components)
 }
 
-// goModules returns the modules that the programs are made of as they are deployed, and Go's own library.
+// goModules returns the modules that the deployed programs are made of, and Go's own library.
 func goModules(ctx context.Context) ([]cdx.Component, error) {
 	mains, err := list(ctx, append([]string{"-f", `{{if eq .Name "main"}}{{.ImportPath}}{{end}}`}, programs...)...)
 	if err != nil {
@@ -75,7 +77,7 @@ func goModules(ctx context.Context) ([]cdx.Component, error) {
 
 // list returns the lines of go list for the functions' platform. The programs of a release have the same modules.
 func list(ctx context.Context, arguments ...string) ([]string, error) {
-	command := exec.CommandContext(ctx, "go", append([]string{"list"}, arguments...)...) //nolint:gosec // of this file
+	command := exec.CommandContext(ctx, "go", append([]string{"list"}, arguments...)...) //nolint:gosec // arguments are from this file
 	command.Env = append(os.Environ(), "GOOS=linux", "GOARCH=arm64", "CGO_ENABLED=0")
 	command.Stderr = os.Stderr
 	output, err := command.Output()
@@ -101,7 +103,7 @@ func npmPackages(lock string) ([]cdx.Component, error) {
 	for place, p := range file.Packages {
 		_, name, installed := strings.Cut(place, "node_modules/")
 		if !installed {
-			continue // the package that the lock file is of
+			continue // the package that the lock file belongs to
 		}
 		if last := strings.LastIndex(name, "node_modules/"); last >= 0 {
 			name = name[last+len("node_modules/"):]
