@@ -1,12 +1,14 @@
-// Package claimcheck lets an event stand for a payload that is too large for table outbox (60 KiB). The payload is an object in S3, and
-// the event carries its key and its hash. It is an example to copy. Nothing else uses it.
+// Package claimcheck is for a payload that is too large for table outbox (60 KiB). The payload is
+// an object in S3, and the event carries the object's key and hash. It is an example to copy.
+// Nothing else uses it.
 //
 // The service calls CheckIn before it appends the event, and commits afterwards. A transaction that then fails leaves an object that
 // no event names. Such an orphan is harmless, and the bucket's lifecycle rule deletes it. The other order could commit an event whose payload
 // does not exist, and no retry could mend that.
 //
-// A subscriber calls Payload outside of its transaction, because S3 may be slow, and then passes the payload to inbox.Once. An error means
-// that the message is delivered again. Payload refuses an object that is not the one the event was written with.
+// A subscriber calls Payload outside of its transaction, because S3 may be slow, and then passes
+// the payload to inbox.Once. An error means that the message is delivered again. Payload refuses an
+// object that differs from the one that CheckIn stored.
 //
 // An object must live longer than its event can come again. docs/payloads.md adds up how long that is.
 package claimcheck
@@ -42,8 +44,8 @@ type Claim struct {
 
 // CheckIn stores the payload and returns event with the claim in the place of its Data. Append the returned event after it.
 //
-// The hash is part of the key. So a second try with the same event id and another payload cannot change the object of a first try that has
-// committed after all.
+// The hash is part of the key. So if a first try has committed after all, a second try with the
+// same event id and another payload cannot change its object.
 func CheckIn(ctx context.Context, store Store, event outbox.Event, payload []byte) (outbox.Event, error) {
 	hash := hashOf(payload)
 	claim := Claim{Key: "claims/" + event.ID.String() + "/" + hash, SHA256: hash}

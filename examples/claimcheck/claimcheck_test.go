@@ -46,7 +46,7 @@ func TestAPayloadOfAnySizeReachesTheSubscriber(t *testing.T) {
 			require.NoError(t, err)
 			require.Equal(t, payload, got)
 
-			// Somebody has put another object in its place, and later none is left.
+			// First somebody replaces the object, and then it is deleted.
 			var data claimcheck.Data
 			require.NoError(t, json.Unmarshal(received.Data, &data))
 			require.NoError(t, store.Put(t.Context(), data.Claim.Key, []byte("something else")))
@@ -59,7 +59,8 @@ func TestAPayloadOfAnySizeReachesTheSubscriber(t *testing.T) {
 	}
 }
 
-// The object is durable before the transaction commits. So a crash in between leaves an orphan, and never an event without its payload.
+// The object is durable before the transaction commits. So a crash in between leaves an orphan
+// object, and never an event without its payload.
 func TestTheObjectComesBeforeTheCommit(t *testing.T) {
 	t.Parallel()
 	db := pgtest.New(t)
@@ -126,7 +127,7 @@ func TestASubscriberProcessesThePayloadOnce(t *testing.T) {
 	require.Equal(t, []string{"payload"}, processed)
 }
 
-// The key comes over the bus.
+// The key comes from the bus, so it may be anything.
 func TestAKeyLeadsNowhereElse(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -185,7 +186,7 @@ func invoice(t *testing.T, id string) outbox.Event {
 	return outbox.Event{ID: eventID, AggregateType: "Invoice", AggregateID: id, AggregateVersion: 1, Type: "InvoicePrinted"}
 }
 
-// receive returns the event as a subscriber gets it.
+// receive returns the event in the form in which a subscriber gets it.
 func receive(t *testing.T, db *pgtest.DB, id uuid.UUID) inbox.Event {
 	t.Helper()
 	e := inbox.Event{ID: id}

@@ -43,7 +43,8 @@ func (f File) Unwrap(_ context.Context, wrapped []byte, subject string) ([]byte,
 	return f.key.Open(nil, nil, wrapped, []byte(subject))
 }
 
-// KMS is a Master whose key never leaves AWS KMS. Each Seal and Open is a call of it. CloudTrail logs the subject in plain text.
+// KMS is a Master whose key never leaves AWS KMS. Each Seal and each Open calls KMS. CloudTrail
+// logs the subject in plain text.
 type KMS struct {
 	Client *kms.Client
 	KeyID  string // or ARN, or alias/name

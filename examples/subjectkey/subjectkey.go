@@ -6,8 +6,9 @@
 // appends the event. Subscribers call Open, with a role that may read subject_key and a process that may unwrap. Neither may keep a key, because
 // a kept key survives Erase. Erase is final after the last backup with the wrapped key has expired.
 //
-// Id, version, type and time of an event stay readable, so an inbox recognises duplicates and gaps also after Erase. None of them may be
-// personal. An e-mail address, for example, is no aggregate id.
+// Id, version, type and time of an event stay readable, so an inbox recognises duplicates and gaps
+// also after Erase. None of them may be personal. For example, an aggregate id must not be an
+// e-mail address.
 package subjectkey
 
 import (
@@ -36,7 +37,8 @@ var Schema string
 // ErrErased says that the aggregate's key was erased. No retry helps.
 var ErrErased = errors.New("the key of the aggregate was erased")
 
-// Master wraps keys. File is one for tests and for a laptop, and KMS is one on AWS. subject belongs to the key, and Unwrap refuses another.
+// Master wraps keys. File is one for tests and for a laptop, and KMS is one on AWS. Unwrap refuses
+// any subject other than the one the key was wrapped with.
 type Master interface {
 	Wrap(ctx context.Context, key []byte, subject string) (wrapped []byte, err error)
 	Unwrap(ctx context.Context, wrapped []byte, subject string) (key []byte, err error)
@@ -47,14 +49,16 @@ type Data struct {
 	Sealed []byte `json:"sealed"` // nonce, ciphertext and tag of AES-256-GCM
 }
 
-// Seal returns event with its Data encrypted. It makes the aggregate's key when there is none. db is the transaction of the event, or a pool
-// before it: a key without an event is harmless, and an event without its key is not. It returns ErrErased after Erase.
+// Seal returns event with its Data encrypted. It makes the aggregate's key when there is none. db
+// is the transaction of the event, or a pool before that transaction. The key must not be committed
+// after the event, because an event without its key is lost, while a key without an event is
+// harmless. Seal returns ErrErased after Erase.
 func Seal(ctx context.Context, db dbgen.DBTX, master Master, event outbox.Event) (outbox.Event, error) {
 	subject := subjectOf(event.AggregateType, event.AggregateID)
 	key, err := keyOf(ctx, db, master, subject)
 	if errors.Is(err, pgx.ErrNoRows) {
 		if err = makeKey(ctx, db, master, subject); err == nil {
-			key, err = keyOf(ctx, db, master, subject) // another transaction's, if that was faster
+			key, err = keyOf(ctx, db, master, subject) // may be the key of another transaction that was faster
 		}
 	}
 	if err != nil {
@@ -67,8 +71,8 @@ func Seal(ctx context.Context, db dbgen.DBTX, master Master, event outbox.Event)
 	return event, nil
 }
 
-// Open returns the payload that was sealed. It returns ErrErased after Erase. Any other error is worth a retry, or the event is not what the
-// service wrote.
+// Open returns the payload that was sealed. It returns ErrErased after Erase. After any other error
+// the caller should retry. If that does not help, the event is not what the service wrote.
 func Open(ctx context.Context, db dbgen.DBTX, master Master, event inbox.Event) (json.RawMessage, error) {
 	var data Data
 	err := json.Unmarshal(event.Data, &data)
@@ -138,5 +142,6 @@ func aead(key []byte) (cipher.AEAD, error) {
 
 func subjectOf(aggregateType, aggregateID string) string { return aggregateType + "/" + aggregateID }
 
-// associated is what an event's ciphertext belongs to. Put into another event it does not open.
+// associated returns the data that ties a ciphertext to its event. In another event the ciphertext
+// does not open.
 func associated(id uuid.UUID, subject string) []byte { return []byte(id.String() + "/" + subject) }

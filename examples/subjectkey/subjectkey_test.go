@@ -40,7 +40,7 @@ func TestASealedEventOpensAtTheSubscriber(t *testing.T) {
 			require.NoError(t, err)
 			require.Equal(t, payload, string(got))
 
-			// What belongs to another event or another subject does not open.
+			// A ciphertext of another event or another subject does not open.
 			for name, stolen := range map[string]inbox.Event{"Event": second, "Subject": other} {
 				stolen.Data = first.Data
 				_, err = subjectkey.Open(t.Context(), db.Pool, master, stolen)
@@ -82,7 +82,8 @@ func TestAnErasedSubjectIsRecognisedAndUnreadable(t *testing.T) {
 	require.Equal(t, "unreadable gap", deliver(events[3]))
 	require.Equal(t, "unreadable late", deliver(events[2]))
 
-	// No new key comes in the place of the erased one. An event without personal data, such as CustomerErased, goes on.
+	// The erased key is not replaced. Events without personal data, such as CustomerErased, still
+	// work.
 	erased := customer(t, "1", 4)
 	_, err := subjectkey.Seal(t.Context(), db.Pool, master, erased)
 	require.ErrorIs(t, err, subjectkey.ErrErased)
@@ -92,7 +93,8 @@ func TestAnErasedSubjectIsRecognisedAndUnreadable(t *testing.T) {
 	require.ErrorIs(t, err, subjectkey.ErrErased)
 }
 
-// The key is committed with the event that needs it, and two first events at once have one key.
+// The key is committed with the event that needs it, and two first events at the same time get one
+// key.
 func TestTheKeyIsThereWhenTheEventIs(t *testing.T) {
 	t.Parallel()
 	db := newDB(t)
