@@ -12,7 +12,7 @@ die() {
 
 say() { printf '%s: %s\n' "$program" "$*" >&2; }
 
-# stage_and_region STAGE REGION checks both and that somebody is logged in.
+# stage_and_region STAGE REGION checks both, and that the AWS CLI has credentials.
 stage_and_region() {
     # No hyphen, because the resources of stage "a" would look like those of "a-b". At most 15,
     # because a DMS identifier holds 31 characters.

@@ -44,7 +44,8 @@ set_count() {
         die "the service has not got $1 running tasks after 10 minutes: $(service_event)$(last_error)"
 }
 
-# service_event prints what ECS said last, and when. It may have been about a failure of before.
+# service_event prints the latest message of ECS, and when it came. It may be about an earlier
+# failure.
 service_event() {
     local at message
     IFS=$'\t' read -r at message < <(ask ecs describe-services --cluster "$walrelay_stack" --services walrelay --query 'services[0].events[0].[createdAt,message]')
@@ -62,8 +63,8 @@ last_error() {
     [[ $line != *walrelay\ stopped* ]] || printf '\nIts last words: %s' "$line"
 }
 
-# slot_line prints the newest slot line of the running task that streams or loads. Each task writes one a minute. A line of a task
-# that a deployment has ended meanwhile says nothing of those that run now.
+# slot_line prints the newest slot line of the running task that streams or loads. Each task writes
+# one a minute. It ignores lines of a task that a deployment has ended meanwhile.
 slot_line() {
     local tasks lines task
     tasks=$(ask ecs list-tasks --cluster "$walrelay_stack" --service-name walrelay --desired-status RUNNING --query 'taskArns[]' | tr '\t' '\n')
@@ -100,7 +101,8 @@ dms_task_status() {
         echo absent
         return
     fi
-    # A question that failed is no answer. Taken for "no task", it would start walrelay beside a running one.
+    # A question that failed must not count as "no task". Otherwise walrelay would start beside a
+    # running task.
     if status=$(cli dms describe-replication-tasks --filters "Name=replication-task-id,Values=$main_stack-replication-task" --without-settings \
         --query 'ReplicationTasks[0].Status' 2>&1); then
         tail -n 1 <<<"$status"

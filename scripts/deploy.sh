@@ -16,13 +16,14 @@ if [[ -n ${AWS_ENDPOINT_URL:-} ]]; then
     say "AWS_ENDPOINT_URL is set: this deploys to $AWS_ENDPOINT_URL, not to AWS"
 fi
 preflight
-# refusals prints what CloudFormation refused of the stack before it changed anything, such as a name that is taken. The stack's own
-# events do not have it. Each line begins with the event's id.
+# refusals prints what CloudFormation refused before it changed anything, such as a name that is
+# taken. The stack's own events do not have it. Each line begins with the event's id.
 refusals() {
     cli cloudformation describe-events --stack-name "$main_stack" --filters FailedEvents=true --query \
         "OperationEvents[?EventType=='VALIDATION_ERROR'].[EventId,LogicalResourceId,ValidationStatusReason]" 2>/dev/null
 }
-# Without those of before, an old refusal would pass for the reason of today's failure.
+# These are noted first, because otherwise an old refusal would be taken for the reason of today's
+# failure.
 before=$(refusals) || before=''
 parameters=()
 if lacks schemas; then parameters+=(--param 'contractRegistry=false'); fi

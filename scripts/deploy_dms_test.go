@@ -7,7 +7,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// deployed is an account with the main stack, and a DMS stack whose task runs: nothing to do.
+// deployed is an account with the main stack, and a DMS stack whose task runs, so that nothing is
+// left to do.
 var deployed = world{
 	"sts get-caller-identity": out("123456789012\tarn:aws:iam::123456789012:user/me\tAIDA"),
 	mainStatus:                out("UPDATE_COMPLETE"),
@@ -103,7 +104,8 @@ func TestDeployDMS(t *testing.T) {
 	})
 	t.Run("StoppedTaskIsResumed", func(t *testing.T) {
 		t.Parallel()
-		// Also when its state says ready, as after a change of its settings: it was started before.
+		// The task was started before. So this holds also if its state is ready, as after a change
+		// of its settings.
 		for _, state := range []string{"stopped", "ready"} {
 			r := run(t, deployed.with(world{
 				taskState:                    {{Out: state + "\t2026-01-01\tNone\tNone\n"}, {Out: state + "\t2026-01-01\tNone\tNone\n"}, {Out: "running\t2026-01-01\tNone\tNone\n"}},
@@ -283,7 +285,8 @@ func TestDeployDMSRefuses(t *testing.T) {
 			"dev us-east-1", []string{"connection to the database failed: password authentication failed for user. The stack is deployed, the task was not started"}, "start-replication-task"},
 		"TaskFails": {failing.with(world{log: out("2026-01-01 [SOURCE_CAPTURE ]E: permission denied for table outbox (postgres_endpoint.c:1)")}),
 			"dev us-east-1", []string{"task rds-outbox-demo-dev-replication-task is failed: ", "Stream Component Fatal error.", "permission denied for table outbox", "when the cause is gone, run this again: it resumes"}, ""},
-		// A line of a slot that was repaired long ago is not among those since the start, and would decide nothing.
+		// A line about a slot that was repaired long ago is older than the start, and must decide
+		// nothing.
 		"TaskFailsAndAnOldLineNamesTheSlot": {failing.with(world{
 			taskSince:                           out("1767225600.5"),
 			log:                                 out(`]E: ERROR: replication slot "abc" does not exist`),

@@ -17,7 +17,8 @@ const (
 	lastLines      = "outboxctl: end\noutboxctl: end"
 )
 
-// relayed is an account with the main stack and with walrelay, which streams. A DMS stack is there, and its task is stopped.
+// relayed is an account with the main stack and with walrelay, which streams. It has a DMS stack,
+// whose task is stopped.
 var relayed = deployed.with(world{
 	mainOutput: out("DatabaseEndpoint\tdb.example.com\nDatabaseSecretArn\tarn:master\nDmsDatabaseSecretArn\tarn:secret\nDatabaseSecurityGroupId\tsg-db\n" +
 		"KinesisStreamName\tstream\nKinesisStreamArn\tarn:stream\nEventBusName\tbus\nEventBusLogGroupName\t/aws/events/demo\nFailureQueueUrl\thttps://sqs/1/f\nDiscardQueueUrl\thttps://sqs/1/d\n" +

@@ -15,8 +15,9 @@ read_task() {
     IFS=$'\t' read -r task_status started stop_reason failure <<<"$answer"
 }
 
-# read_log keeps the last errors that the task logged since it was last started, if there are any. The API itself says no more than
-# FATAL_ERROR. Without the time an error that was repaired long ago would pass for today's.
+# read_log keeps the last errors that the task logged since it was last started, if there are any.
+# The API itself says only FATAL_ERROR. Without the time, an error that was repaired long ago would
+# be taken for today's.
 read_log() {
     local since
     since=$(ask dms describe-replication-tasks --filters "Name=replication-task-arn,Values=$task" --without-settings --query \
@@ -28,9 +29,9 @@ read_log() {
         --filter-pattern '"]E:"' --query 'events[].[message]' 2>/dev/null | tail -n 20) || task_log=''
 }
 
-# slot_lost reports whether DMS has no slot to continue from. The database is asked, because what
-# the task says of its slot may be from before a repair, and a slot can be gone without a word in
-# the log. The slot of walrelay is one of pgoutput.
+# slot_lost reports whether DMS has no slot to continue from. It asks the database, because the
+# task's log may be from before a repair, and a slot can be gone without a line in the log.
+# walrelay's slot is another one, with plugin pgoutput.
 slot_lost() {
     local answer
     answer=$(

@@ -30,7 +30,8 @@ func object(t *testing.T, value any) map[string]any {
 	return all
 }
 
-// TestDMSSetupKeepsEvents holds every setting by which DMS would lose, cut or reorder events while its task looks fine.
+// TestDMSSetupKeepsEvents checks every setting with which DMS could lose, cut or reorder events
+// while its task looks fine.
 func TestDMSSetupKeepsEvents(t *testing.T) {
 	t.Parallel()
 	resources := at(t, labtest.Template(t, "dms-setup.yaml"), "Resources")
@@ -58,7 +59,7 @@ func TestDMSSetupKeepsEvents(t *testing.T) {
 		}
 		for _, name := range []string{"DataErrorPolicy", "DataTruncationErrorPolicy", "DataErrorEscalationPolicy", "TableErrorPolicy",
 			"TableErrorEscalationPolicy", "ApplyErrorInsertPolicy", "ApplyErrorEscalationPolicy", "EventErrorPolicy"} {
-			at(t, settings, "ErrorBehavior", name) // the default of each would go on
+			at(t, settings, "ErrorBehavior", name) // with the default of each, the task would go on
 		}
 		require.Equal(t, 10, policies)
 		require.EqualValues(t, -1, at(t, settings, "ErrorBehavior", "RecoverableErrorCount"))
@@ -71,7 +72,7 @@ func TestDMSSetupKeepsEvents(t *testing.T) {
 		require.Equal(t, true, at(t, metadata, "SupportLobs"))
 		require.Equal(t, false, at(t, metadata, "FullLobMode"), "Kinesis takes none")
 		require.Equal(t, true, at(t, metadata, "LimitedSizeLobMode"))
-		const largest = 60 // KiB of text: outbox_event_data_size_check
+		const largest = 60 // KiB of text (outbox_event_data_size_check)
 		require.GreaterOrEqual(t, at(t, metadata, "LobMaxSize"), float64(4*largest))
 		require.Equal(t, true, at(t, source, "PostgreSqlSettings", "FailTasksOnLobTruncation"))
 	})

@@ -17,8 +17,8 @@ trap 'rm -f "$seen"' EXIT
 seconds=600
 while true; do
     answer=$(ask logs filter-log-events --log-group-name "$group" --start-time "$(($(date +%s) - seconds))000" --query 'events[].[eventId,message]')
-    # The looks overlap, because an event may appear later than its time says. What the look before
-    # had is not printed again.
+    # The time ranges overlap, because an event may appear later than its time says. An event of the
+    # range before is not printed again.
     awk -F '\t' 'FILENAME == ARGV[1] { seen[$1]; next } NF > 1 && !($1 in seen) { print $2 }' "$seen" - <<<"$answer"
     cut -f 1 <<<"$answer" >"$seen"
     seconds=120

@@ -33,7 +33,7 @@ module=$1 service=$2 dir=${3:-../$2} entity=${4:-} entities=${5:-${4:-}s}
 
 grep -qx "module $from" go.mod || die "this tree is a copy of $from already: copy the original"
 [ -n "$module" ] || die 'MODULE= is missing: the Go module path, such as example.com/acme/orders'
-# A first element without a dot is of Go's own packages.
+# A path whose first element has no dot belongs to Go's own packages.
 matches "$module" '[a-z0-9-]+(\.[a-z0-9-]+)+(/[A-Za-z0-9_~-]+(\.[A-Za-z0-9_~-]+)*)+' ||
     die "MODULE '$module': use a Go module path of a domain and a path, such as example.com/acme/orders"
 [ -n "$service" ] || die 'SERVICE= is missing: the name of the service, such as orders'
@@ -79,7 +79,8 @@ while IFS= read -r file; do
     cat "$work/text" >"$file" || exit 1
 done <"$work/renamed"
 
-# replaced prints the rules of sed for one way to write the noun. What is before and after it is no letter that makes another word of it.
+# replaced prints sed's rules for one spelling of the noun. The characters before and after it are
+# not letters that would make it another word.
 replaced() { # WORD BY BEFORE AFTER
     printf 's/(%s)%s(%s)/\\1%s\\2/\nt again\n' "$3" "$1" "$4" "$2"
 }

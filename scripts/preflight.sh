@@ -31,7 +31,7 @@ check_leftover() {
     die "there is no stack $main_stack, but its database is there and bills: $(paste -sd ' ' - <<<"$found"). Keep its data or delete it first. See docs/deploy.md#when-the-first-deployment-failed"
 }
 
-# check_concurrency knows Lambda's rule that functions must leave 100 unreserved to all others. New
+# check_concurrency checks Lambda's rule that 100 must stay unreserved for all other functions. New
 # accounts may have 10 in all.
 check_concurrency() {
     local reserved limit
@@ -41,7 +41,8 @@ check_concurrency() {
     ((limit >= reserved + 100)) || die "this account may run $limit Lambda environments in $region, and apiConcurrency reserves $reserved of the $((reserved + 100)) that it needs: ask for a higher quota of concurrent executions (Service Quotas, Lambda), or lower apiConcurrency in serverless.yml. Nothing was deployed"
 }
 
-# check_plan knows that an account on the Free plan is refused what RDS needs for prod (FreeTierRestrictionError).
+# check_plan refuses prod for an account on the Free plan, because RDS refuses what prod needs there
+# (FreeTierRestrictionError).
 check_plan() {
     local plan
     plan=$(try freetier get-account-plan-state --query accountPlanType) || return 0

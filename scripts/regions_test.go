@@ -29,7 +29,7 @@ func regions(t *testing.T) map[string][]string {
 	return lacks
 }
 
-// A region whose roots are in the bundle must not be refused for it, and the other way round.
+// A region is refused for missing roots if and only if the bundle has no roots of it.
 func TestRegionsWithoutRoots(t *testing.T) {
 	t.Parallel()
 	bundle, err := os.ReadFile("../internal/rdsdb/rds-ca-bundle.pem")

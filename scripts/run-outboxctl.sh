@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Runs outboxctl once in the cluster of walrelay, beside a database that nothing else reaches. Prints what it prints and ends with its
-# exit code, or with 1 when no task ran.
+# Runs outboxctl once in the cluster of walrelay, because nothing else reaches the database there.
+# Prints outboxctl's output and ends with its exit code, or with 1 when no task ran.
 #   scripts/run-outboxctl.sh prod eu-west-1 audit --from 2026-03-01T12:00:00Z
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -32,7 +32,8 @@ done
 answer=$(ask ecs describe-tasks --cluster "$cluster" --tasks "$task" --query 'tasks[0].[containers[0].exitCode,stoppedReason]')
 IFS=$'\t' read -r code reason <<<"$answer"
 [[ $code != None ]] || die "outboxctl did not run: $reason"
-# The log may be behind the task. It is whole when both outputs of outboxctl have ended with LAST_LINE of walrelay-setup.yaml.
+# The log may be later than the task. It is complete when both outputs of outboxctl have ended with
+# LAST_LINE of walrelay-setup.yaml.
 last='outboxctl: end'
 for ((look = 0; look < 60; look++)); do
     lines=$(ask logs filter-log-events --log-group-name "$(output LogGroupName)" --log-stream-names "outboxctl/outboxctl/${task##*/}" \

@@ -226,7 +226,7 @@ func TestDeploy(t *testing.T) {
 	require.Contains(t, r.Err, "CloudFormation refused beforehand:\nCreateCarLogGroup\tResource of type 'AWS::Logs::LogGroup' with identifier")
 
 	require.NotContains(t, r.Err, "older story")
-	// What was refused days ago is not why osls failed today.
+	// A refusal of days ago is not the reason why osls failed today.
 	r = run(t, healthy.with(world{
 		"osls deploy": {{Err: "Error: building the functions failed\n", Exit: 1}}, "describe-events": out("e1\tOld\tan older story"),
 	}), nil, "deploy.sh", "dev", "us-east-1")
@@ -247,7 +247,7 @@ func TestDeploy(t *testing.T) {
 	require.Equal(t, []string{"deploy", "modify-db-instance"}, order(r, "deploy", "modify-db-instance"))
 	require.Equal(t, 1, r.called("modify-db-instance the-database --deletion-protection"))
 
-	// What would fail after half an hour is asked first.
+	// The script checks first what would fail after half an hour.
 	const prodStatus = "describe-stacks rds-outbox-demo-prod Stacks[0].StackStatus"
 	for name, test := range map[string]struct {
 		world  world
@@ -265,7 +265,7 @@ func TestDeploy(t *testing.T) {
 		require.Contains(t, r.Err, test.want, name)
 		require.Zero(t, r.called("osls deploy"), name)
 	}
-	// A question that these credentials may not ask stays open, and is named.
+	// If these credentials may not ask a question, the script names it and goes on.
 	r = run(t, prod.with(world{"lambda get-account-settings": fails("An error occurred (AccessDeniedException) when calling the GetAccountSettings operation")}), nil, "deploy.sh", "prod", "us-east-1")
 	require.Zero(t, r.Exit, r.Err)
 	require.Contains(t, r.Err, "not checked beforehand: aws lambda get-account-settings: An error occurred (AccessDeniedException)")
@@ -275,7 +275,7 @@ func TestDeploy(t *testing.T) {
 	require.Zero(t, r.Exit, r.Err)
 	require.Contains(t, r.Err, "DMS 3.6.1 on dms.t3.small cannot be ordered in us-east-1 any more. Versions of dms.t3.small there: 3.6.2 3.6.3.")
 	require.Contains(t, r.Err, "scripts/deploy-dms.sh prod us-east-1 EngineVersion=<version>")
-	// Where a type is missing the template has to do without it.
+	// In a region without the type, the template has to do without it.
 	r = run(t, prod, nil, "deploy.sh", "prod", "ap-south-2")
 	require.Zero(t, r.Exit, r.Err)
 	require.Equal(t, 1, r.called("osls deploy --param contractRegistry=false"))

@@ -101,7 +101,7 @@ install() {
     for attempt in 1 2; do
         code=0
         (cd "$folder" && "$moving" "installing $title (npm)" npm "$@") || code=$?
-        [ $code -lt 128 ] || exit $code # somebody has ended it
+        [ $code -lt 128 ] || exit $code # a signal has ended it
         [ $code = 0 ] && [ -z "$(absent "$what")" ] && return
         [ $attempt = 2 ] || echo "setup: npm has not installed all of it: trying again" >&2
     done

@@ -20,8 +20,8 @@ type workshop struct{ dir, bin string }
 const (
 	goodGo   = `case "$2" in GOVERSION) echo go1.99.1 ;; GOOS) echo linux ;; GOARCH) echo amd64 ;; *) echo "go $*" >>"$CALLS" ;; esac`
 	goodNode = `echo v24.1.0`
-	// goodNPM installs what it would fetch. It plays a registry that cannot be reached while the file offline is there, as npm does
-	// with optional packages: it ends with 0.
+	// goodNPM installs what npm would fetch. While the file offline exists, it plays npm without a
+	// network, which ends with 0 although it could not fetch an optional package.
 	goodNPM = `case "$1" in config) echo https://registry.example.com/; exit ;; esac
 echo "npm $*" >>"$CALLS"
 mkdir -p node_modules/.bin
@@ -42,7 +42,8 @@ func newWorkshop(t *testing.T) workshop {
 		require.NoError(t, os.WriteFile(filepath.Join(w.dir, name), content, 0o755)) //nolint:gosec // scripts
 	}
 	require.NoError(t, os.WriteFile(filepath.Join(w.dir, "go.sum"), nil, 0o600))
-	// Nothing else may be found: a go or a node of this machine would hide that the fake one is absent.
+	// PATH has nothing else, because a go or a node of this machine would hide that the fake one is
+	// absent.
 	for _, tool := range strings.Fields("sh make awk sed cut cat tail grep sleep mktemp mkdir rm touch mv dirname find test env uname printf id ls") {
 		path, err := exec.LookPath(tool)
 		require.NoError(t, err)
@@ -65,7 +66,7 @@ func (w workshop) tool(t *testing.T, name, script string) {
 	require.NoError(t, os.WriteFile(path, []byte("#!/bin/sh\n"+script+"\n"), 0o755)) //nolint:gosec // a program
 }
 
-// make runs it, and returns what it printed without make's own lines.
+// make runs make, and returns its output without make's own lines.
 func (w workshop) make(t *testing.T, args ...string) (printed string, exit int) {
 	t.Helper()
 	cmd := exec.CommandContext(t.Context(), filepath.Join(w.bin, "make"), args...)
@@ -130,7 +131,7 @@ func TestSetupSaysWhatIsMissing(t *testing.T) {
 	})
 }
 
-// `sudo make dev` once would give the data to root.
+// One `sudo make dev` would give the data to root.
 func TestSetupLeavesTheDataOfOthers(t *testing.T) {
 	t.Parallel()
 	if os.Geteuid() != 0 {
@@ -166,7 +167,7 @@ func TestSetupHeals(t *testing.T) {
 				`is https://registry.example.com/ reachable from here\? The next make tries again\n$`, printed)
 			require.NoFileExists(t, filepath.Join(w.dir, mark))
 
-			// What an older Makefile has left.
+			// The files of an older Makefile.
 			require.NoError(t, os.WriteFile(filepath.Join(w.dir, mark), nil, 0o600))
 			_, exit = w.make(t, mark)
 			require.Equal(t, 2, exit, "a mark without a binary")

@@ -1,5 +1,6 @@
-// Package scripts holds the scripts behind the Makefile and their tests. The tests run the real scripts with an `aws` on PATH that
-// plays answers and writes down how it was called: this test binary itself, under other names.
+// Package scripts has the scripts of the Makefile and their tests. The tests run the real scripts
+// with an `aws` on PATH that plays answers and writes down its calls. That `aws` is this test
+// binary itself, under another name.
 package scripts
 
 import (
@@ -23,8 +24,9 @@ type answer struct {
 	Exit     int
 }
 
-// world maps words to answers. A call gets the answers of the entry whose words are all among its own; with several such entries,
-// of the one with the most words. The first answer is for the first call and so on; the last is for all that follow.
+// world maps words to answers. A call gets the answers of the entry whose words are all among its
+// own. Of several such entries, the one with the most words counts. The first answer is for the
+// first call and so on. The last answer is also for all later calls.
 type world map[string][]answer
 
 func out(text string) []answer   { return []answer{{Out: text + "\n"}} }
@@ -102,7 +104,7 @@ type result struct {
 	Environment []string // that bin/migrate was given
 }
 
-// called tells how often the stubs were called with all these words.
+// called returns how often the stubs were called with all these words.
 func (r result) called(words string) int {
 	n := 0
 	for _, call := range r.Calls {

@@ -17,7 +17,7 @@ func walrelaySetup(t *testing.T) map[string]any {
 	return labtest.Template(t, "walrelay-setup.yaml")
 }
 
-// broad are the actions without a narrower resource than *.
+// broad has the actions that can only be allowed for *.
 var broad = map[string]bool{"ecr:GetAuthorizationToken": true, "logs:GetQueryResults": true, "logs:StopQuery": true}
 
 func TestWalrelaySetupGrantsSingleResources(t *testing.T) {
@@ -84,7 +84,8 @@ func TestWalrelayEndpointsAdmitWhatTheRolesMay(t *testing.T) {
 	require.Equal(t, may, admits)
 }
 
-// TestWalrelaySetupKeepsARelayRunning holds what keeps one task at the slot through deployments, zones and rotated passwords.
+// TestWalrelaySetupKeepsARelayRunning checks the settings that keep one task at the slot through
+// deployments, loss of a zone and rotated passwords.
 func TestWalrelaySetupKeepsARelayRunning(t *testing.T) {
 	t.Parallel()
 	resources := at(t, walrelaySetup(t), "Resources")
@@ -102,7 +103,7 @@ func TestWalrelaySetupKeepsARelayRunning(t *testing.T) {
 		require.NotContains(t, container, "Secrets", "ECS would read a password once, and never again after it was rotated")
 	}
 	relay := at(t, resources, "TaskDefinition", "Properties", "ContainerDefinitions").([]any)[0]
-	const drain = 3 // seconds: walrelay/cmd/walrelay
+	const drain = 3 // seconds, as in walrelay/cmd/walrelay
 	require.Greater(t, at(t, relay, "StopTimeout"), drain)
 	require.Equal(t, "non-blocking", at(t, relay, "LogConfiguration", "Options", "mode"))
 	operator := at(t, resources, "OperatorTaskDefinition", "Properties", "ContainerDefinitions").([]any)[0]
@@ -178,7 +179,8 @@ func TestWalrelaySetupTellsSomebody(t *testing.T) {
 	require.Equal(t, map[string]any{"Ref": "AlarmTopicArn"}, at(t, at(t, stopped, "Targets").([]any)[0], "Arn"))
 }
 
-// TestDeployWalrelayGivesEveryParameter: CloudFormation refuses a stack without one.
+// TestDeployWalrelayGivesEveryParameter checks that the script gives every parameter, because
+// CloudFormation refuses a stack without one.
 func TestDeployWalrelayGivesEveryParameter(t *testing.T) {
 	t.Parallel()
 	script, err := os.ReadFile("deploy-walrelay.sh")

@@ -10,11 +10,12 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// publishes is the only job with a token that can write. It has neither a checkout nor Go, so it runs no code of ours or of go.mod's.
+// publishes is the only job with a token that can write. It has neither a checkout nor Go, so it
+// runs no code of this repository or of its modules.
 const publishes = "../.github/workflows/release.yml publish"
 
-// A tag of an action can be moved to other code. A token that can write, or credentials that checkout leaves in the folder, would be
-// that code's.
+// A tag of an action can be moved to other code. That code could then use a token that can write,
+// or credentials that checkout leaves in the folder.
 func TestWorkflowsRunPinnedActionsThatCanOnlyRead(t *testing.T) {
 	t.Parallel()
 	files, err := filepath.Glob("../.github/workflows/*")
