@@ -1,5 +1,5 @@
-# `make` lists the targets. Everything runs on Go, Node and make alone; what else is needed is downloaded from the ordinary
-# package registries into this folder.
+# `make` lists the targets. Everything runs with Go, Node and make alone. The rest is downloaded
+# from the ordinary package registries into this folder.
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
