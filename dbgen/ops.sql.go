@@ -135,7 +135,7 @@ type OutboxByAggregateParams struct {
 	MaxRows     int32
 }
 
-// Ids of the events of the aggregates with this id, whatever their type. No index serves it: it reads the whole table.
+// Ids of the events of the aggregates with this id, whatever their type. No index serves it, so it reads the whole table.
 func (q *Queries) OutboxByAggregate(ctx context.Context, arg OutboxByAggregateParams) ([]uuid.UUID, error) {
 	rows, err := q.db.Query(ctx, OutboxByAggregate, arg.AggregateID, arg.MaxRows)
 	if err != nil {

@@ -49,7 +49,7 @@ SELECT set_config('application_name', @name::text, false);
 SELECT pg_advisory_unlock(hashtextextended('outboxctl sends again', 0));
 
 -- name: OutboxByAggregate :many
--- Ids of the events of the aggregates with this id, whatever their type. No index serves it: it reads the whole table.
+-- Ids of the events of the aggregates with this id, whatever their type. No index serves it, so it reads the whole table.
 SELECT id FROM outbox
 WHERE aggregate_id = @aggregate_id
 ORDER BY aggregate_type, aggregate_version
