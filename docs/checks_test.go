@@ -7,7 +7,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// A check that never fails proves nothing: each of them, on a page with what it is there for.
+// A check that never fails proves nothing, so each check runs on a page with the mistake that it
+// looks for.
 func TestChecksNotice(t *testing.T) {
 	t.Parallel()
 	n := known(t)

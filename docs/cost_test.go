@@ -17,7 +17,8 @@ import (
 
 const costPage = "docs/cost.md"
 
-// TestCostSums computes each formula of docs/cost.md from the page's prices and counts: a price that changes must change the sums.
+// TestCostSums computes each formula of docs/cost.md from the page's prices and counts, because a
+// new price must change the sums.
 func TestCostSums(t *testing.T) {
 	t.Parallel()
 	computed := 0
@@ -102,7 +103,8 @@ func costDifference(amount float64) string {
 	return sign + "$" + costFormat(math.Abs(amount), 2)
 }
 
-// costTraced is the share of requests that X-Ray records: the first of each second, and 5 % of the others.
+// costTraced is the share of requests that X-Ray records, which are the first of each second and 5
+// % of the others.
 func costTraced(million float64) float64 {
 	rate := million * 1e6 / 30.4 / 86400 // a second
 	if rate <= 1 {

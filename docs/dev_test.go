@@ -30,8 +30,9 @@ type dev struct {
 	output   string // the file that it prints into
 }
 
-// untilWeEnd becomes `make dev`. Before that it leaves a process behind that reads descriptor 3: the end of the file means that the test
-// has ended, however it did, and is Ctrl-C for all of `make dev`.
+// untilWeEnd becomes `make dev`. Before that it starts a process that reads descriptor 3. The end
+// of the file means that the test has ended, even if it was killed, and the process then sends
+// Ctrl-C to all of `make dev`.
 const untilWeEnd = `( read -r line <&3; kill -INT -$$ ) >/dev/null 2>&1 &
 exec make dev 3<&-`
 
@@ -132,7 +133,7 @@ func (d *dev) connect(t *testing.T) *pgx.Conn {
 }
 
 // copyTree copies what belongs to the repository, and the built programs, with their times, so that make finds them current.
-// node_modules is a folder of links: whatever a command does to it, the packages stay.
+// node_modules is a folder of links, so the packages stay, whatever a command does to it.
 func copyTree(t *testing.T) string {
 	t.Helper()
 	for _, needed := range []string{"node_modules/.runtime", "bin/lab", "bin/walrelay", "bin/migrate", "bin/outboxctl"} {

@@ -9,7 +9,8 @@ import (
 	"testing"
 )
 
-// followed is a page that a test of its own follows step by step: its fences are changes to files, not excerpts of them.
+// followed is a page that a test of its own follows step by step. Its fences are changes to files,
+// not excerpts of them.
 const followed = "docs/make-it-yours.md"
 
 func TestExcerpts(t *testing.T) {

@@ -80,7 +80,8 @@ var (
 	linkText   = regexp.MustCompile(`!?\[([^\]]*)\]\([^)]*\)`)
 )
 
-// anchors are the names that GitHub gives to headings: in lower case, without punctuation, spaces as hyphens, repetitions numbered.
+// anchors returns the names that GitHub gives to headings. They are in lower case and without
+// punctuation, with hyphens for spaces and numbers for repetitions.
 func (p page) anchors() (all []string) {
 	times := map[string]int{}
 	for _, line := range p.prose {

@@ -1,6 +1,7 @@
 //go:build yours
 
-// The tag keeps this out of `make test`: it needs sqlc, which takes minutes to build, and a minute for itself. `make yours` has both.
+// The tag keeps this out of `make test`, because it needs sqlc, which takes minutes to build, and a
+// minute for itself. `make yours` runs it.
 
 package docs_test
 
@@ -24,7 +25,8 @@ import (
 	"rds-outbox-demo/lab/labtest"
 )
 
-// yoursInstead runs in place of a command that takes too long: of `make test` the packages that the page's edits can break.
+// yoursInstead runs in place of commands that take too long. Instead of all of `make test` it runs
+// the packages that the page's edits can break.
 var yoursInstead = map[string]string{
 	"make test": `test -z "$(gofmt -l handlers contracts)" && go vet ./... && bin/lab with-postgres -throwaway -- sh -c '
 		go test -count=1 ./contracts ./dbgen ./handlers/carapi ./internal/layout ./migrate ./migrate/cmd/migrate &&
@@ -178,7 +180,8 @@ func (y *yours) startDev() {
 		}
 		return found != nil
 	})
-	// As after the time in which a reader goes to another terminal: what commits before comes with the load, and its line has no times.
+	// A reader needs time to go to another terminal, so the relay streams by then. An event that
+	// commits earlier comes with the load, and its line has no times.
 	labtest.Eventually(y.t, "the relay to stream", func() bool {
 		log, _ := os.ReadFile(filepath.Join(y.dir, ".data", "walrelay.log"))
 		return bytes.Contains(log, []byte(`"msg":"streaming"`))

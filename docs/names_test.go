@@ -11,7 +11,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// names are what a page may call: the Makefile's targets and programs, outboxctl's commands.
+// names are what a page may call, which are the Makefile's targets and programs, and outboxctl's
+// commands.
 type names struct{ targets, programs, verbs []string }
 
 func known(t *testing.T) (n names) {
@@ -108,7 +109,8 @@ var (
 	remark  = regexp.MustCompile(`(^|\s)#.*$`)
 )
 
-// makeTargets are the targets that a shell command makes: not its options, variables and placeholders.
+// makeTargets returns the targets that a shell command makes, without its options, variables and
+// placeholders.
 func makeTargets(text string) (targets []string) {
 	for _, call := range calls.FindAllStringSubmatch(quotes.ReplaceAllString(text, "=x"), -1) {
 		for word := range strings.FieldsSeq(call[1]) {

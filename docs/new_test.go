@@ -20,7 +20,8 @@ import (
 // ownFiles are the folders in which the members of an entity stand. docs/make-it-yours.md has a person change them there, and nowhere else.
 var ownFiles = []string{"sql", "contracts", "handlers/parcelapi", "handlers/parcelstats", "lab/domain"}
 
-// otherMembers stands for that person: a text, a number and one that may be null get other names.
+// otherMembers makes that person's edits. A text, a number and a member that may be null get other
+// names.
 const otherMembers = `grep -rlE '\b(make|year|color|Make|Year|Color)s?\b' --exclude-dir=node_modules --exclude=package-lock.json --exclude='*.mjs' "$@" |
 	xargs sed -E -i 's/\bmake(s?)\b([^(]|$)/brand\1\2/g; s/\bMake(s?)\b([^(]|$)/Brand\1\2/g; s/rapid\.Brand/rapid.Make/g
 		s/\byear(s?)\b/season\1/g; s/\bYear(s?)\b([^(]|$)/Season\1\2/g; s/\bcolor\b/finish/g; s/\bColor\b/Finish/g'

@@ -1,4 +1,5 @@
-// Package docs keeps the documentation true: links and anchors lead somewhere, what is named exists, excerpts are cut from the code,
+// Package docs keeps the documentation true. Links and anchors lead somewhere, what is named
+// exists, excerpts are cut from the code,
 // and every command is run, by a test here, by .ci/run or by the rehearsal, or says that it is not.
 //
 // A fence says what it is in its info string:

@@ -147,7 +147,8 @@ func (f *goFile) text(name string, s schema) string {
 	return "string"
 }
 
-// exported makes a Go name of the words of a text: carId is CarID, CarCreated.v2 is CarCreatedV2.
+// exported makes a Go name of the words of a text. carId becomes CarID, and CarCreated.v2 becomes
+// CarCreatedV2.
 func exported(text string) string {
 	var name strings.Builder
 	upper := true
