@@ -177,7 +177,8 @@ func upTo(n int64) (all []int64) {
 	return all
 }
 
-// parkEvent puts the message into the failure queue that the consumer would: for a record at a place on the stream.
+// parkEvent puts the same message into the failure queue as the consumer would, for a record at a
+// place on the stream.
 func (r *rig) parkEvent(t *testing.T, e outbox.Event, sequence int, edit ...func(*cdcconsumer.ParkedRecord)) {
 	t.Helper()
 	data := r.recordOf(t, e)

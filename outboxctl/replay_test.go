@@ -308,7 +308,7 @@ func TestReplayRate(t *testing.T) {
 		report, err := replay(t.Context(), p, r.setup, replayOptions{all: true, rate: 60, replayID: "slow"})
 		require.NoError(t, err)
 		require.Equal(t, 30, report.Sent)
-		// The last call need not wait for its successor: 24 of 30 at 60 a second.
+		// The last call need not wait for its successor, so this is 24 of 30 at 60 a second.
 		require.Greater(t, time.Since(started), 400*time.Millisecond)
 	})
 

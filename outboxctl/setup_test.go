@@ -142,7 +142,8 @@ func (r *rig) backdate(t *testing.T, age time.Duration, events ...outbox.Event) 
 // publish puts the event on the bus as the consumer does; resources as those of a replay.
 func (r *rig) publish(t *testing.T, e outbox.Event, createdAt time.Time, resources ...string) {
 	t.Helper()
-	// In the consumer's order: with a large payload Logs Insights finds what is before it, and not the timestamp behind it.
+	// The members are in the consumer's order. With a large payload, Logs Insights finds what is
+	// before it, and not the timestamp after it.
 	detail, err := json.Marshal(struct {
 		AggregateID      string          `json:"aggregateId"`
 		AggregateType    string          `json:"aggregateType"`
@@ -164,13 +165,15 @@ func (r *rig) put(t *testing.T, source, detailType, detail string, resources ...
 	require.Zero(t, out.FailedEntryCount, "%v", out.Entries)
 }
 
-// startRelay runs walrelay and returns once it streams: what is committed from then on has a time of commit.
+// startRelay runs walrelay and returns once it streams. Events that are committed from then on have
+// a time of commit.
 func (r *rig) startRelay(t *testing.T) (stop func()) {
 	t.Helper()
 	return r.startRelayTo(t, testStream)
 }
 
-// elsewhere is where a relay puts its records that only has to move the slot on: the test's stream is left to the test.
+// elsewhere is the stream of a relay that only has to move the slot on. The test's stream is left
+// to the test.
 const elsewhere = "elsewhere"
 
 func (r *rig) startRelayTo(t *testing.T, stream string) (stop func()) {

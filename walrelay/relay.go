@@ -93,7 +93,7 @@ type Relay struct {
 	promoted string                          // the latest word about a promotion
 }
 
-// slotPattern refuses a digit at the beginning: START_REPLICATION takes the name unquoted.
+// slotPattern refuses a digit at the beginning, because START_REPLICATION takes the name unquoted.
 var slotPattern = regexp.MustCompile(`^[a-z_][a-z0-9_]{0,62}$`)
 
 // New checks the configuration. It does not connect.

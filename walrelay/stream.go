@@ -146,7 +146,8 @@ func (w *wal) read(ctx context.Context, enough func() bool) error {
 		message, err := w.conn.ReceiveMessage(context.Background())
 		var netErr net.Error
 		if errors.As(err, &netErr) && netErr.Timeout() {
-			// A server whose address is gone answers nothing and refuses nothing: TCP alone would notice after a quarter of an hour.
+			// A server whose address is gone answers nothing and refuses nothing. TCP alone would
+			// notice after a quarter of an hour.
 			if time.Since(w.lastHeard) > w.patience {
 				return fmt.Errorf("reading the WAL: the server has not answered for %s: %w", w.patience, err)
 			}
@@ -289,7 +290,7 @@ func (w *wal) statusIfDue() error {
 func (w *wal) status() error {
 	lsn := min(w.pipeline.position(), w.watcher.proven())
 	failpoint.Hit(failpoint.RelayBeforeConfirm)
-	// All three are set: SendStandbyStatusUpdate would fill a zero in from the first.
+	// All three are set, because SendStandbyStatusUpdate would replace a zero by the first one.
 	err := pglogrepl.SendStandbyStatusUpdate(context.Background(), w.conn, pglogrepl.StandbyStatusUpdate{
 		WALWritePosition: lsn, WALFlushPosition: lsn, WALApplyPosition: lsn,
 		ReplyRequested: true, // see patience

@@ -32,7 +32,7 @@ func NewServer(handler http.Handler) *http.Server {
 		// net/http has no default limits. A client that sends its header byte by byte would hold a
 		// connection for ever.
 		ReadHeaderTimeout: 5 * time.Second,
-		// The whole request: 1 MiB at 70 kB/s.
+		// For the whole request, which is 1 MiB at 70 kB/s.
 		ReadTimeout: 15 * time.Second,
 		// From the end of the header to the end of the answer. The work itself has maxRequestTime.
 		WriteTimeout: 45 * time.Second,

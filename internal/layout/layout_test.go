@@ -32,7 +32,7 @@ var allowed = map[string][]string{
 	"contracts":      {},
 	"outbox":         {"dbgen"},
 	"handlers/":      {"contracts/eventtypes", "outbox", "dbgen", "internal/"},
-	// A subscriber: it stands behind the path.
+	// carstats is a subscriber, so it is after the path.
 	"handlers/carstats": {"contracts/eventtypes", "inbox", "dbgen", "internal/"},
 	"walrelay":          {"outbox", "dbgen", "internal/"},
 	"migrate":           {"sql/migrations", "outbox", "dbgen", "internal/"},

@@ -65,7 +65,8 @@ func TestNoRequestFailsWhileColumnsChange(t *testing.T) {
 			}
 		})
 	}
-	// Two rounds: the first may have begun before the change, the second uses every statement after it.
+	// There are two rounds. The first may have begun before the change. The second uses every
+	// statement after it.
 	twoMore := func(after string) {
 		for i := range rounds {
 			want := rounds[i].Load() + 2
@@ -89,7 +90,8 @@ func TestNoRequestFailsWhileColumnsChange(t *testing.T) {
 	require.Equal(t, 3*rounds[1].Load(), counted, "no event was counted twice")
 }
 
-// routes returns a round of requests that uses every route: two cars from their beginning to their end.
+// routes returns a round of requests that uses every route, for two cars from their beginning to
+// their end.
 func routes(t *testing.T, pool *pgxpool.Pool) func() error {
 	log := labtest.NewLog(t)
 	api, err := carapi.New(carapi.Config{Pool: pool, Logger: slog.New(slog.NewJSONHandler(log, nil))})
@@ -123,7 +125,7 @@ func routes(t *testing.T, pool *pgxpool.Pool) func() error {
 	}
 }
 
-// messages returns a round of carstats: the events of one car, a batch each.
+// messages returns a round of carstats, which is the events of one car, a batch each.
 func messages(t *testing.T, pool *pgxpool.Pool) func() error {
 	subscriber, err := carstats.New(carstats.Config{Pool: pool, Logger: slog.New(slog.NewJSONHandler(labtest.NewLog(t), nil))})
 	require.NoError(t, err)

@@ -30,7 +30,8 @@ const (
 // environment that was frozen or killed in the middle of a transaction.
 var poolLimits = pgsession.Limits{Statement: 10 * time.Second, IdleInTransaction: 10 * time.Second}
 
-// Config says which database. Behind each field: the environment variable that ConfigFromEnv takes it from.
+// Config says which database. The comment at each field names the environment variable that
+// ConfigFromEnv takes it from.
 type Config struct {
 	Host      string // DB_HOST: the instance's endpoint address, the name in its certificate
 	Port      uint16 // DB_PORT, 5432 when unset
@@ -89,9 +90,10 @@ func (c Config) validate() error {
 //go:embed rds-ca-bundle.pem
 var caBundle string
 
-// amazonRoots parses the roots of the region in host, as in x.y.us-east-1.rds.amazonaws.com, or all when it names none of them: all 87
-// take a cold start as long as everything else in its init. The system's certificates have no part in it: only Amazon RDS may say who the
-// server is.
+// amazonRoots parses the roots of the region in host, as in x.y.us-east-1.rds.amazonaws.com, or all
+// of them if host names no region. To parse all 87 takes a cold start as long as everything else in
+// its init. The system's certificates are not used, because only Amazon RDS may say who the server
+// is.
 func amazonRoots(host string) *x509.CertPool {
 	roots, found := x509.NewCertPool(), false
 	labels := strings.Split(host, ".")

@@ -25,7 +25,8 @@ type Pool struct {
 	secret *secret
 }
 
-// New checks the configuration. It asks neither the database nor Secrets Manager: the first Acquire does.
+// New checks the configuration. It asks neither the database nor Secrets Manager. The first Acquire
+// does.
 func New(config Config, secrets *secretsmanager.Client) (*Pool, error) {
 	return newPool(config, secrets, amazonRoots)
 }
@@ -62,8 +63,9 @@ func ConnConfig(ctx context.Context, config Config, secrets *secretsmanager.Clie
 	return conn, nil
 }
 
-// Acquire lends a connection; give it back with Release. When the server refuses the login, the password has probably been
-// rotated since it was read: Acquire reads it again and tries once more, which is safe because nothing was sent yet.
+// Acquire lends a connection. Give it back with Release. When the server refuses the login, the
+// password has probably been rotated since it was read. Acquire then reads it again and tries once
+// more, which is safe because nothing was sent yet.
 func (p *Pool) Acquire(ctx context.Context) (*pgxpool.Conn, error) {
 	conn, err := p.pool.Acquire(ctx)
 	if !loginRefused(err) {

@@ -44,7 +44,8 @@ func (r loginRole) rotate(t *testing.T, pool *Pool, password string) {
 	pool.pool.Reset()
 }
 
-// requirePasswords skips the test on a server whose pg_hba.conf trusts everybody: nothing can be refused there. The server of
+// requirePasswords skips the test on a server whose pg_hba.conf trusts everybody, because nothing
+// can be refused there. The server of
 // `make test` checks passwords.
 func requirePasswords(t *testing.T, config Config) {
 	t.Helper()

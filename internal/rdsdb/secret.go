@@ -55,7 +55,7 @@ func (s *secret) read(ctx context.Context) (string, error) {
 		return "", err
 	}
 	var value struct{ Username, Password string }
-	// encoding/json's error quotes what it could not read: not passed on.
+	// encoding/json's error quotes what it could not read, so it is not passed on.
 	if json.Unmarshal([]byte(aws.ToString(out.SecretString)), &value) != nil || value.Password == "" {
 		return "", errors.New("its value must be a JSON object with username and password")
 	}

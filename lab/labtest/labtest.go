@@ -1,4 +1,5 @@
-// Package labtest has what tests of several packages share: waiting, the built programs, a log, and a
+// Package labtest has what tests of several packages share, which is waiting, the built programs, a
+// log, and a
 // way to a server that breaks.
 package labtest
 

@@ -1,4 +1,5 @@
-// Package report sums up the rounds of a `make chaos`: what was struck, what became of the events, how long the path took to recover.
+// Package report sums up the rounds of a `make chaos`. It says what was struck, what became of the
+// events, and how long the path took to recover.
 //
 // In: each judged round. Out: text for a terminal, JSON for programs, an SVG timeline for people. What it keeps of a round is its
 // faults and its counts per second, so that a run of hundreds of rounds fits in memory.

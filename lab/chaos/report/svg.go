@@ -40,7 +40,8 @@ func familyOf(kind string) int {
 	return len(families) - 1
 }
 
-// The picture's measures in pixels: the rates above, the lanes below, one time axis under both.
+// The picture's measures in pixels. The rates are above, the lanes below, and one time axis under
+// both.
 const (
 	width      = 1200.0
 	plotLeft   = 120.0
@@ -71,7 +72,8 @@ type drawing struct {
 	total float64 // seconds from left to right
 }
 
-// WriteSVG writes the timeline: arrivals and commits per second, and under them every struck fault and its recovery.
+// WriteSVG writes the timeline with arrivals and commits per second, and below them every struck
+// fault and its recovery.
 func (r *Report) WriteSVG(w io.Writer) error {
 	d := &drawing{total: max(1, r.Duration().Seconds())}
 	lanes := len(families) - 1
@@ -97,7 +99,7 @@ func (r *Report) WriteSVG(w io.Writer) error {
 		d.rect("lane", plotLeft, top+3, plotRight-plotLeft, laneHeight-6)
 		d.text("text", plotLeft-8, top+laneHeight/2+4, "end", family.name)
 	}
-	// Recoveries first: in a long run they would hide the faults of their neighbours.
+	// Recoveries are drawn first. In a long run they would otherwise hide the faults beside them.
 	for _, s := range r.strikes {
 		if s.recovered {
 			d.bar("recovery", s, s.end, s.end+s.recovery)

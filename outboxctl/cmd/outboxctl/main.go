@@ -1,4 +1,5 @@
-// Command outboxctl is the operator's program: where an event is, whether all of them arrived, and what to do about those that did
+// Command outboxctl is the operator's program. It says where an event is, whether all of them
+// arrived, and what to do about those that did
 // not. It is the same program for a laptop and for AWS, and talks to both through the AWS SDK. docs/outboxctl.md describes it.
 //
 // In: a set-up from the environment or a file of it (environment.go). Out: text, or with --json one JSON object. The exit
