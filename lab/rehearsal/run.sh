@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Rehearses a stage's whole life against an emulated AWS: deploy, migrate, an event from the API to the bus, redeploy, both relays, remove.
+# Rehearses a stage's whole life against an emulated AWS. It deploys, migrates, follows an event
+# from the API to the bus, redeploys, runs both relays, and removes the stage.
 # Real are osls, the AWS CLI, our scripts, the functions' zips, walrelay's image, PostgreSQL; the emulator stands in for AWS.
 #
 # Without what it needs it says `rehearse: not run: <reason>` and ends with 0; with CI=true that is a failure. It works on a copy of
@@ -168,7 +169,8 @@ rotated() {
     car
     event_arrives
 }
-# stand_in makes a slot as DMS would, which walrelay sends for: what it has read is on the bus.
+# stand_in makes a slot as DMS would. walrelay sends from it, so everything that it has read is on
+# the bus.
 stand_in() {
     sql "SELECT pg_create_logical_replication_slot('dms_slot', 'test_decoding');"
     car
@@ -195,13 +197,14 @@ event_arrives() {
     "$work/traffic" event "$(cat "$work/car")" "$work/event"
 }
 
-# counted: the rule put the event into the queue, the mapping brought it to carStats, and carStats logged in as its own user.
+# counted checks that the rule put the event into the queue, the mapping brought it to carStats, and
+# carStats logged in as its own user.
 counted() { sql "$("$work/traffic" counted)" | grep -w 'counted once'; }
 event_is_counted() {
     eventually counted || { aws logs tail "/aws/lambda/$stack-carStats"; return 1; }
 }
 
-# canary is deployed switched off in dev: its schedule is, not the function.
+# In dev the canary's schedule is switched off, but its function is deployed and works.
 canary_beats() {
     aws lambda invoke --function-name "$stack-canary" --payload '{}' "$work/answer"
     cat "$work/answer"
@@ -210,7 +213,7 @@ canary_beats() {
 }
 beat_arrived() { grep -f "$work/beat" "$work/bus/bus.jsonl" | grep '"source": "outbox.canary", "detailType": "CanaryBeat"'; }
 
-# retention is deployed switched off: DMS is the default relay.
+# retention is deployed switched off, because DMS is the default relay.
 retention_is_off() {
     aws lambda invoke --function-name "$stack-retention" --payload '{}' "$work/answer"
     grep '"enabled":false' "$work/answer"
@@ -235,7 +238,8 @@ dms_runs() {
     dms | grep ': running'
     dms 2>&1 | grep 'is up to date'
 }
-# dms_fails_today: the log still has an error of eleven days ago, whose cause was repaired. It is not why the task fails today.
+# dms_fails_today has a log that still has an error of eleven days ago, whose cause was repaired. It
+# is not why the task fails today.
 dms_fails_today() {
     local group=dms-tasks-$stack-dms-replication-instance
     aws logs create-log-stream --log-group-name "$group" --log-stream-name "dms-task-$stack"
@@ -257,7 +261,8 @@ relays_exclude_each_other() {
     refused walrelay 2>&1 | grep 'the DMS task is running, and both relays at once send every event twice'
     refused osls remove 2>&1 | grep "To remove both: make remove STAGE=$stage REGION=$region"
 }
-# switched: what the stand-in has read must not come again, and what it has not read must come.
+# switched checks that events that the stand-in has read do not come again, and that the others
+# come.
 switched() {
     local id
     sql "SELECT pg_drop_replication_slot('outbox_relay');"
@@ -279,8 +284,10 @@ nothing_is_left() {
     diff "$work/before" <(grep -v 'list_roles \(dms-vpc-role\|dms-cloudwatch-logs-role\|AWSServiceRoleForECS\)$' "$work/after")
 }
 
-# prod is private: walrelay has no public address; and nobody removes it by mistake. What DMS gets there, the tests of its script say.
-# prod_is_refused: a database that a failed deployment has left, and a log group that a removed function has made again.
+# prod is private, so walrelay has no public address, and nobody removes it by mistake. The tests of
+# DMS's script check what DMS gets there.
+# prod_is_refused plays a database that a failed deployment has left, and a log group that a removed
+# function has made again.
 prod_is_refused() {
     stage=prod stack=rds-outbox-demo-prod
     local left=$stack-database-left group=/aws/lambda/$stack-createCar

@@ -131,7 +131,7 @@ def secret(name, p):
     value = p.get("SecretString")
     if gen:
         doc = json.loads(gen.get("SecretStringTemplate", "{}"))
-        # The database is not made by the stack but there already, and so is its master user's password.
+        # The database and its master user's password exist already. The stack does not make them.
         doc[gen["GenerateStringKey"]] = os.environ.get("EMULATOR_PASSWORD_" + doc.get("username", "")) or uuid.uuid4().hex
         value = json.dumps(doc)
     return {k: v for k, v in {"Name": name, "Description": p.get("Description"), "SecretString": value, "Tags": p.get("Tags")}.items() if v}

@@ -89,7 +89,7 @@ class Process:
         program, *arguments = (container.get("entryPoint") or config["Entrypoint"]) + (command or [])
         environment = {v["name"]: v["value"] for v in container["environment"]}
         environment |= {"AWS_ENDPOINT_URL": ENDPOINT, "AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}
-        # As for functions: the database is the local server, whatever endpoint the stack gives.
+        # As for functions, the database is the local server, whatever endpoint the stack gives.
         environment |= {k[len("EMULATOR_ENV_"):]: v for k, v in os.environ.items() if k.startswith("EMULATOR_ENV_")}
         options = container["logConfiguration"]["options"]
         self.definition, self.stop_timeout, self.id = definition.arn, container.get("stopTimeout", 30), task_id
