@@ -127,7 +127,7 @@ rehearse: node_modules/.dev build ## Rehearse deploy, migrate, an event, redeplo
 
 .PHONY: test
 test: node_modules/.dev build ## Run every test on a throw-away server, or on TEST_DATABASE_URL.
-	@test -n "$(RACE)" || { echo "test: no C compiler, so without -race"; test "$$CI" != true; }
+	@test -n "$(RACE)" || { echo "test: install a C compiler such as gcc to run the tests with -race (without one they run without it)"; test "$$CI" != true; }
 	@# Most of a test is waiting, so more of them run at once than there are cores. `make compare` runs the comparison.
 	@# vet is `make lint`'s. Here it would read every dependency once more.
 	$(TEST_DATABASE) go test $(RACE) -vet=off -skip '^TestCompare$$' -shuffle=on -p 3 -parallel 4 -timeout 15m ./...

@@ -20,6 +20,11 @@ at_least() {
     }'
 }
 
+# check_folder refuses a folder that cannot be written. Otherwise the first error would be one of go build or npm.
+check_folder() {
+    [ -w . ] || die "make the folder $PWD writable for $(id -un), or copy the tree to one that is"
+}
+
 # check_data refuses the data of another user. As root, PostgreSQL's files would change their owner, and lock that user out.
 check_data() {
     [ -e .data ] || return 0
@@ -30,11 +35,11 @@ check_data() {
 
 check_go() {
     need=$(sed -n 's/^go //p' go.mod)
-    command -v go >/dev/null || die "Go $need or newer is needed, and there is no go on PATH: https://go.dev/dl"
+    command -v go >/dev/null || die "install Go $need or newer from https://go.dev/dl (there is no go on PATH)"
     # An older Go fetches the one that go.mod names, or says why it cannot.
-    have=$(go env GOVERSION 2>&1) || die "Go $need or newer is needed ($(printf '%s\n' "$have" | tail -n 1)): https://go.dev/dl"
+    have=$(go env GOVERSION 2>&1) || die "install Go $need or newer from https://go.dev/dl ($(printf '%s\n' "$have" | tail -n 1))"
     case $have in
-    go[0-9]*) at_least "${have#go}" "$need" || die "Go $need or newer is needed, and this is $have: https://go.dev/dl" ;;
+    go[0-9]*) at_least "${have#go}" "$need" || die "install Go $need or newer from https://go.dev/dl (this is $have)" ;;
     esac
 }
 
@@ -42,11 +47,11 @@ check_node() {
     need=$(sed -n 's/.*"node": ">=\([0-9.]*\)".*/\1/p' package.json)
     if command -v node >/dev/null; then
         have=$(node --version)
-        at_least "${have#v}" "$need" || die "Node $need or newer is needed to install PostgreSQL, and this is $have: https://nodejs.org"
+        at_least "${have#v}" "$need" || die "install Node $need or newer from https://nodejs.org, because npm installs PostgreSQL (this is $have)"
     else
-        die "Node $need or newer is needed to install PostgreSQL, and there is no node on PATH: https://nodejs.org"
+        die "install Node $need or newer from https://nodejs.org, because npm installs PostgreSQL (there is no node on PATH)"
     fi
-    command -v npm >/dev/null || die "npm is needed to install PostgreSQL, and there is none on PATH: it comes with Node, https://nodejs.org"
+    command -v npm >/dev/null || die "install npm, which comes with Node from https://nodejs.org, because it installs PostgreSQL (there is no npm on PATH)"
 }
 
 # platform prints the npm name of the machine that Go builds for.
@@ -105,14 +110,15 @@ install() {
         [ $code = 0 ] && [ -z "$(absent "$what")" ] && return
         [ $attempt = 2 ] || echo "setup: npm has not installed all of it: trying again" >&2
     done
-    die "npm could not install $title ($(absent "$what") is absent): is $(npm config get registry) reachable from here? The next make tries again"
+    die "npm could not install $title: check that $(npm config get registry) can be reached from here, and run make again ($(absent "$what") is absent)"
 }
 
 case "$*" in
-data) check_data ;;
+data) check_folder && check_data ;;
 go) check_go ;;
 node) check_node ;;
 'npm runtime' | 'npm dev' | 'npm versions')
+    check_folder
     check_go
     platform=$(platform) || exit 1
     check_node

