@@ -349,7 +349,7 @@ func TestASecondDevLeavesTheFirstAlone(t *testing.T) {
 	for _, env := range [][]string{{"PORT=0"}, {"PORT=0", "FRESH=1"}} {
 		out, err := lab(t, d.dir, env, "dev").CombinedOutput()
 		require.Error(t, err)
-		require.Contains(t, string(out), "another `make dev` runs")
+		require.Contains(t, string(out), "end the other `make dev` that runs")
 	}
 	d.post(t, 3)
 	labtest.Eventually(t, "the events of the first", func() bool { return d.onBus(t) == 3 })

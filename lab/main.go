@@ -48,9 +48,14 @@ func main() {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(2)
 	default:
-		fmt.Fprintln(os.Stderr, "lab:", err)
+		fmt.Fprintln(os.Stderr, "lab:", oneLine(err))
 		os.Exit(1)
 	}
+}
+
+// oneLine returns err's text without line breaks. An error of pgx has a line for each address that it tried.
+func oneLine(err error) string {
+	return strings.NewReplacer(":\n\t", ": ", "\n\t", "; ", "\n", "; ").Replace(err.Error())
 }
 
 // commandError is the exit code of the command that with-postgres ran.

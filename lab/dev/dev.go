@@ -111,7 +111,7 @@ func lock(dir string) (unlock func(), err error) {
 		}
 		if !errors.Is(err, syscall.EWOULDBLOCK) || time.Now().After(patience) {
 			_ = folder.Close()
-			return nil, fmt.Errorf("another `make dev` runs on %s: end it first (%w)", dir, err)
+			return nil, fmt.Errorf("end the other `make dev` that runs on %s, and try again (%w)", dir, err)
 		}
 	}
 }

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"rds-outbox-demo/handlers/cdcconsumer"
 	"rds-outbox-demo/internal/pgsession"
@@ -106,7 +107,7 @@ func Start(ctx context.Context, c Config) (_ *Path, err error) {
 	// the quickest to see.
 	listener, err := p.listen(c.Listen)
 	if err != nil {
-		return nil, fmt.Errorf("listening on %s: %w (set PORT to another port)", c.Listen, err)
+		return nil, fmt.Errorf("set PORT to a free port, or end the program that has this one: %w", err)
 	}
 	p.APIURL = "http://" + listener.Addr().String()
 	if err := private.Folder(c.Dir); err != nil {
@@ -158,7 +159,11 @@ func (p *Path) migrate(ctx context.Context) (relayURL string, err error) {
 	if err != nil {
 		return "", fmt.Errorf("DATABASE_URL: %w", err)
 	}
-	if _, err := migrate.Up(ctx, database, migrate.Options{LockWait: 20 * time.Second}); err != nil {
+	_, err = migrate.Up(ctx, database, migrate.Options{LockWait: 20 * time.Second})
+	if refused := (&pgconn.ConnectError{}); errors.As(err, &refused) && p.config.DatabaseURL != "" {
+		return "", fmt.Errorf("start the server that DATABASE_URL names, or correct DATABASE_URL: %w", err)
+	}
+	if err != nil {
 		return "", err
 	}
 	if p.config.Migrated == nil {
