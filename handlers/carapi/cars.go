@@ -68,9 +68,9 @@ func (a *api) createCar(r *http.Request) (answer, error) {
 
 	var ans answer
 	if key == nil {
-		ans, err = a.atOnce(r.Context(), create)
+		ans, err = a.inOneRoundTrip(r.Context(), create)
 	} else {
-		ans, err = a.once(r.Context(), key, create)
+		ans, err = a.inTransaction(r.Context(), key, create)
 	}
 	if err != nil {
 		return answer{}, fmt.Errorf("writing a car and its event: %w", err)
@@ -78,8 +78,8 @@ func (a *api) createCar(r *http.Request) (answer, error) {
 	return ans, nil
 }
 
-// atOnce makes a change that reads nothing. Its batch is the transaction.
-func (a *api) atOnce(ctx context.Context, do change) (ans answer, err error) {
+// inOneRoundTrip makes a change that reads nothing. Its batch is the transaction.
+func (a *api) inOneRoundTrip(ctx context.Context, do change) (ans answer, err error) {
 	err = a.withConn(ctx, func(conn *pgxpool.Conn) error {
 		batch := &outbox.Batch{}
 		if ans, err = do(conn, batch); err != nil {
@@ -117,7 +117,7 @@ func (a *api) updateCar(r *http.Request) (answer, error) {
 	if err != nil {
 		return answer{}, err
 	}
-	ans, err := a.once(r.Context(), key, func(tx dbgen.DBTX, batch *outbox.Batch) (answer, error) {
+	ans, err := a.inTransaction(r.Context(), key, func(tx dbgen.DBTX, batch *outbox.Batch) (answer, error) {
 		car, err := lockCar(r.Context(), tx, id, ifMatch)
 		if err != nil {
 			return answer{}, err
@@ -168,7 +168,7 @@ func (a *api) deleteCar(r *http.Request) (answer, error) {
 	if err != nil {
 		return answer{}, err
 	}
-	ans, err := a.once(r.Context(), key, func(tx dbgen.DBTX, batch *outbox.Batch) (answer, error) {
+	ans, err := a.inTransaction(r.Context(), key, func(tx dbgen.DBTX, batch *outbox.Batch) (answer, error) {
 		car, err := lockCar(r.Context(), tx, id, ifMatch)
 		if err != nil {
 			return answer{}, err

@@ -74,9 +74,9 @@ func canonical(body []byte) []byte {
 // batch. Its answer is valid only after the transaction has committed.
 type change func(db dbgen.DBTX, batch *outbox.Batch) (answer, error)
 
-// once makes a change in a transaction. key may be nil. With a key the transaction also stores the
+// inTransaction makes a change in a transaction. key may be nil. With a key the transaction also stores the
 // answer, and a request whose key is stored gets that answer instead of a second change.
-func (a *api) once(ctx context.Context, key *requestKey, do change) (ans answer, err error) {
+func (a *api) inTransaction(ctx context.Context, key *requestKey, do change) (ans answer, err error) {
 	err = a.withConn(ctx, func(conn *pgxpool.Conn) error {
 		ans, err = transact(ctx, conn, key, do)
 		if violation, ok := errors.AsType[*pgconn.PgError](err); ok && violation.ConstraintName == "idempotency_pkey" {
