@@ -53,7 +53,7 @@ func Run(ctx context.Context, c Config) (err error) {
 	out := c.Out
 	c.Path.Log = slog.New(slog.NewMultiHandler(
 		slog.NewJSONHandler(logFile, nil),
-		newCalm(slog.NewTextHandler(out, &slog.HandlerOptions{Level: slog.LevelWarn})),
+		newRateLimited(slog.NewTextHandler(out, &slog.HandlerOptions{Level: slog.LevelWarn})),
 	))
 	c.Path.OnEvent = func(a local.Arrival) { fmt.Fprintln(out, eventLine(a)) }
 	c.Path.Progress = func(what string) { fmt.Fprintf(out, "starting %s\n", what) }

@@ -7,25 +7,25 @@ import (
 	"time"
 )
 
-// calmLines are as many warnings a second as somebody can read. A database that is stopped under load makes hundreds.
-const calmLines = 10
+// maxLinesASecond is how many warnings a second a person can read. A database that is stopped under load makes hundreds.
+const maxLinesASecond = 10
 
-// calm passes so many lines a second on, and says how many more there were. All of them are in the log file.
-type calm struct {
+// rateLimited passes on maxLinesASecond lines a second, and says how many more there were. The log file has all of them.
+type rateLimited struct {
 	slog.Handler
-	count *calmCount
+	count *rateCount
 }
 
-type calmCount struct {
+type rateCount struct {
 	mu      sync.Mutex
 	second  time.Time // when counting began
 	lines   int
 	skipped int
 }
 
-func newCalm(h slog.Handler) calm { return calm{h, &calmCount{}} }
+func newRateLimited(h slog.Handler) rateLimited { return rateLimited{h, &rateCount{}} }
 
-func (c calm) Handle(ctx context.Context, r slog.Record) error {
+func (c rateLimited) Handle(ctx context.Context, r slog.Record) error {
 	n := c.count
 	n.mu.Lock()
 	now := time.Now()
@@ -33,7 +33,7 @@ func (c calm) Handle(ctx context.Context, r slog.Record) error {
 		n.second, n.lines = now, 0
 	}
 	n.lines++
-	pass := n.lines <= calmLines
+	pass := n.lines <= maxLinesASecond
 	if !pass {
 		if n.skipped++; n.skipped == 1 {
 			time.AfterFunc(time.Until(n.second.Add(time.Second)), c.sum)
@@ -46,8 +46,8 @@ func (c calm) Handle(ctx context.Context, r slog.Record) error {
 	return c.Handler.Handle(ctx, r)
 }
 
-// sum tells of the lines that were left out.
-func (c calm) sum() {
+// sum logs how many lines were left out.
+func (c rateLimited) sum() {
 	c.count.mu.Lock()
 	skipped := c.count.skipped
 	c.count.skipped = 0
@@ -57,7 +57,9 @@ func (c calm) sum() {
 	_ = c.Handler.Handle(context.Background(), r)
 }
 
-func (c calm) WithAttrs(attrs []slog.Attr) slog.Handler {
-	return calm{c.Handler.WithAttrs(attrs), c.count}
+func (c rateLimited) WithAttrs(attrs []slog.Attr) slog.Handler {
+	return rateLimited{c.Handler.WithAttrs(attrs), c.count}
 }
-func (c calm) WithGroup(name string) slog.Handler { return calm{c.Handler.WithGroup(name), c.count} }
+func (c rateLimited) WithGroup(name string) slog.Handler {
+	return rateLimited{c.Handler.WithGroup(name), c.count}
+}

@@ -16,7 +16,7 @@ func TestScreenIsNotFlooded(t *testing.T) {
 	t.Parallel()
 	var mu sync.Mutex
 	var out bytes.Buffer
-	log := slog.New(newCalm(slog.NewTextHandler(writerFunc(func(p []byte) (int, error) {
+	log := slog.New(newRateLimited(slog.NewTextHandler(writerFunc(func(p []byte) (int, error) {
 		mu.Lock()
 		defer mu.Unlock()
 		return out.Write(p)
@@ -29,10 +29,10 @@ func TestScreenIsNotFlooded(t *testing.T) {
 		defer mu.Unlock()
 		return out.String()
 	}
-	require.Equal(t, calmLines, strings.Count(printed(), "msg=request hop=1"))
+	require.Equal(t, maxLinesASecond, strings.Count(printed(), "msg=request hop=1"))
 	labtest.Eventually(t, "the rest to be told", func() bool { return strings.Contains(printed(), "left_out=490") })
 	log.Warn("request")
-	require.Equal(t, calmLines+1, strings.Count(printed(), "msg=request"))
+	require.Equal(t, maxLinesASecond+1, strings.Count(printed(), "msg=request"))
 }
 
 type writerFunc func([]byte) (int, error)
