@@ -46,11 +46,11 @@ type tour struct {
 	// stepTime is the shortest time for which a step is shown. Nothing else depends on it.
 	stepTime time.Duration
 
-	mu    sync.Mutex
-	now   tourState
-	next  chan struct{}      // the reader wants the next step of this experiment; holds one
-	stopp context.CancelFunc // of the experiment that runs
-	done  chan struct{}
+	mu     sync.Mutex
+	now    tourState
+	next   chan struct{}      // the reader wants the next step of this experiment; holds one
+	cancel context.CancelFunc // of the experiment that runs
+	done   chan struct{}
 }
 
 const (
@@ -105,7 +105,7 @@ func (t *tour) start(n int, byHand bool) error {
 		timeout = byHandTimeout
 	}
 	ctx, cancel := context.WithTimeout(t.switches.ctx, timeout)
-	t.stopp, t.done, t.next = cancel, make(chan struct{}), make(chan struct{}, 1)
+	t.cancel, t.done, t.next = cancel, make(chan struct{}), make(chan struct{}, 1)
 	t.now.Running, t.now.Step, t.now.Said, t.now.ByHand = n, 1, "", byHand
 	go t.run(ctx, cancel, e, t.done)
 	return nil
@@ -129,7 +129,7 @@ var errNoExperiment = errors.New("there is no such experiment")
 // stop ends the experiment that runs, if one runs, and returns when its faults are off.
 func (t *tour) stop() {
 	t.mu.Lock()
-	cancel, done := t.stopp, t.done
+	cancel, done := t.cancel, t.done
 	t.mu.Unlock()
 	if cancel == nil {
 		return
@@ -162,7 +162,7 @@ func (t *tour) run(ctx context.Context, cancel context.CancelFunc, e experiment,
 	t.now.Results = slices.DeleteFunc(t.now.Results, func(r tourResult) bool { return r.N == e.N })
 	t.now.Results = append(t.now.Results, result)
 	slices.SortFunc(t.now.Results, func(a, b tourResult) int { return a.N - b.N })
-	t.now.Running, t.now.Step, t.now.Said, t.now.ByHand, t.now.Waiting, t.stopp = 0, 0, "", false, false, nil
+	t.now.Running, t.now.Step, t.now.Said, t.now.ByHand, t.now.Waiting, t.cancel = 0, 0, "", false, false, nil
 }
 
 // try runs one experiment on a path that is whole and quiet, so that it counts only its own events.
