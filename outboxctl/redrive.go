@@ -171,15 +171,15 @@ func redriveShow(ctx context.Context, p *program, s *Setup, o redriveOptions) er
 // takeWhole takes all messages and waits a little for those that are hidden from us. An older version of an aggregate may be among
 // them, and the newer one would go before it.
 func takeWhole(ctx context.Context, p *program, h *holding) error {
-	for deadline := time.Now().Add(takeHide + 5*time.Second); ; {
-		if err := h.take(ctx); err != nil {
+	for deadline := time.Now().Add(claimHide + 5*time.Second); ; {
+		if err := h.claim(ctx); err != nil {
 			return err
 		}
 		// What is held must not come again while we wait.
 		if err := h.hide(ctx, h.messages(), redriveHide); err != nil {
 			return err
 		}
-		n, err := h.elsewhere(ctx)
+		n, err := h.othersHold(ctx)
 		if err != nil || n == 0 && !h.full {
 			return err
 		}
@@ -209,7 +209,7 @@ func redrive(ctx context.Context, p *program, s *Setup, o redriveOptions) (err e
 	ctx, cancel := context.WithTimeout(ctx, redriveHide-time.Minute)
 	defer cancel()
 	h := newHolding(s)
-	defer func() { err = errors.Join(err, h.release(ctx)) }()
+	defer func() { err = errors.Join(err, h.releaseAll(ctx)) }()
 	if err := takeWhole(ctx, p, h); err != nil {
 		return err
 	}
@@ -240,7 +240,7 @@ func redrive(ctx context.Context, p *program, s *Setup, o redriveOptions) (err e
 	}
 	report := plan.settle(ctx, h, o.dryRun, failed)
 	report.Warnings = slices.Concat([]string{}, warnings)
-	err = errors.Join(h.release(ctx), failed)
+	err = errors.Join(h.releaseAll(ctx), failed)
 	if !o.dryRun && report.Records > 0 && o.wait > 0 && err == nil {
 		fmt.Fprintf(p.progress, "redrive: looking for up to %s whether what was sent is parked again\n", o.wait)
 		report.CameBack, err = plan.cameBack(ctx, s, all, o.wait)

@@ -17,9 +17,9 @@ import (
 )
 
 const (
-	// takeHide is how long a received message is hidden from others. It is short, because nobody has the message until then if
+	// claimHide is how long a received message is hidden from others. It is short, because nobody has the message until then if
 	// the answer gets lost. redriveHide is for the messages that are sent again. They are given back as soon as that is done.
-	takeHide    = 20 * time.Second
+	claimHide   = 20 * time.Second
 	redriveHide = 10 * time.Minute
 	// maxMessages of a queue bounds the memory, because a message has up to 256 KiB.
 	maxMessages = 2000
@@ -53,13 +53,13 @@ func (h *holding) messages() []*message {
 	})
 }
 
-// take receives every message that is visible, also with an error.
-func (h *holding) take(ctx context.Context) error {
+// claim receives every message that is visible, also with an error.
+func (h *holding) claim(ctx context.Context) error {
 	received := make([]map[string]*message, len(h.urls))
 	var group errgroup.Group
 	for i, url := range h.urls {
 		received[i] = map[string]*message{}
-		group.Go(func() error { return h.takeFrom(ctx, url, received[i]) })
+		group.Go(func() error { return h.claimFrom(ctx, url, received[i]) })
 	}
 	err := group.Wait()
 	for _, all := range received {
@@ -69,11 +69,11 @@ func (h *holding) take(ctx context.Context) error {
 	return err
 }
 
-func (h *holding) takeFrom(ctx context.Context, url string, all map[string]*message) error {
+func (h *holding) claimFrom(ctx context.Context, url string, all map[string]*message) error {
 	for seen := -1; seen < len(all) && len(all) < maxMessages; {
 		seen = len(all) // if it stays the same, the receipt brought nothing, or only messages that had come before
 		out, err := h.client.ReceiveMessage(ctx, &sqs.ReceiveMessageInput{
-			QueueUrl: &url, MaxNumberOfMessages: 10, VisibilityTimeout: int32(takeHide.Seconds()),
+			QueueUrl: &url, MaxNumberOfMessages: 10, VisibilityTimeout: int32(claimHide.Seconds()),
 			// Without waiting only some of SQS's servers are asked, and an empty answer means nothing.
 			WaitTimeSeconds:             1,
 			MessageSystemAttributeNames: []types.MessageSystemAttributeName{types.MessageSystemAttributeNameSentTimestamp},
@@ -91,7 +91,7 @@ func (h *holding) takeFrom(ctx context.Context, url string, all map[string]*mess
 			all[m.id] = m
 			batch = append(batch, m)
 		}
-		// These messages are held now, so hide them for longer. Reading a full queue takes longer than takeHide, and an older
+		// These messages are held now, so hide them for longer. Reading a full queue takes longer than claimHide, and an older
 		// version that came back meanwhile would look as if there were none.
 		if err := h.hide(ctx, batch, redriveHide); err != nil {
 			return err
@@ -116,16 +116,16 @@ func (h *holding) look(ctx context.Context) (messages []*message, whole bool, er
 		return h.messages(), !h.full, err
 	}
 	others := 0
-	if err = h.take(ctx); err == nil {
-		others, err = h.elsewhere(ctx)
+	if err = h.claim(ctx); err == nil {
+		others, err = h.othersHold(ctx)
 	}
 	messages = h.messages()
-	return messages, others == 0 && !h.full, errors.Join(err, h.release(ctx))
+	return messages, others == 0 && !h.full, errors.Join(err, h.releaseAll(ctx))
 }
 
-// elsewhere returns how many messages there are that are not held, as far as SQS knows. Another reader has them, an answer was
+// othersHold returns how many messages there are that are not held, as far as SQS knows. Another reader has them, an answer was
 // lost, or they have just come back, which is why the visible ones count, too.
-func (h *holding) elsewhere(ctx context.Context) (n int, err error) {
+func (h *holding) othersHold(ctx context.Context) (n int, err error) {
 	names := []types.QueueAttributeName{
 		types.QueueAttributeNameApproximateNumberOfMessages, types.QueueAttributeNameApproximateNumberOfMessagesNotVisible,
 	}
@@ -167,8 +167,8 @@ func (h *holding) hide(ctx context.Context, messages []*message, d time.Duration
 	return nil
 }
 
-// giveBack shows messages to others again.
-func (h *holding) giveBack(ctx context.Context, messages []*message) error {
+// release shows messages to others again, at once.
+func (h *holding) release(ctx context.Context, messages []*message) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleTimeout)
 	defer cancel()
 	for _, m := range messages {
@@ -180,8 +180,8 @@ func (h *holding) giveBack(ctx context.Context, messages []*message) error {
 	return nil
 }
 
-// release gives back what is still held.
-func (h *holding) release(ctx context.Context) error { return h.giveBack(ctx, h.messages()) }
+// releaseAll releases every message that is still held.
+func (h *holding) releaseAll(ctx context.Context) error { return h.release(ctx, h.messages()) }
 
 func (h *holding) delete(ctx context.Context, m *message) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleTimeout)

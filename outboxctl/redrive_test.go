@@ -187,7 +187,7 @@ func TestRedriveChooses(t *testing.T) {
 	})
 }
 
-// listed waits until redrive list has n messages, and returns them. A receipt whose answer is lost hides its messages for takeHide: a
+// listed waits until redrive list has n messages, and returns them. A receipt whose answer is lost hides its messages for claimHide: a
 // list then has fewer, and says so.
 func (r *rig) listed(t *testing.T, n int, args ...string) (all []messageReport) {
 	t.Helper()
