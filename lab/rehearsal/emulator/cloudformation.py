@@ -13,7 +13,7 @@ from moto.logs.models import logs_backends
 
 from connect import client
 
-# --- 1. ValidateTemplate: AWS rejects errors, not cfn-lint warnings -------------------
+# --- 1. ValidateTemplate, which rejects errors and not cfn-lint's warnings -------------------
 lint = cf_models.validate_template_cfn_lint
 cf_models.validate_template_cfn_lint = lambda t: [m for m in lint(t) if m.rule.id.startswith("E")]
 
@@ -164,7 +164,7 @@ def update_or_keep(logical_id, resource_json, resources_map, account_id, region_
 cf.parse_and_update_resource = update_or_keep
 
 
-# --- a deleted stack has nothing: moto would make its resources anew to show them -----------------------------
+# --- a deleted stack has no resources, which moto would make anew to show them -----------------------------
 delete_resources = cf_models.Stack.delete
 
 

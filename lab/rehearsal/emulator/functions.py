@@ -18,7 +18,7 @@ from moto.cloudformation.exceptions import ValidationError
 
 from connect import ENDPOINT, HOST
 
-# --- 5. Lambda: run the zip's bootstrap behind a one-shot runtime API -----------------------
+# --- 5. Lambda runs the zip's bootstrap behind a one-shot runtime API -----------------------
 class Runtime(http.server.ThreadingHTTPServer):
     def __init__(self, arn, event, timeout):
         self.arn, self.event, self.deadline = arn, event, int((time.time() + timeout) * 1000)
@@ -126,7 +126,7 @@ def create_function(cls, resource_name, cloudformation_json, account_id, region_
 LambdaFunction.create_from_cloudformation_json = classmethod(create_function)
 
 
-# --- 6. custom resources: synchronous, with Update and Delete ------------------------------------
+# --- 6. custom resources are synchronous, with Update and Delete ------------------------------------
 class Answer(http.server.BaseHTTPRequestHandler):
     def log_message(self, *args):
         pass

@@ -165,7 +165,7 @@ def fail_once(self):
 
 def describe_failed_task(self):
     description = describe_task(self)
-    if self.start_date:  # as AWS says it: seconds since 1970
+    if self.start_date:  # in AWS's form, which is seconds since 1970
         description["ReplicationTaskStats"]["StartDate"] = self.start_date.replace(tzinfo=datetime.UTC).timestamp()
     if getattr(self, "failure", ""):
         description |= {"StopReason": "Stop Reason FATAL_ERROR", "LastFailureMessage": self.failure}

@@ -18,7 +18,7 @@ from moto.logs.models import logs_backends
 
 from connect import ENDPOINT
 
-# --- 7. ECR: the repository's address is that of the local registry ------------------------------------------
+# --- 7. ECR, whose repository's address is that of the local registry ------------------------------------------
 init_repository = ecr.Repository.__init__
 
 
@@ -53,7 +53,7 @@ def pull(image):
     return pulled[image]
 
 
-# --- 8. task definitions: moto's CloudFormation drops most of their properties -----------------------------------
+# --- 8. task definitions, because moto's CloudFormation drops most of their properties -----------------------------------
 def register(properties, account, region):
     p = remap_nested_keys(properties, pascal_to_camelcase)
     for container in p["containerDefinitions"]:  # moto adds up those of the containers only
@@ -136,7 +136,7 @@ def run_to_the_end(self, *args, **kwargs):
 
 ecs.EC2ContainerServiceBackend.run_task = run_to_the_end
 
-# --- 10. services: as many tasks of the newest definition as are desired ------------------------------------------
+# --- 10. services, with as many tasks of the newest definition as are desired ------------------------------------------
 running = {}  # service's ARN to its processes
 reconciling = threading.Lock()
 
@@ -146,7 +146,7 @@ def reconcile(service, backend):
         definition = backend.describe_task_definition(service.task_definition)
         wanted = service.desired_count if service.status == "ACTIVE" else 0
         alive = [p for p in running.get(service.arn, []) if p.process.poll() is None]
-        # The new ones first: at least 100 percent are healthy.
+        # The new ones first, because at least 100 percent must be healthy.
         kept = [p for p in alive if p.definition == definition.arn][:wanted]
         old = [p for p in alive if p not in kept]
         for n in range(wanted - len(kept)):
