@@ -238,7 +238,8 @@ func TestReplayWaitsForTheRelay(t *testing.T) {
 	})
 }
 
-// A slot with a backlog may take longer than slotPatience, as long as it moves. The clock is the test's own: between two looks most of
+// A slot with a backlog may take longer than slotPatience, as long as it moves. The clock is the
+// test's own. Between two looks most of
 // slotPatience passes.
 func TestReplayWaitsAsLongAsTheSlotMoves(t *testing.T) {
 	t.Parallel()

@@ -10,7 +10,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// The exchange of RFC 7677, section 3: a server that stored our verifier accepts that client, and that client accepts the server.
+// The exchange of RFC 7677, section 3. A server that stored our verifier accepts that client, and
+// that client accepts the server.
 func TestVerifierAgainstTheRFC(t *testing.T) {
 	t.Parallel()
 	const (

@@ -12,7 +12,7 @@ import (
 )
 
 // ParseConfig reads a connection string, a URL or key=value pairs, as pgx does. Its errors name what is wrong and never repeat a part of
-// the string. pgx hides only what it takes for the password, and in a malformed string that is something else: in `password = x` or in a
+// the string. pgx hides only what it takes for the password, and in a malformed string that is something else. In `password = x` or in a
 // URL whose password has an unencoded @, the error would show the password.
 //
 // It refuses a URL with an @ in another place than before the host, although pgx takes it. A password with an unencoded @ would end

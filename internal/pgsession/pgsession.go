@@ -80,7 +80,7 @@ func Fix(config *pgx.ConnConfig, application string, limits Limits) {
 	config.AfterConnect = liftTimeouts
 }
 
-// liftTimeouts lifts what an older server refuses as a parameter of the startup: PostgreSQL has idle_session_timeout from 14 on, and
+// liftTimeouts lifts what an older server refuses as a parameter of the startup. PostgreSQL has idle_session_timeout from 14 on, and
 // transaction_timeout from 17 on. A server that is too old has to get as far as being refused by name.
 func liftTimeouts(ctx context.Context, conn *pgconn.PgConn) error {
 	const lift = "SELECT pg_catalog.set_config(name, '0', false) FROM pg_catalog.pg_settings " +

@@ -1,4 +1,4 @@
-// Package rdsdb is how a program reaches PostgreSQL on Amazon RDS: through a Pool, by single sessions for weeks (Login), or by one
+// Package rdsdb is how a program reaches PostgreSQL on Amazon RDS, which is through a Pool, by single sessions for weeks (Login), or by one
 // session (ConnConfig).
 //
 // In: the DB_* settings and a Secrets Manager client. Out: connections that are encrypted and verified (unless DB_SSL is false). Those

@@ -83,7 +83,7 @@ func TestPasswordIsReadAgainAfterRotation(t *testing.T) {
 	require.NoError(t, err, "the very request that meets the new password succeeds")
 	require.EqualValues(t, 2, store.reads.Load())
 
-	// A secret that is late, too: the request fails, and the next one reads again.
+	// So is a secret that is late. The request fails, and the next one reads again.
 	role.rotate(t, pool, "third-password")
 	_, err = query(t, pool, who)
 	var pgErr *pgconn.PgError

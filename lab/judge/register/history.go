@@ -141,7 +141,8 @@ func (h *history) readAggregates() {
 	}
 }
 
-// readRecords makes a register of each poison record that was put on the stream: it is written once, and parked.
+// readRecords makes a register of each poison record that was put on the stream. It is written
+// once, and parked.
 func (h *history) readRecords() {
 	for i, p := range h.Poison {
 		if p.Payload == nil {
