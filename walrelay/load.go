@@ -270,14 +270,14 @@ func (l *loader) readRows(ctx context.Context, snapshot *dbgen.Queries) error {
 		if err != nil {
 			return fmt.Errorf("reading outbox behind %s %s: %w", after.AggregateType, after.AggregateID, err)
 		}
-		for _, row := range page {
+		records := make([]*pending, len(page))
+		for i, row := range page {
 			record := outbox.Record{Row: row, Operation: outbox.OperationLoad, Timestamp: time.Now()}
-			loaded, err := newPending(record, nil)
-			if err != nil {
+			if records[i], err = newPending(record, nil); err != nil {
 				return err
 			}
-			l.pipeline.add(loaded)
 		}
+		l.pipeline.add(records...)
 		l.read += int64(len(page))
 		if len(page) < loadPage {
 			return nil

@@ -100,24 +100,27 @@ func newPipeline() *pipeline {
 	return p
 }
 
-// add appends a record to its lane. It never blocks, so the caller checks full first.
-func (p *pipeline) add(record *pending) {
+// add appends records to their lanes. It never blocks, so the caller checks full first. No record is sent before all of them are in their
+// lanes, so the first call of a page is as full as it can be.
+func (p *pipeline) add(records ...*pending) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if tx := record.transaction; tx != nil {
-		tx.records++
-		tx.unaccepted++
+	for _, record := range records {
+		if tx := record.transaction; tx != nil {
+			tx.records++
+			tx.unaccepted++
+		}
+		p.records++
+		p.bytes += record.size()
+		l := p.lanes[record.key]
+		if l == nil {
+			l = &lane{key: record.key}
+			p.lanes[record.key] = l
+			p.ready = append(p.ready, l)
+			p.work.Signal()
+		}
+		l.records = append(l.records, record)
 	}
-	p.records++
-	p.bytes += record.size()
-	l := p.lanes[record.key]
-	if l == nil {
-		l = &lane{key: record.key}
-		p.lanes[record.key] = l
-		p.ready = append(p.ready, l)
-		p.work.Signal()
-	}
-	l.records = append(l.records, record)
 }
 
 // begin opens the transaction that the following records belong to.

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"math/rand/v2"
 	"slices"
 	"sync"
 	"time"
@@ -18,6 +17,7 @@ import (
 	"rds-outbox-demo/internal/congestion"
 	"rds-outbox-demo/internal/emf"
 	"rds-outbox-demo/internal/failpoint"
+	"rds-outbox-demo/internal/jitter"
 )
 
 const (
@@ -210,7 +210,7 @@ func refusedBackoff(attempt int) time.Duration {
 
 func backoffBetween(first, longest time.Duration, attempt int) time.Duration {
 	d := min(longest, first<<min(attempt-1, 16))
-	return d/2 + rand.N(d/2)
+	return d/2 + jitter.Draw(d/2)
 }
 
 // wait returns after d or when ctx ends.

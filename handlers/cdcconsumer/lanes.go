@@ -2,9 +2,10 @@ package cdcconsumer
 
 import (
 	"context"
-	"math/rand/v2"
 	"slices"
 	"time"
+
+	"rds-outbox-demo/internal/jitter"
 )
 
 // Limits of one PutEvents call. The bytes are the limit of before 2026, which not every region may have left behind.
@@ -219,7 +220,7 @@ func (p *publisher) learn(r response) {
 // backoff doubles with each failure, from the first to the last, and half of it is random.
 func backoff(failures int) time.Duration {
 	d := min(firstBackoff<<min(failures, 10), lastBackoff)
-	return d/2 + rand.N(d/2)
+	return d/2 + jitter.Draw(d/2)
 }
 
 // widespread reports whether the failures concern more than one entry. New lanes would then only

@@ -53,8 +53,13 @@ func NewURLLogin(url, application string) (*Login, error) {
 	if err != nil {
 		return nil, fmt.Errorf("DATABASE_URL: %w", err)
 	}
+	return NewLogin(config, application), nil
+}
+
+// NewLogin returns a Login whose configuration has the password, and may have a way of its own to reach the server. It changes config.
+func NewLogin(config *pgx.ConnConfig, application string) *Login {
 	pgsession.Fix(config, application, pgsession.Limits{})
-	return &Login{config: config}, nil
+	return &Login{config: config}
 }
 
 func newLogin(config Config, secrets *secretsmanager.Client, roots func(host string) *x509.CertPool) (*Login, error) {
