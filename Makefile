@@ -159,6 +159,17 @@ stress: node_modules/.dev build ## Run tests beside two busy loops per core, by 
 model: ## Check the model of the protocol with spin, and that it finds every sabotage: STORY= (none; a sabotage, or all) prints counterexamples.
 	@scripts/model.sh $(STORY)
 
+# Each kept schedule is named by the rule that it needs.
+SIM_RULES := $(basename $(notdir $(wildcard lab/sim/testdata/*.json)))
+.PHONY: sim
+sim: ## Run relay and consumer in virtual time with drawn faults, judge what arrives, and find every sabotage: SEED= (random), SECONDS= (60), REPEATS= (1000) of one seed, KEEP=1 keeps the schedules anew.
+	go test -count=1 -timeout 60m -v -run '^Test(TheSameSeedHasTheSameHistory|ThePromiseHolds)$$' ./lab/sim -seed $(or $(SEED),0) -seconds $(or $(SECONDS),60) -repeats $(or $(REPEATS),1000)
+	@mkdir -p bin/sim
+	go test -c -tags sabotage -o bin/sim/sim.test ./lab/sim
+	@cd lab/sim && for rule in $(SIM_RULES); do \
+		SABOTAGE_RULE=$$rule ../../bin/sim/sim.test -test.v -test.run '^Test(ASabotageIsFound|KeptSchedules)$$' $(if $(KEEP),-keep) || exit 1; \
+	done
+
 .PHONY: new
 new: ## Copy this tree for a service of your own: MODULE=example.com/acme/orders, SERVICE=orders, DIR= (../SERVICE), ENTITY=order in place of cars.
 	@scripts/new.sh '$(MODULE)' '$(SERVICE)' '$(DIR)' $(ENTITY) $(ENTITIES)

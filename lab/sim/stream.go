@@ -1,0 +1,183 @@
+package sim
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"hash/fnv"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/kinesis"
+	"github.com/aws/aws-sdk-go-v2/service/kinesis/types"
+	"github.com/aws/smithy-go"
+)
+
+var errGone = errors.New("sim: connection reset")
+
+// record is one record on the stream.
+type record struct {
+	sequence string
+	key      string
+	data     []byte
+	arrival  time.Time
+}
+
+// stream is Kinesis with two shards. world.mu guards it.
+type stream struct {
+	shards   [2][]record
+	read     [2]int // how many records are before Lambda's checkpoint
+	sequence int
+}
+
+// accept appends a record to its shard. The caller holds mu.
+func (w *world) accept(key string, data []byte) (sequence string) {
+	h := fnv.New32a()
+	h.Write([]byte(key))
+	shard := h.Sum32() % 2
+	w.stream.sequence++
+	sequence = fmt.Sprintf("4%020d", w.stream.sequence)
+	w.stream.shards[shard] = append(w.stream.shards[shard], record{sequence, key, data, time.Now()})
+	w.note("stream %d has %s of %s", shard, hash(data), key)
+	w.changed.Broadcast()
+	return sequence
+}
+
+// streamIsRead reports whether Lambda's checkpoints are at the end. The caller holds mu.
+func (w *world) streamIsRead() bool {
+	for shard, records := range w.stream.shards {
+		if w.stream.read[shard] < len(records) {
+			return false
+		}
+	}
+	return true
+}
+
+// kinesisOf is Kinesis as a relay's process reaches it.
+type kinesisOf struct {
+	*world
+	*process
+}
+
+func (k kinesisOf) DescribeStreamSummary(ctx context.Context, _ *kinesis.DescribeStreamSummaryInput, _ ...func(*kinesis.Options)) (*kinesis.DescribeStreamSummaryOutput, error) {
+	return &kinesis.DescribeStreamSummaryOutput{}, k.wait(ctx, k.delay(time.Millisecond, 5*time.Millisecond, "describe"), k.process)
+}
+
+// wait returns an error if the process or ctx ends first.
+func (w *world) wait(ctx context.Context, d time.Duration, p *process) error {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-p.gone:
+		return errGone
+	}
+}
+
+// call is what a model does with one request. It returns the answer, and when it comes.
+type call[T any] func() (answer T, after time.Duration, err error)
+
+const never = time.Hour
+
+// carry carries a request to a model and its answer back. A request arrives even if its caller has given up or is dead, unless it is
+// lost on the way.
+func carry[T any](ctx context.Context, w *world, p *process, tag string, arrives call[T]) (T, error) {
+	type reply struct {
+		answer T
+		err    error
+	}
+	replies := make(chan reply, 1)
+	time.AfterFunc(w.delay(500*time.Microsecond, 15*time.Millisecond, "to", tag), func() {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		if p.dead && w.draw("lost", tag)%2 == 0 {
+			return
+		}
+		answer, after, err := arrives()
+		time.AfterFunc(after, func() { replies <- reply{answer, err} })
+	})
+	select {
+	case r := <-replies:
+		return r.answer, r.err
+	case <-ctx.Done():
+		select {
+		case <-p.gone: // a kill ends both, and select takes any of them
+		default:
+			// Calls that began together would all end at one instant.
+			time.Sleep(w.delay(time.Microsecond, time.Millisecond, "given up", tag))
+		}
+		var none T
+		return none, ctx.Err()
+	case <-p.gone:
+		var none T
+		return none, errGone
+	}
+}
+
+// answersIn draws how long an answer takes. The caller holds mu.
+func (w *world) answersIn(tag string) time.Duration {
+	return w.delay(500*time.Microsecond, 15*time.Millisecond, "back", tag)
+}
+
+// PutRecords answers as Kinesis does. The records behind a refused one are still accepted.
+func (k kinesisOf) PutRecords(ctx context.Context, in *kinesis.PutRecordsInput, _ ...func(*kinesis.Options)) (*kinesis.PutRecordsOutput, error) {
+	tag := aws.ToString(in.Records[0].PartitionKey) + hash(in.Records[0].Data)
+	return carry(ctx, k.world, k.process, tag, func() (*kinesis.PutRecordsOutput, time.Duration, error) {
+		fault, _ := k.strike(KillBeforePut, KillAfterPut, RefuseRecords, ThrottlePut, DenyPut, ResetPut, LosePut, LatePut, SlowPut)
+		after := k.answersIn(tag)
+		switch fault.Kind {
+		case KillBeforePut:
+			k.end(k.process, "relay killed before its call arrives")
+			return nil, never, errGone
+		case ThrottlePut:
+			return nil, after, &smithy.GenericAPIError{Code: "LimitExceededException"}
+		case DenyPut:
+			return nil, after, &smithy.GenericAPIError{Code: "AccessDeniedException"}
+		case ResetPut:
+			if k.draw("reset", tag)%2 == 0 {
+				return nil, after, errGone
+			}
+		case LatePut:
+			time.AfterFunc(k.delay(11*time.Second, 14*time.Second, "late", tag), func() {
+				k.mu.Lock()
+				defer k.mu.Unlock()
+				k.put(in, "")
+			})
+			return nil, never, nil
+		default:
+		}
+		out := k.put(in, fault.Kind)
+		switch fault.Kind {
+		case KillAfterPut:
+			k.end(k.process, "relay killed before the answer comes")
+			return nil, never, errGone
+		case ResetPut:
+			return nil, after, errGone
+		case LosePut:
+			return nil, never, nil
+		case SlowPut:
+			return out, k.delay(time.Second, 8*time.Second, "slow", tag), nil
+		default:
+		}
+		return out, after, nil
+	})
+}
+
+// put stores the records of a call. The caller holds mu.
+func (k kinesisOf) put(in *kinesis.PutRecordsInput, fault Kind) *kinesis.PutRecordsOutput {
+	out := &kinesis.PutRecordsOutput{FailedRecordCount: aws.Int32(0)}
+	for i, r := range in.Records {
+		key := aws.ToString(r.PartitionKey)
+		if fault == RefuseRecords && (i == 0 || k.draw("refuse", key)%2 == 0) {
+			k.note("stream refuses %s of %s", hash(r.Data), key)
+			out.Records = append(out.Records, types.PutRecordsResultEntry{ErrorCode: aws.String("ProvisionedThroughputExceededException")})
+			*out.FailedRecordCount++
+			continue
+		}
+		out.Records = append(out.Records, types.PutRecordsResultEntry{SequenceNumber: aws.String(k.accept(key, r.Data))})
+	}
+	return out
+}
