@@ -25,7 +25,7 @@ func (e *environment) originalScript() string {
 
 // originalAPI is a request in one transaction of four round trips.
 func (e *environment) originalAPI(database string) process.Config {
-	return process.Config{Program: "node", Args: []string{e.originalScript(), "api"}, Env: append(os.Environ(), "DATABASE_URL="+database)}
+	return process.Config{Program: "node", Args: []string{e.originalScript(), "api"}, Env: []string{"DATABASE_URL=" + database}}
 }
 
 // originalConsumer publishes the batch to the bus repeats times, ten entries at a time, each call awaited: events/s.
@@ -36,7 +36,7 @@ func (e *environment) originalConsumer(bus string, batch events.KinesisEvent, re
 			return 0, fmt.Errorf("encoding the batch: %w", err)
 		}
 		command := exec.CommandContext(ctx, "node", e.originalScript(), "consumer", strconv.Itoa(repeats))
-		command.Env = append(os.Environ(), "BUS_URL="+bus, "AWS_SDK_JS_NODE_VERSION_SUPPORT_WARNING_DISABLED=true")
+		command.Env = []string{"BUS_URL=" + bus, "AWS_SDK_JS_NODE_VERSION_SUPPORT_WARNING_DISABLED=true"}
 		command.Stdin, command.Stderr = bytes.NewReader(input), os.Stderr
 		output, err := command.Output()
 		if err != nil {

@@ -12,16 +12,16 @@ import (
 	"time"
 
 	"github.com/jackc/pglogrepl"
-	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgproto3"
 
 	"rds-outbox-demo/dbgen"
+	"rds-outbox-demo/internal/pgsession"
 	"rds-outbox-demo/internal/rdsdb"
 )
 
 // login returns the way from a relay's process to the modelled server.
 func (w *world) login(p *process) *rdsdb.Login {
-	config, err := pgx.ParseConfig("postgres://relay:secret@127.0.0.1:5432/" + database + "?sslmode=disable&default_query_exec_mode=simple_protocol")
+	config, err := pgsession.ParseConfig("postgres://relay:secret@127.0.0.1:5432/" + database + "?sslmode=disable&default_query_exec_mode=simple_protocol")
 	if err != nil {
 		panic(err)
 	}
