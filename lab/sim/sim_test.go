@@ -22,13 +22,13 @@ import (
 var (
 	flagSeed    = flag.Uint64("seed", 0, "the first seed; 0 draws one")
 	flagSeconds = flag.Int("seconds", 0, "how long to look for a schedule that breaks the promise; 0 runs a few fixed seeds")
-	flagRepeats = flag.Int("repeats", 12, "how often one seed runs")
+	flagRepeats = flag.Int("repeats", 4, "how often one seed runs")
 	flagKeep    = flag.Bool("keep", false, "shrink the schedule that exposes the sabotage, and keep it in testdata")
 )
 
 const (
 	faultsPerRun = 160
-	fewSeeds     = 12
+	fewSeeds     = 6
 	mostRuns     = 60 // that may pass before a sabotage is found. That is a few seconds.
 )
 

@@ -16,28 +16,28 @@ type experiment struct {
 var experiments = []experiment{
 	{
 		N: 1, Title: "Kill the relay while cars are created",
-		Intro: "The relay keeps nothing of its own: how far it has come is a position in PostgreSQL, the slot's. So it may die in the middle " +
-			"of anything, and stay away.",
+		Intro: "The relay keeps no state of its own. Its position is in PostgreSQL, in the slot. So the relay may die in the middle of " +
+			"anything, and stay away.",
 		Steps: []string{
 			"Cars are created all the time, about twenty a second.",
 			"SIGKILL ends the relay. Nobody starts it again.",
 			"Commits go on. Their events wait in the WAL, and none of them reaches the bus.",
-			"The relay is started. It reads on where the slot says that the stream has everything.",
+			"The relay is started. It reads on from the slot's position. The stream has everything before that position.",
 			"Every event arrives, and every car is counted once.",
 		},
-		Expect: "As many events on the bus as were committed, none lost, none out of order. What Kinesis had taken and the relay had not " +
-			"confirmed comes twice, and is suppressed.",
+		Expect: "As many events on the bus as were committed, none lost, none out of order. Records that Kinesis had taken and the " +
+			"relay had not confirmed come twice, and are suppressed.",
 		switches: []string{"kill-relay"},
 		run:      killTheRelay,
 	},
 	{
 		N: 2, Title: "Stop PostgreSQL",
-		Intro: "Car and event are one commit in one database. While that is away, nothing can be promised, and so nothing that was promised " +
+		Intro: "Car and event are one commit in one database. While the database is away, no car can be promised, so no promised car " +
 			"can be lost.",
 		Steps: []string{
 			"Cars are created one after the other, and each answer is noted.",
 			"PostgreSQL is shut down.",
-			"Requests are answered with an error: those cars do not exist, and neither do their events.",
+			"Requests are answered with an error. Those cars do not exist, and neither do their events.",
 			"PostgreSQL is started on the same data, and requests are answered with 201 again. The relay connects again by itself.",
 			"Every car that was promised is there, on the bus, and counted.",
 		},
@@ -47,23 +47,24 @@ var experiments = []experiment{
 	},
 	{
 		N: 3, Title: "EventBridge down, then failing",
-		Intro: "A call of PutEvents can fail as a whole, or for single entries while the others are accepted. Whoever then sends only what " +
-			"failed lets a car's later events overtake its earlier ones.",
+		Intro: "A call of PutEvents can fail as a whole, or for single entries while the others are accepted. A program that then " +
+			"sends only the failed entries again lets a car's later events overtake its earlier ones.",
 		Steps: []string{
 			"EventBridge answers every call with 503. Five cars are created, and each is changed nine times.",
-			"The consumer answers that its batch failed, and gets it again. Nothing reaches the bus, nothing is parked, nothing is skipped.",
+			"The consumer answers that its batch failed, and gets it again. Nothing reaches the bus, nothing is parked, nothing is " +
+				"skipped.",
 			"EventBridge takes calls again, but three of ten entries fail.",
 			"The consumer sends those again, each before the next event of its car, until all have arrived.",
 			"The fault is over. Each car's ten events are on the bus in the order of their versions.",
 		},
-		Expect:   "Fifty events, none lost, none out of order, none parked: trouble of the bus is no reason to give an event up.",
+		Expect:   "Fifty events, none lost, none out of order, none parked. A bus in trouble is no reason to give an event up.",
 		switches: []string{"bus-down", "fail-entries"},
 		run:      busInTrouble,
 	},
 	{
 		N: 4, Title: "Everything twice",
-		Intro: "Delivery is at least once, on AWS as here: EventBridge and SQS may repeat what they deliver, and the consumer repeats a call " +
-			"that got no answer. Exactly once is what the subscriber makes of it.",
+		Intro: "Delivery is at least once, on AWS as here. EventBridge and SQS may repeat what they deliver, and the consumer repeats " +
+			"a call that got no answer. The subscriber sees to it that each event counts once.",
 		Steps: []string{
 			"The subscriber now gets each event twice, and three of ten answers of EventBridge are lost on their way.",
 			"Forty cars are created.",
@@ -76,17 +77,17 @@ var experiments = []experiment{
 	},
 	{
 		N: 5, Title: "Poison, and nowhere to put it",
-		Intro: "A record that can never be published must not hold up those behind it: it is parked in the failure queue. But when it cannot be " +
-			"parked, it must not be passed over either.",
+		Intro: "A record that can never be published must not hold up the records behind it, so it is parked in the failure queue. If " +
+			"it cannot be parked, it must not be passed over either.",
 		Steps: []string{
 			"A car is created, and the failure queue is down.",
 			"A record that can never be an event is put on the stream, on that car's shard.",
 			"The consumer cannot park it. The car is changed five times, and these events wait behind the poison.",
 			"The failure queue is up again. The poison is parked, with its payload and the reason.",
-			"Its successors go on.",
+			"The events that waited behind it go on.",
 		},
-		Expect: "One record parked, the five changes on the bus in their order, nothing lost. The record stays in the failure queue for an " +
-			"operator: bin/outboxctl redrive list shows it.",
+		Expect: "One record parked, the five changes on the bus in their order, nothing lost. The record stays in the failure queue for " +
+			"an operator. To see it, run bin/outboxctl redrive list.",
 		switches: []string{"queue-down", "poison"},
 		run:      poisonAndNoQueue,
 	},
