@@ -19,7 +19,7 @@ import (
 // order and a tenth of it twice, from the consumer on every hop fails, and the rule of the bus delivers in disorder and twice.
 func TestAnUnorderedRelayIsEnoughForASubscriberInOrder(t *testing.T) {
 	t.Parallel()
-	r := newRig(t, func(c *Config) { c.InOrder = true })
+	r := newRig(t, patientCarStats(1000), func(c *Config) { c.InOrder = true })
 	r.Relay.Stop(t.Context())
 	_, err := r.pool.Exec(t.Context(), `CREATE TABLE counted (place serial, car text, version bigint);
 		CREATE FUNCTION note() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
