@@ -50,7 +50,9 @@ func newRigWith(t *testing.T, dir string, edit func(*local.Config)) *rig {
 	config := local.Config{
 		Dir: dir, Root: "../..", Relay: labtest.Program(t, "walrelay/cmd/walrelay"), Listen: "127.0.0.1:0", Settings: local.ForPeople(), Progress: func(string) {}, OnEvent: func(local.Arrival) {}, Log: log, Observe: watch.Observer(),
 	}
-	config.Settings.CarStats.MaxReceives = 1000 // a message whose invocation takes too long on a busy machine is not parked
+	// On a busy machine 4 s are too short for some batches, whose messages are then parked.
+	stats := &config.Settings.CarStats
+	stats.Timeout, stats.VisibilityTimeout, stats.MaxReceives = 20*time.Second, 20*time.Second, 1000
 	edit(&config)
 	s, err := local.Start(t.Context(), config)
 	require.NoError(t, err)
