@@ -53,7 +53,7 @@ func api(ctx context.Context, e *environment) ([]Row, error) {
 		return nil, err
 	}
 	p50, p99, cpu, memory := behindHTTP[0], behindHTTP[1], behindHTTP[3], behindHTTP[4]
-	behindHTTP = []Row{p50.atMost(0.5 * p50.Limit.Median()), p99.atMost(0.5 * p99.Limit.Median()), behindHTTP[2].bounded(0.15), cpu.atMost(110).bounded(300), memory.atMost(25).bounded(40)}
+	behindHTTP = []Row{p50.atMost(0.5 * p50.Limit.Median()), p99.atMost(0.5 * p99.Limit.Median()), behindHTTP[2].bounded(0.15), cpu.atMost(110), memory.atMost(25).bounded(40)}
 	durable, err := e.apiDurable(ctx)
 	return slices.Concat(alone, behindHTTP, durable), err
 }

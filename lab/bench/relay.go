@@ -51,7 +51,7 @@ func relay(ctx context.Context, e *environment) (rows []Row, err error) {
 		if len(row.Limit) > 0 {
 			row = row.atLeast(test.target)
 		}
-		rows = append(rows, row.bounded(test.bound), cost[0].atMost(10).bounded(25), cost[1].atMost(64).bounded(80))
+		rows = append(rows, row.bounded(test.bound), cost[0].atMost(10), cost[1].atMost(64).bounded(80))
 	}
 	return rows, nil
 }
