@@ -8,6 +8,7 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/stretchr/testify/require"
+	"pgregory.net/rapid"
 
 	"rds-outbox-demo/lab/awslocal"
 	"rds-outbox-demo/lab/judge"
@@ -116,4 +117,19 @@ func TestDescribesComparesTheCar(t *testing.T) {
 	}
 	require.False(t, judge.Describes(json.RawMessage(`{}`), nil))
 	require.False(t, judge.Describes(json.RawMessage(`null`), json.RawMessage(`null`)))
+}
+
+// A replay of ours marks its copies. Nothing else may add anything to an entry, and a first arrival is no copy.
+func TestACopyMayHaveTheMarkerOfAReplay(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, func(rt *rapid.T) {
+		r := generate(rt)
+		r.Replay = "asked-for"
+		replayed := r.entry(r.Rows[0])
+		replayed.Resources = []string{"replay/asked-for"}
+		r.Arrivals = append(r.Arrivals, replayed)
+		require.Empty(rt, judge.Judge(r.Round).Violations)
+		r.Replay = "another"
+		require.Equal(rt, judge.RuleDuplicateDiffers, judge.Judge(r.Round).Violations[0].Rule)
+	})
 }

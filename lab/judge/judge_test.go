@@ -35,21 +35,6 @@ func TestAcceptsARoundThatKeepsEveryPromise(t *testing.T) {
 	})
 }
 
-// A replay of ours marks its copies. Nothing else may add anything to an entry, and a first arrival is no copy.
-func TestACopyMayHaveTheMarkerOfAReplay(t *testing.T) {
-	t.Parallel()
-	rapid.Check(t, func(rt *rapid.T) {
-		r := generate(rt)
-		r.Replay = "asked-for"
-		replayed := r.entry(r.Rows[0])
-		replayed.Resources = []string{"replay/asked-for"}
-		r.Arrivals = append(r.Arrivals, replayed)
-		require.Empty(rt, judge.Judge(r.Round).Violations)
-		r.Replay = "another"
-		require.Equal(rt, judge.RuleDuplicateDiffers, judge.Judge(r.Round).Violations[0].Rule)
-	})
-}
-
 // damages break one promise each. The judge must name its rule and no other.
 var damages = map[string]struct {
 	rule string
