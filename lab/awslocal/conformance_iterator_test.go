@@ -50,7 +50,7 @@ func iteratorCases() map[string]conformanceCase {
 		"AfterStartOfShard":             {"1 2 3 4; 5", afterSequence, func(h history) position { return from(h.beginning()) }},
 		"AtTimestampBetween":            {"3 4; 5", atTimestamp, func(h history) position { return at(h.middle) }},
 		"AtTimestampBeforeAll":          {"1 2 3 4; 5", atTimestamp, func(h history) position { return at(h.middle.Add(-time.Hour)) }},
-		"AtTimestampAfterAll":           {"; 5", atTimestamp, func(h history) position { return at(h.middle.Add(10 * time.Second)) }},
+		"AtTimestampAfterAll":           {"; 5", atTimestamp, func(h history) position { return at(h.middle.Add(time.Minute)) }},
 		"AtTimestampOfARecord":          {"3 4; 5", atTimestamp, func(h history) position { return at(h.arrival(h.sequences[2])) }},
 		"AtTimestampJustBehind":         {"3 4; 5", atTimestamp, func(h history) position { return at(h.arrival(h.sequences[1]).Add(time.Millisecond)) }},
 	} {
@@ -60,7 +60,7 @@ func iteratorCases() map[string]conformanceCase {
 			h.middle = p.now()
 			p.pass(5 * time.Second)
 			h.sequences = append(h.sequences, p.put("k", "3", "4")...)
-			p.pass(10 * time.Second)
+			p.pass(2 * time.Minute)
 			return p.readTwice(tc.kind, tc.position(h))
 		}}
 	}

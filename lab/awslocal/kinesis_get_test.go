@@ -96,6 +96,18 @@ func TestGetRecords(t *testing.T) {
 		require.EqualValues(t, 3000, *out.MillisBehindLatest)
 		require.Equal(t, numbered(3, 5), c.rest(*out.NextShardIterator))
 	})
+	t.Run("TakesAnIteratorForFiveMinutes", func(t *testing.T) {
+		t.Parallel()
+		clock := newClock()
+		_, conf := start(t, awslocal.Config{Streams: oneShard("s"), Now: clock.now})
+		c := client(t, conf)
+		it := c.iterator(types.ShardIteratorTypeTrimHorizon)
+		clock.pass(5 * time.Minute)
+		c.get(it)
+		clock.pass(time.Millisecond)
+		_, err := c.GetRecords(t.Context(), &sdk.GetRecordsInput{ShardIterator: &it})
+		require.Equal(t, "ExpiredIteratorException", code(t, err))
+	})
 	t.Run("StopsAt10000Records", func(t *testing.T) {
 		t.Parallel()
 		_, conf := start(t, awslocal.Config{Streams: oneShard("s")})
