@@ -26,9 +26,10 @@ else
 TEST_DATABASE := bin/lab with-postgres -throwaway --
 endif
 
-# With -trimpath and without cgo, as infra/gobuild builds what is deployed. Go then compiles each package once, and not once for the
-# local programs and once for the functions that the tests package.
-PLAIN := CGO_ENABLED=0
+# Everything is built with -trimpath and without cgo, as infra/gobuild builds what is deployed. Go then compiles each package once, and
+# not once for each target. Only the race detector needs cgo.
+export CGO_ENABLED := 0
+export GOFLAGS := -trimpath $(shell go env GOFLAGS 2>/dev/null)
 
 # The race detector needs a C compiler. Only tests ask, so that every other target can say it better if there is no Go.
 RACE = $(shell command -v "$$(CGO_ENABLED=1 go env CC | cut -d' ' -f1)" >/dev/null 2>&1 && echo -race)
@@ -130,9 +131,10 @@ test: node_modules/.dev build ## Run every test on a throw-away server, or on TE
 	@test -n "$(RACE)" || { echo "test: install a C compiler such as gcc to run the tests with -race (without one they run without it)"; test "$$CI" != true; }
 	@# Most of a test is waiting, so more of them run at once than there are cores. `make compare` runs the comparison.
 	@# vet is `make lint`'s. Here it would read every dependency once more.
-	$(TEST_DATABASE) go test $(RACE) -vet=off -skip '^TestCompare$$' -shuffle=on -p 3 -parallel 4 -timeout 15m ./...
+	@# -exec is for the programs that tests build.
+	$(if $(RACE),CGO_ENABLED=1) $(TEST_DATABASE) go test $(RACE) -exec 'env CGO_ENABLED=0' -vet=off -skip '^TestCompare$$' -shuffle=on -p 3 -parallel 4 -timeout 15m ./...
 	@# Tests with hundreds of thousands of rows are not built with the race detector.
-	$(if $(RACE),$(PLAIN) $(TEST_DATABASE) go test -trimpath -vet=off -run '^TestVolume' ./walrelay)
+	$(if $(RACE),$(TEST_DATABASE) go test -vet=off -run '^TestVolume' ./walrelay)
 
 # The packages that depend on the server's version. The others have no SQL of their own.
 VERSIONED := ./walrelay ./migrate/... ./handlers/retention/... ./internal/dbuser ./outbox ./inbox ./handlers/carapi ./handlers/carstats ./outboxctl/...
@@ -140,7 +142,7 @@ VERSIONED := ./walrelay ./migrate/... ./handlers/retention/... ./internal/dbuser
 .PHONY: test-versions
 test-versions: lab/postgres/versions/node_modules/.installed build ## Run the tests that depend on PostgreSQL's version, without -race: VERSIONS= (14 15 16 17 18), PACKAGES= (all of them), PARALLEL= (1).
 	@printf '%s\n' $(or $(VERSIONS),14 15 16 17 18) | xargs -P $(or $(PARALLEL),1) -I '{}' sh -c '\
-		$(PLAIN) bin/lab with-postgres -throwaway -version {} -- go test -trimpath -count=1 -timeout 10m -skip "^TestVolume|^TestALink" $(or $(PACKAGES),$(VERSIONED)) && \
+		bin/lab with-postgres -throwaway -version {} -- go test -count=1 -timeout 10m -skip "^TestVolume|^TestALink" $(or $(PACKAGES),$(VERSIONED)) && \
 		echo "PostgreSQL {}: ok" || { echo "PostgreSQL {}: FAILED"; exit 1; }'
 
 .PHONY: fuzz
@@ -180,7 +182,7 @@ yours: node_modules/.dev contracts/npm/node_modules/.installed build $(SQLC) ## 
 
 .PHONY: view-test screenshots
 view-test: node_modules/.dev build ## Drive the live view in a real Chromium: RUN= (all), SHORT=1 (less load), CHROMIUM= (the one on PATH).
-	$(PLAIN) $(TEST_DATABASE) go test -trimpath -tags browser -count=1 -timeout 15m $(if $(SHORT),-short) $(if $(RUN),-run '$(RUN)') ./lab/view/browser
+	$(TEST_DATABASE) go test -tags browser -count=1 -timeout 15m $(if $(SHORT),-short) $(if $(RUN),-run '$(RUN)') ./lab/view/browser
 screenshots: node_modules/.dev ## Take the pictures of README.md and docs/failure-lab.md anew.
 	go test -tags browser -count=1 -timeout 10m -v -run '^TestView$$/^(Tour|Pictures)$$' ./lab/view/browser -pictures '$(CURDIR)/docs'
 
@@ -231,7 +233,7 @@ build: $(NODE_MODULES) bin/lab bin/walrelay bin/migrate bin/outboxctl ## Build t
 
 GO_SOURCES := $(shell find . -name '*.go' -not -path '*/node_modules/*' -o -name '*.sql' -not -path '*/node_modules/*') go.mod go.sum
 
-GO_BUILD = scripts/setup.sh go && $(PLAIN) scripts/moving.sh "building $@" go build -trimpath -v
+GO_BUILD = scripts/setup.sh go && scripts/moving.sh "building $@" go build -v
 
 bin/lab: $(GO_SOURCES)
 	@$(GO_BUILD) -o $@ ./lab
@@ -293,15 +295,15 @@ contracts/npm/node_modules/.installed: contracts/npm/package-lock.json
 
 $(SQLC):
 	@scripts/setup.sh go
-	@GOBIN=$(CURDIR)/.cache/bin/sqlc CGO_ENABLED=0 scripts/moving.sh "building sqlc $(SQLC_VERSION) (a minute or two, once)" go install -v github.com/sqlc-dev/sqlc/cmd/sqlc@$(SQLC_VERSION)
+	@GOBIN=$(CURDIR)/.cache/bin/sqlc scripts/moving.sh "building sqlc $(SQLC_VERSION) (a minute or two, once)" go install -v github.com/sqlc-dev/sqlc/cmd/sqlc@$(SQLC_VERSION)
 	@mv .cache/bin/sqlc/sqlc $@ && rmdir .cache/bin/sqlc
 
 $(GOLANGCI_LINT):
 	@scripts/setup.sh go
-	@GOBIN=$(CURDIR)/.cache/bin/lint CGO_ENABLED=0 scripts/moving.sh "building golangci-lint $(GOLANGCI_LINT_VERSION) (a minute or two, once)" go install -v github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(GOLANGCI_LINT_VERSION)
+	@GOBIN=$(CURDIR)/.cache/bin/lint scripts/moving.sh "building golangci-lint $(GOLANGCI_LINT_VERSION) (a minute or two, once)" go install -v github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(GOLANGCI_LINT_VERSION)
 	@mv .cache/bin/lint/golangci-lint $@ && rmdir .cache/bin/lint
 
 $(ACTIONLINT):
 	@scripts/setup.sh go
-	@GOBIN=$(CURDIR)/.cache/bin/actions CGO_ENABLED=0 scripts/moving.sh "building actionlint $(ACTIONLINT_VERSION)" go install -v github.com/rhysd/actionlint/cmd/actionlint@$(ACTIONLINT_VERSION)
+	@GOBIN=$(CURDIR)/.cache/bin/actions scripts/moving.sh "building actionlint $(ACTIONLINT_VERSION)" go install -v github.com/rhysd/actionlint/cmd/actionlint@$(ACTIONLINT_VERSION)
 	@mv .cache/bin/actions/actionlint $@ && rmdir .cache/bin/actions

@@ -10,7 +10,7 @@ run() {
 # the tests.
 run go test -count=1 -timeout 30m -run 'TestEveryEventInOrder|TestOrder|TestWhatIs|TestAfter' \
     ./outbox ./walrelay ./handlers/cdcconsumer ./lab/poller -rapid.checks=2000
-run go test -race -count=5 -timeout 30m ./walrelay ./lab/local ./lab
+run env CGO_ENABLED=1 go test -race -count=5 -timeout 30m ./walrelay ./lab/local ./lab
 run sh scripts/fuzz.sh 60s
 SOAK_SECONDS=600
 export SOAK_SECONDS

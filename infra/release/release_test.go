@@ -1,3 +1,6 @@
+//go:build !race
+
+// Packing programs with the race detector takes a minute. `make test` runs these tests without it.
 package main
 
 import (

@@ -253,12 +253,13 @@ func TestQueueForgetsDeletedMessages(t *testing.T) {
 	conf := awslocal.Config{Dir: t.TempDir(), Queues: []string{"q"}}
 	server, cfg := start(t, conf)
 	q := queue(t, cfg)
+	hide := func(in *sdk.ReceiveMessageInput) { in.VisibilityTimeout = 1000 } // longer than a busy machine takes
 	q.send("stays hidden")
-	hidden := q.receive()
+	hidden := q.receive(hide)
 	q.send("stays")
 	for range 30 {
 		q.send("x" + strings.Repeat("y", 100<<10))
-		for _, m := range q.receive(func(in *sdk.ReceiveMessageInput) { in.VisibilityTimeout = 1000 }) {
+		for _, m := range q.receive(hide) {
 			if *m.Body != "stays" {
 				q.delete(m)
 			}
