@@ -46,22 +46,41 @@ func prepare(ctx context.Context, cfg Config, as account, version string) (strin
 	return string(bytes.TrimSpace(password)), nil
 }
 
-// initialize runs initdb beside its final place. A process killed in the middle leaves an initdb that works on for a second:
-// with a name of its own for every try, and a rename at the end, it cannot disturb the next one.
+// initialize makes the data directory beside its final place. A process killed in the middle leaves an initdb that works on for a
+// second: with a name of its own for every try, and a rename at the end, it cannot disturb the next one.
 func initialize(ctx context.Context, cfg Config, as account, version string) (string, error) {
-	password := rand.Text()
-	if err := os.WriteFile(passwordFile(cfg.Dir), []byte(password+"\n"), 0o600); err != nil {
-		return "", err
-	}
 	half, err := os.MkdirTemp(cfg.Dir, "data.new-")
 	if err != nil {
+		return "", err
+	}
+	var password string
+	if cfg.Durable {
+		password, err = initdb(ctx, cfg, as, version, half)
+	} else {
+		password, err = copyOrInitdb(ctx, cfg, as, version, half)
+	}
+	if err != nil {
+		return "", err
+	}
+	if err := narrow(half); err != nil {
+		return "", err
+	}
+	if err := os.Rename(half, dataDir(cfg.Dir)); err != nil {
+		return "", fmt.Errorf("putting the new data folder in place (is there another one that is not PostgreSQL's?): %w", err)
+	}
+	return password, nil
+}
+
+func initdb(ctx context.Context, cfg Config, as account, version, dir string) (string, error) {
+	password := rand.Text()
+	if err := os.WriteFile(passwordFile(cfg.Dir), []byte(password+"\n"), 0o600); err != nil {
 		return "", err
 	}
 	if err := as.own(cfg.Dir); err != nil {
 		return "", err
 	}
 	args := []string{
-		"-D", half, "--username=" + superuser, "--pwfile=" + passwordFile(cfg.Dir), "--auth=scram-sha-256", "--encoding=UTF8",
+		"-D", dir, "--username=" + superuser, "--pwfile=" + passwordFile(cfg.Dir), "--auth=scram-sha-256", "--encoding=UTF8",
 		// Without a locale of the machine, text sorts and compares the same everywhere.
 		"--locale=C", "--no-instructions",
 	}
@@ -75,12 +94,6 @@ func initialize(ctx context.Context, cfg Config, as account, version string) (st
 	out, err := as.command(ctx, filepath.Join(cfg.Binaries, "bin", "initdb"), args...).CombinedOutput()
 	if err != nil {
 		return "", fmt.Errorf("running initdb: %w\n%s", err, lastLines(out, 8))
-	}
-	if err := narrow(half); err != nil {
-		return "", err
-	}
-	if err := os.Rename(half, dataDir(cfg.Dir)); err != nil {
-		return "", fmt.Errorf("putting the new data folder in place (is there another one that is not PostgreSQL's?): %w", err)
 	}
 	return password, nil
 }
