@@ -1,5 +1,3 @@
-//go:build !race
-
 // Packing programs with the race detector takes a minute. `make test` runs these tests without it.
 package main
 
