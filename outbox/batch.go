@@ -34,6 +34,9 @@ func (b *Batch) Exec(_ context.Context, sql string, args ...any) (pgconn.Command
 			args[i] = [16]byte(id) // pgx asks a uuid.UUID for database/sql's text first, 18 allocations later
 		}
 	}
+	if b.queued.QueuedQueries == nil {
+		b.queued.QueuedQueries = make([]*pgx.QueuedQuery, 0, 4) // room for a change, its event and a stored answer
+	}
 	statement := b.queued.Queue(sql, args...)
 	if sql == dbgen.OutboxInsert {
 		statement.Fn = func(results pgx.BatchResults) error {

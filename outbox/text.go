@@ -61,10 +61,16 @@ func JSONFault(data []byte) string {
 // half stands for half of a surrogate pair, which is no character.
 const half = -1
 
+// runeFault is small enough to be inlined, and almost every rune goes no further.
 func runeFault(r rune) string {
-	switch {
-	case r >= ' ' && r <= '~':
+	if r >= ' ' && r <= '~' {
 		return ""
+	}
+	return unusualFault(r)
+}
+
+func unusualFault(r rune) string {
+	switch {
 	case r == half:
 		return "half of a surrogate pair"
 	case r == 0: // PostgreSQL cannot store it

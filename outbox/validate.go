@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"math/big"
-	"regexp"
 	"strconv"
 	"strings"
 	"unicode/utf8"
@@ -22,8 +21,6 @@ const (
 
 // maxDataDepth leaves one level of EventBridge's 1,000 for the detail around the payload.
 const maxDataDepth = 999
-
-var typePattern = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9._-]*$`)
 
 // validate refuses an event that could not travel the whole path. A committed row that the bus refuses is poison.
 func (e Event) validate() error {
@@ -53,10 +50,24 @@ func validateType(field, s string) error {
 		return &InvalidEventError{field, "is empty"}
 	case len(s) > MaxTypeChars:
 		return &InvalidEventError{field, fmt.Sprintf("has %d characters: at most %d", len(s), MaxTypeChars)}
-	case !typePattern.MatchString(s):
+	case !validName(s):
 		return &InvalidEventError{field, "must be a letter followed by letters, digits, '.', '_' or '-'"}
 	}
 	return nil
+}
+
+// validName reports whether s, which is not empty, matches ^[A-Za-z][A-Za-z0-9._-]*$. That is the pattern of the table's CHECKs. (As a
+// regexp it took a quarter of Append's time.)
+func validName(s string) bool {
+	for i := range len(s) {
+		c := s[i]
+		letter := c >= 'A' && c <= 'Z' || c >= 'a' && c <= 'z'
+		other := c >= '0' && c <= '9' || c == '.' || c == '_' || c == '-'
+		if !letter && (i == 0 || !other) {
+			return false
+		}
+	}
+	return true
 }
 
 func validateAggregateID(s string) error {
@@ -145,6 +156,6 @@ func numberTravels(n string) bool {
 		return true
 	}
 	// It is beyond int64, where a float64 has no fraction. Only a number that is written with a fraction is not an integer.
-	exact, ok := new(big.Rat).SetString(n)
+	exact, ok := new(big.Rat).SetString(strings.Clone(n)) // without the copy, every n would move to the heap
 	return ok && !exact.IsInt()
 }

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -58,6 +59,20 @@ func tokensTravel(data []byte) bool {
 	}
 }
 
+// TestValidName compares all texts of one and two bytes with the pattern of the table's CHECKs.
+func TestValidName(t *testing.T) {
+	pattern := regexp.MustCompile(`^[A-Za-z][A-Za-z0-9._-]*$`)
+	for first := range 256 {
+		for second := range 256 {
+			for _, s := range []string{string([]byte{byte(first)}), string([]byte{byte(first), byte(second)})} {
+				if got, want := validName(s), pattern.MatchString(s); got != want {
+					t.Errorf("%q: %t, want %t", s, got, want)
+				}
+			}
+		}
+	}
+}
+
 // BenchmarkAppend is what an event costs its writer before the database sees it.
 func BenchmarkAppend(b *testing.B) {
 	event := Event{
@@ -66,7 +81,7 @@ func BenchmarkAppend(b *testing.B) {
 			`"createdAt":"2026-01-02T03:04:05.678901Z"}`),
 		Traceparent: "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00",
 	}
-	defer labtest.AllocsAtMost(b, 13)()
+	defer labtest.AllocsAtMost(b, 12)()
 	for b.Loop() {
 		if err := Append(b.Context(), &Batch{}, event); err != nil {
 			b.Fatal(err)

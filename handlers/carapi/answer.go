@@ -168,19 +168,20 @@ func corsOf(origin string) http.Header {
 }
 
 func write(w http.ResponseWriter, ans answer, body []byte) {
-	header := w.Header()
-	if ans.status != http.StatusNoContent {
-		header.Set("Content-Type", "application/json")
-	}
-	for name, value := range map[string]string{
-		"Allow": ans.allow, "ETag": ans.etag, "Location": ans.location, "Retry-After": ans.retryAfter,
-	} {
+	set := func(name, value string) {
 		if value != "" {
-			header.Set(name, value)
+			w.Header().Set(name, value)
 		}
 	}
+	if ans.status != http.StatusNoContent {
+		set("Content-Type", "application/json")
+	}
+	set("Allow", ans.allow)
+	set("ETag", ans.etag)
+	set("Location", ans.location)
+	set("Retry-After", ans.retryAfter)
 	if ans.replayed {
-		header.Set("Idempotency-Replayed", "true")
+		set("Idempotency-Replayed", "true")
 	}
 	w.WriteHeader(ans.status)
 	// An error means that the client is gone, so nobody is left to tell.

@@ -35,9 +35,9 @@ func BenchmarkCreate(b *testing.B) {
 		value  func() string
 		allocs float64 // with those of the request itself, about 16
 	}{
-		"NoKey":       {func() string { return "" }, 150},
-		"NewKey":      {func() string { n++; return strconv.Itoa(n) }, 255},
-		"AnsweredKey": {func() string { return "0" }, 170},
+		"NoKey":       {func() string { return "" }, 136},
+		"NewKey":      {func() string { n++; return strconv.Itoa(n) }, 238},
+		"AnsweredKey": {func() string { return "0" }, 153},
 	} {
 		b.Run(name, func(b *testing.B) {
 			send(b, "0") // connects, prepares, and answers key 0

@@ -59,7 +59,7 @@ func (a *api) createCar(r *http.Request) (answer, error) {
 		}
 		return answer{
 			status:   http.StatusCreated,
-			location: "/cars/" + car.ID.String(),
+			location: "/cars/" + event.AggregateID,
 			etag:     etag(car.Version),
 			body:     carAnswer{Message: "Car created successfully", Car: carOf(car)},
 			eventID:  event.ID,

@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/binary"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -164,7 +165,7 @@ func (k *requestKey) look(ctx context.Context, tx pgx.Tx) (*answer, error) {
 // lockNumber returns the same number for the same key. If two keys have the same number, the only
 // effect is that one sometimes takes the other for a request in flight.
 func (k *requestKey) lockNumber() int64 {
-	sum := sha256.Sum256(fmt.Appendf(nil, "%s\n%x\n%s", k.route, k.callerHash, k.key))
+	sum := sha256.Sum256([]byte(k.route + "\n" + hex.EncodeToString(k.callerHash) + "\n" + k.key))
 	return int64(binary.BigEndian.Uint64(sum[:]))
 }
 

@@ -29,7 +29,8 @@ const (
 type sentCar struct {
 	make, model *string
 	year        *int32
-	color       **string // points to nil when null was sent
+	color       *string
+	noColor     bool // null was sent, which removes the color
 }
 
 func (s sentCar) apply(car *dbgen.Car) {
@@ -42,8 +43,8 @@ func (s sentCar) apply(car *dbgen.Car) {
 	if s.year != nil {
 		car.Year = *s.year
 	}
-	if s.color != nil {
-		car.Color = *s.color
+	if s.color != nil || s.noColor {
+		car.Color = s.color
 	}
 }
 
@@ -88,10 +89,8 @@ func readCar(body []byte, maxYear int, complete bool) (sentCar, error) {
 		return sentCar{}, &invalidError{message: "the body has none of the fields make, model, year, color"}
 	}
 	sent := sentCar{make: f.text("make", maxMakeChars), model: f.text("model", maxModelChars), year: f.year("year", maxYear)}
-	if f.isNull("color") {
-		sent.color = new(*string)
-	} else if color := f.text("color", maxColorChars); color != nil {
-		sent.color = &color
+	if sent.noColor = f.isNull("color"); !sent.noColor {
+		sent.color = f.text("color", maxColorChars)
 	}
 	if len(f.wrong) > 0 {
 		return sentCar{}, &invalidError{message: "invalid fields", fields: f.wrong}
@@ -107,7 +106,7 @@ type fields struct {
 }
 
 func readFields(data []byte) (fields, error) {
-	f := fields{wrong: map[string]string{}}
+	var f fields
 	switch {
 	case len(data) == 0:
 		return f, &invalidError{message: "the body is empty: send a JSON object"}
@@ -125,7 +124,7 @@ func readFields(data []byte) (fields, error) {
 	return f, nil
 }
 
-func (f fields) hasAny(names ...string) bool {
+func (f *fields) hasAny(names ...string) bool {
 	for _, name := range names {
 		if _, ok := f.sent[name]; ok {
 			return true
@@ -134,37 +133,44 @@ func (f fields) hasAny(names ...string) bool {
 	return false
 }
 
-func (f fields) require(names ...string) {
+func (f *fields) require(names ...string) {
 	for _, name := range names {
 		if _, ok := f.sent[name]; !ok {
-			f.wrong[name] = "is required"
+			f.refuse(name, "is required")
 		}
 	}
 }
 
-func (f fields) isNull(name string) bool { return string(f.sent[name]) == "null" }
+func (f *fields) isNull(name string) bool { return string(f.sent[name]) == "null" }
+
+func (f *fields) refuse(name, reason string) {
+	if f.wrong == nil {
+		f.wrong = map[string]string{}
+	}
+	f.wrong[name] = reason
+}
 
 // text returns nil for a field that was not sent or is wrong.
-func (f fields) text(name string, maxChars int) *string {
+func (f *fields) text(name string, maxChars int) *string {
 	raw, ok := f.sent[name]
 	if !ok {
 		return nil
 	}
 	var s string
 	if raw[0] != '"' || json.Unmarshal(raw, &s) != nil {
-		f.wrong[name] = "must be a string"
+		f.refuse(name, "must be a string")
 		return nil
 	}
 	s = strings.TrimSpace(s)
 	switch fault := cmp.Or(outbox.JSONFault(raw), outbox.TextFault(s)); {
 	case fault != "":
-		f.wrong[name] = "must not contain " + fault
+		f.refuse(name, "must not contain "+fault)
 	case s == "":
-		f.wrong[name] = "must not be empty"
+		f.refuse(name, "must not be empty")
 	case !outbox.Visible(s):
-		f.wrong[name] = "must have a visible character"
+		f.refuse(name, "must have a visible character")
 	case utf8.RuneCountInString(s) > maxChars:
-		f.wrong[name] = fmt.Sprintf("must have at most %d characters", maxChars)
+		f.refuse(name, fmt.Sprintf("must have at most %d characters", maxChars))
 	default:
 		return &s
 	}
@@ -173,7 +179,7 @@ func (f fields) text(name string, maxChars int) *string {
 
 // year accepts only digits. 2020.5, 2.02e3 and "2020" are wrong. It returns nil for a field that was not
 // sent or is wrong.
-func (f fields) year(name string, latest int) *int32 {
+func (f *fields) year(name string, latest int) *int32 {
 	raw, ok := f.sent[name]
 	if !ok {
 		return nil
@@ -181,9 +187,9 @@ func (f fields) year(name string, latest int) *int32 {
 	n, err := strconv.ParseInt(string(raw), 10, 32)
 	switch {
 	case err != nil && !errors.Is(err, strconv.ErrRange):
-		f.wrong[name] = "must be a whole number"
+		f.refuse(name, "must be a whole number")
 	case err != nil || n < minYear || n > int64(latest):
-		f.wrong[name] = fmt.Sprintf("must be from %d to %d", minYear, latest)
+		f.refuse(name, fmt.Sprintf("must be from %d to %d", minYear, latest))
 	default:
 		year := int32(n)
 		return &year

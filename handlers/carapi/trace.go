@@ -25,8 +25,9 @@ func startTrace(r *http.Request) {
 	}
 	s := fromXRay(r.Header.Get(headerAmazon))
 	if !outbox.ValidTraceparent(s) {
-		ids := randomHex(16 + 8)
-		s = "00-" + ids[:32] + "-" + ids[32:] + "-00"
+		var ids [16 + 8]byte
+		_, _ = rand.Read(ids[:]) // never fails, according to its documentation
+		s = "00-" + hex.EncodeToString(ids[:16]) + "-" + hex.EncodeToString(ids[16:]) + "-00"
 	}
 	r.Header.Set(headerTraceparent, s)
 }
