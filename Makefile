@@ -73,6 +73,12 @@ endif
 compare: build ## Send one stream through each way to retry what Kinesis refuses, and judge what arrives: EVENTS= (50000), SEED= (1).
 	@EVENTS=$(or $(EVENTS),50000) SEED=$(or $(SEED),1) $(TEST_DATABASE) go test -count=1 -timeout 15m -v -run '^TestCompare$$' ./lab/compare
 
+# Each peer is a module of its own, which go.mod and the bill of materials do not have.
+PEERS := bin/peers/gopqcdc bin/peers/watermill
+.PHONY: peers
+peers: build $(PEERS) ## Run relays made of other libraries beside walrelay, measured and with faults, by hand (a quarter of an hour): ROWS= (200000), ROUNDS= (3), EVENTS= (10000).
+	@$(TEST_DATABASE) go test -tags peers -count=1 -timeout 2h -v -run '^TestPeers$$' ./lab/compare
+
 .PHONY: psql
 psql: build ## Run psql on the local database, or on DATABASE_URL. Without psql it prints the rows of what you type.
 	@bin/lab psql
@@ -249,6 +255,10 @@ bin/migrate: $(GO_SOURCES)
 	@$(GO_BUILD) -o $@ ./migrate/cmd/migrate
 bin/outboxctl: $(GO_SOURCES)
 	@$(GO_BUILD) -o $@ ./outboxctl/cmd/outboxctl
+
+bin/peers/%: lab/peers/%/main.go lab/peers/%/go.mod lab/peers/%/go.sum
+	@scripts/setup.sh go
+	@cd lab/peers/$* && $(PLAIN) ../../../scripts/moving.sh "building $@" go build -trimpath -o ../../../$@ .
 
 .PHONY: release
 release: ## Build the programs of a release for every platform into bin/release, with checksums and bills of materials: VERSION= (any commit; the tag).

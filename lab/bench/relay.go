@@ -84,7 +84,7 @@ func (e *environment) drain(ctx context.Context, sink *sink.Server, what string,
 	return row, cost, nil
 }
 
-// newBacklog makes a database of its own, with the rows spread over 10,000 aggregates.
+// newBacklog makes a database of its own.
 func (e *environment) newBacklog(ctx context.Context, rows, perTx int) (*backlog, error) {
 	url, err := e.newDatabase(ctx)
 	if err != nil {
@@ -95,9 +95,19 @@ func (e *environment) newBacklog(ctx context.Context, rows, perTx int) (*backlog
 		return nil, fmt.Errorf("connecting to PostgreSQL: %w", err)
 	}
 	b := &backlog{conn: conn, url: url, rows: rows}
+	if _, err := conn.Exec(ctx, "SELECT pg_create_logical_replication_slot($1, 'pgoutput')", backlogSlot); err != nil {
+		return nil, fmt.Errorf("making a slot: %w", err)
+	}
+	if err := Fill(ctx, conn, rows, perTx); err != nil {
+		return nil, err
+	}
+	return b, conn.QueryRow(ctx, "SELECT pg_current_wal_lsn()::text").Scan(&b.end)
+}
+
+// Fill commits rows of 600 B to outbox, perTx in a transaction, spread over 10,000 aggregates.
+func Fill(ctx context.Context, conn *pgx.Conn, rows, perTx int) error {
 	for _, sql := range []string{
 		"SET synchronous_commit = off",
-		"SELECT pg_create_logical_replication_slot('" + backlogSlot + "', 'pgoutput')",
 		fmt.Sprintf(`DO $$ BEGIN
 			FOR i IN 0..%d LOOP
 				INSERT INTO outbox (id, aggregate_type, aggregate_id, aggregate_version, event_type, event_data)
@@ -110,10 +120,10 @@ func (e *environment) newBacklog(ctx context.Context, rows, perTx int) (*backlog
 		"CHECKPOINT",
 	} {
 		if _, err := conn.Exec(ctx, sql); err != nil {
-			return nil, fmt.Errorf("making a backlog: %w", err)
+			return fmt.Errorf("making a backlog: %w", err)
 		}
 	}
-	return b, conn.QueryRow(ctx, "SELECT pg_current_wal_lsn()::text").Scan(&b.end)
+	return nil
 }
 
 func (b *backlog) close() {

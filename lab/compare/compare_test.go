@@ -4,6 +4,8 @@
 // In: a PostgreSQL with a backlog of EVENTS rows of 200 aggregates, a slot for each strategy, and
 // SEED, which draws the refusals. Out: a table. The test fails if walrelay loses or reorders an
 // event, or sends more than 1.02 times the rows.
+//
+// With the build tag peers it also runs real relays beside walrelay (`make peers`).
 package compare_test
 
 import (
@@ -120,21 +122,33 @@ func newBacklog(t *testing.T, events, seed int) *backlog {
 		_, err := b.db.Pool.Exec(t.Context(), "SELECT pg_create_logical_replication_slot($1, 'pgoutput')", name)
 		require.NoError(t, err)
 	}
-	_, err := b.db.Pool.Exec(t.Context(), fmt.Sprintf(`DO $$ BEGIN
-		FOR version IN 1..%d LOOP
+	commit(t, b.db, seed, 1, events/aggregates)
+	b.rows = readRows(t, b.db)
+	return b
+}
+
+// commit commits these versions of every aggregate, each version in a transaction.
+func commit(t *testing.T, db *pgtest.DB, seed, from, to int) {
+	t.Helper()
+	_, err := db.Pool.Exec(t.Context(), fmt.Sprintf(`DO $$ BEGIN
+		FOR version IN %d..%d LOOP
 			INSERT INTO outbox (id, aggregate_type, aggregate_id, aggregate_version, event_type, event_data)
 			SELECT md5('%d ' || a || ' ' || version)::uuid, 'Order', 'order-' || a, version, 'OrderChanged', jsonb_build_object('text', repeat('x', 400))
 			FROM generate_series(1, %d) AS a;
 			COMMIT;
 		END LOOP;
-	END $$`, events/aggregates, seed, aggregates))
+	END $$`, from, to, seed, aggregates))
 	require.NoError(t, err)
-	rows, err := b.db.Pool.Query(t.Context(), `SELECT id, aggregate_type, aggregate_id, aggregate_version AS version, event_type, event_data AS data,
+}
+
+func readRows(t *testing.T, db *pgtest.DB) []judge.Row {
+	t.Helper()
+	result, err := db.Pool.Query(t.Context(), `SELECT id, aggregate_type, aggregate_id, aggregate_version AS version, event_type, event_data AS data,
 		traceparent, created_at FROM outbox`)
 	require.NoError(t, err)
-	b.rows, err = pgx.CollectRows(rows, pgx.RowToStructByName[judge.Row])
+	rows, err := pgx.CollectRows(result, pgx.RowToStructByName[judge.Row])
 	require.NoError(t, err)
-	return b
+	return rows
 }
 
 // slots are the names of the slots, ours first. All stand before the first event.
@@ -200,22 +214,35 @@ func (b *backlog) run(t *testing.T, s strategy) result {
 // the order of their shard. An aggregate is in one shard.
 func onBus(t *testing.T, records []awslocal.StreamRecord) (events []awslocal.BusEvent) {
 	t.Helper()
-	slices.SortFunc(records, func(a, b awslocal.StreamRecord) int {
-		return cmp.Or(cmp.Compare(a.Shard, b.Shard), cmp.Compare(a.Index, b.Index))
-	})
+	sortByShard(records)
 	for _, r := range records {
 		record, skip, err := outbox.ParseRecord(r.Data)
 		require.NoError(t, err)
 		require.Equal(t, outbox.SkipNothing, skip)
 		row := record.Row
-		detail, err := json.Marshal(map[string]any{
-			"aggregateId": row.AggregateID, "aggregateType": row.AggregateType, "aggregateVersion": row.AggregateVersion,
-			"eventId": row.ID, "eventData": row.EventData, "timestamp": outbox.FormatTime(row.CreatedAt),
-		})
-		require.NoError(t, err)
-		events = append(events, awslocal.BusEvent{
-			ID: r.SequenceNumber, Source: "outbox." + strings.ToLower(row.AggregateType), DetailType: row.EventType, Time: row.CreatedAt, Detail: detail,
-		})
+		events = append(events, busEvent(t, r.SequenceNumber, judge.Row{
+			ID: row.ID, AggregateType: row.AggregateType, AggregateID: row.AggregateID, Version: row.AggregateVersion,
+			EventType: row.EventType, Data: row.EventData, CreatedAt: row.CreatedAt,
+		}))
 	}
 	return events
+}
+
+func sortByShard(records []awslocal.StreamRecord) {
+	slices.SortFunc(records, func(a, b awslocal.StreamRecord) int {
+		return cmp.Or(cmp.Compare(a.Shard, b.Shard), cmp.Compare(a.Index, b.Index))
+	})
+}
+
+// busEvent is what the consumer publishes for a row.
+func busEvent(t *testing.T, id string, row judge.Row) awslocal.BusEvent {
+	t.Helper()
+	detail, err := json.Marshal(map[string]any{
+		"aggregateId": row.AggregateID, "aggregateType": row.AggregateType, "aggregateVersion": row.Version,
+		"eventId": row.ID, "eventData": row.Data, "timestamp": outbox.FormatTime(row.CreatedAt),
+	})
+	require.NoError(t, err)
+	return awslocal.BusEvent{
+		ID: id, Source: "outbox." + strings.ToLower(row.AggregateType), DetailType: row.EventType, Time: row.CreatedAt, Detail: detail,
+	}
 }

@@ -19,6 +19,7 @@ import (
 type Server struct {
 	URL      string
 	Accepted atomic.Int64 // records and entries
+	Calls    atomic.Int64 // that carried them
 
 	server *http.Server
 	delay  time.Duration
@@ -41,10 +42,13 @@ type operation struct {
 	result string // of one item
 }
 
+var putRecords = operation{[]byte(`"PartitionKey":`), "FailedRecordCount", "Records",
+	`{"SequenceNumber":"49590338271490256608559692538361571095921575989136588898","ShardId":"shardId-000000000000"}`}
+
 var operations = map[string]operation{
-	"Kinesis_20131202.PutRecords": {[]byte(`"PartitionKey":`), "FailedRecordCount", "Records",
-		`{"SequenceNumber":"49590338271490256608559692538361571095921575989136588898","ShardId":"shardId-000000000000"}`},
-	PutEvents: {[]byte(`"DetailType":`), "FailedEntryCount", "Entries", `{"EventId":"11710aed-b79e-4468-a20b-bb3c0c3b4860"}`},
+	"Kinesis_20131202.PutRecords": putRecords,
+	"Kinesis_20131202.PutRecord":  putRecords, // clients ignore the members that only the other answer has
+	PutEvents:                     {[]byte(`"DetailType":`), "FailedEntryCount", "Entries", `{"EventId":"11710aed-b79e-4468-a20b-bb3c0c3b4860"}`},
 }
 
 // Start listens on 127.0.0.1. A call takes delay, which may be 0. The caller must Close the server.
@@ -93,6 +97,7 @@ func (s *Server) answer(w http.ResponseWriter, r *http.Request) {
 	buffer.WriteString("]}")
 	w.Header().Set("Content-Length", strconv.Itoa(buffer.Len()))
 	_, _ = w.Write(buffer.Bytes())
+	s.Calls.Add(1)
 	s.Accepted.Add(int64(n))
 }
 
