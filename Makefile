@@ -258,7 +258,7 @@ bin/outboxctl: $(GO_SOURCES)
 
 bin/peers/%: lab/peers/%/main.go lab/peers/%/go.mod lab/peers/%/go.sum
 	@scripts/setup.sh go
-	@cd lab/peers/$* && $(PLAIN) ../../../scripts/moving.sh "building $@" go build -trimpath -o ../../../$@ .
+	@cd lab/peers/$* && ../../../scripts/moving.sh "building $@" go build -o ../../../$@ .
 
 .PHONY: release
 release: ## Build the programs of a release for every platform into bin/release, with checksums and bills of materials: VERSION= (any commit; the tag).
