@@ -20,8 +20,11 @@ import (
 )
 
 // TestRelease releases programs that do nothing, from a repository that looks like ours. That is
-// the whole release, and it builds only Go's runtime.
+// the whole release but for two of its platforms, and it builds only Go's runtime, which takes ten
+// seconds a platform.
 func TestRelease(t *testing.T) {
+	require.Len(t, platforms, 4)
+	platforms = platforms[1:3]
 	root := t.TempDir()
 	t.Chdir(root)
 	write := func(name, text string) {
@@ -54,7 +57,7 @@ func TestRelease(t *testing.T) {
 	sums, err := os.ReadFile(filepath.Join(out, "SHA256SUMS"))
 	require.NoError(t, err)
 	lines := strings.Split(strings.TrimSpace(string(sums)), "\n")
-	require.Len(t, lines, 2*4)
+	require.Len(t, lines, 2*2)
 	for _, line := range lines {
 		_, name, _ := strings.Cut(line, "  ")
 		content, err := os.ReadFile(filepath.Join(out, name))
