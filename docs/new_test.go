@@ -37,7 +37,7 @@ cp go.mod "$versions/v0.1.0.mod"
 echo '{"Version":"v0.1.0"}' >"$versions/v0.1.0.info"
 git --git-dir=../git archive --format=zip --prefix="$MODULE@v0.1.0/" --output="$versions/v0.1.0.zip" "$(git --git-dir=../git --work-tree=. write-tree)"
 cd ../importer
-export GOPROXY="file://$proxy,file://$cache/cache/download,$upstream" GONOSUMDB="$MODULE" GOMODCACHE="$PWD/../modules" GOFLAGS=-modcacherw
+export GOPROXY="file://$proxy,file://$cache/cache/download,$upstream" GONOSUMDB="$MODULE" GOMODCACHE="$PWD/../modules" GOFLAGS="$GOFLAGS -modcacherw"
 cat >main.go <<EOF
 package main
 
