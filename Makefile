@@ -155,7 +155,7 @@ VERSIONED := ./walrelay ./migrate/... ./handlers/retention/... ./internal/dbuser
 .PHONY: test-versions
 test-versions: lab/postgres/versions/node_modules/.installed build ## Run the tests that depend on PostgreSQL's version, without -race: VERSIONS= (14 15 16 17 18), PACKAGES= (all of them), PARALLEL= (1).
 	@printf '%s\n' $(or $(VERSIONS),14 15 16 17 18) | xargs -P $(or $(PARALLEL),1) -I '{}' sh -c '\
-		bin/lab with-postgres -throwaway -version {} -- go test -count=1 -timeout 10m -skip "^TestVolume|^TestALink" $(or $(PACKAGES),$(VERSIONED)) && \
+		bin/lab with-postgres -throwaway -version {} -- go test -count=1 -timeout 30m -skip "^TestVolume|^TestALink" $(or $(PACKAGES),$(VERSIONED)) && \
 		echo "PostgreSQL {}: ok" || { echo "PostgreSQL {}: FAILED"; exit 1; }'
 
 .PHONY: fuzz
@@ -191,11 +191,11 @@ new: ## Copy this tree for a service of your own: MODULE=example.com/acme/orders
 
 .PHONY: yours
 yours: node_modules/.dev contracts/npm/node_modules/.installed build $(SQLC) ## Follow docs/make-it-yours.md on a copy of this tree: a new entity, from its migration to the bus.
-	go test -tags yours -count=1 -timeout 20m -run '^Test(MakeItYours|New)$$' ./docs
+	go test -tags yours -count=1 -timeout 40m -run '^Test(MakeItYours|New)$$' ./docs
 
 .PHONY: view-test screenshots
 view-test: node_modules/.dev build ## Drive the live view in a real Chromium: RUN= (all), SHORT=1 (less load), CHROMIUM= (the one on PATH).
-	$(TEST_DATABASE) go test -tags browser -count=1 -timeout 15m $(if $(SHORT),-short) $(if $(RUN),-run '$(RUN)') ./lab/view/browser
+	$(TEST_DATABASE) go test -tags browser -count=1 -timeout 30m $(if $(SHORT),-short) $(if $(RUN),-run '$(RUN)') ./lab/view/browser
 screenshots: node_modules/.dev ## Take the pictures of README.md and docs/failure-lab.md anew.
 	go test -tags browser -count=1 -timeout 10m -v -run '^TestView$$/^(Tour|Pictures)$$' ./lab/view/browser -pictures '$(CURDIR)/docs'
 
