@@ -28,14 +28,15 @@ const otherMembers = `grep -rlE '\b(make|year|color|Make|Year|Color)s?\b' --excl
 	gofmt -w "$@"`
 
 // importer is a module of somebody else that imports the copy from a module proxy. The proxy serves what the copy's git holds. The module
-// cache is a new one, because a cached version never changes, and is filled from the one that is there.
+// cache is a new one, because a cached version never changes, and is filled from the one that is there. A module's zip has no other
+// module in it, as the peers are.
 const importer = `set -e
 proxy=$PWD/../proxy cache=$(go env GOMODCACHE) upstream=$(go env GOPROXY)
 versions=$proxy/$MODULE/@v
 mkdir -p "$versions" ../importer
 cp go.mod "$versions/v0.1.0.mod"
 echo '{"Version":"v0.1.0"}' >"$versions/v0.1.0.info"
-git --git-dir=../git archive --format=zip --prefix="$MODULE@v0.1.0/" --output="$versions/v0.1.0.zip" "$(git --git-dir=../git --work-tree=. write-tree)"
+git --git-dir=../git archive --format=zip --prefix="$MODULE@v0.1.0/" --output="$versions/v0.1.0.zip" "$(git --git-dir=../git --work-tree=. write-tree)" . ':!lab/peers'
 cd ../importer
 export GOPROXY="file://$proxy,file://$cache/cache/download,$upstream" GONOSUMDB="$MODULE" GOMODCACHE="$PWD/../modules" GOFLAGS="$GOFLAGS -modcacherw"
 cat >main.go <<EOF
