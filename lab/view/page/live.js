@@ -2,7 +2,10 @@
 // requests. It waits for a server that is gone. A server that was started again has a new token,
 // which it fetches.
 
-const quiet = 3000; // ms without a state after which the server counts as gone; it sends at least one a second
+// The server sends at least one state a second. It counts as gone after so many looks in a row that
+// found none. A clock would also count the time in which a busy machine did not run the page.
+const maxSilent = 15;
+const look = 1000; // ms between looks
 const retry = 1000;
 
 let token = document.querySelector('meta[name=view-token]').content;
@@ -10,6 +13,7 @@ let source = null;
 let lastState = 0;
 let connected = null; // not known yet
 let timer = 0;
+let silent = 0; // looks since the last state
 
 // connect calls on.state, on.series, and on.connection(connected, sinceMs) until the page is
 // closed. It calls on.again when the server is back.
@@ -25,6 +29,7 @@ export function connect(on) {
     source.addEventListener('state', (message) => {
       const state = JSON.parse(message.data);
       lastState = Date.now();
+      silent = 0;
       if (!connected) {
         connected = true;
         on.connection(true, lastState);
@@ -47,10 +52,10 @@ export function connect(on) {
     timer = setTimeout(open, retry);
   };
   setInterval(() => {
-    if (!connected || Date.now() - lastState < quiet) return;
+    if (!connected || ++silent < maxSilent) return;
     gone();
     reopen();
-  }, 500);
+  }, look);
   open();
 }
 
