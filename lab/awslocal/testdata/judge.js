@@ -3,11 +3,13 @@
 // so that it never outlives the test.
 'use strict'
 
-// The emulators would listen on every interface, at fixed ports.
+// The emulators would listen on every interface, at fixed ports. They would close a connection that nobody used for 5 s, perhaps while a
+// call is on its way, and the clients of the test do not call twice.
 const { Server } = require('net')
 const listen = Server.prototype.listen
 Server.prototype.listen = function (asked, ...rest) {
   for (const f of rest) if (typeof f === 'function') this.once('listening', f)
+  this.keepAliveTimeout = 0
   this.once('listening', () => console.log('listening', asked, this.address().port))
   return listen.call(this, 0, '127.0.0.1')
 }
