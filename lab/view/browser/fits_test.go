@@ -90,6 +90,18 @@ func clipsNoText(t *testing.T, d *dev) {
 	tb.balanced(d)
 }
 
+// growth is how many pixels the promise gets higher when its numbers have six digits. On a phone it
+// takes as many lines as it needs.
+const growth = `(() => {
+	const promise = document.querySelector('#promise'), height = promise.offsetHeight;
+	if (promise.clientWidth < 640) return 0;
+	const numbers = [...promise.querySelectorAll('.rest b')], texts = numbers.map(b => b.textContent);
+	for (const b of numbers) b.textContent = '123456';
+	const grown = promise.offsetHeight - height;
+	numbers.forEach((b, i) => { b.textContent = texts[i]; });
+	return grown;
+})()`
+
 func (tb *tab) fits(name string) {
 	tb.t.Helper()
 	tb.wait("a state", `document.querySelector('#verdict').textContent.trim()`)
@@ -99,6 +111,7 @@ func (tb *tab) fits(name string) {
 		require.NoError(tb.t, os.WriteFile(filepath.Join(*looksTo, name+".png"), png, 0o644))
 	}
 	require.Empty(tb.t, eval[[]string](tb, illFitting), name)
+	require.Zero(tb.t, eval[int](tb, growth), "%s: the page moves when the numbers of the promise get longer", name)
 	sizes := eval[[]int](tb, headings)
 	require.Equal(tb.t, []int{1, 1}, sizes[:2], "%s: headings of several heights", name)
 	if tb.is(`document.querySelector('#path').clientWidth > 840`) {
