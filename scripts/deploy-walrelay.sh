@@ -156,7 +156,7 @@ if $stop; then
     exit
 fi
 read_outputs "$main_stack" DatabaseEndpoint DatabaseSecretArn DmsDatabaseSecretArn DatabaseSecurityGroupId KinesisStreamName KinesisStreamArn \
-    EventBusName EventBusLogGroupName FailureQueueUrl DiscardQueueUrl AlarmTopicArn VpcId SlotName
+    EventBusName EventBusLogGroupName FailureQueueUrl DiscardQueueUrl AlarmTopicArn VpcId SlotName MigrateFunctionName
 slot=$(output SlotName)
 status=$(dms_task_status)
 case $status in

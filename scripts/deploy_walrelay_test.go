@@ -22,7 +22,7 @@ const (
 var relayed = deployed.with(world{
 	mainOutput: out("DatabaseEndpoint\tdb.example.com\nDatabaseSecretArn\tarn:master\nDmsDatabaseSecretArn\tarn:secret\nDatabaseSecurityGroupId\tsg-db\n" +
 		"KinesisStreamName\tstream\nKinesisStreamArn\tarn:stream\nEventBusName\tbus\nEventBusLogGroupName\t/aws/events/demo\nFailureQueueUrl\thttps://sqs/1/f\nDiscardQueueUrl\thttps://sqs/1/d\n" +
-		"AlarmTopicArn\tarn:topic\nVpcId\tvpc-1\nSlotName\toutbox_relay"),
+		"AlarmTopicArn\tarn:topic\nVpcId\tvpc-1\nSlotName\toutbox_relay\nMigrateFunctionName\tthe-function"),
 	dmsTask:        out("stopped"),
 	walrelayStatus: out("UPDATE_COMPLETE"),
 	walrelayOutput: out("ClusterName\trds-outbox-demo-dev-walrelay\nLogGroupName\t/ecs/rds-outbox-demo-dev-walrelay\nTaskNetwork\tawsvpcConfiguration={}"),
@@ -119,6 +119,20 @@ func TestDeployWalrelay(t *testing.T) {
 		require.Contains(t, r.Err, "the slot was not copied. Nothing is lost")
 		require.Contains(t, r.Err, "To go back: make dms STAGE=dev REGION=us-east-1")
 		require.Zero(t, r.called("deploy Tasks=1"))
+	})
+	// An earlier run has copied the slot, and walrelay streams from it.
+	t.Run("SlotThatIsThereStopsNothing", func(t *testing.T) {
+		t.Parallel()
+		r := run(t, switching.with(world{
+			walrelayCount: out("2"),
+			invokeMigrate: {{Out: "None\n", Err: `{"slots":[{"name":"outbox_relay","plugin":"pgoutput","active":true,"walStatus":"reserved","usable":true}]}`}},
+		}), nil, "deploy-walrelay.sh", "dev", "us-east-1", "--from", "dms")
+		require.Equal(t, 1, r.Exit)
+		require.Contains(t, r.Err, "slot outbox_relay is there")
+		require.Contains(t, r.Err, "Nothing was stopped or copied")
+		for _, words := range []string{"stop-replication-task", "cloudformation deploy", "update-service", "run-task"} {
+			require.Zero(t, r.called(words), words)
+		}
 	})
 }
 

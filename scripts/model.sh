@@ -96,7 +96,7 @@ trap 'rm -f "$log"' EXIT
 start=$(date +%s)
 all=$(printf '%s\n' "$checked" | sed -n 's/^[a-z]/check &/p' && printf '%s\n' "$broken" | sed -n 's/^[a-z]/break &/p')
 # One process for each core. A process that fails prints no line that counts.
-printf '%s\n' "$all" | xargs -P "$(nproc)" -L 1 ../scripts/model.sh 2>&1 | tee "$log"
+printf '%s\n' "$all" | xargs -P "$(getconf _NPROCESSORS_ONLN)" -L 1 ../scripts/model.sh 2>&1 | tee "$log"
 awk -v expected="$(printf '%s\n' "$all" | wc -l)" -v took="$(($(date +%s) - start))" '
     /^model: .*: [0-9]+ states, 0 errors/ { ok++; split($0, part, ": "); states += part[3] }
     /^model: .*: counterexample of/ { ok++; found++ }

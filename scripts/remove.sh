@@ -18,7 +18,13 @@ if [[ $main_status != absent ]]; then
     # Asked before anything is deleted, because a relay without its database must not be left.
     [[ $protected != True ]] || die "stack $main_stack is protected; nothing was removed. To remove it for good:
   aws cloudformation update-termination-protection --no-enable-termination-protection --stack-name $main_stack --region $region
-  (and aws rds modify-db-instance --no-deletion-protection, if the database is protected, too), then this again"
+then this again"
+    # The stack's deletion would end in DELETE_FAILED, with its relay gone.
+    database=$(ask cloudformation list-stack-resources --stack-name "$main_stack" --query "StackResourceSummaries[?LogicalResourceId=='Database'].PhysicalResourceId")
+    protected=$(ask rds describe-db-instances --query "DBInstances[?DeletionProtection&&DBInstanceIdentifier=='$database'].DBInstanceIdentifier")
+    [[ ${protected:-None} == None ]] || die "database $protected is protected; nothing was removed. To remove it for good:
+  aws rds modify-db-instance --no-deletion-protection --apply-immediately --db-instance-identifier $protected --region $region
+then this again"
 fi
 # delete_stack STACK ID deletes the stack of a relay. The main stack would keep a network and a database that a relay still uses, and
 # end in DELETE_FAILED.

@@ -24,6 +24,8 @@ answer=$(ask ecs run-task --cluster "$cluster" --task-definition "$main_stack-ou
 IFS=$'\t' read -r task reason <<<"$answer"
 [[ $task != None ]] || die "no task was started: $reason"
 say "task ${task##*/} runs outboxctl $*"
+# The task does not end with this script. A replay would go on unseen, and keep out the next one.
+trap 'say "the task goes on. To end it: aws ecs stop-task --region $region --cluster $cluster --task $task"; exit 130' INT TERM
 look=0
 until [[ $(ask ecs describe-tasks --cluster "$cluster" --tasks "$task" --query 'tasks[0].lastStatus') == STOPPED ]]; do
     ((look++ < 720)) || die "task ${task##*/} still runs after an hour: look at it in the ECS console"

@@ -72,6 +72,9 @@ func TestSetupDBSchema(t *testing.T) {
 	}
 }
 
+// databaseProtection names the stage's database if it is protected.
+const databaseProtection = "rds describe-db-instances DBInstances[?DeletionProtection&&DBInstanceIdentifier=='rds-outbox-demo-dev-database-1x'].DBInstanceIdentifier"
+
 // removable is a stage with both stacks, before it is removed.
 var removable = deployed.with(world{
 	"describe-stacks rds-outbox-demo-dev Stacks[0].[StackId,EnableTerminationProtection]": out("arn:main\tFalse"),
@@ -84,13 +87,15 @@ var removable = deployed.with(world{
 	"list-stack-resources":           out("None"),
 	"describe-replication-instances": out("None"),
 	"rds describe-db-instances":      out("rds-outbox-demo-devel-database"),
-	"rds describe-db-snapshots":      out(""),
-	"kinesis list-streams":           out("rds-outbox-demo-prod-outbox\tother"),
-	"s3api list-buckets":             out("rds-outbox-demo-dev2-bucket"),
-	"logs describe-log-groups":       out("/aws/lambda/rds-outbox-demo-prod-createCar"),
-	"ec2 describe-vpc-endpoints":     out(""),
-	"ecs list-clusters":              out("arn:aws:ecs:us-east-1:1:cluster/rds-outbox-demo-prod-walrelay"),
-	"ecr describe-repositories":      out("rds-outbox-demo-prod/walrelay"),
+	databaseProtection:               out(""),
+	"list-stack-resources StackResourceSummaries[?LogicalResourceId=='Database'].PhysicalResourceId": out("rds-outbox-demo-dev-database-1x"),
+	"rds describe-db-snapshots":  out(""),
+	"kinesis list-streams":       out("rds-outbox-demo-prod-outbox\tother"),
+	"s3api list-buckets":         out("rds-outbox-demo-dev2-bucket"),
+	"logs describe-log-groups":   out("/aws/lambda/rds-outbox-demo-prod-createCar"),
+	"ec2 describe-vpc-endpoints": out(""),
+	"ecs list-clusters":          out("arn:aws:ecs:us-east-1:1:cluster/rds-outbox-demo-prod-walrelay"),
+	"ecr describe-repositories":  out("rds-outbox-demo-prod/walrelay"),
 })
 
 func TestRemove(t *testing.T) {
@@ -100,7 +105,7 @@ func TestRemove(t *testing.T) {
 		t.Parallel()
 		r := run(t, removable, nil, "remove.sh", "dev", "us-east-1")
 		require.Zero(t, r.Exit, r.Err)
-		require.Equal(t, []string{"stop-replication-task", "delete-stack", "stack-delete-complete", "remove", "list-stack-resources", "list-stack-resources"},
+		require.Equal(t, []string{"list-stack-resources", "stop-replication-task", "delete-stack", "stack-delete-complete", "remove", "list-stack-resources", "list-stack-resources"},
 			order(r, "stop-replication-task", "delete-stack", "stack-delete-complete", "remove", "list-stack-resources"))
 		require.Equal(t, 1, r.called("osls remove --stage dev --region us-east-1"))
 		require.Contains(t, r.Err, "nothing that costs money is left")
@@ -144,12 +149,17 @@ func TestRemove(t *testing.T) {
 	})
 	t.Run("ProtectedStageIsUntouched", func(t *testing.T) {
 		t.Parallel()
-		r := run(t, removable.with(world{"describe-stacks rds-outbox-demo-dev Stacks[0].[StackId,EnableTerminationProtection]": out("arn:main\tTrue")}),
-			nil, "remove.sh", "dev", "us-east-1")
-		require.Equal(t, 1, r.Exit)
-		require.Contains(t, r.Err, "stack rds-outbox-demo-dev is protected; nothing was removed")
-		for _, words := range []string{"osls", "delete-stack", "stop-replication-task"} {
-			require.Zero(t, r.called(words), words)
+		for want, protected := range map[string]world{
+			"stack rds-outbox-demo-dev is protected; nothing was removed": {
+				"describe-stacks rds-outbox-demo-dev Stacks[0].[StackId,EnableTerminationProtection]": out("arn:main\tTrue")},
+			"database rds-outbox-demo-dev-database-1x is protected; nothing was removed": {databaseProtection: out("rds-outbox-demo-dev-database-1x")},
+		} {
+			r := run(t, removable.with(protected), nil, "remove.sh", "dev", "us-east-1")
+			require.Equal(t, 1, r.Exit)
+			require.Contains(t, r.Err, want)
+			for _, words := range []string{"osls", "delete-stack", "stop-replication-task"} {
+				require.Zero(t, r.called(words), words)
+			}
 		}
 	})
 	t.Run("DMSStackThatStaysKeepsTheMainStack", func(t *testing.T) {

@@ -3,7 +3,14 @@
 # copies its slot, so that walrelay sends what follows and does not load the table. audit_switch
 # looks at the result.
 
+# An earlier run may have copied the slot, and walrelay may read it. Stopping both relays for a copy that is refused would only stop
+# the path.
 # shellcheck disable=SC2154 # set by those who source this
+answer=$(call_migrate '{"command":"slots"}')
+[[ $answer != *"\"name\":\"$slot\""* ]] || die "slot $slot is there, because an earlier run has copied it or walrelay has used it. Nothing was stopped or copied.
+To go on where that slot stands, stop DMS and start walrelay:
+  make dms STAGE=$stage REGION=$region STOP=1
+  make walrelay STAGE=$stage REGION=$region"
 scripts/deploy-dms.sh "$stage" "$region" --stop
 # Nobody may read the slot while it is copied, and walrelay must not have made its own slot.
 deploy_stack 0 "Image=$image"
