@@ -58,11 +58,6 @@ func internalError(err error) *apiError {
 	return &apiError{status: http.StatusInternalServerError, code: "InternalFailure", message: err.Error()}
 }
 
-// streamed is an answer too big to be built in memory.
-type streamed interface {
-	writeJSON(w *bufio.Writer) error
-}
-
 // ServeHTTP answers one request of an AWS SDK.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if reason := foreign(r); reason != "" {
@@ -81,12 +76,8 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 	w.Header().Set("X-Amzn-RequestId", uuid.NewString())
 	c := &call{ctx: r.Context(), faults: s.faults, done: s.done}
-	c.service, c.operation = splitTarget(r.Header.Get("X-Amz-Target"))
-	rest := restOperation(r)
-	if rest != "" {
-		c.service, c.operation, _ = strings.Cut(rest, ".")
-	}
-	out, err := s.answer(c, w, r, rest)
+	c.service, c.operation = named(r)
+	out, err := s.answer(c, w, r)
 	switch {
 	case errors.Is(err, errReset):
 		reset(w)
@@ -104,18 +95,18 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-func (s *Server) answer(c *call, w http.ResponseWriter, r *http.Request, rest string) (any, error) {
-	if op, ok := s.operations[rest]; ok {
+func (s *Server) answer(c *call, w http.ResponseWriter, r *http.Request) (any, error) {
+	op, ok := s.operations[c.service+"."+c.operation]
+	switch {
+	case ok && c.service == "lambda":
 		c.body = queryBody(r)
 		return op(c)
-	}
-	op, ok := s.operations[r.Header.Get("X-Amz-Target")]
-	if !ok || r.Method != http.MethodPost {
+	case !ok || r.Method != http.MethodPost:
 		return nil, clientError("UnknownOperationException", "")
 	}
 	var err error
 	c.body, err = readBody(w, r)
-	if tooLarge := (*http.MaxBytesError)(nil); errors.As(err, &tooLarge) {
+	if _, tooLarge := errors.AsType[*http.MaxBytesError](err); tooLarge {
 		return nil, &apiError{status: http.StatusRequestEntityTooLarge}
 	} else if err != nil {
 		return nil, errReset // the client is gone
@@ -153,27 +144,25 @@ func foreign(r *http.Request) string {
 	return "only 127.0.0.1, localhost and [::1] are served, not " + host
 }
 
-func splitTarget(target string) (service, operation string) {
-	prefix, operation, _ := strings.Cut(target, ".")
-	switch prefix {
-	case "Kinesis_20131202":
-		return "kinesis", operation
-	case "AWSEvents":
-		return "events", operation
-	case "AmazonSQS":
-		return "sqs", operation
-	case "Logs_20140328":
-		return "logs", operation
-	default:
-		return prefix, operation
+// services names the service of each prefix of X-Amz-Target.
+var services = map[string]string{
+	"Kinesis_20131202": "kinesis", "AWSEvents": "events", "AmazonSQS": "sqs", "Logs_20140328": "logs", "secretsmanager": "secretsmanager",
+}
+
+// named returns the service and the operation of a request. Lambda's REST protocol has them in the path, the others in X-Amz-Target.
+func named(r *http.Request) (service, operation string) {
+	if r.Method == http.MethodGet && strings.TrimSuffix(r.URL.Path, "/") == "/2015-03-31/event-source-mappings" {
+		return "lambda", "ListEventSourceMappings"
 	}
+	prefix, operation, _ := strings.Cut(r.Header.Get("X-Amz-Target"), ".")
+	return services[prefix], operation
 }
 
 func (s *Server) write(w http.ResponseWriter, r *http.Request, c *call, out any) {
 	w.Header().Set("Content-Type", cmp.Or(r.Header.Get("Content-Type"), "application/json"))
 	switch out := out.(type) {
 	case nil: // an operation without output has an empty body
-	case streamed:
+	case *getRecordsOutput:
 		buf := bufio.NewWriterSize(w, 64<<10)
 		err := out.writeJSON(buf)
 		if err == nil {
@@ -217,14 +206,11 @@ func (s *Server) writeError(w http.ResponseWriter, c *call, err error) {
 	kind, version := e.code, "1.1"
 	if c.service == "sqs" {
 		version, kind = "1.0", "com.amazonaws.sqs#"+e.code
-		code, fault := e.queryCode, "Sender"
-		if code == "" {
-			code = e.code
-		}
+		fault := "Sender"
 		if e.status >= http.StatusInternalServerError {
 			fault = "Receiver"
 		}
-		w.Header().Set("X-Amzn-Query-Error", code+";"+fault)
+		w.Header().Set("X-Amzn-Query-Error", cmp.Or(e.queryCode, e.code)+";"+fault)
 	}
 	w.Header().Set("Content-Type", "application/x-amz-json-"+version)
 	w.WriteHeader(e.status)

@@ -1,9 +1,9 @@
 package awslocal
 
 import (
+	"cmp"
 	"encoding/json"
 	"net/http"
-	"strings"
 
 	"github.com/google/uuid"
 )
@@ -28,15 +28,8 @@ type Mapping struct {
 // program carries out.
 type lambda struct{ mappings []Mapping }
 
-const listMappings = "lambda.ListEventSourceMappings"
-
-// restOperation returns the key of an operation whose protocol is REST. It returns "" for all
-// others, which are named in X-Amz-Target.
-func restOperation(r *http.Request) string {
-	if r.Method == http.MethodGet && strings.TrimSuffix(r.URL.Path, "/") == "/2015-03-31/event-source-mappings" {
-		return listMappings
-	}
-	return ""
+func (l lambda) operations() map[string]operation {
+	return map[string]operation{"ListEventSourceMappings": handle(l.listEventSourceMappings)}
 }
 
 // queryBody makes the input of a REST operation from its query.
@@ -54,77 +47,50 @@ type listEventSourceMappingsInput struct {
 	FunctionName   string // name or ARN
 }
 
-type mappingOutput struct {
-	UUID                           string
-	EventSourceArn                 string
-	FunctionArn                    string
-	State                          string
-	StateTransitionReason          string
-	LastProcessingResult           string
-	StartingPosition               string
-	BatchSize                      int
-	MaximumBatchingWindowInSeconds int
-	ParallelizationFactor          int
-	MaximumRetryAttempts           int
-	MaximumRecordAgeInSeconds      int
-	BisectBatchOnFunctionError     bool
-	TumblingWindowInSeconds        int
-	FunctionResponseTypes          []string
-	DestinationConfig              struct {
-		OnFailure struct {
-			Destination string `json:",omitempty"`
-		}
-	}
-	FilterCriteria *filterCriteria `json:",omitempty"`
-}
-
-type filterCriteria struct{ Filters []mappingFilter }
-
-type mappingFilter struct{ Pattern string }
-
 // listEventSourceMappings has no pages, because there are never 100 mappings.
 func (l lambda) listEventSourceMappings(_ *call, in *listEventSourceMappingsInput) (any, error) {
-	all := []mappingOutput{}
+	all := []map[string]any{}
 	for _, m := range l.mappings {
-		out := m.output()
-		if in.EventSourceArn != "" && in.EventSourceArn != out.EventSourceArn {
-			continue
-		}
-		if in.FunctionName == "" || in.FunctionName == m.Function || in.FunctionName == out.FunctionArn {
-			all = append(all, out)
+		arn, source := "arn:aws:lambda:"+Region+":"+Account+":function:"+m.Function, streamARN(m.Stream)
+		if (in.EventSourceArn == "" || in.EventSourceArn == source) && (in.FunctionName == "" || in.FunctionName == m.Function || in.FunctionName == arn) {
+			all = append(all, m.output(arn, source))
 		}
 	}
 	return map[string]any{"EventSourceMappings": all}, nil
 }
 
-func (m Mapping) output() mappingOutput {
-	out := mappingOutput{
-		UUID:                  uuid.NewSHA1(uuid.NameSpaceURL, []byte(m.Function+"\x00"+m.Stream)).String(),
-		EventSourceArn:        streamARN(m.Stream),
-		FunctionArn:           "arn:aws:lambda:" + Region + ":" + Account + ":function:" + m.Function,
-		State:                 m.State,
-		StateTransitionReason: "User action",
-		LastProcessingResult:  "OK",
-		StartingPosition:      "TRIM_HORIZON",
-		BatchSize:             m.BatchSize, ParallelizationFactor: m.ParallelizationFactor,
-		MaximumRetryAttempts: m.MaximumRetryAttempts, MaximumRecordAgeInSeconds: m.MaximumRecordAge,
-		BisectBatchOnFunctionError: m.BisectOnError,
-		FunctionResponseTypes:      []string{},
-	}
-	if out.State == "" {
-		out.State = "Enabled"
-	}
+func (m Mapping) output(arn, source string) map[string]any {
+	responses, onFailure := []string{}, map[string]string{}
 	if m.ReportBatchItemFailures {
-		out.FunctionResponseTypes = append(out.FunctionResponseTypes, "ReportBatchItemFailures")
+		responses = append(responses, "ReportBatchItemFailures")
 	}
 	if m.OnFailureQueue != "" {
-		out.DestinationConfig.OnFailure.Destination = "arn:aws:sqs:" + Region + ":" + Account + ":" + m.OnFailureQueue
+		onFailure["Destination"] = queueARN(m.OnFailureQueue)
+	}
+	out := map[string]any{
+		"UUID":                           uuid.NewSHA1(uuid.NameSpaceURL, []byte(m.Function+"\x00"+m.Stream)).String(),
+		"EventSourceArn":                 source,
+		"FunctionArn":                    arn,
+		"State":                          cmp.Or(m.State, "Enabled"),
+		"StateTransitionReason":          "User action",
+		"LastProcessingResult":           "OK",
+		"StartingPosition":               "TRIM_HORIZON",
+		"BatchSize":                      m.BatchSize,
+		"MaximumBatchingWindowInSeconds": 0,
+		"ParallelizationFactor":          m.ParallelizationFactor,
+		"MaximumRetryAttempts":           m.MaximumRetryAttempts,
+		"MaximumRecordAgeInSeconds":      m.MaximumRecordAge,
+		"BisectBatchOnFunctionError":     m.BisectOnError,
+		"TumblingWindowInSeconds":        0,
+		"FunctionResponseTypes":          responses,
+		"DestinationConfig":              map[string]any{"OnFailure": onFailure},
 	}
 	if len(m.Filters) > 0 {
-		out.FilterCriteria = &filterCriteria{}
+		filters := []map[string]string{}
 		for _, pattern := range m.Filters {
-			out.FilterCriteria.Filters = append(out.FilterCriteria.Filters, mappingFilter{pattern})
+			filters = append(filters, map[string]string{"Pattern": pattern})
 		}
+		out["FilterCriteria"] = map[string]any{"Filters": filters}
 	}
 	return out
 }

@@ -1,7 +1,6 @@
 package awslocal
 
 import (
-	"maps"
 	"strings"
 	"sync"
 	"time"
@@ -11,21 +10,16 @@ import (
 
 // secrets holds the secrets in memory only.
 type secrets struct {
-	mu     sync.Mutex
-	values map[string]string
+	values sync.Map // of texts, by name
 	opened time.Time
 }
 
 func openSecrets(conf Config) *secrets {
-	s := &secrets{values: map[string]string{}, opened: conf.Now()}
-	maps.Copy(s.values, conf.Secrets)
+	s := &secrets{opened: conf.Now()}
+	for name, value := range conf.Secrets {
+		s.values.Store(name, value)
+	}
 	return s
-}
-
-func (s *secrets) set(name, value string) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.values[name] = value
 }
 
 func (s *secrets) operations() map[string]operation {
@@ -50,9 +44,7 @@ func (s *secrets) getSecretValue(_ *call, in *getSecretValueInput) (any, error) 
 	if rest, ok := strings.CutPrefix(name, secretARN); ok {
 		name = strings.TrimSuffix(rest, secretSuffix)
 	}
-	s.mu.Lock()
-	value, ok := s.values[name]
-	s.mu.Unlock()
+	value, ok := s.values.Load(name)
 	if !ok {
 		return nil, clientError("ResourceNotFoundException", "Secrets Manager can't find the specified secret.")
 	}
@@ -60,7 +52,7 @@ func (s *secrets) getSecretValue(_ *call, in *getSecretValueInput) (any, error) 
 		"ARN":           secretARN + name + secretSuffix,
 		"Name":          name,
 		"SecretString":  value,
-		"VersionId":     uuid.NewSHA1(uuid.NameSpaceURL, []byte(name+"\x00"+value)).String(), // a new value is a new version
+		"VersionId":     uuid.NewSHA1(uuid.NameSpaceURL, []byte(name+"\x00"+value.(string))).String(), // a new value is a new version
 		"VersionStages": []string{"AWSCURRENT"},
 		"CreatedDate":   float64(s.opened.UnixMilli()) / 1000,
 	}, nil

@@ -13,6 +13,7 @@
 package awslocal
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -98,7 +99,7 @@ type Server struct {
 	secrets *secrets
 	logs    *logs
 
-	operations map[string]operation // by X-Amz-Target
+	operations map[string]operation // by service and name, such as kinesis.PutRecords
 
 	done     chan struct{}  // closed by Close, which releases every waiting call
 	requests sync.WaitGroup // being answered
@@ -125,41 +126,23 @@ func Open(conf Config) (*Server, error) {
 		return nil, errors.Join(err, s.closeFiles())
 	}
 	s.operations = map[string]operation{}
-	for target, op := range s.kinesis.operations() {
-		s.operations["Kinesis_20131202."+target] = op
+	for service, operations := range map[string]map[string]operation{
+		"kinesis": s.kinesis.operations(), "events": s.events.operations(), "sqs": s.sqs.operations(),
+		"secretsmanager": s.secrets.operations(), "logs": s.logs.operations(), "lambda": lambda{conf.Mappings}.operations(),
+	} {
+		for name, op := range operations {
+			s.operations[service+"."+name] = op
+		}
 	}
-	for target, op := range s.events.operations() {
-		s.operations["AWSEvents."+target] = op
-	}
-	for target, op := range s.sqs.operations() {
-		s.operations["AmazonSQS."+target] = op
-	}
-	for target, op := range s.secrets.operations() {
-		s.operations["secretsmanager."+target] = op
-	}
-	for target, op := range s.logs.operations() {
-		s.operations["Logs_20140328."+target] = op
-	}
-	s.operations[listMappings] = handle(lambda{conf.Mappings}.listEventSourceMappings)
 	return s, nil
 }
 
 func setDefaults(conf *Config) {
-	if conf.Retention == 0 {
-		conf.Retention = 168 * time.Hour
-	}
-	if conf.ShardBytes == 0 {
-		conf.ShardBytes = 256 << 20
-	}
-	if conf.JournalBytes == 0 {
-		conf.JournalBytes = 64 << 20
-	}
-	if conf.QueryRows == 0 {
-		conf.QueryRows = maxQueryRows
-	}
-	if conf.Log == nil {
-		conf.Log = slog.New(slog.DiscardHandler)
-	}
+	conf.Retention = cmp.Or(conf.Retention, 168*time.Hour)
+	conf.ShardBytes = cmp.Or(conf.ShardBytes, 256<<20)
+	conf.JournalBytes = cmp.Or(conf.JournalBytes, 64<<20)
+	conf.QueryRows = cmp.Or(conf.QueryRows, maxQueryRows)
+	conf.Log = cmp.Or(conf.Log, slog.New(slog.DiscardHandler))
 	if conf.Now == nil {
 		conf.Now = time.Now
 	}
@@ -212,7 +195,7 @@ func (s *Server) Faults() *Faults { return s.faults }
 func (s *Server) Stored() <-chan struct{} { return s.kinesis.nextStored() }
 
 // SetSecret adds or changes a secret, as a rotation does.
-func (s *Server) SetSecret(name, value string) { s.secrets.set(name, value) }
+func (s *Server) SetSecret(name, value string) { s.secrets.values.Store(name, value) }
 
 // Close releases waiting clients, lets the others finish and closes the files. Later requests get 503.
 func (s *Server) Close() error {

@@ -70,6 +70,8 @@ func QueueURL(endpoint, name string) string {
 	return strings.TrimSuffix(endpoint, "/") + "/" + Account + "/" + name
 }
 
+func queueARN(name string) string { return "arn:aws:sqs:" + Region + ":" + Account + ":" + name }
+
 func (s *sqs) find(url string) (*queue, error) {
 	q, ok := s.queues[url[strings.LastIndex(url, "/")+1:]]
 	if !ok {
@@ -112,7 +114,7 @@ func (s *sqs) getQueueAttributes(_ *call, in *getQueueAttributesInput) (any, err
 		"ApproximateNumberOfMessages":           strconv.Itoa(visible),
 		"ApproximateNumberOfMessagesNotVisible": strconv.Itoa(hidden),
 		"ApproximateNumberOfMessagesDelayed":    strconv.Itoa(delayed),
-		"QueueArn":                              "arn:aws:sqs:" + Region + ":" + Account + ":" + q.name,
+		"QueueArn":                              queueARN(q.name),
 		"MessageRetentionPeriod":                strconv.Itoa(int(queueRetention.Seconds())),
 		"VisibilityTimeout":                     strconv.Itoa(int(defaultVisibility.Seconds())),
 		"MaximumMessageSize":                    strconv.Itoa(maxMessageBytes),
