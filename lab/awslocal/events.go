@@ -155,17 +155,11 @@ func (e *events) putEvents(c *call, in *putEventsInput) (any, error) {
 	return out, nil
 }
 
-func (in *putEventsInput) violations() (all []string) {
-	if len(in.Entries) < 1 {
-		all = append(all, violation("entries", atLeastOne))
-	} else if len(in.Entries) > maxEntries {
-		all = append(all, violation("entries", atMost(maxEntries)))
-	}
+func (in *putEventsInput) violations() []string {
+	all := checkLength("entries", len(in.Entries), maxEntries)
 	for i, entry := range in.Entries {
-		if t := entry.TraceHeader; t != nil && *t == "" {
-			all = append(all, violation(fmt.Sprintf("entries.%d.member.traceHeader", i+1), atLeastOne))
-		} else if t != nil && len(*t) > 500 {
-			all = append(all, violation(fmt.Sprintf("entries.%d.member.traceHeader", i+1), atMost(500)))
+		if t := entry.TraceHeader; t != nil {
+			all = append(all, checkLength(fmt.Sprintf("entries.%d.member.traceHeader", i+1), len(*t), 500)...)
 		}
 		if b := entry.EventBusName; b != nil && *b == "" {
 			all = append(all, violation(fmt.Sprintf("entries.%d.member.eventBusName", i+1), atLeastOne))

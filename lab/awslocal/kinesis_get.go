@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode/utf8"
 )
 
 const (
@@ -70,7 +71,7 @@ func (s *stream) shard(id string) (*shard, error) {
 }
 
 func (s *stream) iterator(sh *shard, next uint64, now int64) string {
-	return iterator{stream: s.name, created: s.created.UnixMilli(), shard: sh.number, next: next, made: now}.String()
+	return iterator{s.name, iteratorPlace{Created: s.created.UnixMilli(), Shard: int32(sh.number), Next: next, Made: now}}.String()
 }
 
 func (k *kinesis) position(s *stream, sh *shard, in *getShardIteratorInput) (uint64, error) {
@@ -145,15 +146,15 @@ func (k *kinesis) getRecords(_ *call, in *getRecordsInput) (any, error) {
 	if limit > maxGetRecords { // from the API reference. The service's model says ValidationException
 		return nil, clientError("InvalidArgumentException", fmt.Sprintf("Limit must be at most %d.", maxGetRecords))
 	}
-	if err := validated(append(checkLimit("limit", in.Limit), checkLength("shardIterator", in.ShardIterator, maxIterator)...)); err != nil {
+	if err := validated(append(checkLimit("limit", in.Limit), checkLength("shardIterator", utf8.RuneCountInString(in.ShardIterator), maxIterator)...)); err != nil {
 		return nil, err
 	}
-	it, err := parseIterator(in.ShardIterator)
-	if err != nil {
+	it, ok := parseIterator(in.ShardIterator)
+	if !ok {
 		return nil, clientError("InvalidArgumentException", "Invalid ShardIterator.")
 	}
 	now := k.now()
-	if made := time.UnixMilli(it.made); now-it.made > iteratorLife.Milliseconds() {
+	if made := time.UnixMilli(it.Made); now-it.Made > iteratorLife.Milliseconds() {
 		const layout = "Mon Jan 02 15:04:05 UTC 2006"
 		return nil, clientError("ExpiredIteratorException", fmt.Sprintf("Iterator expired. The iterator was created at time %s while right "+
 			"now it is %s which is further in the future than the tolerated delay of %d milliseconds.",
@@ -163,14 +164,14 @@ func (k *kinesis) getRecords(_ *call, in *getRecordsInput) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	if it.created != s.created.UnixMilli() || it.shard >= len(s.shards) {
+	if it.Created != s.created.UnixMilli() || int(it.Shard) >= len(s.shards) {
 		return nil, clientError("InvalidArgumentException", "Invalid ShardIterator.")
 	}
-	sh := s.shards[it.shard]
+	sh := s.shards[it.Shard]
 	if !sh.limits.read(now) {
 		return nil, s.throttled(sh)
 	}
-	return &getRecordsOutput{stream: s, shard: sh, next: it.next, limit: limit, now: now}, nil
+	return &getRecordsOutput{stream: s, shard: sh, next: it.Next, limit: limit, now: now}, nil
 }
 
 // getRecordsOutput reads the shard while it is written to the client, so that an answer of 10 MiB

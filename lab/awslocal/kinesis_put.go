@@ -2,11 +2,12 @@ package awslocal
 
 import (
 	"crypto/md5" // Kinesis maps partition keys to shards with it
+	"errors"
 	"fmt"
 	"math/big"
-	"net/http"
 	"sort"
 	"time"
+	"unicode/utf8"
 )
 
 const (
@@ -64,7 +65,8 @@ type putRecordsOutput struct {
 }
 
 func (r *putRecord) violations(prefix string) (all []string) {
-	all = append(checkLength(prefix+"partitionKey", r.PartitionKey, maxPartitionKey), hashKeyPattern.checkOptional(prefix+"explicitHashKey", r.ExplicitHashKey)...)
+	all = append(checkLength(prefix+"partitionKey", utf8.RuneCountInString(r.PartitionKey), maxPartitionKey),
+		hashKeyPattern.checkOptional(prefix+"explicitHashKey", r.ExplicitHashKey)...)
 	if r.Data == nil {
 		all = append(all, nullAt(prefix+"data"))
 	} else if len(r.PartitionKey)+len(r.Data) > maxRecordBytes {
@@ -74,13 +76,7 @@ func (r *putRecord) violations(prefix string) (all []string) {
 }
 
 func (k *kinesis) putRecords(c *call, in *putRecordsInput) (any, error) {
-	var violations []string
-	if len(in.Records) == 0 {
-		violations = append(violations, violation("records", atLeastOne))
-	} else if len(in.Records) > maxPutRecords {
-		violations = append(violations, violation("records", atMost(maxPutRecords)))
-	}
-	bytes := 0
+	violations, bytes := checkLength("records", len(in.Records), maxPutRecords), 0
 	for i := range in.Records {
 		violations = append(violations, in.Records[i].violations(fmt.Sprintf("records.%d.member.", i+1))...)
 		bytes += len(in.Records[i].PartitionKey) + len(in.Records[i].Data)
@@ -117,7 +113,7 @@ func (k *kinesis) putRecord(c *call, in *putRecordInput) (any, error) {
 	case err != nil:
 		return nil, err
 	case results[0].ErrorCode == "InternalFailure":
-		return nil, &apiError{status: http.StatusInternalServerError, code: "InternalFailure", message: results[0].ErrorMessage}
+		return nil, internalError(errors.New(results[0].ErrorMessage))
 	case results[0].ErrorCode != "":
 		return nil, clientError(results[0].ErrorCode, results[0].ErrorMessage)
 	}

@@ -166,36 +166,25 @@ func (l *logs) getQueryResults(_ *call, in *queryInput) (any, error) {
 	}
 }
 
-// run returns the newest rows, the newest first, as Logs Insights does without a sort. It reads
-// twice, first to count, so that memory holds no more than the rows.
+// run returns the newest rows, the newest first, as Logs Insights does without a sort. Memory holds no more than the rows.
 func (l *logs) run(query *logQuery) (*queryResults, error) {
 	answer := &queryResults{QueryLanguage: "CWLI", Results: [][]resultField{}, Status: "Complete"}
-	matched := 0
-	if err := l.scan(query, func(e logEvent) {
+	err := l.scan(query, func(e *logEvent) {
 		answer.Statistics.RecordsScanned++
 		answer.Statistics.BytesScanned += float64(len(e.Detail))
-		if query.matches(e) {
-			matched++
-		}
-	}); err != nil {
-		return nil, err
-	}
-	answer.Statistics.RecordsMatched = float64(matched)
-	place := 0
-	err := l.scan(query, func(e logEvent) {
 		if !query.matches(e) {
 			return
 		}
-		if place++; place > matched-query.limit && place <= matched { // a row after matched came after the count
-			answer.Results = append(answer.Results, query.row(e))
-		}
+		answer.Statistics.RecordsMatched++
+		answer.Results = append(answer.Results, query.row(e))
+		answer.Results = answer.Results[max(0, len(answer.Results)-query.limit):]
 	})
 	slices.Reverse(answer.Results)
 	return answer, err
 }
 
 // scan calls fn for the events of the query's bus and time.
-func (l *logs) scan(query *logQuery, fn func(logEvent)) error {
+func (l *logs) scan(query *logQuery, fn func(*logEvent)) error {
 	inTime := func(at time.Time) bool {
 		at = at.Truncate(time.Millisecond)
 		return !at.Before(query.start) && !at.After(query.end)
@@ -211,7 +200,7 @@ func (l *logs) scan(query *logQuery, fn func(logEvent)) error {
 		if e.Bus != query.bus || !inTime(e.Accepted) {
 			return nil
 		}
-		fn(logEvent{BusEvent: e, at: e.Accepted.Truncate(time.Millisecond)})
+		fn(&logEvent{BusEvent: e, at: e.Accepted.Truncate(time.Millisecond)})
 		return nil
 	})
 }

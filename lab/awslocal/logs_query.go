@@ -131,7 +131,7 @@ func (e *logEvent) value(field string) (string, bool) {
 	return value, ok
 }
 
-func (q insight) matches(e logEvent) bool {
+func (q insight) matches(e *logEvent) bool {
 	for _, f := range q.filters {
 		if value, ok := e.value(f.field); !ok || !f.pattern.MatchString(value) {
 			return false
@@ -141,7 +141,7 @@ func (q insight) matches(e logEvent) bool {
 }
 
 // row leaves out what the event does not have, as the service does.
-func (q insight) row(e logEvent) []resultField {
+func (q insight) row(e *logEvent) []resultField {
 	var row []resultField
 	for _, c := range q.columns {
 		for _, field := range c.fields {

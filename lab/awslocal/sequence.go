@@ -3,10 +3,8 @@ package awslocal
 import (
 	"encoding/base64"
 	"encoding/binary"
-	"errors"
 	"hash/crc32"
 	"math/big"
-	"math/bits"
 	"time"
 )
 
@@ -23,22 +21,11 @@ type sequence struct {
 
 func (s sequence) append(dst []byte) []byte {
 	shard := uint64(s.shard)
-	hi := 2<<56 | uint64(s.created)<<20 | shard&0xf<<16 | s.index>>48
-	mid := s.index<<16 | uint64(s.arrived)>>28
-	lo := uint64(s.arrived)<<36 | shard<<4 | 2
-	var digits [57]byte
-	for end := len(digits); end > 0; end -= 19 { // 19 digits are as many as a division by a 64-bit number yields
-		const chunk = 1e19
-		var rest uint64
-		hi, rest = bits.Div64(0, hi, chunk)
-		mid, rest = bits.Div64(rest, mid, chunk)
-		lo, rest = bits.Div64(rest, lo, chunk)
-		for i := end - 1; i >= end-19; i-- {
-			digits[i] = byte('0' + rest%10)
-			rest /= 10
-		}
-	}
-	return append(dst, digits[1:]...) // 186 bits never reach the 57th digit
+	var raw [24]byte
+	binary.BigEndian.PutUint64(raw[:], 2<<56|uint64(s.created)<<20|shard&0xf<<16|s.index>>48)
+	binary.BigEndian.PutUint64(raw[8:], s.index<<16|uint64(s.arrived)>>28)
+	binary.BigEndian.PutUint64(raw[16:], uint64(s.arrived)<<36|shard<<4|2)
+	return new(big.Int).SetBytes(raw[:]).Append(dst, 10)
 }
 
 func (s sequence) String() string { return string(s.append(nil)) }
@@ -63,45 +50,38 @@ func parseSequence(text string) (sequence, bool) {
 // iterator is a shard iterator, the place to read on from. It names everything itself, so it
 // survives a restart of the listener.
 type iterator struct {
-	stream  string
-	created int64 // of the stream, in Unix milliseconds, so that an iterator of a deleted namesake is refused
-	shard   int
-	next    uint64 // index of the first record to read
-	made    int64  // Unix milliseconds
+	stream string
+	iteratorPlace
+}
+
+// iteratorPlace has fields of a fixed size only, because binary encodes nothing else.
+type iteratorPlace struct {
+	Created int64 // of the stream, in Unix milliseconds, so that an iterator of a deleted namesake is refused
+	Shard   int32
+	Next    uint64 // index of the first record to read
+	Made    int64  // Unix milliseconds
 }
 
 const iteratorLife = 5 * time.Minute
 
 func (it iterator) String() string {
-	b := binary.AppendUvarint(nil, uint64(it.created))
-	b = binary.AppendUvarint(b, uint64(it.shard))
-	b = binary.AppendUvarint(b, it.next)
-	b = binary.AppendUvarint(b, uint64(it.made))
+	b, _ := binary.Append(nil, binary.BigEndian, it.iteratorPlace) // fails only for other types
 	b = append(b, it.stream...)
 	b = binary.BigEndian.AppendUint32(b, crc32.ChecksumIEEE(b))
 	return base64.StdEncoding.EncodeToString(b)
 }
 
-var errIterator = errors.New("no iterator of ours")
-
-func parseIterator(text string) (iterator, error) {
+// parseIterator returns false for a text that String did not make.
+func parseIterator(text string) (it iterator, ok bool) {
 	b, err := base64.StdEncoding.DecodeString(text)
 	if err != nil || len(b) < 4 {
-		return iterator{}, errIterator
+		return it, false
 	}
 	b, sum := b[:len(b)-4], binary.BigEndian.Uint32(b[len(b)-4:])
-	if crc32.ChecksumIEEE(b) != sum {
-		return iterator{}, errIterator
+	n, err := binary.Decode(b, binary.BigEndian, &it.iteratorPlace)
+	if err != nil || crc32.ChecksumIEEE(b) != sum {
+		return it, false
 	}
-	var numbers [4]uint64
-	for i := range numbers {
-		n, size := binary.Uvarint(b)
-		if size <= 0 {
-			return iterator{}, errIterator
-		}
-		numbers[i], b = n, b[size:]
-	}
-	return iterator{
-		stream: string(b), created: int64(numbers[0]), shard: int(numbers[1]), next: numbers[2], made: int64(numbers[3]),
-	}, nil
+	it.stream = string(b[n:])
+	return it, true
 }

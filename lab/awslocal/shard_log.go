@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"sort"
 	"sync"
 	"time"
@@ -221,12 +222,8 @@ func readSection(section io.Reader, first, begin uint64, visit func(stored) (boo
 func (l *shardLog) at(now, arrival int64) (uint64, error) {
 	l.mu.Lock()
 	start := l.next
-	for _, s := range l.segments {
-		if s.size > 0 && s.last >= arrival {
-			i := sort.Search(len(s.marks), func(i int) bool { return s.marks[i].arrival >= arrival })
-			start = s.marks[max(i-1, 0)].index // the records before this mark are all older
-			break
-		}
+	if i := slices.IndexFunc(l.segments, func(s *segment) bool { return s.size > 0 && s.last >= arrival }); i >= 0 {
+		start = l.segments[i].base
 	}
 	l.mu.Unlock()
 	return l.read(now, start, func(rec stored) (bool, error) { return rec.arrival < arrival, nil })

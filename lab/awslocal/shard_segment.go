@@ -22,15 +22,13 @@ type segment struct {
 	path  string
 	base  uint64 // index of the first record
 	size  int64  // bytes of whole records
-	first int64  // arrival of the first record, while size > 0
 	last  int64  // arrival of the last record, while size > 0
 	marks []mark // every markEvery bytes. Memory knows nothing else of the records
 }
 
 type mark struct {
-	index   uint64
-	offset  int64
-	arrival int64
+	index  uint64
+	offset int64
 }
 
 const (
@@ -63,36 +61,26 @@ func appendFrame(dst []byte, arrival int64, key string, data []byte) []byte {
 
 // frames reads records one after the other.
 type frames struct {
-	r   *bufio.Reader
-	buf []byte
+	r      *bufio.Reader
+	header [frameHeader]byte
+	buf    []byte
 }
 
 func newFrames(r io.Reader) *frames { return &frames{r: bufio.NewReaderSize(r, 128<<10)} }
 
-// errTorn says that the file ends inside a record.
-var errTorn = errors.New("the file ends inside a record")
-
-// next returns the record and its size on disk. It returns io.EOF at the end, and errTorn inside a
-// record.
+// next returns the record and its size on disk. It returns io.EOF at the end, and
+// io.ErrUnexpectedEOF inside a record.
 func (f *frames) next() (stored, int64, error) {
-	header, err := f.r.Peek(frameHeader)
-	if len(header) == 0 && errors.Is(err, io.EOF) {
-		return stored{}, 0, io.EOF
-	} else if errors.Is(err, io.EOF) {
-		return stored{}, 0, errTorn
-	} else if err != nil {
+	if _, err := io.ReadFull(f.r, f.header[:]); err != nil {
 		return stored{}, 0, err
 	}
-	length, sum := binary.BigEndian.Uint32(header), binary.BigEndian.Uint32(header[4:])
+	length, sum := binary.BigEndian.Uint32(f.header[:]), binary.BigEndian.Uint32(f.header[4:])
 	if length < recordHeader || length > maxRecordBytes+recordHeader {
 		return stored{}, 0, fmt.Errorf("impossible record length %d", length)
 	}
-	if _, err := f.r.Discard(frameHeader); err != nil {
-		return stored{}, 0, err
-	}
 	f.buf = slices.Grow(f.buf[:0], int(length))[:length]
-	if _, err := io.ReadFull(f.r, f.buf); errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
-		return stored{}, 0, errTorn
+	if _, err := io.ReadFull(f.r, f.buf); errors.Is(err, io.EOF) {
+		return stored{}, 0, io.ErrUnexpectedEOF // nothing follows the header
 	} else if err != nil {
 		return stored{}, 0, err
 	}
@@ -109,11 +97,8 @@ func (f *frames) next() (stored, int64, error) {
 
 // add notes a record that is now in the file.
 func (s *segment) add(index uint64, arrival, size int64) {
-	if s.size == 0 {
-		s.first = arrival
-	}
 	if len(s.marks) == 0 || s.size-s.marks[len(s.marks)-1].offset >= markEvery {
-		s.marks = append(s.marks, mark{index: index, offset: s.size, arrival: arrival})
+		s.marks = append(s.marks, mark{index: index, offset: s.size})
 	}
 	s.size += size
 	s.last = arrival
@@ -126,7 +111,7 @@ func (s *segment) load(r io.Reader, tornOK bool) (next uint64, err error) {
 	for index := s.base; ; index++ {
 		rec, size, err := frames.next()
 		switch {
-		case errors.Is(err, io.EOF), errors.Is(err, errTorn) && tornOK:
+		case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF) && tornOK:
 			return index, nil
 		case err != nil:
 			return 0, fmt.Errorf("reading %s at byte %d: %w; remove the state folder to start anew", s.path, s.size, err)

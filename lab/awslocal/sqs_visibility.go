@@ -2,8 +2,6 @@ package awslocal
 
 import (
 	"fmt"
-	"net/http"
-	"strconv"
 	"time"
 )
 
@@ -19,19 +17,6 @@ type changeMessageVisibilityBatchInput struct {
 	}
 }
 
-// batchFailure is one entry that failed. The others are carried out.
-type batchFailure struct {
-	Id          string
-	SenderFault bool
-	Code        string
-	Message     string
-}
-
-type changeMessageVisibilityBatchOutput struct {
-	Successful []map[string]string
-	Failed     []batchFailure
-}
-
 func (s *sqs) changeMessageVisibilityBatch(_ *call, in *changeMessageVisibilityBatchInput) (any, error) {
 	q, err := s.find(in.QueueUrl)
 	if err != nil {
@@ -41,8 +26,8 @@ func (s *sqs) changeMessageVisibilityBatch(_ *call, in *changeMessageVisibilityB
 	case len(in.Entries) == 0:
 		return nil, batchError("EmptyBatchRequest", "There should be at least one ChangeMessageVisibilityBatchRequestEntry in the request.")
 	case len(in.Entries) > maxBatch:
-		return nil, batchError("TooManyEntriesInBatchRequest", "Maximum number of entries per request are "+strconv.Itoa(maxBatch)+
-			". You have sent "+strconv.Itoa(len(in.Entries))+".")
+		return nil, batchError("TooManyEntriesInBatchRequest", fmt.Sprintf(
+			"Maximum number of entries per request are %d. You have sent %d.", maxBatch, len(in.Entries)))
 	default:
 		for _, e := range in.Entries {
 			if ids[e.Id] {
@@ -51,15 +36,15 @@ func (s *sqs) changeMessageVisibilityBatch(_ *call, in *changeMessageVisibilityB
 			ids[e.Id] = true
 		}
 	}
-	out := changeMessageVisibilityBatchOutput{Successful: []map[string]string{}, Failed: []batchFailure{}}
-	for _, e := range in.Entries {
+	successful, failed := []map[string]any{}, []map[string]any{}
+	for _, e := range in.Entries { // one that fails does not stop the others
 		if code, message := q.changeVisibility(e.ReceiptHandle, e.VisibilityTimeout); code != "" {
-			out.Failed = append(out.Failed, batchFailure{Id: e.Id, SenderFault: true, Code: code, Message: message})
-			continue
+			failed = append(failed, map[string]any{"Id": e.Id, "SenderFault": true, "Code": code, "Message": message})
+		} else {
+			successful = append(successful, map[string]any{"Id": e.Id})
 		}
-		out.Successful = append(out.Successful, map[string]string{"Id": e.Id})
 	}
-	return out, nil
+	return map[string]any{"Successful": successful, "Failed": failed}, nil
 }
 
 // changeVisibility returns an error's code and text. That of a deleted message is worded as in aws-sdk-net#1927.
@@ -80,5 +65,7 @@ func (q *queue) changeVisibility(handle string, seconds *int) (code, message str
 
 // batchError is an error of a whole batch. The old protocol's codes have a prefix.
 func batchError(code, message string) *apiError {
-	return &apiError{status: http.StatusBadRequest, code: code, message: message, queryCode: "AWS.SimpleQueueService." + code}
+	e := clientError(code, message)
+	e.queryCode = "AWS.SimpleQueueService." + code
+	return e
 }

@@ -65,9 +65,9 @@ func (p pattern) checkOptional(member string, value *string) []string {
 	return p.check(member, *value)
 }
 
-// checkLength is for a required text.
-func checkLength(member, value string, most int) []string {
-	switch n := utf8.RuneCountInString(value); {
+// checkLength is for a required text, in characters, or list.
+func checkLength(member string, n, most int) []string {
+	switch {
 	case n < 1:
 		return []string{violation(member, atLeastOne)}
 	case n > most:
@@ -78,7 +78,7 @@ func checkLength(member, value string, most int) []string {
 
 // checkName is for the name of a stream and the id of a shard.
 func checkName(member, value string) []string {
-	return append(namePattern.check(member, value), checkLength(member, value, maxName)...)
+	return append(namePattern.check(member, value), checkLength(member, utf8.RuneCountInString(value), maxName)...)
 }
 
 // checkLimit is for an optional number of things to return, 1 to 10,000.
