@@ -63,7 +63,7 @@ func runConsumer(ctx context.Context, c ConsumerConfig) error {
 	s := c.Settings
 	config := poller.Config{
 		Kinesis: c.Services.Kinesis(), Stream: c.Services.Stream, Function: poller.Handler(function), Log: c.Log,
-		StartingPosition: s.StartingPosition, BatchSize: s.BatchSize, ParallelizationFactor: s.ParallelizationFactor, BisectOnError: s.BisectOnError,
+		BatchSize: s.BatchSize, ParallelizationFactor: s.ParallelizationFactor, BisectOnError: s.BisectOnError,
 		MaxRecordAge: s.MaxRecordAge, FunctionTimeout: s.Timeout, CheckpointFile: c.Checkpoint, Stored: c.stored,
 	}
 	if s.OnFailure {

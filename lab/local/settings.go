@@ -1,10 +1,6 @@
 package local
 
-import (
-	"time"
-
-	"github.com/aws/aws-sdk-go-v2/service/kinesis/types"
-)
+import "time"
 
 // Settings are what serverless.yml and infra/ say of the functions, their event source mappings and the database. A test compares them.
 type Settings struct {
@@ -16,7 +12,6 @@ type Settings struct {
 // ConsumerSettings are those of the consumer and of its mapping on the stream.
 type ConsumerSettings struct {
 	Timeout               time.Duration // of the function
-	StartingPosition      types.ShardIteratorType
 	BatchSize             int
 	ParallelizationFactor int
 	BisectOnError         bool
@@ -45,7 +40,7 @@ type CarStatsSettings struct {
 func Deployed() Settings {
 	return Settings{
 		Consumer: ConsumerSettings{
-			Timeout: 60 * time.Second, StartingPosition: types.ShardIteratorTypeTrimHorizon, BatchSize: 100, ParallelizationFactor: 2,
+			Timeout: 60 * time.Second, BatchSize: 100, ParallelizationFactor: 2,
 			BisectOnError: true, MaxRecordAge: 167 * time.Hour, OnFailure: true,
 		},
 		CarStats: CarStatsSettings{

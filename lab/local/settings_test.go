@@ -52,7 +52,8 @@ func TestSettingsAreTheDeployedOnes(t *testing.T) {
 	consumer, stats := here.Consumer, here.CarStats
 	require.True(t, consumer.OnFailure)
 	require.Equal(t, map[string]any{
-		"type": "kinesis", "startingPosition": string(consumer.StartingPosition), "batchSize": consumer.BatchSize,
+		"type": "kinesis", "startingPosition": "TRIM_HORIZON", // the poller's only one
+		"batchSize":             consumer.BatchSize,
 		"parallelizationFactor": consumer.ParallelizationFactor, "bisectBatchOnFunctionError": consumer.BisectOnError,
 		"maximumRecordAgeInSeconds": int(consumer.MaxRecordAge.Seconds()),
 		"maximumRetryAttempts":      -1,                        // the poller's default

@@ -8,7 +8,6 @@ import (
 	"path/filepath"
 	"slices"
 	"sync"
-	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/kinesis/types"
@@ -27,9 +26,8 @@ type checkpoints struct {
 
 // checkpoint is how far a shard is done.
 type checkpoint struct {
-	SequenceNumber string    `json:"sequenceNumber,omitempty"` // of the last record below which nothing is left
-	Since          time.Time `json:"since,omitzero"`           // when reading began at LATEST, until there is a sequence number
-	Finished       bool      `json:"finished,omitempty"`       // the shard is closed and read to its end
+	SequenceNumber string `json:"sequenceNumber,omitempty"` // of the last record below which nothing is left
+	Finished       bool   `json:"finished,omitempty"`       // the shard is closed and read to its end
 }
 
 func openCheckpoints(path, stream string) (*checkpoints, error) {
@@ -45,7 +43,7 @@ func openCheckpoints(path, stream string) (*checkpoints, error) {
 		return nil, fmt.Errorf("reading the checkpoints: %w", err)
 	}
 	if err := json.Unmarshal(data, c); err != nil {
-		return nil, fmt.Errorf("reading the checkpoints in %s: %w (delete the file to begin at the starting position)", path, err)
+		return nil, fmt.Errorf("reading the checkpoints in %s: %w (delete the file to begin at the horizon)", path, err)
 	}
 	if c.Stream != stream {
 		return nil, fmt.Errorf("%s is of stream %s, not of %s: name another file or delete this one", path, c.Stream, stream)

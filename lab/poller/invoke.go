@@ -47,12 +47,18 @@ func payload(records []*record) []byte {
 	return slices.Concat([]byte(payloadHead), bytes.Join(parts, []byte(",")), []byte(payloadTail))
 }
 
-// invoke runs the function once.
+// invoke runs the function once. The first failed record and all after it come again, and after an error all of them.
 func (s *shard) invoke(ctx context.Context, w work) outcome {
 	answer, err := call(ctx, s.poller.config.Function, payload(w.records), s.poller.config.FunctionTimeout, s.poller.functionARN())
+	var failed []int
+	if err == nil {
+		failed, err = failedPlaces(answer, func(identifier string) int {
+			return slices.IndexFunc(w.records, func(r *record) bool { return r.sequenceNumber == identifier })
+		})
+	}
 	from := 0
 	if err == nil {
-		from, err = readAnswer(answer, w.records)
+		from = slices.Min(append(failed, len(w.records)))
 	}
 	if from < len(w.records) {
 		s.poller.config.Log.WarnContext(ctx, "batch failed", "hop", 5, "shard", s.id, "records", len(w.records), "from_place", from,
@@ -95,27 +101,10 @@ func call(ctx context.Context, f function, payload []byte, timeout time.Duration
 	return answer, err
 }
 
-// readAnswer returns the index of the first record to deliver again. An error means all of them,
-// because Lambda takes an answer that does not name a record of the batch under this very key for a
-// failure of the whole batch.
-func readAnswer(answer []byte, records []*record) (from int, err error) {
-	identifiers, err := itemIdentifiers(answer)
-	if err != nil {
-		return 0, err
-	}
-	lowest := len(records)
-	for _, identifier := range identifiers {
-		place := slices.IndexFunc(records, func(r *record) bool { return r.sequenceNumber == identifier })
-		if place < 0 {
-			return 0, fmt.Errorf("itemIdentifier %.80q is no sequence number of the batch", identifier)
-		}
-		lowest = min(lowest, place)
-	}
-	return lowest, nil
-}
-
-// itemIdentifiers are the items of a batch that an answer names as failed.
-func itemIdentifiers(answer []byte) (all []string, err error) {
+// failedPlaces returns the places in the batch of the items that an answer names as failed. place finds an identifier, or returns -1.
+// An error means all of them, because Lambda takes an answer that does not name an item of the batch under this very key for a failure of
+// the whole batch.
+func failedPlaces(answer []byte, place func(identifier string) int) (all []int, err error) {
 	if len(bytes.TrimSpace(answer)) == 0 {
 		return nil, nil
 	}
@@ -135,7 +124,11 @@ func itemIdentifiers(answer []byte) (all []string, err error) {
 		if err := json.Unmarshal(failure["itemIdentifier"], &identifier); err != nil {
 			return nil, fmt.Errorf("reading an itemIdentifier: %w", err)
 		}
-		all = append(all, identifier)
+		n := place(identifier)
+		if n < 0 {
+			return nil, fmt.Errorf("itemIdentifier %.80q is not in the batch", identifier)
+		}
+		all = append(all, n)
 	}
 	return all, nil
 }

@@ -60,29 +60,22 @@ func (l *lane) receive(ctx context.Context, window <-chan time.Time) bool {
 // deliver invokes the function until each record of the batch is done or discarded, or ctx ends.
 func (l *lane) deliver(ctx context.Context, batch []*record) {
 	s := l.shard
-	limits := s.poller.config.limits()
 	failures := 0
 	for left := []work{{records: batch}}; len(left) > 0 && ctx.Err() == nil; {
 		current := left[0]
-		if n := limits.expired(current, time.Now()); n > 0 {
-			given := current.first(n)
-			if !s.discard(ctx, given, conditionAge) {
+		if n := s.poller.config.expired(current, time.Now()); n > 0 {
+			if !s.discard(ctx, current.first(n), conditionAge) {
 				return
 			}
-			s.finish(ctx, given.records)
 			if left[0].records = current.records[n:]; len(left[0].records) == 0 {
 				left = left[1:]
 			}
 			continue
 		}
-		outcome := s.invoke(ctx, current)
-		next := limits.after(current, outcome)
+		next := s.poller.config.after(current, s.invoke(ctx, current))
 		s.finish(ctx, next.done)
-		if len(next.discarded.records) > 0 {
-			if !s.discard(ctx, next.discarded, conditionRetries) {
-				return
-			}
-			s.finish(ctx, next.discarded.records)
+		if len(next.discarded.records) > 0 && !s.discard(ctx, next.discarded, conditionRetries) {
+			return
 		}
 		left = append(next.left, left[1:]...)
 		if len(next.done)+len(next.discarded.records) > 0 {

@@ -6,8 +6,8 @@
 // answer's. Out: invocations, in order per shard (per partition key with a parallelization factor),
 // and a checkpoint file that survives kill -9.
 //
-// The mapping is one with FunctionResponseTypes ReportBatchItemFailures. There is one known
-// difference. Lambda polls a shard once a second. The poller polls as often as Kinesis allows,
+// The mapping is one with FunctionResponseTypes ReportBatchItemFailures and StartingPosition
+// TRIM_HORIZON, because LATEST would lose events. There is one known difference. Lambda polls a shard once a second. The poller polls as often as Kinesis allows,
 // because nobody wants to wait on a laptop. If the stream can say when it has stored something, a
 // shard with nothing to read is not polled until then.
 //
@@ -40,8 +40,6 @@ type Config struct {
 	Function func(ctx context.Context, payload []byte) ([]byte, error)
 	Log      *slog.Logger
 
-	// StartingPosition is TRIM_HORIZON, the default, or LATEST. It counts only where the checkpoint file knows nothing.
-	StartingPosition types.ShardIteratorType
 	// BatchSize is how many records an invocation gets at most, 1 to 10,000. Default 100. A payload
 	// never exceeds 6 MB.
 	BatchSize int
@@ -70,8 +68,7 @@ type Config struct {
 	// awslocal's. Until then a shard with nothing to read is polled every 10 s. By default it is
 	// polled every PollInterval, because Kinesis has no such signal.
 	Stored func() <-chan struct{}
-	// CheckpointFile keeps the position between runs. Without it every run begins at
-	// StartingPosition.
+	// CheckpointFile keeps the position between runs. Without it every run begins at the horizon.
 	CheckpointFile string
 }
 
@@ -80,12 +77,10 @@ type Poller struct {
 	config      Config
 	checkpoints *checkpoints
 	streamARN   string
-	resumed     bool // the checkpoint file knew the stream
 }
 
 // New checks the configuration and reads the checkpoint file. An error names the wrong field.
 func New(config Config) (*Poller, error) {
-	config.StartingPosition = cmp.Or(config.StartingPosition, types.ShardIteratorTypeTrimHorizon)
 	config.BatchSize = cmp.Or(config.BatchSize, 100)
 	config.ParallelizationFactor = cmp.Or(config.ParallelizationFactor, 1)
 	config.FunctionTimeout = cmp.Or(config.FunctionTimeout, 30*time.Second)
@@ -97,7 +92,7 @@ func New(config Config) (*Poller, error) {
 	if err != nil {
 		return nil, fmt.Errorf("poller: Config.CheckpointFile: %w", err)
 	}
-	return &Poller{config: config, checkpoints: checkpoints, resumed: len(checkpoints.Shards) > 0}, nil
+	return &Poller{config: config, checkpoints: checkpoints}, nil
 }
 
 func (c Config) validate() error {
@@ -110,8 +105,6 @@ func (c Config) validate() error {
 		return errors.New("Config.Function is missing")
 	case c.Log == nil:
 		return errors.New("Config.Log is missing")
-	case c.StartingPosition != types.ShardIteratorTypeTrimHorizon && c.StartingPosition != types.ShardIteratorTypeLatest:
-		return fmt.Errorf("Config.StartingPosition is %q: set it to TRIM_HORIZON or LATEST", c.StartingPosition)
 	case c.BatchSize < 1 || c.BatchSize > 10_000:
 		return fmt.Errorf("Config.BatchSize is %d: set it to 1..10000", c.BatchSize)
 	case c.Window < 0 || c.Window > 300*time.Second:
@@ -148,7 +141,7 @@ func (p *Poller) Run(ctx context.Context) error {
 func (p *Poller) runShards(ctx context.Context, group *errgroup.Group) error {
 	running := map[string]bool{}
 	finished := make(chan struct{})
-	for first := true; ; first = false {
+	for {
 		var shards []types.Shard
 		err := p.retry(ctx, "listing the shards", func(ctx context.Context) (err error) {
 			shards, err = p.listShards(ctx)
@@ -161,8 +154,7 @@ func (p *Poller) runShards(ctx context.Context, group *errgroup.Group) error {
 			if running[aws.ToString(listed.ShardId)] || !p.checkpoints.mayStart(listed, shards) {
 				continue
 			}
-			// What was split or merged since the mapping exists is read whole, whatever the starting position.
-			s := p.newShard(aws.ToString(listed.ShardId), p.resumed || !first)
+			s := p.newShard(aws.ToString(listed.ShardId))
 			running[s.id] = true
 			group.Go(func() error {
 				err := s.run(ctx)

@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/service/kinesis"
-	"github.com/aws/aws-sdk-go-v2/service/kinesis/types"
 	"github.com/stretchr/testify/require"
 
 	"rds-outbox-demo/lab/awslocal"
@@ -213,16 +212,6 @@ func TestService(t *testing.T) {
 			require.Equal(t, [][]string{numbered(lower, 1, 1)}, w.run(succeed, 90*time.Second))
 		})
 	})
-	t.Run("MayExpireTheFirstIteratorOfLatest", func(t *testing.T) {
-		inBubble(t, Config{StartingPosition: types.ShardIteratorTypeLatest}, func(t *testing.T, w *world) {
-			go func() {
-				time.Sleep(10 * time.Second)
-				w.server.Faults().Add(awslocal.Fault{Operation: "GetRecords", Kind: awslocal.CallError, Code: "ExpiredIteratorException", Count: 4})
-				w.put(lower, 1)
-			}()
-			require.Equal(t, [][]string{numbered(lower, 1, 1)}, w.run(succeed, 90*time.Second))
-		})
-	})
 	t.Run("MustHaveTheStream", func(t *testing.T) {
 		inBubble(t, Config{Stream: "outbox"}, func(t *testing.T, w *world) {
 			w.config.Stream, w.config.Function = "missing", w.function(succeed)
@@ -245,8 +234,7 @@ func TestService(t *testing.T) {
 		})
 	})
 	t.Run("MaySplitAShard", func(t *testing.T) {
-		inBubble(t, Config{StartingPosition: types.ShardIteratorTypeLatest}, func(t *testing.T, w *world) {
-			time.Sleep(time.Second)
+		inBubble(t, Config{}, func(t *testing.T, w *world) {
 			w.split()
 			go func() {
 				time.Sleep(time.Second)
@@ -341,7 +329,6 @@ func TestNew(t *testing.T) {
 		"Stream":                func(c *Config) { c.Stream = "" },
 		"Function":              func(c *Config) { c.Function = nil },
 		"Log":                   func(c *Config) { c.Log = nil },
-		"StartingPosition":      func(c *Config) { c.StartingPosition = types.ShardIteratorTypeAtTimestamp },
 		"BatchSize":             func(c *Config) { c.BatchSize = 10_001 },
 		"Window":                func(c *Config) { c.Window = 301 * time.Second },
 		"ParallelizationFactor": func(c *Config) { c.ParallelizationFactor = 11 },

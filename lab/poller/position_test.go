@@ -93,28 +93,6 @@ func TestPosition(t *testing.T) {
 		})
 	})
 
-	t.Run("BeginsAtTheEndWithLatest", func(t *testing.T) {
-		inBubble(t, Config{StartingPosition: types.ShardIteratorTypeLatest}, func(t *testing.T, w *world) {
-			w.put(lower, 1)
-			time.Sleep(time.Second)
-			go func() {
-				time.Sleep(5 * time.Second)
-				w.put(lower, 2)
-			}()
-			require.Equal(t, [][]string{numbered(lower, 2, 2)}, w.run(succeed, time.Minute))
-		})
-	})
-
-	t.Run("MissesNothingSinceLatest", func(t *testing.T) {
-		inBubble(t, Config{StartingPosition: types.ShardIteratorTypeLatest}, func(t *testing.T, w *world) {
-			w.put(lower, 1)
-			time.Sleep(time.Second)
-			require.Empty(t, w.run(succeed, time.Second))
-			w.put(lower, 2)
-			require.Equal(t, [][]string{numbered(lower, 2, 2)}, w.run(succeed, time.Second))
-		})
-	})
-
 	t.Run("NeedsAReadableFileOfTheStream", func(t *testing.T) {
 		inBubble(t, Config{}, func(t *testing.T, w *world) {
 			w.config.Function = w.function(succeed)

@@ -136,8 +136,8 @@ func (p *QueuePoller) deliver(ctx context.Context, messages []types.Message) {
 	// again for nothing.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
 	defer cancel()
-	for _, m := range messages {
-		if slices.Contains(failed, *m.MessageId) {
+	for i, m := range messages {
+		if slices.Contains(failed, i) {
 			continue
 		}
 		if _, err := p.config.SQS.DeleteMessage(ctx, &sqs.DeleteMessageInput{QueueUrl: &p.config.QueueURL, ReceiptHandle: m.ReceiptHandle}); err != nil {
@@ -146,9 +146,8 @@ func (p *QueuePoller) deliver(ctx context.Context, messages []types.Message) {
 	}
 }
 
-// invoke returns the ids of the messages that failed. An error means that all of them failed. An
-// answer that names a message that is not in the batch is an error, too.
-func (p *QueuePoller) invoke(ctx context.Context, messages []types.Message) (failed []string, err error) {
+// invoke returns the places of the messages that failed. An error means that all of them failed.
+func (p *QueuePoller) invoke(ctx context.Context, messages []types.Message) (failed []int, err error) {
 	payload, err := json.Marshal(p.event(messages))
 	if err != nil {
 		return nil, err
@@ -158,15 +157,9 @@ func (p *QueuePoller) invoke(ctx context.Context, messages []types.Message) (fai
 	if err != nil {
 		return nil, err
 	}
-	if failed, err = itemIdentifiers(answer); err != nil {
-		return nil, err
-	}
-	for _, identifier := range failed {
-		if !slices.ContainsFunc(messages, func(m types.Message) bool { return *m.MessageId == identifier }) {
-			return nil, fmt.Errorf("itemIdentifier %.80q is no message id of the batch", identifier)
-		}
-	}
-	return failed, nil
+	return failedPlaces(answer, func(identifier string) int {
+		return slices.IndexFunc(messages, func(m types.Message) bool { return *m.MessageId == identifier })
+	})
 }
 
 // event leaves out the messages' own attributes, because EventBridge sends none.

@@ -28,15 +28,6 @@ type outcome struct {
 	err  error // the invocation failed, or its answer could not be read. from is 0 then
 }
 
-// limits is what the mapping does about failures.
-type limits struct {
-	bisect     bool
-	maxRetries *int
-	maxAge     time.Duration
-}
-
-func (c Config) limits() limits { return limits{c.BisectOnError, c.MaxRetries, c.MaxRecordAge} }
-
 // decision follows an invocation.
 type decision struct {
 	done      []*record
@@ -49,22 +40,22 @@ type decision struct {
 // Everything from the returned number on is delivered again. With bisecting on, the batch is split
 // there, or in halves when the invocation failed. A split uses no retry. Whether progress gives the
 // used retries back is not documented. Here it does not.
-func (l limits) after(w work, o outcome) decision {
+func (c Config) after(w work, o outcome) decision {
 	d := decision{done: w.records[:o.from]}
 	rest := work{records: w.records[o.from:], retries: w.retries, invocations: w.invocations + 1, last: o}
 	n := len(rest.records)
 	switch {
 	case n == 0:
 		return d
-	case l.bisect && o.err == nil && o.from > 0:
+	case c.BisectOnError && o.err == nil && o.from > 0:
 		d.left = []work{rest}
 		return d
-	case l.bisect && o.err != nil && n > 1:
+	case c.BisectOnError && o.err != nil && n > 1:
 		second := rest
 		second.records = rest.records[n/2:]
 		d.left = []work{rest.first(n / 2), second}
 		return d
-	case l.maxRetries != nil && rest.retries >= *l.maxRetries:
+	case c.MaxRetries != nil && rest.retries >= *c.MaxRetries:
 		d.discarded = rest
 		return d
 	}
@@ -74,9 +65,9 @@ func (l limits) after(w work, o outcome) decision {
 }
 
 // expired returns how many records of w are too old, from the first on. Records arrive in order.
-func (l limits) expired(w work, now time.Time) int {
+func (c Config) expired(w work, now time.Time) int {
 	n := 0
-	for l.maxAge > 0 && n < len(w.records) && now.Sub(w.records[n].arrival) > l.maxAge {
+	for c.MaxRecordAge > 0 && n < len(w.records) && now.Sub(w.records[n].arrival) > c.MaxRecordAge {
 		n++
 	}
 	return n

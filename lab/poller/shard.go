@@ -27,22 +27,16 @@ type record struct {
 type shard struct {
 	poller *Poller
 	id     string
-	start  types.ShardIteratorType
-	since  time.Time // when reading began at LATEST
-	after  string    // sequence number of the last record read
+	after  string // sequence number of the last record read
 	lanes  []*lane
 
 	mu       sync.Mutex
 	inFlight []*record // read and not below the checkpoint, in the order of the shard
 }
 
-// newShard continues at the checkpoint. Without one it begins at the starting position, or, with whole, at the horizon.
-func (p *Poller) newShard(id string, whole bool) *shard {
-	at := p.checkpoints.get(id)
-	s := &shard{poller: p, id: id, start: p.config.StartingPosition, since: at.Since, after: at.SequenceNumber}
-	if whole {
-		s.start = types.ShardIteratorTypeTrimHorizon
-	}
+// newShard continues at the checkpoint, or begins at the horizon.
+func (p *Poller) newShard(id string) *shard {
+	s := &shard{poller: p, id: id, after: p.checkpoints.get(id).SequenceNumber}
 	for range p.config.ParallelizationFactor {
 		s.lanes = append(s.lanes, &lane{shard: s, input: make(chan []*record, 1)})
 	}
@@ -90,9 +84,9 @@ func (s *shard) read(ctx context.Context) (closed bool, err error) {
 			}
 			out, err = s.poller.config.Kinesis.GetRecords(ctx, &kinesis.GetRecordsInput{ShardIterator: &iterator})
 			// An iterator lives for five minutes, and ends with the service that made it.
-			var expired *types.ExpiredIteratorException
-			var invalid *types.InvalidArgumentException
-			if errors.As(err, &expired) || errors.As(err, &invalid) {
+			_, expired := errors.AsType[*types.ExpiredIteratorException](err)
+			_, invalid := errors.AsType[*types.InvalidArgumentException](err)
+			if expired || invalid {
 				iterator = ""
 			}
 			return err
@@ -136,18 +130,12 @@ const restInterval = 10 * time.Second
 
 // position makes an iterator behind the last record read.
 func (s *shard) position(ctx context.Context) (string, error) {
-	in := &kinesis.GetShardIteratorInput{StreamName: &s.poller.config.Stream, ShardId: &s.id, ShardIteratorType: s.start}
-	now := time.Now()
-	switch {
-	case s.after != "":
+	in := &kinesis.GetShardIteratorInput{StreamName: &s.poller.config.Stream, ShardId: &s.id, ShardIteratorType: types.ShardIteratorTypeTrimHorizon}
+	if s.after != "" {
 		in.ShardIteratorType, in.StartingSequenceNumber = types.ShardIteratorTypeAfterSequenceNumber, &s.after
-	case !s.since.IsZero():
-		// LATEST a second time would skip what has come meanwhile.
-		in.ShardIteratorType, in.Timestamp = types.ShardIteratorTypeAtTimestamp, &s.since
 	}
 	out, err := s.poller.config.Kinesis.GetShardIterator(ctx, in)
-	var invalid *types.InvalidArgumentException
-	if errors.As(err, &invalid) && s.after != "" {
+	if _, invalid := errors.AsType[*types.InvalidArgumentException](err); invalid && s.after != "" {
 		// The number is trimmed, or of a stream that was deleted and made again under this name.
 		s.poller.config.Log.WarnContext(ctx, "the checkpoint is not in the stream: reading from its horizon", "hop", 5, "shard", s.id,
 			"sequence_number", s.after, "error", err.Error())
@@ -156,12 +144,6 @@ func (s *shard) position(ctx context.Context) (string, error) {
 	}
 	if err != nil {
 		return "", err
-	}
-	if in.ShardIteratorType == types.ShardIteratorTypeLatest {
-		s.since = now
-		if err := s.poller.checkpoints.set(s.id, checkpoint{Since: now}); err != nil {
-			return "", err
-		}
 	}
 	return aws.ToString(out.ShardIterator), nil
 }
