@@ -16,15 +16,6 @@ const conformanceARN = "arn:aws:kinesis:" + awslocal.Region + ":" + awslocal.Acc
 
 func streamCases() map[string]conformanceCase {
 	cases := map[string]conformanceCase{
-		"DescribeStreamGivesFacts": {shards: 2, want: conformanceARN + "STREAM STREAM ACTIVE 24h NONE 2 shards false", run: func(p *probe) string {
-			out, err := p.DescribeStream(p.ctx(), &sdk.DescribeStreamInput{StreamName: p.stream})
-			if err != nil {
-				return p.seen(err)
-			}
-			d := out.StreamDescription
-			return fmt.Sprint(*d.StreamARN, " ", *d.StreamName, " ", d.StreamStatus, " ", *d.RetentionPeriodHours, "h ", d.EncryptionType, " ",
-				len(d.Shards), " shards ", *d.HasMoreShards)
-		}},
 		"DescribeStreamSummaryGivesFacts": {shards: 3, want: conformanceARN + "STREAM STREAM ACTIVE 24h NONE 3 shards 0 consumers", run: func(p *probe) string {
 			out, err := p.DescribeStreamSummary(p.ctx(), &sdk.DescribeStreamSummaryInput{StreamName: p.stream})
 			if err != nil {
@@ -55,20 +46,6 @@ func streamCases() map[string]conformanceCase {
 			}
 			return *out.StreamDescriptionSummary.StreamName
 		}},
-		"DescribeStreamStopsAtLimit": {shards: 5, want: "0 1 true; 2 3 4 false", run: func(p *probe) string {
-			return p.describe(nil, 2) + "; " + p.describe(aws.String("shardId-000000000001"), 3)
-		}},
-		"DescribeStreamStopsAt100": {shards: 101, want: "100 true", run: func(p *probe) string {
-			out, err := p.DescribeStream(p.ctx(), &sdk.DescribeStreamInput{StreamName: p.stream, Limit: aws.Int32(1000)})
-			if err != nil {
-				return p.seen(err)
-			}
-			return fmt.Sprint(len(out.StreamDescription.Shards), " ", *out.StreamDescription.HasMoreShards)
-		}},
-		"DescribeStreamRefusesLimit0": {want: "ValidationException: 1 validation error detected: Value at 'limit' failed to satisfy constraint: " +
-			"Member must have value greater than or equal to 1", run: func(p *probe) string { return p.describe(nil, 0) }},
-		"DescribeStreamRefusesLimit10001": {want: "ValidationException: 1 validation error detected: Value at 'limit' failed to satisfy constraint: " +
-			"Member must have value less than or equal to 10000", run: func(p *probe) string { return p.describe(nil, 10_001) }},
 		"ListShardsPages": {shards: 5, want: "0 1; 2 3; 4", run: func(p *probe) string {
 			var pages []string
 			for in := (&sdk.ListShardsInput{StreamName: p.stream, MaxResults: aws.Int32(2)}); ; {
@@ -152,10 +129,6 @@ func streamCases() map[string]conformanceCase {
 
 // streamCalls is every operation that names a stream.
 var streamCalls = map[string]func(p *probe, stream string) error{
-	"DescribeStream": func(p *probe, stream string) error {
-		_, err := p.DescribeStream(p.ctx(), &sdk.DescribeStreamInput{StreamName: &stream})
-		return err
-	},
 	"DescribeStreamSummary": func(p *probe, stream string) error {
 		_, err := p.DescribeStreamSummary(p.ctx(), &sdk.DescribeStreamSummaryInput{StreamName: &stream})
 		return err
@@ -218,14 +191,6 @@ func (p *probe) list(in *sdk.ListShardsInput) string {
 		return p.seen(err)
 	}
 	return shardNumbers(out.Shards)
-}
-
-func (p *probe) describe(after *string, limit int32) string {
-	out, err := p.DescribeStream(p.ctx(), &sdk.DescribeStreamInput{StreamName: p.stream, ExclusiveStartShardId: after, Limit: &limit})
-	if err != nil {
-		return p.seen(err)
-	}
-	return shardNumbers(out.StreamDescription.Shards) + fmt.Sprint(" ", *out.StreamDescription.HasMoreShards)
 }
 
 func (p *probe) create(name string, shards int32) string {

@@ -152,8 +152,8 @@ func newProbe(t *testing.T, s *subject, name string, shards int) *probe {
 	_, err := p.CreateStream(t.Context(), &sdk.CreateStreamInput{StreamName: p.stream, ShardCount: aws.Int32(int32(shards))})
 	require.NoError(t, err)
 	labtest.Eventually(t, "an active stream", func() bool {
-		out, err := p.DescribeStream(t.Context(), &sdk.DescribeStreamInput{StreamName: p.stream})
-		return err == nil && out.StreamDescription.StreamStatus == types.StreamStatusActive
+		out, err := p.DescribeStreamSummary(t.Context(), &sdk.DescribeStreamSummaryInput{StreamName: p.stream})
+		return err == nil && out.StreamDescriptionSummary.StreamStatus == types.StreamStatusActive
 	})
 	out, err := p.ListShards(t.Context(), &sdk.ListShardsInput{StreamName: p.stream})
 	require.NoError(t, err)

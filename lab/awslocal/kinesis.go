@@ -166,7 +166,6 @@ func (s *stream) close() error {
 func (k *kinesis) operations() map[string]operation {
 	return map[string]operation{
 		"CreateStream":          handle(k.createStream),
-		"DescribeStream":        handle(k.describeStream),
 		"DescribeStreamSummary": handle(k.describeStreamSummary),
 		"ListShards":            handle(k.listShards),
 		"PutRecord":             handle(k.putRecord),

@@ -68,56 +68,16 @@ func (k *kinesis) createStream(_ *call, in *createStreamInput) (any, error) {
 	return nil, k.create(in.StreamName, in.ShardCount)
 }
 
-type shardOutput struct {
-	ShardId      string
-	HashKeyRange struct {
-		StartingHashKey, EndingHashKey string
-	}
-	SequenceNumberRange struct {
-		StartingSequenceNumber string
-	}
-}
-
-func (s *stream) describe(shards []*shard) []shardOutput {
-	out := []shardOutput{}
-	for _, sh := range shards {
-		var o shardOutput
-		o.ShardId = sh.id
-		o.HashKeyRange.StartingHashKey, o.HashKeyRange.EndingHashKey = sh.from.String(), sh.to.String()
-		o.SequenceNumberRange.StartingSequenceNumber = s.sequence(sh, 0, s.created.Unix()).String()
-		out = append(out, o)
-	}
-	return out
-}
-
 func (s *stream) sequence(sh *shard, index uint64, arrived int64) sequence {
 	return sequence{created: s.created.Unix(), shard: sh.number, index: index, arrived: arrived}
 }
 
-// after returns shards after the named one, and whether there are more. It returns up to limit, if
-// limit is given, and never more than most.
-func (s *stream) after(shardID string, limit *int, most int) (shards []*shard, more bool) {
-	if limit != nil {
-		most = min(most, *limit)
+func (k *kinesis) describeStreamSummary(_ *call, in *streamRef) (any, error) {
+	s, err := k.find(*in)
+	if err != nil {
+		return nil, err
 	}
-	shards = s.shards
-	for len(shards) > 0 && shards[0].id <= shardID {
-		shards = shards[1:]
-	}
-	if len(shards) > most {
-		return shards[:most], true
-	}
-	return shards, false
-}
-
-type describeStreamInput struct {
-	streamRef
-	ExclusiveStartShardId string
-	Limit                 *int
-}
-
-func (k *kinesis) summary(s *stream) map[string]any {
-	return map[string]any{
+	return map[string]any{"StreamDescriptionSummary": map[string]any{
 		"StreamName":              s.name,
 		"StreamARN":               streamARN(s.name),
 		"StreamStatus":            "ACTIVE",
@@ -127,28 +87,9 @@ func (k *kinesis) summary(s *stream) map[string]any {
 		"EncryptionType":          "NONE",
 		"EnhancedMonitoring":      []any{map[string]any{"ShardLevelMetrics": []any{}}},
 		"MaxRecordSizeInKiB":      maxRecordBytes >> 10,
-	}
-}
-
-func (k *kinesis) describeStream(_ *call, in *describeStreamInput) (any, error) {
-	s, err := k.find(in.streamRef, checkLimit("limit", in.Limit)...)
-	if err != nil {
-		return nil, err
-	}
-	shards, more := s.after(in.ExclusiveStartShardId, in.Limit, 100)
-	out := k.summary(s)
-	out["Shards"], out["HasMoreShards"] = s.describe(shards), more
-	return map[string]any{"StreamDescription": out}, nil
-}
-
-func (k *kinesis) describeStreamSummary(_ *call, in *streamRef) (any, error) {
-	s, err := k.find(*in)
-	if err != nil {
-		return nil, err
-	}
-	out := k.summary(s)
-	out["OpenShardCount"], out["ConsumerCount"] = len(s.shards), 0
-	return map[string]any{"StreamDescriptionSummary": out}, nil
+		"OpenShardCount":          len(s.shards),
+		"ConsumerCount":           0,
+	}}, nil
 }
 
 // Of the filters only AFTER_SHARD_ID leaves out a shard, because every shard has been open since
@@ -159,11 +100,6 @@ type listShardsInput struct {
 	ExclusiveStartShardId string
 	MaxResults            *int
 	ShardFilter           struct{ Type, ShardId string }
-}
-
-type listShardsOutput struct {
-	Shards    []shardOutput
-	NextToken string `json:",omitempty"`
 }
 
 func (k *kinesis) listShards(_ *call, in *listShardsInput) (any, error) {
@@ -188,10 +124,26 @@ func (k *kinesis) listShards(_ *call, in *listShardsInput) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	shards, more := s.after(start, in.MaxResults, 1000)
-	out := listShardsOutput{Shards: s.describe(shards)}
-	if more {
-		out.NextToken = base64.StdEncoding.EncodeToString([]byte(s.name + "/" + shards[len(shards)-1].id))
+	most := 1000
+	if in.MaxResults != nil {
+		most = min(most, *in.MaxResults)
 	}
+	out, shards := map[string]any{}, []any{}
+	for _, sh := range s.shards {
+		if sh.id <= start {
+			continue
+		}
+		if len(shards) == most {
+			out["NextToken"] = base64.StdEncoding.EncodeToString([]byte(s.name + "/" + start))
+			break
+		}
+		start = sh.id // of the next page
+		shards = append(shards, map[string]any{
+			"ShardId":             sh.id,
+			"HashKeyRange":        map[string]string{"StartingHashKey": sh.from.String(), "EndingHashKey": sh.to.String()},
+			"SequenceNumberRange": map[string]string{"StartingSequenceNumber": s.sequence(sh, 0, s.created.Unix()).String()},
+		})
+	}
+	out["Shards"] = shards
 	return out, nil
 }
