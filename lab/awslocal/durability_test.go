@@ -97,7 +97,7 @@ func TestSecondProcessIsRefused(t *testing.T) {
 	conf := awslocal.Config{Dir: t.TempDir()}
 	server, _ := start(t, conf)
 	_, err := awslocal.Open(conf)
-	require.ErrorContains(t, err, "another process uses it")
+	require.ErrorContains(t, err, "another process uses "+conf.Dir)
 	require.NoError(t, server.Close())
 	again, err := awslocal.Open(conf)
 	require.NoError(t, err)

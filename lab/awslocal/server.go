@@ -18,10 +18,10 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
-	"path/filepath"
 	"sync"
-	"syscall"
 	"time"
+
+	"rds-outbox-demo/lab/private"
 )
 
 // Every ARN of this package names them.
@@ -117,7 +117,7 @@ func Open(conf Config) (*Server, error) {
 	if err := os.MkdirAll(conf.Dir, 0o700); err != nil {
 		return nil, fmt.Errorf("making the state folder: %w", err)
 	}
-	lock, err := lockDir(conf.Dir)
+	lock, err := private.Lock(conf.Dir) // two writers would interleave their records
 	if err != nil {
 		return nil, err
 	}
@@ -165,26 +165,6 @@ func (s *Server) openServices() error {
 	s.secrets = openSecrets(s.conf)
 	s.logs, err = openLogs(s.conf)
 	return err
-}
-
-// lockDir keeps a second process out, because two writers would interleave their records. The
-// kernel frees the lock of a killed process.
-func lockDir(dir string) (*os.File, error) {
-	f, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_CREATE|os.O_RDWR, 0o600)
-	if err != nil {
-		return nil, fmt.Errorf("opening the state folder's lock: %w", err)
-	}
-	// The owner may be on its way out, or a process that it is just starting may hold a copy of the file until its exec.
-	for patience := time.Now().Add(2 * time.Second); ; time.Sleep(20 * time.Millisecond) {
-		err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
-		if err == nil {
-			return f, nil
-		}
-		if !errors.Is(err, syscall.EWOULDBLOCK) || time.Now().After(patience) {
-			_ = f.Close()
-			return nil, fmt.Errorf("locking %s: another process uses it, stop that first: %w", dir, err)
-		}
-	}
 }
 
 // Faults are the switchable faults of this server.

@@ -11,7 +11,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"time"
 
 	"rds-outbox-demo/lab/domain"
@@ -93,27 +92,16 @@ func Run(ctx context.Context, c Config) (err error) {
 	}
 }
 
-// lock makes this the only `make dev` on the folder, before anything in it is touched. The kernel unlocks it for a process that is
-// killed.
+// lock makes this the only `make dev` on the folder, before anything in it is touched.
 func lock(dir string) (unlock func(), err error) {
 	if err := private.Folder(dir); err != nil {
 		return nil, err
 	}
-	folder, err := os.Open(dir)
+	folder, err := private.Lock(dir)
 	if err != nil {
-		return nil, fmt.Errorf("opening the data folder: %w", err)
+		return nil, fmt.Errorf("end the other `make dev` that runs on %s, and try again (%w)", dir, err)
 	}
-	// A program that was just told to end may need a moment.
-	for patience := time.Now().Add(5 * time.Second); ; time.Sleep(50 * time.Millisecond) {
-		err := syscall.Flock(int(folder.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
-		if err == nil {
-			return func() { _ = folder.Close() }, nil
-		}
-		if !errors.Is(err, syscall.EWOULDBLOCK) || time.Now().After(patience) {
-			_ = folder.Close()
-			return nil, fmt.Errorf("end the other `make dev` that runs on %s, and try again (%w)", dir, err)
-		}
-	}
+	return func() { _ = folder.Close() }, nil
 }
 
 // empty removes the content of the data folder. The folder itself stays, because it carries our

@@ -159,7 +159,7 @@ func (p *Path) startDatabase(ctx context.Context, c Config) (string, error) {
 	if p.database.endpoint, err = postgres.NewEndpoint(p.database.server); err != nil {
 		return "", err
 	}
-	return p.database.endpoint.URL(p.database.server)
+	return p.database.endpoint.URL(), nil
 }
 
 // StopDatabase stops the local server on purpose, and disables carstats' mapping before. In an

@@ -128,7 +128,8 @@ func (p *Path) Promote(ctx context.Context, end func(*postgres.Server) error) (P
 	d.config.Port = int(conn.Config().Port)
 	d.expected = make(chan struct{})
 	go d.watch(d.server, d.expected)
-	return done, d.endpoint.LeadTo(d.server)
+	d.endpoint.LeadTo(d.server)
+	return done, nil
 }
 
 // Discard ends an old primary and removes its data.

@@ -14,12 +14,11 @@ import (
 	"time"
 )
 
-// A server's folder holds:
+// A server's folder is locked by the process that owns the server, and holds:
 //
 //	data/          PostgreSQL's data directory, complete or absent
 //	password       of the superuser, mode 0600
 //	server.log     of this start, 64 MiB at most; server.log.1 of the start before, or the 64 MiB before
-//	lock           held by the process that owns the server
 func dataDir(dir string) string      { return filepath.Join(dir, "data") }
 func passwordFile(dir string) string { return filepath.Join(dir, "password") }
 func logFile(dir string) string      { return filepath.Join(dir, "server.log") }

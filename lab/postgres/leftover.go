@@ -11,6 +11,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"rds-outbox-demo/lab/private"
 )
 
 // FindRunning returns the URL of the server that runs on dir, for programs beside the one that started it.
@@ -40,7 +42,7 @@ func Remove(ctx context.Context, dir string) error {
 	if err != nil {
 		return err
 	}
-	lock, err := lockDir(ctx, dir)
+	lock, err := own(dir)
 	if err != nil {
 		return err
 	}
@@ -60,23 +62,13 @@ func resolve(dir string) (string, error) {
 	return filepath.EvalSymlinks(dir)
 }
 
-// lockDir makes this process the owner of dir until the file is closed. The kernel lets go of the lock when a process is killed.
-func lockDir(ctx context.Context, dir string) (*os.File, error) {
-	lock, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_CREATE|os.O_RDWR, 0o600)
+// own makes this process the owner of dir until the file is closed.
+func own(dir string) (*os.File, error) {
+	lock, err := private.Lock(dir)
 	if err != nil {
-		return nil, fmt.Errorf("starting PostgreSQL: %w", err)
+		return nil, fmt.Errorf("another process runs PostgreSQL on %s (is `make dev` running elsewhere?): %w", dir, err)
 	}
-	// The owner may be about to end, for example after Ctrl-C and a new start at once.
-	for patience := time.Now().Add(5 * time.Second); ; time.Sleep(50 * time.Millisecond) {
-		err = syscall.Flock(int(lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
-		if err == nil {
-			return lock, nil
-		}
-		if !errors.Is(err, syscall.EWOULDBLOCK) || time.Now().After(patience) || ctx.Err() != nil {
-			_ = lock.Close()
-			return nil, fmt.Errorf("another process runs PostgreSQL on %s (is `make dev` running elsewhere?): %w", dir, err)
-		}
-	}
+	return lock, nil
 }
 
 // stopLeftover ends a server on dir whose owner and watchdog were both killed. The caller holds the lock, so no owner lives.

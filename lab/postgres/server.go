@@ -53,10 +53,11 @@ type Config struct {
 
 // Server is a running PostgreSQL. Its methods are safe for concurrent use.
 type Server struct {
-	url  string
-	cmd  *exec.Cmd
-	gone chan struct{} // every process of the server has ended
-	done chan struct{} // and its folder is free again
+	password string
+	port     int
+	cmd      *exec.Cmd
+	gone     chan struct{} // every process of the server has ended
+	done     chan struct{} // and its folder is free again
 }
 
 // Start starts the server and returns once it answers. It makes the data folder if there is none,
@@ -80,7 +81,7 @@ func start(ctx context.Context, cfg Config, as []account) (*Server, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, startTimeout, fmt.Errorf("not ready within %s", startTimeout))
 	defer cancel()
 
-	lock, err := lockDir(ctx, cfg.Dir)
+	lock, err := own(cfg.Dir)
 	if err != nil {
 		return nil, err
 	}
@@ -187,7 +188,7 @@ func launch(ctx context.Context, cfg Config, as account, password string) (_ *Se
 	if err != nil {
 		return nil, "", errors.Join(err, life.Close(), alive.Close())
 	}
-	server := &Server{url: serverURL(password, port, database), cmd: cmd, gone: make(chan struct{}), done: make(chan struct{})}
+	server := &Server{password: password, port: port, cmd: cmd, gone: make(chan struct{}), done: make(chan struct{})}
 	go func() {
 		_ = cmd.Wait()
 		_, _ = io.WriteString(life, "ended\n")
@@ -195,7 +196,7 @@ func launch(ctx context.Context, cfg Config, as account, password string) (_ *Se
 		_, _ = life.Close(), alive.Close()
 		close(server.gone)
 	}()
-	if err := server.ready(ctx, serverURL(password, port, "postgres")); err != nil {
+	if err := server.ready(ctx); err != nil {
 		stopErr := server.end(ctx, server.gone)
 		logged, _ := os.ReadFile(logFile(cfg.Dir))
 		return nil, lastLines(logged, 8), errors.Join(err, stopErr)
@@ -205,7 +206,7 @@ func launch(ctx context.Context, cfg Config, as account, password string) (_ *Se
 }
 
 // ready waits for the server's first answer and makes the database if this is its first start.
-func (s *Server) ready(ctx context.Context, url string) error {
+func (s *Server) ready(ctx context.Context) error {
 	// Whoever took the port may accept our connection and say nothing.
 	connecting, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -217,7 +218,7 @@ func (s *Server) ready(ctx context.Context, url string) error {
 		}
 	}()
 	for {
-		conn, err := pgx.Connect(connecting, url)
+		conn, err := pgx.Connect(connecting, serverURL(s.password, s.port, "postgres"))
 		if err == nil {
 			return errors.Join(ensureDatabase(ctx, conn), conn.Close(ctx))
 		}
@@ -244,7 +245,7 @@ func ensureDatabase(ctx context.Context, conn *pgx.Conn) error {
 }
 
 // URL is the superuser's URL of the database outboxdb. It carries the password.
-func (s *Server) URL() string { return s.url }
+func (s *Server) URL() string { return serverURL(s.password, s.port, database) }
 
 // PID is the postmaster's process id.
 func (s *Server) PID() int { return s.cmd.Process.Pid }

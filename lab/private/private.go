@@ -1,4 +1,4 @@
-// Package private makes folders that only their owner can read.
+// Package private makes folders that only their owner can read, and that one process at a time owns.
 package private
 
 import (
