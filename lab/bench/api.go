@@ -284,7 +284,7 @@ func (e *environment) runAPI(ctx context.Context, api process.Config, connection
 		return l, err
 	}
 	defer log.Close()
-	api.Output, api.Listener = log, socket
+	api.Output, api.Inherited = log, socket
 	program, err := process.Start(api)
 	if err != nil {
 		return l, err

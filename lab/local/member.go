@@ -167,7 +167,7 @@ func (p *Path) start(name string, listener net.Listener, config any, run func(co
 	}
 	s := process.NewSupervisor(process.SupervisorConfig{
 		Config: process.Config{
-			Program: p.config.Program, Args: []string{"part", name}, Env: slices.Concat(p.config.Env, []string{MemberEnv + "=" + string(told)}), Listener: socket,
+			Program: p.config.Program, Args: []string{"part", name}, Env: slices.Concat(p.config.Env, []string{MemberEnv + "=" + string(told)}), Inherited: socket,
 		},
 		Name: name, Log: filepath.Join(p.config.Dir, name+".log"), RestartDelay: memberRestart, Patience: time.Second,
 		Ended: func(err error) { p.config.Log.Info("a process ended", "process", name, "error", err) },

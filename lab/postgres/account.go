@@ -44,12 +44,14 @@ func accounts() []account {
 	return found
 }
 
-// command prepares a program of the server's. Its environment holds only what it needs, because an
-// inherited PGPORT or LD_LIBRARY_PATH would change what it does. macOS' postgres refuses to start
-// without a valid LC_ALL.
+// environment holds only what the server's programs need, because an inherited PGPORT or
+// LD_LIBRARY_PATH would change what they do. macOS' postgres refuses to start without a valid LC_ALL.
+var environment = []string{"PATH=/usr/bin:/bin", "LC_ALL=C"}
+
+// command prepares a program of the server's.
 func (a account) command(ctx context.Context, name string, args ...string) *exec.Cmd {
 	cmd := exec.CommandContext(ctx, name, args...)
-	cmd.Env = []string{"PATH=/usr/bin:/bin", "LC_ALL=C"}
+	cmd.Env = environment
 	attr := a.attr
 	cmd.SysProcAttr = &attr
 	return cmd

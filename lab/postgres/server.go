@@ -12,7 +12,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -21,6 +20,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"rds-outbox-demo/lab/private"
+	"rds-outbox-demo/lab/process"
 )
 
 const (
@@ -55,7 +55,7 @@ type Config struct {
 type Server struct {
 	password string
 	port     int
-	cmd      *exec.Cmd
+	process  *process.Process
 	gone     chan struct{} // every process of the server has ended
 	done     chan struct{} // and its folder is free again
 }
@@ -129,20 +129,11 @@ func startLocked(ctx context.Context, cfg Config, as []account) (*Server, error)
 	}
 }
 
-// script becomes the server, so that the postmaster is our child and we can read its exit status.
-// Before that it leaves a watchdog behind, which reads descriptor 3. A line there means that we saw
-// the server end. The end of the file means that we are gone, for whatever reason, and the server
-// must go too. The watchdog is a grandchild that init adopts, because a postmaster takes the death
-// of a child that it does not know for a crash of its own. Fast shutdown waits for the readers of
-// the WAL. After three seconds it is cut short, which costs a recovery and no data.
-const script = `
-( (
-	read -r line <&3 && exit
-	kill -INT $$
-	for second in 1 2 3; do sleep 1; kill -0 $$ || exit; done
-	kill -QUIT $$
-) 4>&- 2>/dev/null & )
-exec "$@" 3<&-`
+// orphaned ends a server whose owner is gone. Fast shutdown waits for the readers of the WAL. After three seconds it is cut short, which
+// costs a recovery and no data.
+const orphaned = `kill -INT $$
+for second in 1 2 3; do sleep 1; kill -0 $$ || exit; done
+kill -QUIT $$`
 
 // launch starts the server once and waits until it answers. With an error it returns what the
 // server logged, and no process is left.
@@ -166,34 +157,23 @@ func launch(ctx context.Context, cfg Config, as account, password string) (_ *Se
 	defer func() { _ = log.Close() }()
 	// Every process of the server holds alive's write end. So the end of the file at the read end
 	// means that all of them have ended.
-	watched, life, err := os.Pipe()
+	alive, held, err := os.Pipe()
 	if err != nil {
 		return nil, "", err
 	}
-	alive, held, err := os.Pipe()
+	program, err := process.Start(process.Config{
+		Program: filepath.Join(cfg.Binaries, "bin", "postgres"), Args: arguments(cfg, port), Env: environment,
+		Output: log, Inherited: held, Attr: &as.attr, Orphaned: orphaned,
+	})
+	_ = held.Close()
 	if err != nil {
-		return nil, "", errors.Join(err, watched.Close(), life.Close())
+		return nil, "", errors.Join(err, alive.Close())
 	}
-
-	postgres := filepath.Join(cfg.Binaries, "bin", "postgres")
-	args := append([]string{"-c", script, "sh", postgres}, arguments(cfg, port)...)
-	cmd := as.command(context.Background(), "/bin/sh", args...)
-	cmd.Stdout, cmd.Stderr = log, log
-	cmd.ExtraFiles = []*os.File{watched, held} // descriptors 3 and 4
-	// The server gets a session of its own, so that Ctrl-C and a closed terminal reach only us. We
-	// stop the server when its users are done.
-	cmd.SysProcAttr.Setsid = true
-	err = cmd.Start()
-	_, _ = watched.Close(), held.Close()
-	if err != nil {
-		return nil, "", errors.Join(err, life.Close(), alive.Close())
-	}
-	server := &Server{password: password, port: port, cmd: cmd, gone: make(chan struct{}), done: make(chan struct{})}
+	server := &Server{password: password, port: port, process: program, gone: make(chan struct{}), done: make(chan struct{})}
 	go func() {
-		_ = cmd.Wait()
-		_, _ = io.WriteString(life, "ended\n")
+		<-program.Done()
 		_, _ = io.Copy(io.Discard, alive)
-		_, _ = life.Close(), alive.Close()
+		_ = alive.Close()
 		close(server.gone)
 	}()
 	if err := server.ready(ctx); err != nil {
@@ -248,7 +228,7 @@ func ensureDatabase(ctx context.Context, conn *pgx.Conn) error {
 func (s *Server) URL() string { return serverURL(s.password, s.port, database) }
 
 // PID is the postmaster's process id.
-func (s *Server) PID() int { return s.cmd.Process.Pid }
+func (s *Server) PID() int { return s.process.PID() }
 
 // Done is closed when every process of the server has ended and its folder may be used again.
 func (s *Server) Done() <-chan struct{} { return s.done }
@@ -269,7 +249,7 @@ func (s *Server) end(ctx context.Context, gone <-chan struct{}) error {
 		{syscall.SIGKILL, 5 * time.Second, context.WithoutCancel(ctx)},
 	}
 	for _, step := range steps {
-		_ = s.cmd.Process.Signal(step.signal) // an error means that it has ended
+		s.process.Signal(step.signal)
 		select {
 		case <-gone:
 			return nil
@@ -282,7 +262,7 @@ func (s *Server) end(ctx context.Context, gone <-chan struct{}) error {
 
 // Kill ends the postmaster with SIGKILL, as a fault would, and waits until its children have noticed and ended too.
 func (s *Server) Kill() error {
-	_ = s.cmd.Process.Kill()
+	s.process.Signal(os.Kill)
 	select {
 	case <-s.done:
 		return nil

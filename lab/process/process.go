@@ -2,6 +2,7 @@
 package process
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -20,9 +21,13 @@ type Config struct {
 	// Output gets what it writes. An *os.File becomes the program's own output. Anything else is written to through a pipe, and has all of it
 	// when the process is Done.
 	Output io.Writer
-	// Listener is a socket that the process inherits as descriptor 4. It stays open while the process is away, so that clients wait for
+	// Inherited is a file that the process has as descriptor 4. A socket stays open while the process is away, so that clients wait for
 	// the next one and nobody else takes the port.
-	Listener *os.File
+	Inherited *os.File
+	// Attr is whom it runs as. With nil that is the user of its owner.
+	Attr *syscall.SysProcAttr
+	// Orphaned are the shell commands that end process $$ when its owner is gone. By default SIGKILL ends it.
+	Orphaned string
 }
 
 // Process is a running program.
@@ -32,9 +37,13 @@ type Process struct {
 	err  error // how it ended, valid after done is closed
 }
 
-// watchdog becomes the program. Before that it starts a process that reads descriptor 3. A line means that the program has ended. The end
-// of the file means that its owner is gone, for whatever reason, and the program must end too.
-const watchdog = `( read -r line <&3 || kill -KILL $$ ) >/dev/null 2>&1 4<&- &
+// watchdog becomes the program, so that the program is our child and we can read its exit status. Before that it leaves a process behind
+// that reads descriptor 3. A line means that we saw the program end. The end of the file means that its owner is gone, for whatever reason,
+// and the program must end too. That process is a grandchild, because PostgreSQL takes the death of a child that it does not know for a
+// crash of its own.
+const watchdog = `( ( read -r line <&3 && exit
+%s
+) >/dev/null 2>&1 4<&- & )
 exec "$@" 3<&-`
 
 // Start starts it.
@@ -43,14 +52,19 @@ func Start(c Config) (*Process, error) {
 	if err != nil {
 		return nil, fmt.Errorf("starting %s: %w", c.Program, err)
 	}
-	cmd := exec.CommandContext(context.Background(), "/bin/sh", append([]string{"-c", watchdog, "sh", c.Program}, c.Args...)...)
+	script := fmt.Sprintf(watchdog, cmp.Or(c.Orphaned, "kill -KILL $$"))
+	cmd := exec.CommandContext(context.Background(), "/bin/sh", append([]string{"-c", script, "sh", c.Program}, c.Args...)...)
 	cmd.Env = c.Env
 	cmd.Stdout, cmd.Stderr = c.Output, c.Output
 	cmd.ExtraFiles = []*os.File{watched}
-	if c.Listener != nil {
-		cmd.ExtraFiles = append(cmd.ExtraFiles, c.Listener)
+	if c.Inherited != nil {
+		cmd.ExtraFiles = append(cmd.ExtraFiles, c.Inherited)
 	}
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true} // Ctrl-C is its owner's to pass on, in its order
+	cmd.SysProcAttr = &syscall.SysProcAttr{}
+	if c.Attr != nil {
+		*cmd.SysProcAttr = *c.Attr
+	}
+	cmd.SysProcAttr.Setsid = true // Ctrl-C is its owner's to pass on, in its order
 	err = cmd.Start()
 	_ = watched.Close()
 	if err != nil {

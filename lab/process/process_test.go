@@ -99,7 +99,7 @@ func TestListenerIsInherited(t *testing.T) {
 	require.NoError(t, err)
 	defer file.Close()
 	out := output(t)
-	p, err := process.Start(process.Config{Program: "/bin/sh", Args: []string{"-c", "test -e /dev/fd/4 && ! test -e /dev/fd/3 && echo yes"}, Env: os.Environ(), Output: out, Listener: file})
+	p, err := process.Start(process.Config{Program: "/bin/sh", Args: []string{"-c", "test -e /dev/fd/4 && ! test -e /dev/fd/3 && echo yes"}, Env: os.Environ(), Output: out, Inherited: file})
 	require.NoError(t, err)
 	<-p.Done()
 	require.NoError(t, p.Err())
