@@ -3,11 +3,12 @@ package awslocal
 import (
 	"crypto/md5" // SQS answers with the sum of a body
 	"encoding/base64"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -144,40 +145,30 @@ func (q *queue) receive(limit int, hide time.Duration) (all []received, sent <-c
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	now := q.now()
-	kept := q.messages[:0]
-	soonest := int64(0)
-	for i, m := range q.messages {
-		if len(all) == limit { // leave the others to other receivers, because each batch must not walk a long queue
-			kept = append(kept, q.messages[i:]...)
+	if len(q.messages) > len(q.byID)+1000 { // not each time, because a batch must not walk a long queue
+		q.messages = slices.DeleteFunc(q.messages, func(m *message) bool { return q.byID[m.id] == nil })
+	}
+	soonest := int64(math.MaxInt64)
+	for _, m := range q.messages {
+		if len(all) == limit || err != nil {
 			break
 		}
-		if m.sent < now.Add(-queueRetention).UnixMilli() {
+		switch {
+		case q.byID[m.id] == nil: // deleted
+		case m.sent < now.Add(-queueRetention).UnixMilli():
 			q.forget(m.id)
-		}
-		if err == nil && q.dead != nil && m.received >= q.maxReceive && m.visible <= now.UnixMilli() && q.byID[m.id] != nil {
+		case m.visible > now.UnixMilli():
+			soonest = min(soonest, m.visible)
+		case q.dead != nil && m.received >= q.maxReceive:
 			err = q.bury(m)
-		}
-		if q.byID[m.id] == nil {
-			continue
-		}
-		kept = append(kept, m)
-		if err != nil {
-			continue
-		}
-		if m.visible > now.UnixMilli() {
-			if soonest == 0 || m.visible < soonest {
-				soonest = m.visible
+		default:
+			var r received
+			if r, err = q.take(m, now, hide); err == nil {
+				all = append(all, r)
 			}
-			continue
-		}
-		var r received
-		if r, err = q.take(m, now, hide); err == nil {
-			all = append(all, r)
 		}
 	}
-	clear(q.messages[len(kept):])
-	q.messages = kept
-	if soonest > 0 {
+	if soonest < math.MaxInt64 {
 		wait = time.Duration(soonest-now.UnixMilli()) * time.Millisecond
 	}
 	return all, q.sent, wait, err
@@ -209,15 +200,14 @@ func (q *queue) take(m *message, now time.Time, hide time.Duration) (received, e
 	return received{sentMessage: *sent, handle: handle, count: m.received, firstReceived: m.firstReceived}, nil
 }
 
-// messageID reads the message's id from a handle. ok is false for a handle that this queue never
-// gave out.
-func (q *queue) messageID(handle string) (id string, ok bool) {
+// messageID reads the message's id from a handle. A handle that this queue never gave out is an error.
+func (q *queue) messageID(handle string) (string, *apiError) {
 	raw, err := base64.StdEncoding.DecodeString(handle)
 	parts := strings.Split(string(raw), "/")
 	if err != nil || len(parts) != 3 || parts[0] != q.name {
-		return "", false
+		return "", clientError("ReceiptHandleIsInvalid", fmt.Sprintf("The input receipt handle %q is not a valid receipt handle.", handle))
 	}
-	return parts[1], true
+	return parts[1], nil
 }
 
 // setVisible makes the message of the handle visible again after the given time. It leaves a
@@ -241,26 +231,20 @@ func (q *queue) setVisible(id string, after time.Duration) (found bool) {
 	return true
 }
 
-// delete removes the message of the handle. A message that is gone already is not an error. ok is
-// false for a handle that this queue never gave out. An old handle still deletes, as moto#4655
-// verified against AWS.
-func (q *queue) delete(handle string) (ok bool, err error) {
-	id, ok := q.messageID(handle)
-	if !ok {
-		return false, nil
-	}
+// delete removes a message. One that is gone already is not an error.
+func (q *queue) delete(id string) error {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if q.byID[id] == nil {
-		return true, nil
+		return nil
 	}
 	if err := q.write(queueLine{Delete: id}); err != nil {
-		return true, err
+		return err
 	}
 	if dead := q.log.size - q.live; dead > compactionAtLeast && dead > q.live {
-		return true, q.compact()
+		return q.compact()
 	}
-	return true, nil
+	return nil
 }
 
 // compact rewrites the file without what is deleted. The rename makes it one step for whoever opens it after a kill.
@@ -314,7 +298,4 @@ func (q *queue) count() (visible, hidden, delayed int) {
 	return visible, hidden, delayed
 }
 
-func md5Hex(body string) string {
-	sum := md5.Sum([]byte(body))
-	return hex.EncodeToString(sum[:])
-}
+func md5Hex(body string) string { return fmt.Sprintf("%x", md5.Sum([]byte(body))) }

@@ -205,16 +205,15 @@ type deleteMessageInput struct {
 	ReceiptHandle string
 }
 
+// deleteMessage takes an old handle, too, as moto#4655 verified against AWS.
 func (s *sqs) deleteMessage(_ *call, in *deleteMessageInput) (any, error) {
 	q, err := s.find(in.QueueUrl)
 	if err != nil {
 		return nil, err
 	}
-	ok, err := q.delete(in.ReceiptHandle)
-	if err != nil {
-		return nil, err
-	} else if !ok {
-		return nil, clientError("ReceiptHandleIsInvalid", fmt.Sprintf("The input receipt handle %q is not a valid receipt handle.", in.ReceiptHandle))
+	id, invalid := q.messageID(in.ReceiptHandle)
+	if invalid != nil {
+		return nil, invalid
 	}
-	return nil, nil
+	return nil, q.delete(id)
 }

@@ -1,6 +1,7 @@
 package awslocal
 
 import (
+	"cmp"
 	"encoding/json"
 	"slices"
 	"strconv"
@@ -36,10 +37,8 @@ func (s *sqs) receiveMessage(c *call, in *receiveMessageInput) (any, error) {
 	limit, err1 := within(in.MaxNumberOfMessages, "MaxNumberOfMessages", reason, 1, maxReceive, 1)
 	hide, err2 := within(in.VisibilityTimeout, "VisibilityTimeout", reason, 0, maxVisibility, int(defaultVisibility.Seconds()))
 	wait, err3 := within(in.WaitTimeSeconds, "WaitTimeSeconds", reason, 0, maxWait, 0)
-	for _, err := range []error{err1, err2, err3} {
-		if err != nil {
-			return nil, err
-		}
+	if err := cmp.Or(err1, err2, err3); err != nil {
+		return nil, err
 	}
 	messages, err := s.poll(c, q, limit, time.Duration(hide)*time.Second, time.Duration(wait)*time.Second)
 	if err != nil || len(messages) == 0 {
@@ -83,8 +82,11 @@ func (s *sqs) poll(c *call, q *queue, limit int, hide, wait time.Duration) ([]re
 }
 
 func (in *receiveMessageInput) output(m received) messageOutput {
-	out := messageOutput{MessageId: m.ID, ReceiptHandle: m.handle, MD5OfBody: md5Hex(m.Body), Body: m.Body}
-	names := append(slices.Clone(in.AttributeNames), in.MessageSystemAttributeNames...)
+	out := messageOutput{
+		MessageId: m.ID, ReceiptHandle: m.handle, MD5OfBody: md5Hex(m.Body), Body: m.Body,
+		Attributes: map[string]string{}, MessageAttributes: map[string]json.RawMessage{},
+	}
+	names := slices.Concat(in.AttributeNames, in.MessageSystemAttributeNames)
 	for name, value := range map[string]string{
 		"SenderId":                         Account,
 		"SentTimestamp":                    strconv.FormatInt(m.Sent, 10),
@@ -92,21 +94,14 @@ func (in *receiveMessageInput) output(m received) messageOutput {
 		"ApproximateFirstReceiveTimestamp": strconv.FormatInt(m.firstReceived, 10),
 	} {
 		if slices.Contains(names, name) || slices.Contains(names, "All") {
-			if out.Attributes == nil {
-				out.Attributes = map[string]string{}
-			}
 			out.Attributes[name] = value
 		}
 	}
 	for name, value := range m.Attributes {
-		wanted := slices.ContainsFunc(in.MessageAttributeNames, func(pattern string) bool {
+		if slices.ContainsFunc(in.MessageAttributeNames, func(pattern string) bool {
 			prefix, isPrefix := strings.CutSuffix(pattern, ".*")
 			return pattern == "All" || pattern == name || isPrefix && strings.HasPrefix(name, prefix)
-		})
-		if wanted {
-			if out.MessageAttributes == nil {
-				out.MessageAttributes = map[string]json.RawMessage{}
-			}
+		}) {
 			out.MessageAttributes[name] = value
 		}
 	}

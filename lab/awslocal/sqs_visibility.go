@@ -38,8 +38,8 @@ func (s *sqs) changeMessageVisibilityBatch(_ *call, in *changeMessageVisibilityB
 	}
 	successful, failed := []map[string]any{}, []map[string]any{}
 	for _, e := range in.Entries { // one that fails does not stop the others
-		if code, message := q.changeVisibility(e.ReceiptHandle, e.VisibilityTimeout); code != "" {
-			failed = append(failed, map[string]any{"Id": e.Id, "SenderFault": true, "Code": code, "Message": message})
+		if err := q.changeVisibility(e.ReceiptHandle, e.VisibilityTimeout); err != nil {
+			failed = append(failed, map[string]any{"Id": e.Id, "SenderFault": true, "Code": err.code, "Message": err.message})
 		} else {
 			successful = append(successful, map[string]any{"Id": e.Id})
 		}
@@ -47,20 +47,17 @@ func (s *sqs) changeMessageVisibilityBatch(_ *call, in *changeMessageVisibilityB
 	return map[string]any{"Successful": successful, "Failed": failed}, nil
 }
 
-// changeVisibility returns an error's code and text. That of a deleted message is worded as in aws-sdk-net#1927.
-func (q *queue) changeVisibility(handle string, seconds *int) (code, message string) {
+// changeVisibility words the error of a deleted message as in aws-sdk-net#1927.
+func (q *queue) changeVisibility(handle string, seconds *int) *apiError {
 	if seconds == nil || *seconds < 0 || *seconds > maxVisibility {
-		return "InvalidParameterValue", fmt.Sprintf("VisibilityTimeout must be an integer between 0 and %d.", maxVisibility)
+		return clientError("InvalidParameterValue", fmt.Sprintf("VisibilityTimeout must be an integer between 0 and %d.", maxVisibility))
 	}
-	id, ok := q.messageID(handle)
-	if !ok {
-		return "ReceiptHandleIsInvalid", fmt.Sprintf("The input receipt handle %q is not a valid receipt handle.", handle)
+	id, err := q.messageID(handle)
+	if err == nil && !q.setVisible(id, time.Duration(*seconds)*time.Second) {
+		err = clientError("InvalidParameterValue", "Value "+handle+" for parameter ReceiptHandle is invalid. Reason: Message does not exist or is "+
+			"not available for visibility timeout change.")
 	}
-	if !q.setVisible(id, time.Duration(*seconds)*time.Second) {
-		return "InvalidParameterValue", "Value " + handle + " for parameter ReceiptHandle is invalid. Reason: Message does not exist or is " +
-			"not available for visibility timeout change."
-	}
-	return "", ""
+	return err
 }
 
 // batchError is an error of a whole batch. The old protocol's codes have a prefix.
