@@ -101,10 +101,10 @@ func (j *journal) close() error {
 // acceptance. It can run while a Server writes, and sees the events accepted before it began. fn's
 // error ends it and is returned. No journal means no events.
 func ReadBus(dir string, fn func(BusEvent) error) error {
-	return readBus(dir, func([]byte) bool { return true }, fn)
+	return readBus(dir, nil, fn)
 }
 
-// readBus decodes only the wanted lines, because decoding takes most of the time.
+// readBus decodes only the wanted lines, because decoding takes most of the time. With nil all are.
 func readBus(dir string, wanted func(line []byte) bool, fn func(BusEvent) error) error {
 	files, err := openJournals(dir)
 	if err != nil {
@@ -112,20 +112,25 @@ func readBus(dir string, wanted func(line []byte) bool, fn func(BusEvent) error)
 	}
 	for _, f := range files {
 		if err == nil {
-			err = readLines(f, func(line []byte, _ int64) error {
-				if !wanted(line) {
-					return nil
-				}
-				var e BusEvent
-				if err := json.Unmarshal(line, &e); err != nil {
-					return fmt.Errorf("reading a line of %s: %w", f.Name(), err)
-				}
-				return fn(e)
-			})
+			err = readEvents(f, wanted, func(e BusEvent, _ int64) error { return fn(e) })
 		}
 		err = errors.Join(err, f.Close())
 	}
 	return err
+}
+
+// readEvents calls fn for the event of each wanted line of f, and the offset after it.
+func readEvents(f *os.File, wanted func(line []byte) bool, fn func(e BusEvent, end int64) error) error {
+	return readLines(f, func(line []byte, at int64) error {
+		if wanted != nil && !wanted(line) {
+			return nil
+		}
+		var e BusEvent
+		if err := json.Unmarshal(line, &e); err != nil {
+			return fmt.Errorf("reading a line of %s: %w", f.Name(), err)
+		}
+		return fn(e, at+int64(len(line)))
+	})
 }
 
 // openJournals opens the old and the current file. A rotation between the two would make the middle
@@ -169,12 +174,8 @@ func ReadBusFrom(dir string, offset int64, fn func(e BusEvent, end int64) error)
 		return offset, fmt.Errorf("reading the bus journal: %w", err)
 	}
 	next = offset
-	err = readLines(f, func(line []byte, at int64) error {
-		var e BusEvent
-		if err := json.Unmarshal(line, &e); err != nil {
-			return fmt.Errorf("reading a line of %s: %w", f.Name(), err)
-		}
-		next = offset + at + int64(len(line))
+	err = readEvents(f, nil, func(e BusEvent, end int64) error {
+		next = offset + end
 		return fn(e, next)
 	})
 	return next, err

@@ -19,27 +19,17 @@ func openLines(path string, fn func(line []byte, offset int64) error) (*appendLo
 
 // readLines calls fn for every line, its newline included, and its offset. An end without a newline is no line.
 func readLines(r io.Reader, fn func(line []byte, offset int64) error) error {
-	offset := int64(0)
 	lines := bufio.NewReaderSize(r, 64<<10)
-	var long []byte
-	for {
-		line, err := lines.ReadSlice('\n')
-		if errors.Is(err, bufio.ErrBufferFull) {
-			long = append(long, line...)
-			continue
-		} else if errors.Is(err, io.EOF) {
+	for offset := int64(0); ; {
+		line, err := lines.ReadBytes('\n')
+		if errors.Is(err, io.EOF) {
 			return nil
 		} else if err != nil {
 			return err
-		}
-		if len(long) > 0 {
-			long = append(long, line...)
-			line = long
 		}
 		if err := fn(line, offset); err != nil {
 			return err
 		}
 		offset += int64(len(line))
-		long = long[:0]
 	}
 }
