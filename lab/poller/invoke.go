@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/aws/aws-lambda-go/lambda"
@@ -134,13 +133,5 @@ func failedPlaces(answer []byte, place func(identifier string) int) (all []int, 
 }
 
 func (p *Poller) functionARN() string {
-	return "arn:aws:lambda:" + p.config.Kinesis.Options().Region + ":" + account(p.streamARN) + ":function:local"
-}
-
-// account is the account in an ARN.
-func account(arn string) string {
-	if parts := strings.Split(arn, ":"); len(parts) > 4 {
-		return parts[4]
-	}
-	return ""
+	return "arn:aws:lambda:" + p.config.Kinesis.Options().Region + ":" + p.account + ":function:local"
 }

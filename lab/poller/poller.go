@@ -23,6 +23,7 @@ import (
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/aws/arn"
 	"github.com/aws/aws-sdk-go-v2/service/kinesis"
 	"github.com/aws/aws-sdk-go-v2/service/kinesis/types"
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
@@ -77,6 +78,7 @@ type Poller struct {
 	config      Config
 	checkpoints *checkpoints
 	streamARN   string
+	account     string // in the ARN
 }
 
 // New checks the configuration and reads the checkpoint file. An error names the wrong field.
@@ -176,10 +178,13 @@ func (p *Poller) runShards(ctx context.Context, group *errgroup.Group) error {
 
 func (p *Poller) describe(ctx context.Context) error {
 	out, err := p.config.Kinesis.DescribeStreamSummary(ctx, &kinesis.DescribeStreamSummaryInput{StreamName: &p.config.Stream})
-	if err == nil {
-		p.streamARN = aws.ToString(out.StreamDescriptionSummary.StreamARN)
+	if err != nil {
+		return err
 	}
-	return err
+	p.streamARN = aws.ToString(out.StreamDescriptionSummary.StreamARN)
+	parsed, _ := arn.Parse(p.streamARN) // an emulator's may have none
+	p.account = parsed.AccountID
+	return nil
 }
 
 func (p *Poller) listShards(ctx context.Context) (shards []types.Shard, err error) {

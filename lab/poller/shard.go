@@ -187,7 +187,7 @@ func (s *shard) newRecord(r types.Record) (*record, error) {
 		EventSource:       "aws:kinesis",
 		EventSourceArn:    s.poller.streamARN,
 		EventVersion:      "1.0",
-		InvokeIdentityArn: "arn:aws:iam::" + account(s.poller.streamARN) + ":role/local",
+		InvokeIdentityArn: "arn:aws:iam::" + s.poller.account + ":role/local",
 		Kinesis: events.KinesisRecord{
 			ApproximateArrivalTimestamp: events.SecondsEpochTime{Time: aws.ToTime(r.ApproximateArrivalTimestamp)},
 			Data:                        r.Data,
