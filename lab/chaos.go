@@ -54,10 +54,8 @@ func runChaos(ctx context.Context) error {
 	if err := chaos.Run(ctx, config); !errors.Is(err, chaos.ErrFailed) {
 		return err
 	}
-	return quietError{} // the last line has said it
+	return errQuiet // the last line has said it
 }
 
-// quietError is exit code 1 without a line.
-type quietError struct{}
-
-func (quietError) Error() string { return "not passed" }
+// errQuiet is exit code 1 without a line.
+var errQuiet = errors.New("not passed")

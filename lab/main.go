@@ -39,7 +39,7 @@ func main() {
 	var wrong usageError
 	switch {
 	case err == nil:
-	case errors.Is(err, quietError{}):
+	case errors.Is(err, errQuiet):
 		os.Exit(1)
 	case errors.As(err, &command):
 		fmt.Fprintln(os.Stderr, "lab:", err)

@@ -1,12 +1,14 @@
 package awslocal
 
 import (
+	"cmp"
 	"fmt"
 	"regexp"
 	"strings"
 	"time"
 	"unicode/utf8"
 
+	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/google/uuid"
 )
 
@@ -172,16 +174,18 @@ func (e *events) check(c *call, entry *eventEntry) eventResult {
 	if fault := c.onEntry(func(text string) bool { return strings.Contains(entry.Detail, text) }); fault != nil {
 		return eventResult{ErrorCode: fault.Code, ErrorMessage: fault.apiError().message}
 	}
+	invalid := func(name, reason string) eventResult {
+		return eventResult{ErrorCode: "InvalidArgument", ErrorMessage: "Parameter " + name + " is not valid. Reason: " + name + reason}
+	}
 	for _, required := range []struct{ name, value string }{
 		{"Source", entry.Source}, {"DetailType", entry.DetailType}, {"Detail", entry.Detail},
 	} {
 		if required.value == "" {
-			return eventResult{ErrorCode: "InvalidArgument", ErrorMessage: "Parameter " + required.name + " is not valid. Reason: " +
-				required.name + " is a required argument."}
+			return invalid(required.name, " is a required argument.")
 		}
 	}
 	if utf8.RuneCountInString(entry.DetailType) > maxDetailType {
-		return eventResult{ErrorCode: "InvalidArgument", ErrorMessage: "Parameter DetailType is not valid. Reason: DetailType is longer than 128 characters."}
+		return invalid("DetailType", " is longer than 128 characters.")
 	}
 	if strings.HasPrefix(entry.Source, "aws.") {
 		return eventResult{ErrorCode: "NotAuthorizedForSourceException", ErrorMessage: "Not authorized for the source."}
@@ -194,33 +198,24 @@ func (e *events) check(c *call, entry *eventEntry) eventResult {
 
 func (e *eventEntry) event(now time.Time) BusEvent {
 	event := BusEvent{
-		ID: uuid.NewString(), Bus: "default", Accepted: now, Source: e.Source, DetailType: e.DetailType, Time: now,
-		Resources: e.Resources, Detail: []byte(e.Detail),
-	}
-	if e.EventBusName != nil {
-		event.Bus = bus(*e.EventBusName)
+		ID: uuid.NewString(), Bus: bus(aws.ToString(e.EventBusName)), Accepted: now, Source: e.Source, DetailType: e.DetailType, Time: now,
+		Resources: e.Resources, TraceHeader: aws.ToString(e.TraceHeader), Detail: []byte(e.Detail),
 	}
 	if e.Time != nil {
 		event.Time = e.Time.Time
-	}
-	if e.TraceHeader != nil {
-		event.TraceHeader = *e.TraceHeader
 	}
 	return event
 }
 
 const busARN = "arn:aws:events:" + Region + ":" + Account + ":event-bus/"
 
-// bus returns the name that a name or an ARN gives.
-func bus(nameOrARN string) string { return strings.TrimPrefix(nameOrARN, busARN) }
+// bus returns the name that a name or an ARN gives, or the default bus's.
+func bus(nameOrARN string) string { return cmp.Or(strings.TrimPrefix(nameOrARN, busARN), "default") }
 
 type describeEventBusInput struct{ Name string }
 
 func (e *events) describeEventBus(_ *call, in *describeEventBusInput) (any, error) {
 	name := bus(in.Name)
-	if name == "" {
-		name = "default"
-	}
 	if !e.buses[name] {
 		return nil, clientError("ResourceNotFoundException", "Event bus "+name+" does not exist.")
 	}

@@ -1,6 +1,7 @@
 package awslocal
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -275,14 +276,12 @@ func (c *call) strike(in any, run func() (any, error)) (any, error) {
 			return nil, fault.apiError()
 		case Reset:
 			return nil, errReset
-		case ResetAfter:
+		case ResetAfter, LostAnswer:
 			if _, err := run(); err != nil {
 				return nil, err
 			}
-			return nil, errReset
-		case LostAnswer:
-			if _, err := run(); err != nil {
-				return nil, err
+			if fault.Kind == ResetAfter {
+				return nil, errReset
 			}
 			return nil, errLostAnswer
 		case EntryError, Duplicate, Lose: // strike in onEntry and onDelivery
@@ -292,15 +291,7 @@ func (c *call) strike(in any, run func() (any, error)) (any, error) {
 }
 
 func (f Fault) apiError() *apiError {
-	e := &apiError{status: f.Status, code: f.Code, message: f.Message}
-	if e.status == 0 {
-		e.status = http.StatusBadRequest
+	return &apiError{
+		status: cmp.Or(f.Status, http.StatusBadRequest), code: cmp.Or(f.Code, "InternalFailure"), message: cmp.Or(f.Message, "injected fault"),
 	}
-	if e.code == "" {
-		e.code = "InternalFailure"
-	}
-	if e.message == "" {
-		e.message = "injected fault"
-	}
-	return e
 }

@@ -196,28 +196,26 @@ func (s *Server) writeError(w http.ResponseWriter, c *call, err error) {
 		w.WriteHeader(e.status)
 		return
 	}
-	if c.service == "lambda" { // its REST protocol has the code in a header
-		w.Header().Set("Content-Type", "application/json")
-		w.Header().Set("X-Amzn-Errortype", e.code)
-		w.WriteHeader(e.status)
-		_ = json.NewEncoder(w).Encode(map[string]string{"Type": "User", "Message": e.message}) // fails only when the client is gone
-		return
+	header, contentType := w.Header(), "application/x-amz-json-1.1"
+	body := map[string]string{"__type": e.code}
+	if e.message != "" {
+		body["message"] = e.message
 	}
-	kind, version := e.code, "1.1"
-	if c.service == "sqs" {
-		version, kind = "1.0", "com.amazonaws.sqs#"+e.code
+	switch c.service {
+	case "lambda": // its REST protocol has the code in a header
+		contentType = "application/json"
+		header.Set("X-Amzn-Errortype", e.code)
+		body = map[string]string{"Type": "User", "Message": e.message}
+	case "sqs":
+		contentType, body["__type"] = "application/x-amz-json-1.0", "com.amazonaws.sqs#"+e.code
 		fault := "Sender"
 		if e.status >= http.StatusInternalServerError {
 			fault = "Receiver"
 		}
-		w.Header().Set("X-Amzn-Query-Error", cmp.Or(e.queryCode, e.code)+";"+fault)
+		header.Set("X-Amzn-Query-Error", cmp.Or(e.queryCode, e.code)+";"+fault)
 	}
-	w.Header().Set("Content-Type", "application/x-amz-json-"+version)
+	header.Set("Content-Type", contentType)
 	w.WriteHeader(e.status)
-	body := map[string]string{"__type": kind}
-	if e.message != "" {
-		body["message"] = e.message
-	}
 	_ = json.NewEncoder(w).Encode(body) // fails only when the client is gone
 }
 

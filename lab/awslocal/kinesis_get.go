@@ -2,7 +2,6 @@ package awslocal
 
 import (
 	"bufio"
-	"encoding/base64"
 	"encoding/json"
 	"fmt"
 	"strconv"
@@ -184,23 +183,31 @@ type getRecordsOutput struct {
 	now    int64
 }
 
+// recordOutput has no EncryptionType, because the service leaves it out where nothing is encrypted
+// (LocalStack recorded that on 2022-08-25, tests/aws/services/kinesis/test_kinesis.snapshot.json).
+type recordOutput struct {
+	SequenceNumber              string
+	ApproximateArrivalTimestamp float64
+	PartitionKey                string
+	Data                        []byte
+}
+
 func (o *getRecordsOutput) writeJSON(w *bufio.Writer) error {
 	count, bytes := 0, 0
 	last := int64(0) // arrival of the last record returned
-	line := []byte(`{"Records":[`)
+	encoder := json.NewEncoder(w)
+	fmt.Fprint(w, `{"Records":[`)
 	next, err := o.shard.log.read(o.now, o.next, func(rec stored) (bool, error) {
 		size := len(rec.key) + len(rec.data)
 		if count == o.limit || bytes+size > maxGetBytes {
 			return false, nil
 		}
 		if count > 0 {
-			line = append(line, ',')
+			fmt.Fprint(w, ",")
 		}
-		line = o.appendRecord(line, rec)
-		_, err := w.Write(line)
-		line = line[:0]
 		count, bytes, last = count+1, bytes+size, rec.arrival
-		return true, err
+		sequenceNumber := o.stream.sequence(o.shard, rec.index, rec.arrival/1000).String()
+		return true, encoder.Encode(recordOutput{sequenceNumber, float64(rec.arrival) / 1000, string(rec.key), rec.data})
 	})
 	if err != nil {
 		return err
@@ -210,28 +217,8 @@ func (o *getRecordsOutput) writeJSON(w *bufio.Writer) error {
 	if next < o.shard.log.end() {
 		millis = max(1, o.now-last) // 0 would say that nothing is left
 	}
-	line = append(line, `],"MillisBehindLatest":`...)
-	line = strconv.AppendInt(line, millis, 10)
-	line = append(line, `,"NextShardIterator":"`...)
-	line = append(line, o.stream.iterator(o.shard, next, o.now)...)
-	line = append(line, `"}`...)
-	_, err = w.Write(line)
+	_, err = fmt.Fprintf(w, `],"MillisBehindLatest":%d,"NextShardIterator":%q}`, millis, o.stream.iterator(o.shard, next, o.now))
 	return err
-}
-
-func (o *getRecordsOutput) appendRecord(dst []byte, rec stored) []byte {
-	dst = append(dst, `{"SequenceNumber":"`...)
-	dst = o.stream.sequence(o.shard, rec.index, rec.arrival/1000).append(dst)
-	dst = append(dst, `","ApproximateArrivalTimestamp":`...)
-	dst = fmt.Appendf(dst, "%d.%03d", rec.arrival/1000, rec.arrival%1000)
-	dst = append(dst, `,"PartitionKey":`...)
-	key, _ := json.Marshal(string(rec.key)) // a string always marshals
-	dst = append(dst, key...)
-	// No EncryptionType, because the service leaves it out where nothing is encrypted (LocalStack
-	// recorded that on 2022-08-25, tests/aws/services/kinesis/test_kinesis.snapshot.json).
-	dst = append(dst, `,"Data":"`...)
-	dst = base64.StdEncoding.AppendEncode(dst, rec.data)
-	return append(dst, `"}`...)
 }
 
 // epochTime is a timestamp in the protocol's form: Unix seconds with a fraction. It is exact to the millisecond.

@@ -1,9 +1,8 @@
 package awslocal
 
 import (
-	"context"
-
 	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/credentials"
 
 	"rds-outbox-demo/internal/sdkhttp"
 )
@@ -15,8 +14,6 @@ func SDKConfig(endpoint string) aws.Config {
 		Region:       Region,
 		BaseEndpoint: aws.String(endpoint),
 		HTTPClient:   sdkhttp.Quiet(nil),
-		Credentials: aws.CredentialsProviderFunc(func(context.Context) (aws.Credentials, error) {
-			return aws.Credentials{AccessKeyID: "local", SecretAccessKey: "local"}, nil
-		}),
+		Credentials:  credentials.NewStaticCredentialsProvider("local", "local", ""),
 	}
 }

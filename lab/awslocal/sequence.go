@@ -19,16 +19,14 @@ type sequence struct {
 	arrived int64  // Unix second
 }
 
-func (s sequence) append(dst []byte) []byte {
+func (s sequence) String() string {
 	shard := uint64(s.shard)
 	var raw [24]byte
 	binary.BigEndian.PutUint64(raw[:], 2<<56|uint64(s.created)<<20|shard&0xf<<16|s.index>>48)
 	binary.BigEndian.PutUint64(raw[8:], s.index<<16|uint64(s.arrived)>>28)
 	binary.BigEndian.PutUint64(raw[16:], uint64(s.arrived)<<36|shard<<4|2)
-	return new(big.Int).SetBytes(raw[:]).Append(dst, 10)
+	return new(big.Int).SetBytes(raw[:]).String()
 }
-
-func (s sequence) String() string { return string(s.append(nil)) }
 
 func parseSequence(text string) (sequence, bool) {
 	n, ok := new(big.Int).SetString(text, 10)
