@@ -186,6 +186,7 @@ func TestRetentionIsOffAndLongerThanTheStream(t *testing.T) {
 		variables := s.Resources["RetentionLambdaFunction"].get(t, "Environment", "Variables").(map[string]any)
 		require.Equal(t, "false", variables["RETENTION_ENABLED"])
 		require.Equal(t, "14", variables["RETENTION_DAYS"])
+		require.EqualValues(t, 14, s.Outputs["RetentionDays"].(map[string]any)["Value"], "what outboxctl purge keeps")
 		require.Equal(t, "outbox_relay", variables["SLOT_NAME"])
 		require.Equal(t, fmt.Sprint(s.Resources["OutboxStream"].number(t, "RetentionPeriodHours")), variables["STREAM_RETENTION_HOURS"])
 	})

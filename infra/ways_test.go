@@ -108,7 +108,7 @@ func resourcesOf(t *testing.T, file string) map[string]resource {
 // The relays' scripts pass outputs of the main stack to their templates.
 func TestRelayScriptsReadOutputsThatExist(t *testing.T) {
 	forEachStage(t, func(t *testing.T, _ string, s *stack) {
-		for _, script := range []string{"deploy-dms.sh", "deploy-walrelay.sh", "outboxctl-env.sh"} {
+		for _, script := range []string{"deploy-dms.sh", "deploy-walrelay.sh", "outboxctl-env.sh", "run-outboxctl.sh"} {
 			text, err := os.ReadFile(filepath.Join("..", "scripts", script))
 			require.NoError(t, err)
 			joined := strings.ReplaceAll(string(text), "\\\n", " ")

@@ -58,6 +58,9 @@ func (d doctor) checkStream(ctx context.Context) (*kinesistypes.StreamDescriptio
 		c.State, c.Do = stateWarn, "wait until it is ACTIVE"
 	case found.StreamStatus != kinesistypes.StreamStatusActive:
 		c.State, c.Do = stateFail, "wait until it is ACTIVE, or make it again"
+	case d.RetentionDays == 0:
+		c.State, c.Do = stateWarn, "set RETENTION_DAYS to the stage's retentionDays"
+		c.Finding += ", and whether rows stay longer is not known"
 	case d.RetentionDays*24 <= hours+24:
 		c.State, c.Do = stateFail, "rows must outlive their records by more than a day: raise RETENTION_DAYS, or lower the stream's retention"
 		c.Finding += fmt.Sprintf(", and rows stay only %d days", d.RetentionDays)

@@ -27,6 +27,7 @@ func TestDoctorOfTheServices(t *testing.T) {
 		"NothingIsWrong":           {nothing, nil, stateOK, "mapping", "Enabled, batches of 100, gives up after 167h0m0s"},
 		"TheStreamIsMissing":       {nothing, func(d *doctor) { d.Stream = "typo" }, stateFail, "stream", "ResourceNotFoundException"},
 		"TheRowsGoTooSoon":         {nothing, func(d *doctor) { d.RetentionDays = 8 }, stateFail, "stream", "rows stay only 8 days"},
+		"HowLongRowsStayIsUnknown": {nothing, func(d *doctor) { d.RetentionDays = 0 }, stateWarn, "stream", "whether rows stay longer is not known"},
 		"TheRowsStayLongEnough":    {nothing, func(d *doctor) { d.RetentionDays = 9 }, stateOK, "stream", "keeps 168 h"},
 		"TheStreamForgetsSoon":     {func(c *awslocal.Config) { c.Retention, c.Mappings = 24*time.Hour, nil }, func(d *doctor) { d.Consumer = "" }, stateWarn, "stream", "keeps 24 h"},
 		"TheMappingIsMissing":      {func(c *awslocal.Config) { c.Mappings = nil }, nil, stateFail, "mapping", "consumer has 0 mappings"},

@@ -23,7 +23,7 @@ import (
 // by the slot.
 func runPurge(ctx context.Context, p *program, flags *flag.FlagSet, args []string) error {
 	var o retention.Config
-	days := flags.String("days", "", "delete rows that are older than so many `days`; default RETENTION_DAYS, else 14")
+	days := flags.String("days", "", "delete rows that are older than so many `days`; default RETENTION_DAYS")
 	flags.IntVar(&o.Batch, "batch", 500, "delete so many `rows` at a time")
 	flags.DurationVar(&o.Wait, "wait", 30*time.Second, "wait so long for the slot to confirm")
 	dryRun := flags.Bool("dry-run", false, "count the rows, but delete none")
@@ -47,6 +47,8 @@ func runPurge(ctx context.Context, p *program, flags *flag.FlagSet, args []strin
 		if o.Days, err = strconv.Atoi(*days); err != nil {
 			return UsageError(fmt.Sprintf("purge: %q is not a number of days", *days))
 		}
+	} else if o.Days == 0 { // a guess may be shorter than the stage's retentionDays, and the rows are the only copies after the stream
+		return UsageError("purge: how long do rows stay? Give --days, or set RETENTION_DAYS to the stage's retentionDays")
 	}
 	stream, err := kinesis.NewFromConfig(s.AWS).DescribeStreamSummary(ctx, &kinesis.DescribeStreamSummaryInput{StreamName: &s.Stream})
 	if err != nil {

@@ -121,6 +121,19 @@ func TestPurgeRefusesLessThanTheStreamKeeps(t *testing.T) {
 			require.Contains(t, refused.err, test.want)
 		})
 	}
+	t.Run("AGuessOfTheDays", func(t *testing.T) {
+		t.Parallel()
+		r := newRig(t)
+		oldRows(t, r)
+		r.setup.RetentionDays = 0
+		refused := r.run(t, "purge")
+		require.Equal(t, 2, refused.code, refused.out)
+		require.Contains(t, refused.err, "Give --days, or set RETENTION_DAYS")
+		require.Equal(t, 4, r.rows(t))
+		days := r.run(t, "purge", "--days", "14")
+		require.Zero(t, days.code, days.err)
+		require.Equal(t, 1, r.rows(t))
+	})
 	t.Run("TheSetupIsTheDefault", func(t *testing.T) {
 		t.Parallel()
 		r := newRig(t)

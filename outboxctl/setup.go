@@ -25,7 +25,7 @@ type Setup struct {
 	FailureQueue  string        // URL of the queue of parked events
 	DiscardQueue  string        // URL of the queue of Lambda's on-failure messages. Optional.
 	Consumer      string        // name of function cdcConsumer. Optional, because only doctor needs it.
-	RetentionDays int           // how many days rows stay in table outbox
+	RetentionDays int           // how many days rows stay in table outbox. 0 when nobody said.
 	// Peek calls fn for every message of the queue with this URL, without receiving it. SQS has no
 	// such call. Only a program that runs a local stand-in for SQS can set it. If it is nil, looking
 	// at a queue receives its messages, which hides them from others for that time.

@@ -22,7 +22,7 @@ const (
 var relayed = deployed.with(world{
 	mainOutput: out("DatabaseEndpoint\tdb.example.com\nDatabaseSecretArn\tarn:master\nDmsDatabaseSecretArn\tarn:secret\nDatabaseSecurityGroupId\tsg-db\n" +
 		"KinesisStreamName\tstream\nKinesisStreamArn\tarn:stream\nEventBusName\tbus\nEventBusLogGroupName\t/aws/events/demo\nFailureQueueUrl\thttps://sqs/1/f\nDiscardQueueUrl\thttps://sqs/1/d\n" +
-		"AlarmTopicArn\tarn:topic\nVpcId\tvpc-1\nSlotName\toutbox_relay\nMigrateFunctionName\tthe-function"),
+		"AlarmTopicArn\tarn:topic\nVpcId\tvpc-1\nSlotName\toutbox_relay\nMigrateFunctionName\tthe-function\nRetentionDays\t30"),
 	dmsTask:        out("stopped"),
 	walrelayStatus: out("UPDATE_COMPLETE"),
 	walrelayOutput: out("ClusterName\trds-outbox-demo-dev-walrelay\nLogGroupName\t/ecs/rds-outbox-demo-dev-walrelay\nTaskNetwork\tawsvpcConfiguration={}"),
@@ -105,7 +105,9 @@ func TestDeployWalrelay(t *testing.T) {
 		t.Parallel()
 		r := run(t, switching, nil, "deploy-walrelay.sh", "dev", "us-east-1", "--from", "dms")
 		require.Zero(t, r.Exit, r.Err)
-		const copySlot, audit = `{"containerOverrides":[{"name":"outboxctl","command":["copy-slot","--from","dms"]}]}`, `{"containerOverrides":[{"name":"outboxctl","command":["audit"]}]}`
+		const environment = `,"environment":[{"name":"RETENTION_DAYS","value":"30"}]}]}`
+		const copySlot = `{"containerOverrides":[{"name":"outboxctl","command":["copy-slot","--from","dms"]` + environment
+		const audit = `{"containerOverrides":[{"name":"outboxctl","command":["audit"]` + environment
 		require.Equal(t, []string{"stop-replication-task", "Tasks=0", copySlot, "Tasks=1", audit},
 			order(r, "stop-replication-task", "Tasks=0", copySlot, "Tasks=1", audit), "no relay runs while the slot is copied")
 		require.Contains(t, r.Out, "audit: ok")
@@ -211,7 +213,7 @@ func TestRunOutboxctl(t *testing.T) {
 		require.Equal(t, 1, r.Exit)
 		require.Equal(t, "audit: rows\nMISSING: 1 events\n", r.Out)
 		require.Equal(t, 1, r.called(`run-task rds-outbox-demo-dev-outboxctl awsvpcConfiguration={} `+
-			`{"containerOverrides":[{"name":"outboxctl","command":["audit","--from","2026-03-01T12:00:00Z"]}]}`))
+			`{"containerOverrides":[{"name":"outboxctl","command":["audit","--from","2026-03-01T12:00:00Z"],"environment":[{"name":"RETENTION_DAYS","value":"30"}]}]}`))
 	})
 	t.Run("WaitsForTheLog", func(t *testing.T) {
 		t.Parallel()
@@ -234,11 +236,12 @@ func TestRunOutboxctl(t *testing.T) {
 		args    string
 		want    string
 	}{
-		"NoCommand":  {world{}, "dev us-east-1", "usage: "},
-		"Quotes":     {world{}, `dev us-east-1 where "x"`, "without quotes and backslashes"},
-		"NoRoom":     {world{"ecs run-task": out("None\tRESOURCE:ENI")}, "dev us-east-1 audit", "no task was started: RESOURCE:ENI"},
-		"NeverRan":   {world{"describe-tasks tasks[0].[containers[0].exitCode,stoppedReason]": out("None\tCannotPullContainerError")}, "dev us-east-1 audit", "outboxctl did not run: CannotPullContainerError"},
-		"NoWalrelay": {world{walrelayStatus: fails(noStack)}, "dev us-east-1 audit", "there is no stack rds-outbox-demo-dev-walrelay"},
+		"NoCommand":    {world{}, "dev us-east-1", "usage: "},
+		"Quotes":       {world{}, `dev us-east-1 where "x"`, "without quotes and backslashes"},
+		"NoRoom":       {world{"ecs run-task": out("None\tRESOURCE:ENI")}, "dev us-east-1 audit", "no task was started: RESOURCE:ENI"},
+		"OldMainStack": {deployed, "dev us-east-1 audit", "has no output RetentionDays: deploy it again"},
+		"NeverRan":     {world{"describe-tasks tasks[0].[containers[0].exitCode,stoppedReason]": out("None\tCannotPullContainerError")}, "dev us-east-1 audit", "outboxctl did not run: CannotPullContainerError"},
+		"NoWalrelay":   {world{walrelayStatus: fails(noStack)}, "dev us-east-1 audit", "there is no stack rds-outbox-demo-dev-walrelay"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -9,7 +9,8 @@ import (
 func TestOutboxctlEnv(t *testing.T) {
 	t.Parallel()
 	outputs := "DatabaseEndpoint\tdb.example.com\nDatabaseSecretArn\tarn:secret\nKinesisStreamName\tstream\nEventBusName\tbus\n" +
-		"EventBusLogGroupName\t/aws/events/demo\nFailureQueueUrl\thttps://sqs/f\nDiscardQueueUrl\thttps://sqs/d\nConsumerFunctionName\tdemo-cdcConsumer"
+		"EventBusLogGroupName\t/aws/events/demo\nFailureQueueUrl\thttps://sqs/f\nDiscardQueueUrl\thttps://sqs/d\nConsumerFunctionName\tdemo-cdcConsumer\n" +
+		"SlotName\tcars_relay\nRetentionDays\t30"
 	w := deployed.with(world{mainOutput: out(outputs)})
 
 	t.Run("PrintsTheStage", func(t *testing.T) {
@@ -24,13 +25,14 @@ DB_USER=dbadmin
 DB_SECRET_ARN=arn:secret
 DB_SSL=true
 STREAM_NAME=stream
-# With DMS, whose slot's name nobody chose: SELECT slot_name FROM pg_replication_slots
-#SLOT_NAME=outbox_relay
+# walrelay's slot. With DMS set the name of its slot: SELECT slot_name FROM pg_replication_slots
+SLOT_NAME=cars_relay
 EVENT_BUS_NAME=bus
 BUS_LOG_GROUP=/aws/events/demo
 FAILURE_QUEUE_URL=https://sqs/f
 DISCARD_QUEUE_URL=https://sqs/d
 CONSUMER_FUNCTION=demo-cdcConsumer
+RETENTION_DAYS=30
 `, r.Out)
 		require.Zero(t, r.called("get-secret-value"), "no secret is fetched")
 	})

@@ -15,11 +15,15 @@ for word in "$@"; do
     [[ $word != *[\"\\]* ]] || die "argument $word: without quotes and backslashes, please"
     words+=",\"$word\""
 done
+# Asked for at every run. The value that `make walrelay` found may be older than the stage's last deployment, and purge would
+# delete rows that the stage now keeps.
+read_outputs "$main_stack" RetentionDays
+days=$(output RetentionDays)
 read_outputs "$walrelay_stack" ClusterName LogGroupName TaskNetwork
 cluster=$(output ClusterName)
 # Two answers, because a task that cannot be placed is not an error of the call.
 answer=$(ask ecs run-task --cluster "$cluster" --task-definition "$main_stack-outboxctl" --launch-type FARGATE \
-    --network-configuration "$(output TaskNetwork)" --overrides "{\"containerOverrides\":[{\"name\":\"outboxctl\",\"command\":[${words#,}]}]}" \
+    --network-configuration "$(output TaskNetwork)" --overrides "{\"containerOverrides\":[{\"name\":\"outboxctl\",\"command\":[${words#,}],\"environment\":[{\"name\":\"RETENTION_DAYS\",\"value\":\"$days\"}]}]}" \
     --query '[tasks[0].taskArn,failures[0].reason]')
 IFS=$'\t' read -r task reason <<<"$answer"
 [[ $task != None ]] || die "no task was started: $reason"

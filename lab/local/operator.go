@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 
 	"rds-outbox-demo/outboxctl"
 )
@@ -11,11 +12,14 @@ import (
 // nobody is a URL where nobody listens. The SDK would go to AWS for a service without a URL.
 const nobody = "http://127.0.0.1:9"
 
+// retentionDays is that of serverless.yml. Nothing here deletes rows by itself.
+const retentionDays = 14
+
 // OperatorEnv is the set-up that outboxctl takes (docs/outboxctl.md) for this path, as NAME=value.
 // Where the bus is external, its log group has to be given. Without it outboxctl says what is
 // missing.
 func (p *Path) OperatorEnv() []string {
-	return append([]string{"DATABASE_URL=" + p.DatabaseURL, "SLOT_NAME=" + p.slot}, p.Services.env()...)
+	return append([]string{"DATABASE_URL=" + p.DatabaseURL, "SLOT_NAME=" + p.slot, fmt.Sprint("RETENTION_DAYS=", retentionDays)}, p.Services.env()...)
 }
 
 // Operator returns the set-up of OperatorEnv for a program that uses outboxctl as a library. It looks at the local queues without
@@ -30,7 +34,7 @@ func (p *Path) Operator() (*outboxctl.Setup, error) {
 	config.ConfigSources = []any{endpoints{"Kinesis": s.KinesisURL, "EventBridge": s.EventBridgeURL, "SQS": s.SQSURL, "CloudWatch Logs": s.LogsURL}}
 	setup := &outboxctl.Setup{
 		DatabaseURL: p.DatabaseURL, AWS: config, Stream: s.Stream, Slot: p.slot, Bus: s.Bus, BusLogGroup: s.LogGroup, FailureQueue: s.FailureQueueURL,
-		DiscardQueue: s.DiscardQueueURL, Consumer: s.Consumer, RetentionDays: 14,
+		DiscardQueue: s.DiscardQueueURL, Consumer: s.Consumer, RetentionDays: retentionDays,
 	}
 	if p.AWS != nil && p.isLocal(SQS) {
 		setup.Peek = p.AWS.ReadQueue

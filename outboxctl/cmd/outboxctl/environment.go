@@ -64,8 +64,10 @@ func setup(ctx context.Context, file string) (*outboxctl.Setup, error) {
 		s.Database = &database
 	}
 	var err error
-	if s.RetentionDays, err = strconv.Atoi(cmp.Or(os.Getenv("RETENTION_DAYS"), "14")); err != nil {
-		return nil, outboxctl.UsageError("RETENTION_DAYS is not a number of days: " + err.Error())
+	if days := os.Getenv("RETENTION_DAYS"); days != "" {
+		if s.RetentionDays, err = strconv.Atoi(days); err != nil || s.RetentionDays < 1 {
+			return nil, outboxctl.UsageError(fmt.Sprintf("RETENTION_DAYS is %q: set it to a number of days above 0", days))
+		}
 	}
 	if s.AWS, err = config.LoadDefaultConfig(ctx); err != nil {
 		return nil, fmt.Errorf("loading the AWS configuration: %w", err)

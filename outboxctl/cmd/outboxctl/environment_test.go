@@ -104,9 +104,12 @@ func TestSetup(t *testing.T) {
 		_, errs, code := program(t, required, "audit")
 		require.Equal(t, 2, code)
 		require.Contains(t, errs, "BUS_LOG_GROUP is not set")
-		_, errs, code = program(t, append(required, "BUS_LOG_GROUP=l", "RETENTION_DAYS=2w"), "audit")
-		require.Equal(t, 2, code)
-		require.Contains(t, errs, "RETENTION_DAYS is not a number of days")
+		required = append(required, "BUS_LOG_GROUP=l")
+		for _, days := range []string{"2w", "0", "-1"} {
+			_, errs, code = program(t, append(required, "RETENTION_DAYS="+days), "audit")
+			require.Equal(t, 2, code)
+			require.Contains(t, errs, `RETENTION_DAYS is "`+days+`": set it to a number of days above 0`)
+		}
 	})
 	t.Run("AFileReplacesTheEnvironment", func(t *testing.T) {
 		t.Parallel()
@@ -134,6 +137,10 @@ func TestSetup(t *testing.T) {
 		require.Equal(t, 1, code, errs)
 		require.Empty(t, errs)
 		require.Contains(t, out, "where: last hop -: nowhere")
+		out, errs, code = program(t, environment, "purge", "--dry-run", "--env-file", file)
+		require.Equal(t, 2, code, out)
+		require.Contains(t, errs, "set RETENTION_DAYS", "neither a default nor the environment's")
+		write(append(lines, "RETENTION_DAYS=30")...)
 		out, errs, code = program(t, environment, "purge", "--dry-run", "--env-file", file)
 		require.Equal(t, 1, code, out)
 		require.Contains(t, errs, "outbox_relay", "the slot's name when none is given")
