@@ -61,7 +61,7 @@ func runPurge(ctx context.Context, p *program, flags *flag.FlagSet, args []strin
 		return UsageError("purge: " + err.Error())
 	}
 	report, err := purge(ctx, s, purger, *dryRun)
-	report.Days, report.Slot, report.DryRun = o.Days, o.Slot, *dryRun
+	report.Days, report.Slot, report.DryRun, report.Empty = o.Days, o.Slot, *dryRun, err == nil && report.Oldest == nil
 	if err != nil && report.Deleted == 0 && len(report.Dropped) == 0 {
 		return err // which says it all
 	}
@@ -75,23 +75,27 @@ type purgeReport struct {
 	Due     int64      `json:"due"` // rows that are old enough. Only a dry run counts them.
 	Deleted int64      `json:"deleted"`
 	Dropped []string   `json:"dropped,omitempty"` // partitions that went instead of rows, where outbox is partitioned
-	Oldest  *time.Time `json:"oldest"`            // created_at of the oldest row that is there now, or null without a row
+	Oldest  *time.Time `json:"oldest,omitempty"`  // created_at of the oldest row that is there now. Not looked for after an error.
+	Empty   bool       `json:"empty"`             // whether the table is known to have no row
 }
 
 func (r *purgeReport) text(w io.Writer) {
-	oldest := "the table is empty"
-	if r.Oldest != nil {
-		oldest = "the oldest row is of " + r.Oldest.Format(time.RFC3339)
+	oldest := ""
+	switch {
+	case r.Oldest != nil:
+		oldest = "; the oldest row is of " + r.Oldest.Format(time.RFC3339)
+	case r.Empty:
+		oldest = "; the table is empty"
 	}
 	if r.DryRun {
-		fmt.Fprintf(w, "dry run: %s older than %s would go, once slot %s has confirmed them; %s\n", plural.Of(r.Due, "row"), plural.Of(r.Days, "day"), r.Slot, oldest)
+		fmt.Fprintf(w, "dry run: %s older than %s would go, once slot %s has confirmed them%s\n", plural.Of(r.Due, "row"), plural.Of(r.Days, "day"), r.Slot, oldest)
 		return
 	}
 	if len(r.Dropped) > 0 {
-		fmt.Fprintf(w, "purge: dropped %s older than %s: %s; %s\n", plural.Of(len(r.Dropped), "partition"), plural.Of(r.Days, "day"), strings.Join(r.Dropped, ", "), oldest)
+		fmt.Fprintf(w, "purge: dropped %s older than %s: %s%s\n", plural.Of(len(r.Dropped), "partition"), plural.Of(r.Days, "day"), strings.Join(r.Dropped, ", "), oldest)
 		return
 	}
-	fmt.Fprintf(w, "purge: deleted %s older than %s; %s\n", plural.Of(r.Deleted, "row"), plural.Of(r.Days, "day"), oldest)
+	fmt.Fprintf(w, "purge: deleted %s older than %s%s\n", plural.Of(r.Deleted, "row"), plural.Of(r.Days, "day"), oldest)
 }
 
 // refuseDMS: what DMS has confirmed need not be on the stream yet. By the hour the function retention deletes there, once somebody has

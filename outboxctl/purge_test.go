@@ -54,6 +54,27 @@ func TestPurgeDeletesWhatIsOldAndConfirmed(t *testing.T) {
 	days := r.run(t, "purge", "--days", "12")
 	require.Zero(t, days.code, days.err)
 	require.Equal(t, "purge: deleted 1 row older than 12 days; the table is empty\n", days.out)
+	require.Contains(t, r.run(t, "purge", "--json").out, `"empty": true`)
+}
+
+// A purge that fails after its first batch has not looked at what stays.
+func TestAPurgeThatFailsDoesNotCallTheTableEmpty(t *testing.T) {
+	t.Parallel()
+	for _, args := range [][]string{{"purge", "--batch", "1"}, {"purge", "--batch", "1", "--json"}} {
+		r := newRig(t)
+		oldRows(t, r)
+		_, err := r.db.Pool.Exec(t.Context(), `CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+			IF (SELECT count(*) FROM outbox) <= 3 THEN RAISE 'no more today'; END IF; RETURN OLD; END $$;
+			CREATE TRIGGER refuse BEFORE DELETE ON outbox FOR EACH ROW EXECUTE FUNCTION refuse()`)
+		require.NoError(t, err)
+		failed := r.run(t, args...)
+		require.Equal(t, 1, failed.code, failed.out)
+		require.Contains(t, failed.err, "no more today")
+		require.Equal(t, 3, r.rows(t), "one was deleted")
+		require.NotContains(t, failed.out, "the table is empty")
+		require.NotContains(t, failed.out, "oldest")
+		require.NotContains(t, failed.out, `"empty": true`)
+	}
 }
 
 func TestPurgeKeepsWhatTheSlotHasNotConfirmed(t *testing.T) {
