@@ -103,6 +103,9 @@ func audit(ctx context.Context, s *Setup, log busLog, f auditFlags, progress io.
 	if err != nil {
 		return nil, fmt.Errorf("reading outbox: %w", err)
 	}
+	if err := events.refuseForgotten(ctx, log, r.now); err != nil {
+		return nil, err
+	}
 	seen := 0
 	err = log.entries(ctx, report.From.Add(-clockSkew), time.Now().Add(clockSkew), func(e busEntry) error {
 		if seen++; seen%100_000 == 0 {
@@ -126,6 +129,25 @@ func audit(ctx context.Context, s *Setup, log busLog, f auditFlags, progress io.
 		fmt.Fprintf(progress, "audit: not known whether events that the slot has passed are on the stream: %v\n", err)
 	}
 	return report, nil
+}
+
+// refuseForgotten returns an error if the log has forgotten the time of the oldest row. Such rows would all count as missing. now is the
+// database's time.
+func (c comparison) refuseForgotten(ctx context.Context, log busLog, now time.Time) error {
+	oldest, kept := now, now.AddDate(0, 0, -logDays)
+	for _, e := range c {
+		oldest = earliest(oldest, e.CreatedAt)
+	}
+	if oldest.After(kept) {
+		return nil
+	}
+	// A log of another stack may keep its entries for longer, and the local one has no retention.
+	reaches, err := log.reachesBackTo(ctx, oldest)
+	if err != nil || reaches {
+		return err
+	}
+	return UsageError(fmt.Sprintf("audit: the window has rows of %s. The log of the bus, %s, keeps %d days, so older events would all count as missing: begin at %s or later (--from)",
+		oldest.Format(time.RFC3339), log.group, logDays, kept.Add(time.Hour).Format(time.RFC3339))) // an hour to run it in
 }
 
 func (f auditFlags) window(now time.Time) (from, until time.Time, err error) {

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"regexp"
 	"testing"
 	"time"
 
@@ -48,6 +49,34 @@ func TestAudit(t *testing.T) {
 		require.Zero(t, got.code, got.out+got.err)
 		require.Equal(t, "audit: ok: 5 events, 0 missing, 0 pending, 0 duplicates, 0 replayed, 0 late, 0 out of order, 0 unknown", got.lastLine())
 		require.Contains(t, got.out, "against "+testLogGroup)
+	})
+
+	t.Run("RefusesWhatTheLogHasForgotten", func(t *testing.T) {
+		t.Parallel()
+		r := newRig(t)
+		old, recent := event("a", 1), event("a", 2)
+		r.commit(t, old, recent)
+		r.backdate(t, 20*dayOld, old)
+		r.publish(t, recent, r.createdAt(t, recent)) // the local log begins with its first event
+		got := r.run(t, "audit", "--since", "720h", "--grace", "0s")
+		require.Equal(t, 2, got.code, got.out)
+		require.Empty(t, got.out)
+		require.Regexp(t, `keeps 14 days, so older events would all count as missing: begin at \S+Z or later \(--from\)\n$`, got.err)
+		begin := regexp.MustCompile(`begin at (\S+) or`).FindStringSubmatch(got.err)[1]
+		got = r.run(t, "audit", "--from", begin, "--grace", "0s")
+		require.Zero(t, got.code, got.out+got.err)
+		require.Contains(t, got.lastLine(), "audit: ok: 1 event, 0 missing")
+	})
+
+	t.Run("FindsAnOldLossInALogThatForgetsNothing", func(t *testing.T) {
+		t.Parallel()
+		r := newRig(t)
+		old := event("a", 1)
+		r.commit(t, old)
+		r.backdate(t, 20*dayOld, old)
+		got := r.run(t, "audit", "--since", "720h")
+		require.Equal(t, 1, got.code, got.out+got.err)
+		require.Contains(t, got.lastLine(), "audit: MISSING: 1 event, 1 missing")
 	})
 
 	t.Run("OneLostEventIsExitCode1", func(t *testing.T) {

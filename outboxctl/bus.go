@@ -114,7 +114,9 @@ func (l busLog) read(ctx context.Context, s slice, filters string, fn func(busEn
 		return fmt.Errorf("reading %s from %s to %s: %w", l.group, utc(s.from), utc(s.to), err)
 	}
 	rows, full, err := l.query(ctx, s, filters)
-	if err != nil {
+	if outsideGroup(err) {
+		return nil // halved slices meet it
+	} else if err != nil {
 		return wrap(err)
 	}
 	for _, row := range rows {
@@ -183,9 +185,7 @@ func (l busLog) query(ctx context.Context, s slice, filters string) (rows [][]ty
 	started, err := l.client.StartQuery(ctx, &cloudwatchlogs.StartQueryInput{
 		LogGroupName: &l.group, StartTime: &s.from, EndTime: &s.to, QueryString: &text, Limit: &l.limit,
 	})
-	if outsideGroup(err) {
-		return nil, false, nil
-	} else if err != nil {
+	if err != nil {
 		return nil, false, err
 	}
 	defer func() {
@@ -219,8 +219,21 @@ func (l busLog) query(ctx context.Context, s slice, filters string) (rows [][]ty
 	}
 }
 
+// reachesBackTo reports whether the log still has entries of that time. It asks the log, because only the log knows whether it has a
+// retention, and since when it exists.
+func (l busLog) reachesBackTo(ctx context.Context, at time.Time) (bool, error) {
+	s := slice{from: at.Unix(), to: at.Unix() + 1}
+	_, _, err := l.query(ctx, s, "")
+	if outsideGroup(err) {
+		return false, nil
+	} else if err != nil {
+		return false, fmt.Errorf("reading %s of %s: %w", l.group, utc(s.from), err)
+	}
+	return true, nil
+}
+
 // outsideGroup reports whether err answers a query that ends before the log group begins, or before its retention. The
-// log has nothing there. Halved slices meet it. A wrong query has the same code, so the text decides (seen in several repositories' code
+// log has nothing there. A wrong query has the same code, so the text decides (seen in several repositories' code
 // and tests: "Query's end date and time is either before the log groups creation time or exceeds the log groups log retention settings").
 func outsideGroup(err error) bool {
 	var apiErr smithy.APIError
