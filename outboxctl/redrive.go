@@ -25,6 +25,7 @@ type redriveOptions struct {
 	all        bool
 	dryRun     bool
 	rate       float64
+	patience   time.Duration // with others who hold messages
 	wait       time.Duration // for what comes back
 }
 
@@ -43,7 +44,7 @@ func (o redriveOptions) names(m *message) bool {
 // runRedrive sends parked events onto the stream again, the way they came. It deletes a message after Kinesis has accepted its
 // records.
 func runRedrive(ctx context.Context, p *program, flags *flag.FlagSet, args []string) error {
-	var o redriveOptions
+	o := redriveOptions{patience: claimPatience}
 	flags.StringVar(&o.reason, "reason", "", "only messages with this `reason`: "+strings.Join(reasons, ", "))
 	flags.BoolVar(&o.all, "all", false, "all messages")
 	flags.BoolVar(&o.dryRun, "dry-run", false, "look for the records and warn, but send and delete nothing")
@@ -114,25 +115,26 @@ func (o redriveOptions) choose(all []*message) (chosen []*message, err error) {
 }
 
 // look gives all messages back before it prints anything, because a reader such as head ends the program when it has enough.
-func (o redriveOptions) look(ctx context.Context, p *program, s *Setup) ([]*message, error) {
-	all, whole, err := newHolding(s).look(ctx)
+func (o redriveOptions) look(ctx context.Context, p *program, s *Setup, keeps func(*message) bool) (chosen []*message, warnings []string, err error) {
+	warnings = []string{}
+	all, whole, err := newHolding(s, keeps).look(ctx)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	if !whole {
-		fmt.Fprintln(p.progress, incomplete)
+		warnings = append(warnings, "there are more messages: someone else is looking at them, or they are too many; run it again in a minute")
+		fmt.Fprintln(p.progress, "warning:", warnings[0])
 	}
-	return o.choose(all)
+	chosen, err = o.choose(all)
+	return chosen, warnings, err
 }
 
-const incomplete = "warning: there are more messages: someone else is looking at them, or they are too many; run it again in a minute"
-
 func redriveList(ctx context.Context, p *program, s *Setup, o redriveOptions) error {
-	chosen, err := o.look(ctx, p, s)
+	chosen, warnings, err := o.look(ctx, p, s, noPayload)
 	if err != nil {
 		return err
 	}
-	list := redriveListing{Messages: []messageReport{}}
+	list := redriveListing{Messages: []messageReport{}, Warnings: warnings}
 	for _, m := range chosen {
 		list.Messages = append(list.Messages, m.report())
 	}
@@ -140,7 +142,7 @@ func redriveList(ctx context.Context, p *program, s *Setup, o redriveOptions) er
 }
 
 func redriveShow(ctx context.Context, p *program, s *Setup, o redriveOptions) error {
-	chosen, err := o.look(ctx, p, s)
+	chosen, warnings, err := o.look(ctx, p, s, o.chooses)
 	if err != nil {
 		return err
 	}
@@ -150,7 +152,7 @@ func redriveShow(ctx context.Context, p *program, s *Setup, o redriveOptions) er
 	}
 	defer func() { _ = conn.Close(context.WithoutCancel(ctx)) }()
 	r := resolver{newStreamReader(s), dbgen.New(conn)}
-	shown := redriveShown{Messages: []messageShown{}}
+	shown := redriveShown{Messages: []messageShown{}, Warnings: warnings}
 	for _, m := range chosen {
 		one := messageShown{messageReport: m.report()}
 		records, err := r.resolve(ctx, m)
@@ -168,24 +170,30 @@ func redriveShow(ctx context.Context, p *program, s *Setup, o redriveOptions) er
 	return p.print(shown)
 }
 
-// takeWhole takes all messages and waits a little for those that are hidden from us. An older version of an aggregate may be among
-// them, and the newer one would go before it.
-func takeWhole(ctx context.Context, p *program, h *holding) error {
-	for deadline := time.Now().Add(claimHide + 5*time.Second); ; {
+// claimPatience is longer than the minute that SQS's counts may be wrong for after a change (GetQueueAttributes). A redrive right after
+// another one would else miss messages that the other one has deleted.
+const claimPatience = 90 * time.Second
+
+// takeWhole takes all messages, and waits up to patience for those that are hidden from us. unseen is nil if it took all of them, and says
+// why not otherwise. An older version of an aggregate may then be among the others, and a newer one must not go before it.
+func takeWhole(ctx context.Context, p *program, h *holding, patience time.Duration) (unseen, err error) {
+	for deadline := time.Now().Add(patience); ; {
 		if err := h.claim(ctx); err != nil {
-			return err
+			return nil, err
 		}
 		// What is held must not come again while we wait.
 		if err := h.hide(ctx, h.messages(), redriveHide); err != nil {
-			return err
+			return nil, err
+		}
+		if h.full {
+			return fmt.Errorf("a queue has more than %d MiB of these messages, and an older version may be among the rest, so nothing is sent: redrive one aggregate at a time", h.limit>>20), nil
 		}
 		n, err := h.othersHold(ctx)
-		if err != nil || n == 0 && !h.full {
-			return err
+		if err != nil || n == 0 {
+			return nil, err
 		}
-		if h.full || time.Now().After(deadline) {
-			fmt.Fprintln(p.progress, incomplete)
-			return nil
+		if time.Now().After(deadline) {
+			return fmt.Errorf("someone else is looking at %s, and an older version may be among them, so nothing is sent: run it again in a minute", plural.Of(n, "message")), nil
 		}
 		fmt.Fprintf(p.progress, "someone else is looking at %s: waiting up to %s\n", plural.Of(n, "message"), time.Until(deadline).Round(time.Second))
 	}
@@ -208,9 +216,10 @@ func redrive(ctx context.Context, p *program, s *Setup, o redriveOptions) (err e
 	// Then the messages are hidden no longer, and someone else may be at them.
 	ctx, cancel := context.WithTimeout(ctx, redriveHide-time.Minute)
 	defer cancel()
-	h := newHolding(s)
+	h := newHolding(s, o.chooses)
 	defer func() { err = errors.Join(err, h.releaseAll(ctx)) }()
-	if err := takeWhole(ctx, p, h); err != nil {
+	unseen, err := takeWhole(ctx, p, h, o.patience)
+	if err != nil {
 		return err
 	}
 	all := h.messages()
@@ -219,7 +228,7 @@ func redrive(ctx context.Context, p *program, s *Setup, o redriveOptions) (err e
 		err = fmt.Errorf("redrive: none of the %s has the reason %s", plural.Of(len(all), "message"), o.reason)
 	}
 	if err != nil {
-		return err
+		return errors.Join(err, unseen)
 	}
 	queries := dbgen.New(conn)
 	plan, err := newRedrivePlan(ctx, resolver{newStreamReader(s), queries}, chosen)
@@ -234,8 +243,11 @@ func redrive(ctx context.Context, p *program, s *Setup, o redriveOptions) (err e
 	for _, w := range warnings {
 		fmt.Fprintln(p.progress, "warning:", w)
 	}
-	var failed error
-	if !o.dryRun {
+	if unseen != nil {
+		warnings = append(warnings, unseen.Error()) // which is the last line of progress, too
+	}
+	failed := unseen
+	if !o.dryRun && unseen == nil {
 		failed = newPutter(s, o.rate).put(ctx, plan.outgoing())
 	}
 	report := plan.settle(ctx, h, o.dryRun, failed)

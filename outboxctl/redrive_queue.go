@@ -21,8 +21,10 @@ const (
 	// the answer gets lost. redriveHide is for the messages that are sent again. They are given back as soon as that is done.
 	claimHide   = 20 * time.Second
 	redriveHide = 10 * time.Minute
-	// maxMessages of a queue bounds the memory, because a message has up to 256 KiB.
-	maxMessages = 2000
+	// maxBytes of a queue bounds the memory. A message counts with the payload that is kept, and with messageBytes for the rest of it.
+	// SQS itself hands out at most 120,000 messages of a queue before one is deleted, and without payloads they fit.
+	maxBytes     = 128 << 20
+	messageBytes = 1 << 10
 	// settleTimeout is for deleting and giving back, after Ctrl-C too.
 	settleTimeout = 30 * time.Second
 )
@@ -33,16 +35,45 @@ type holding struct {
 	urls   []string
 	held   map[string]*message // by id, because a message may come twice
 	full   bool                // there are more than it takes
+	limit  int                 // bytes of one queue
+	keeps  func(*message) bool // whose payloads are needed. The others would use up the memory.
 	peek   func(queueURL string, fn func(id, body string, sent time.Time)) error
 }
 
-func newHolding(s *Setup) *holding {
-	h := &holding{client: sqs.NewFromConfig(s.AWS), urls: []string{s.FailureQueue}, held: map[string]*message{}, peek: s.Peek}
+// newHolding makes one without messages. keeps says which messages need their payload.
+func newHolding(s *Setup, keeps func(*message) bool) *holding {
+	h := &holding{
+		client: sqs.NewFromConfig(s.AWS), urls: []string{s.FailureQueue}, held: map[string]*message{}, limit: maxBytes, keeps: keeps, peek: s.Peek,
+	}
 	if s.DiscardQueue != "" && s.DiscardQueue != s.FailureQueue {
 		h.urls = append(h.urls, s.DiscardQueue)
 	}
 	return h
 }
+
+func noPayload(*message) bool { return false }
+
+// newMessage makes the message of a queue.
+func (h *holding) newMessage(queue, id, body string, sent time.Time) *message {
+	m := &message{id: id, queue: queue, sent: sent}
+	m.decode(body)
+	if !h.keeps(m) {
+		m.parked.Data = nil
+	}
+	return m
+}
+
+// bytes returns how much of the limit the queue's held messages have used up.
+func (h *holding) bytes(queue string) (n int) {
+	for _, m := range h.held {
+		if m.queue == queue {
+			n += m.bytes()
+		}
+	}
+	return n
+}
+
+func (m *message) bytes() int { return messageBytes + len(m.parked.Data) }
 
 // messages returns the held messages by their place on the stream, because a queue has no order.
 func (h *holding) messages() []*message {
@@ -56,21 +87,26 @@ func (h *holding) messages() []*message {
 // claim receives every message that is visible, also with an error.
 func (h *holding) claim(ctx context.Context) error {
 	received := make([]map[string]*message, len(h.urls))
+	full := make([]bool, len(h.urls))
 	var group errgroup.Group
 	for i, url := range h.urls {
 		received[i] = map[string]*message{}
-		group.Go(func() error { return h.claimFrom(ctx, url, received[i]) })
+		group.Go(func() (err error) {
+			full[i], err = h.claimFrom(ctx, url, received[i])
+			return err
+		})
 	}
 	err := group.Wait()
 	for _, all := range received {
 		maps.Copy(h.held, all) // the later handle, should one come again
-		h.full = h.full || len(all) >= maxMessages
 	}
+	h.full = h.full || slices.Contains(full, true)
 	return err
 }
 
-func (h *holding) claimFrom(ctx context.Context, url string, all map[string]*message) error {
-	for seen := -1; seen < len(all) && len(all) < maxMessages; {
+func (h *holding) claimFrom(ctx context.Context, url string, all map[string]*message) (full bool, err error) {
+	bytes := h.bytes(url)
+	for seen := -1; seen < len(all) && bytes < h.limit; {
 		seen = len(all) // if it stays the same, the receipt brought nothing, or only messages that had come before
 		out, err := h.client.ReceiveMessage(ctx, &sqs.ReceiveMessageInput{
 			QueueUrl: &url, MaxNumberOfMessages: 10, VisibilityTimeout: int32(claimHide.Seconds()),
@@ -79,25 +115,29 @@ func (h *holding) claimFrom(ctx context.Context, url string, all map[string]*mes
 			MessageSystemAttributeNames: []types.MessageSystemAttributeName{types.MessageSystemAttributeNameSentTimestamp},
 		})
 		if err != nil {
-			return fmt.Errorf("receiving from %s: %w", url, err)
+			return false, fmt.Errorf("receiving from %s: %w", url, err)
 		}
 		var batch []*message
 		for _, received := range out.Messages {
-			m := &message{id: aws.ToString(received.MessageId), queue: url, handle: aws.ToString(received.ReceiptHandle)}
+			var sent time.Time
 			if millis, err := strconv.ParseInt(received.Attributes["SentTimestamp"], 10, 64); err == nil {
-				m.sent = time.UnixMilli(millis).UTC()
+				sent = time.UnixMilli(millis).UTC()
 			}
-			m.decode(aws.ToString(received.Body))
+			m := h.newMessage(url, aws.ToString(received.MessageId), aws.ToString(received.Body), sent)
+			m.handle = aws.ToString(received.ReceiptHandle)
+			if all[m.id] == nil {
+				bytes += m.bytes()
+			}
 			all[m.id] = m
 			batch = append(batch, m)
 		}
 		// These messages are held now, so hide them for longer. Reading a full queue takes longer than claimHide, and an older
 		// version that came back meanwhile would look as if there were none.
 		if err := h.hide(ctx, batch, redriveHide); err != nil {
-			return err
+			return false, err
 		}
 	}
-	return nil
+	return bytes >= h.limit, nil
 }
 
 // look returns all messages, and leaves them to others. whole is false when there are others that it
@@ -105,12 +145,15 @@ func (h *holding) claimFrom(ctx context.Context, url string, all map[string]*mes
 func (h *holding) look(ctx context.Context) (messages []*message, whole bool, err error) {
 	if h.peek != nil {
 		for _, url := range h.urls {
+			bytes := 0
 			err = errors.Join(err, h.peek(url, func(id, body string, sent time.Time) {
-				if h.full = len(h.held) >= maxMessages; !h.full {
-					m := &message{id: id, queue: url, sent: sent.UTC()}
-					m.decode(body)
-					h.held[id] = m
+				if bytes >= h.limit {
+					h.full = true
+					return
 				}
+				m := h.newMessage(url, id, body, sent.UTC())
+				bytes += m.bytes()
+				h.held[id] = m
 			}))
 		}
 		return h.messages(), !h.full, err

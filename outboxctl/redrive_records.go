@@ -167,21 +167,18 @@ func lateness(ctx context.Context, queries *dbgen.Queries, records []*record) (w
 
 // leftBehind warns where an older version of an aggregate stays parked while a newer one goes.
 func leftBehind(all, selected []*message) (warnings []string) {
-	chosen := map[*message]bool{}
+	type aggregate struct{ kind, id string }
+	chosen, newest := map[*message]bool{}, map[aggregate]int64{}
 	for _, m := range selected {
 		chosen[m] = true
+		a := aggregate{m.parked.AggregateType, m.parked.AggregateID}
+		newest[a] = max(newest[a], m.parked.AggregateVersion)
 	}
 	for _, m := range all {
-		if chosen[m] || m.parked.EventID == "" {
-			continue
-		}
-		for _, s := range selected {
-			if s.parked.AggregateType == m.parked.AggregateType && s.parked.AggregateID == m.parked.AggregateID &&
-				s.parked.AggregateVersion > m.parked.AggregateVersion {
-				warnings = append(warnings, fmt.Sprintf("%s %s: version %d stays parked while version %d goes", m.parked.AggregateType,
-					printable(m.parked.AggregateID), m.parked.AggregateVersion, s.parked.AggregateVersion))
-				break
-			}
+		version := newest[aggregate{m.parked.AggregateType, m.parked.AggregateID}]
+		if !chosen[m] && m.parked.EventID != "" && version > m.parked.AggregateVersion {
+			warnings = append(warnings, fmt.Sprintf("%s %s: version %d stays parked while version %d goes", m.parked.AggregateType,
+				printable(m.parked.AggregateID), m.parked.AggregateVersion, version))
 		}
 	}
 	return warnings

@@ -66,6 +66,7 @@ func (r messageReport) line() string {
 
 type redriveListing struct {
 	Messages []messageReport `json:"messages"`
+	Warnings []string        `json:"warnings"`
 }
 
 func (l redriveListing) text(w io.Writer) {
@@ -93,6 +94,7 @@ func newPayload(sequence, key string, data []byte) payloadReport {
 
 type redriveShown struct {
 	Messages []messageShown `json:"messages"`
+	Warnings []string       `json:"warnings"`
 }
 
 func (s redriveShown) text(w io.Writer) {

@@ -256,7 +256,7 @@ func TestRedriveWaitsForWhatIsHidden(t *testing.T) {
 		hours.pass(1)
 	}()
 	p, _, progress := r.inProcess()
-	require.NoError(t, redrive(t.Context(), p, r.setup, redriveOptions{all: true, rate: 1000}))
+	require.NoError(t, redrive(t.Context(), p, r.setup, redriveOptions{all: true, rate: 1000, patience: time.Hour}))
 	require.Equal(t, 1, lost.Struck())
 	require.Contains(t, progress.String(), "someone else is looking at ")
 	requireInOrder(t, 12, r.versions(t, "a", ""))

@@ -275,7 +275,7 @@ func newOnStream(shard types.Shard, raw types.Record, record outbox.Record) onSt
 
 // findParked looks through the failure queue, and through what Lambda gave up for the records that were found on the stream.
 func (r *WhereReport) findParked(ctx context.Context, s *Setup, id uuid.UUID) error {
-	messages, whole, err := newHolding(s).look(ctx)
+	messages, whole, err := newHolding(s, noPayload).look(ctx)
 	if err != nil {
 		return err
 	}
