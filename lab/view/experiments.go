@@ -10,7 +10,7 @@ type experiment struct {
 	Expect string   `json:"expect"`
 
 	switches []string // that it needs
-	run      func(*run) (outcome string, err error)
+	run      func(*run) (outcome string)
 }
 
 var experiments = []experiment{

@@ -9,48 +9,37 @@ import (
 	"rds-outbox-demo/lab/domain"
 )
 
-func killTheRelay(r *run) (string, error) {
+func killTheRelay(r *run) string {
 	stop := r.createAllTheTime()
 	defer stop()
-	err := r.await("the first events", func(n totals) string { return missing(n.OnBus < 10, "%d of 10", n.OnBus) })
-	if err != nil {
-		return "", err
-	}
+	r.await("the first events", func(n totals) string { return missing(n.OnBus < 10, "%d of 10", n.OnBus) })
 	r.step(2)
-	if err := r.switchFault("kill-relay", true); err != nil {
-		return "", err
-	}
+	r.switchFault("kill-relay", true)
 	r.step(3)
 	// Records that were on the stream already still arrive. Later ones do not.
 	waiting := int64(0)
-	err = r.await("commits that nobody reads", func(n totals) string {
+	r.await("commits that nobody reads", func(n totals) string {
 		waiting = n.Committed - n.OnBus
 		return missing(waiting < 100, "%d of 100", waiting)
 	})
-	if err != nil {
-		return "", err
-	}
 	created := stop()
 	r.step(4)
-	if err := r.switchFault("kill-relay", false); err != nil {
-		return "", err
-	}
+	r.switchFault("kill-relay", false)
 	r.step(5)
-	if err := r.arrived(created, created); err != nil {
-		return "", err
-	}
+	r.arrived(created, created)
 	n := r.sofar()
 	return fmt.Sprintf("%d cars were created, %d of their events waited for the dead relay. %d events are on the bus and %d cars are counted: "+
-		"0 lost, 0 out of order, %d duplicates suppressed.", n.Cars, waiting, n.OnBus, n.Counted, n.Suppressed), nil
+		"0 lost, 0 out of order, %d duplicates suppressed.", n.Cars, waiting, n.OnBus, n.Counted, n.Suppressed)
 }
 
 // pace is the time between two requests, for the people who watch. Nothing depends on it.
 const pace = 100 * time.Millisecond
 
-func (r *run) rest(d time.Duration) {
-	select {
-	case <-r.ctx.Done():
-	case <-time.After(d):
+// create creates n cars, all of which have to be created.
+func (r *run) create(n int) {
+	if !r.over() {
+		r.fail(r.load.create(r.ctx, n))
+		sleep(r.ctx, pace)
 	}
 }
 
@@ -64,10 +53,10 @@ func (r *run) createAllTheTime() (stop func() int64) {
 		defer close(ended)
 		for ctx.Err() == nil {
 			const atOnce = 2
-			if r.sees.create(context.WithoutCancel(ctx), atOnce) == nil {
+			if r.load.create(context.WithoutCancel(ctx), atOnce) == nil {
 				created += atOnce
 			}
-			r.rest(pace)
+			sleep(r.ctx, pace)
 		}
 	}()
 	return func() int64 {
@@ -77,209 +66,142 @@ func (r *run) createAllTheTime() (stop func() int64) {
 	}
 }
 
-func stopPostgres(r *run) (string, error) {
+func stopPostgres(r *run) string {
 	promised, refused := int64(0), 0
 	// create notes what the API answered.
 	create := func() {
-		if err := r.sees.create(r.ctx, 1); err == nil {
+		if err := r.load.create(r.ctx, 1); err == nil {
 			promised++
 		} else if r.ctx.Err() == nil {
 			refused++
 		}
-		r.rest(pace)
+		sleep(r.ctx, pace)
 	}
 	const some = 20
 	for range some {
 		create()
 	}
-	if refused > 0 {
-		return "", fmt.Errorf("%d of %d requests were refused while nothing is broken", refused, some)
-	}
+	r.expect(refused == 0, "%d of %d requests were refused while nothing is broken", refused, some)
 	r.step(2)
-	if err := r.switchFault("stop-postgres", true); err != nil {
-		return "", err
-	}
+	r.switchFault("stop-postgres", true)
 	r.step(3)
-	for refused < some && r.ctx.Err() == nil {
+	for refused < some && !r.over() {
 		create()
 	}
-	if promised != some {
-		return "", fmt.Errorf("%d requests were answered with 201 while PostgreSQL was stopped", promised-some)
-	}
+	r.expect(promised == some, "%d requests were answered with 201 while PostgreSQL was stopped", promised-some)
 	r.step(4)
-	if err := r.switchFault("stop-postgres", false); err != nil {
-		return "", err
-	}
-	for promised < 2*some && r.ctx.Err() == nil {
+	r.switchFault("stop-postgres", false)
+	for promised < 2*some && !r.over() {
 		create()
 	}
 	r.step(5)
-	if err := r.arrived(promised, promised); err != nil {
-		return "", err
-	}
+	r.arrived(promised, promised)
 	n := r.sofar()
-	if n.Cars != promised {
-		return "", fmt.Errorf("%d cars are there, %d were promised: a request that was answered with an error has made one", n.Cars, promised)
-	}
+	r.expect(n.Cars == promised, "%d cars are there, %d were promised: a request that was answered with an error has made one", n.Cars, promised)
 	return fmt.Sprintf("%d requests were answered with 201 and %d with an error. %d cars are there, %d of their events on the bus, %d counted: "+
-		"0 lost, 0 out of order.", promised, refused, n.Cars, n.OnBus, n.Counted), nil
+		"0 lost, 0 out of order.", promised, refused, n.Cars, n.OnBus, n.Counted)
 }
 
-func busInTrouble(r *run) (string, error) {
-	if err := r.switchFault("bus-down", true); err != nil {
-		return "", err
-	}
+func busInTrouble(r *run) string {
+	r.switchFault("bus-down", true)
 	const cars, changes = 5, 9
 	for range cars {
-		id, err := r.post()
-		if err != nil {
-			return "", err
-		}
+		id := r.post()
 		for change := range changes {
-			if err := r.patch(id, change); err != nil {
-				return "", err
-			}
+			r.patch(id, change)
 		}
 	}
 	r.step(2)
-	err := r.struck("bus-down", 5)
-	if err == nil {
-		err = r.await("all of it to be committed", func(n totals) string {
-			return missing(n.Committed < cars*(changes+1), "%d of %d", n.Committed, cars*(changes+1))
-		})
-	}
-	if err != nil {
-		return "", err
-	}
-	if n := r.sofar(); n.OnBus > 0 || n.Parked > 0 {
-		return "", fmt.Errorf("%d events are on the bus, which is down, and %d are parked", n.OnBus, n.Parked)
-	}
+	r.struck("bus-down", 5)
+	r.await("all of it to be committed", func(n totals) string {
+		return missing(n.Committed < cars*(changes+1), "%d of %d", n.Committed, cars*(changes+1))
+	})
+	n := r.sofar()
+	r.expect(n.OnBus == 0 && n.Parked == 0, "%d events are on the bus, which is down, and %d are parked", n.OnBus, n.Parked)
 	r.step(3)
 	calls := r.strikes("bus-down")
 	// They are in this order, because otherwise an entry could get past both.
-	for _, fault := range []struct {
-		name string
-		on   bool
-	}{{"fail-entries", true}, {"bus-down", false}} {
-		if err := r.switchFault(fault.name, fault.on); err != nil {
-			return "", err
-		}
-	}
-	if err := r.struck("fail-entries", 5); err != nil {
-		return "", err
-	}
+	r.switchFault("fail-entries", true)
+	r.switchFault("bus-down", false)
+	r.struck("fail-entries", 5)
 	r.step(4)
-	if err := r.arrived(cars, cars*(changes+1)); err != nil {
-		return "", err
-	}
+	r.arrived(cars, cars*(changes+1))
 	entries := r.strikes("fail-entries")
-	if err := r.switchFault("fail-entries", false); err != nil {
-		return "", err
-	}
+	r.switchFault("fail-entries", false)
 	r.step(5)
-	n := r.sofar()
-	if n.Parked != 0 {
-		return "", fmt.Errorf("%d events were parked", n.Parked)
-	}
+	n = r.sofar()
+	r.expect(n.Parked == 0, "%d events were parked", n.Parked)
 	return fmt.Sprintf("%d calls and then %d entries failed. %d events of %d cars are on the bus, each car's in the order of its versions: "+
-		"0 lost, 0 out of order, 0 parked.", calls, entries, n.OnBus, n.Cars), nil
+		"0 lost, 0 out of order, 0 parked.", calls, entries, n.OnBus, n.Cars)
 }
 
-func everythingTwice(r *run) (string, error) {
-	if err := r.switchFault("duplicate", true); err != nil {
-		return "", err
-	}
+func everythingTwice(r *run) string {
+	r.switchFault("duplicate", true)
 	r.step(2)
 	const cars = 40
 	for range cars / 2 {
-		if err := r.sees.create(r.ctx, 2); err != nil {
-			return "", err
-		}
-		r.rest(pace)
+		r.create(2)
 	}
 	r.step(3)
-	if err := r.struck("duplicate", cars); err != nil {
-		return "", err
-	}
+	r.struck("duplicate", cars)
 	r.step(4)
-	err := r.await("the duplicates", func(n totals) string {
+	r.await("the duplicates", func(n totals) string {
 		return missing(n.Suppressed < cars, "%d of at least %d suppressed", n.Suppressed, cars)
 	})
-	if err != nil {
-		return "", err
-	}
-	if err := r.arrived(cars, cars); err != nil {
-		return "", err
-	}
+	r.arrived(cars, cars)
 	n := r.sofar()
 	return fmt.Sprintf("%d cars were created and %d are counted. Deliveries were doubled and answers lost %d times, and the subscriber suppressed "+
-		"%d duplicates: 0 lost, 0 counted twice.", n.Cars, n.Counted, r.strikes("duplicate"), n.Suppressed), nil
+		"%d duplicates: 0 lost, 0 counted twice.", n.Cars, n.Counted, r.strikes("duplicate"), n.Suppressed)
 }
 
-func poisonAndNoQueue(r *run) (string, error) {
-	id, err := r.post()
-	if err != nil {
-		return "", err
-	}
-	if err := r.switchFault("queue-down", true); err != nil {
-		return "", err
-	}
-	if err := r.arrived(1, 1); err != nil {
-		return "", err
-	}
+func poisonAndNoQueue(r *run) string {
+	id := r.post()
+	r.switchFault("queue-down", true)
+	r.arrived(1, 1)
 	r.step(2)
-	if err := r.switches.poison(r.ctx, id); err != nil {
-		return "", err
+	if !r.over() {
+		r.fail(r.switches.poison(r.ctx, id))
 	}
 	r.step(3)
 	// The first refusal proves that the consumer has met the poison before the changes are on the
 	// stream.
-	if err := r.struck("queue-down", 1); err != nil {
-		return "", err
-	}
+	r.struck("queue-down", 1)
 	const changes = 5
 	for change := range changes {
-		if err := r.patch(id, change); err != nil {
-			return "", err
-		}
+		r.patch(id, change)
 	}
 	before := r.strikes("queue-down")
-	err = r.await("the changes to be committed", func(n totals) string {
+	r.await("the changes to be committed", func(n totals) string {
 		return missing(n.Committed < 1+changes, "%d of %d", n.Committed-1, changes)
 	})
-	if err != nil {
-		return "", err
-	}
-	if err := r.struck("queue-down", before+3); err != nil {
-		return "", err
-	}
-	if n := r.sofar(); n.OnBus != 1 || n.Parked != 0 {
-		return "", fmt.Errorf("%d of %d changes overtook the poison, and %d records are parked", n.OnBus-1, changes, n.Parked)
-	}
+	r.struck("queue-down", before+3)
+	n := r.sofar()
+	r.expect(n.OnBus == 1 && n.Parked == 0, "%d of %d changes overtook the poison, and %d records are parked", n.OnBus-1, changes, n.Parked)
 	r.step(4)
 	refused := r.strikes("queue-down")
-	if err := r.switchFault("queue-down", false); err != nil {
-		return "", err
-	}
-	err = r.await("the poison to be parked", func(n totals) string { return missing(n.Parked < 1, "%d of 1", n.Parked) })
-	if err != nil {
-		return "", err
-	}
+	r.switchFault("queue-down", false)
+	r.await("the poison to be parked", func(n totals) string { return missing(n.Parked < 1, "%d of 1", n.Parked) })
 	r.step(5)
-	if err := r.arrived(1, 1+changes); err != nil {
-		return "", err
-	}
-	n := r.sofar()
+	r.arrived(1, 1+changes)
+	n = r.sofar()
 	return fmt.Sprintf("The failure queue refused %d times, and nobody passed the poison. Then %d record was parked and its %d successors are on "+
-		"the bus: 0 lost, 0 out of order.", refused, n.Parked, n.OnBus-1), nil
+		"the bus: 0 lost, 0 out of order.", refused, n.Parked, n.OnBus-1)
 }
 
 // post creates a car and returns its id. patch changes it. Both are ordinary requests to the API.
-func (r *run) post() (id string, err error) {
-	return request(r.ctx, http.DefaultClient, http.MethodPost, r.switches.path.APIURL+domain.Path, domain.Create(0, "Coat 0"))
+func (r *run) post() (id string) {
+	return r.send(http.MethodPost, "", domain.Create(0, "Coat 0"))
 }
 
-func (r *run) patch(id string, n int) error {
-	_, err := request(r.ctx, http.DefaultClient, http.MethodPatch, r.switches.path.APIURL+domain.Path+"/"+id, domain.Change(n, fmt.Sprintf("Coat %d", n+1)))
-	return err
+func (r *run) patch(id string, n int) {
+	r.send(http.MethodPatch, "/"+id, domain.Change(n, fmt.Sprintf("Coat %d", n+1)))
+}
+
+func (r *run) send(method, path, body string) (id string) {
+	if r.over() {
+		return ""
+	}
+	id, err := request(r.ctx, http.DefaultClient, method, r.load.url+domain.Path+path, body)
+	r.fail(err)
+	return id
 }

@@ -156,7 +156,7 @@ func (f *frames[T]) take(ctx context.Context, r *reader) (state, series []byte) 
 func (f *frames[T]) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	reader := f.join()
 	if reader == nil {
-		answerError(w, http.StatusServiceUnavailable, "too many pages are open")
+		refuse(w, refusal{http.StatusServiceUnavailable, "too many pages are open"})
 		return
 	}
 	defer f.leave(reader)

@@ -47,7 +47,7 @@ func TestAnOldReadingIsNotCurrent(t *testing.T) {
 func TestStationsCountByOneClock(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, t.TempDir())
-	r.setRate(100)
+	r.load.set(100)
 	labtest.Eventually(t, "a few hundred events", func() bool {
 		f := r.frame()
 		for _, one := range f.Stations[2:] {
@@ -55,7 +55,7 @@ func TestStationsCountByOneClock(t *testing.T) {
 		}
 		return f.Stations[5].Total > 300
 	})
-	r.setRate(0)
+	r.load.set(0)
 }
 
 // Totals that disagree while nothing is on its way do not become right by waiting.

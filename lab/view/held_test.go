@@ -14,7 +14,12 @@ import (
 func TestNobodyInterferesWithAnExperiment(t *testing.T) {
 	t.Parallel()
 	v := newRig(t, t.TempDir()).View
-	release := v.switches.hold("experiment 1 is running")
+	running := func(n int) {
+		v.tour.mu.Lock()
+		defer v.tour.mu.Unlock()
+		v.tour.now.Running = n
+	}
+	running(1)
 	for path, body := range map[string]string{
 		"/cars": domain.Sample(0), "/load": `{"rate":7}`, "/switches/bus-down": `{"on":true}`,
 	} {
@@ -23,7 +28,7 @@ func TestNobodyInterferesWithAnExperiment(t *testing.T) {
 		require.Contains(t, got.body, "experiment 1 is running")
 	}
 	require.Zero(t, v.load.rate.Load())
-	release()
+	running(0)
 	require.Equal(t, http.StatusCreated, v.command(t, "POST", "/cars", domain.Sample(0)).status)
 }
 

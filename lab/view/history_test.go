@@ -25,7 +25,7 @@ func TestHistoryOfFaults(t *testing.T) {
 	}
 	require.Empty(t, ofRelay())
 	began := time.Now().UnixMilli()
-	_, err := r.switches.apply(t.Context(), "kill-relay", true)
+	_, err := r.switches.set(t.Context(), "kill-relay", true)
 	require.NoError(t, err)
 	require.Len(t, ofRelay(), 1)
 	require.GreaterOrEqual(t, ofRelay()[0].From, began)

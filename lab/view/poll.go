@@ -181,11 +181,7 @@ func (p *poller) run(ctx context.Context) {
 
 // rest waits for a commit, and for as long as the cost of the last poll demands.
 func (p *poller) rest(ctx context.Context, took time.Duration) {
-	select {
-	case <-ctx.Done():
-		return
-	case <-time.After(pause(took)):
-	}
+	sleep(ctx, pause(took))
 	select {
 	case <-ctx.Done():
 	case <-p.watch.wake:
@@ -206,10 +202,15 @@ func (p *poller) next(ctx context.Context) found {
 		if f := p.found(); f.ended >= want || ctx.Err() != nil {
 			return f
 		}
-		select {
-		case <-ctx.Done():
-		case <-time.After(10 * time.Millisecond):
-		}
+		sleep(ctx, 10*time.Millisecond)
+	}
+}
+
+// sleep ends early with ctx.
+func sleep(ctx context.Context, d time.Duration) {
+	select {
+	case <-ctx.Done():
+	case <-time.After(d):
 	}
 }
 

@@ -90,38 +90,43 @@ type seenDelivery struct {
 	Answer       string `json:"answer"`
 }
 
-// getEvent is GET /events/{id}.
-func (v *View) getEvent(w http.ResponseWriter, r *http.Request) {
+// eventID returns the id of the request's path.
+func eventID(r *http.Request) (uuid.UUID, error) {
 	id, err := uuid.Parse(r.PathValue("id"))
 	if err != nil {
-		answerError(w, http.StatusNotFound, "an event's id is a UUID")
-		return
+		return id, refusal{http.StatusNotFound, "an event's id is a UUID"}
+	}
+	return id, nil
+}
+
+// getEvent is GET /events/{id}.
+func (v *View) getEvent(r *http.Request) (any, error) {
+	id, err := eventID(r)
+	if err != nil {
+		return nil, err
 	}
 	noted := v.countedAt(r.Context(), id)
 	all := seen{Why: fmt.Sprintf("Seen by an earlier run, or too long ago: the latest %d events are remembered.", maxRecent)}
 	all.Subscriber = (&event{}).seenSubscriber(noted)
 	v.watch.recent.of(id, func(e *event) { all = e.seen(noted) })
-	answer(w, http.StatusOK, all)
+	return all, nil
 }
 
 // getWhere is GET /events/{id}/where. It answers what `outboxctl where --json` prints.
-func (v *View) getWhere(w http.ResponseWriter, r *http.Request) {
-	id, err := uuid.Parse(r.PathValue("id"))
+func (v *View) getWhere(r *http.Request) (any, error) {
+	id, err := eventID(r)
 	if err != nil {
-		answerError(w, http.StatusNotFound, "an event's id is a UUID")
-		return
+		return nil, err
 	}
 	setup, err := v.path.Operator()
 	if err != nil {
-		answerError(w, http.StatusNotFound, err.Error())
-		return
+		return nil, refusal{http.StatusNotFound, err.Error()}
 	}
 	report, err := outboxctl.Where(r.Context(), setup, id, outboxctl.MaxRecords)
 	if err != nil {
-		answerError(w, http.StatusServiceUnavailable, err.Error())
-		return
+		return nil, refusal{http.StatusServiceUnavailable, err.Error()}
 	}
-	answer(w, http.StatusOK, report)
+	return report, nil
 }
 
 // countedAt returns when the subscriber noted the event. It returns zero if it did not, or if the

@@ -97,6 +97,8 @@ func (r *rig) connect(t *testing.T) *pgx.Conn {
 	return conn
 }
 
+func (r *rig) create(ctx context.Context, n int) error { return r.load.create(ctx, n) }
+
 func (r *rig) frame() frame { return r.state() }
 
 // atRest returns a frame in which nothing is under way. An event may be on the bus, and counted, before the consumer has

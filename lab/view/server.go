@@ -85,24 +85,34 @@ func (v *View) routes() (http.Handler, error) {
 	})
 	mux.Handle("GET /live", v.frames)
 	mux.Handle("GET /contracts", v.getContracts(described))
-	mux.HandleFunc("GET /events/{id}", v.getEvent)
-	mux.HandleFunc("GET /events/{id}/where", v.getWhere)
+	mux.Handle("GET /events/{id}", respond(v.getEvent))
+	mux.Handle("GET /events/{id}/where", respond(v.getWhere))
 	mux.HandleFunc("POST "+domain.Path, v.postCar)
-	mux.HandleFunc("POST /switches/{name}", v.postSwitch)
-	mux.HandleFunc("POST /load", v.postLoad)
-	mux.HandleFunc("POST /tour/{n}", v.postTour)
-	mux.HandleFunc("POST /tour/next", func(w http.ResponseWriter, _ *http.Request) {
-		if err := v.tour.goOn(); err != nil {
+	mux.Handle("POST /switches/{name}", respond(v.postSwitch))
+	mux.Handle("POST /load", respond(v.postLoad))
+	mux.Handle("POST /tour/{n}", respond(v.postTour))
+	mux.Handle("POST /tour/next", respond(func(*http.Request) (any, error) {
+		err := v.tour.goOn()
+		return v.tour.state(), err
+	}))
+	mux.Handle("DELETE /tour", respond(func(*http.Request) (any, error) {
+		v.tour.stop()
+		return v.tour.state(), nil
+	}))
+	return mux, nil
+}
+
+// respond answers with what do returns, or with its error.
+func respond(do func(*http.Request) (any, error)) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		r.Body = http.MaxBytesReader(w, r.Body, maxCommand)
+		body, err := do(r)
+		if err != nil {
 			refuse(w, err)
 			return
 		}
-		answer(w, http.StatusOK, v.tour.state())
+		answer(w, http.StatusOK, body)
 	})
-	mux.HandleFunc("DELETE /tour", func(w http.ResponseWriter, _ *http.Request) {
-		v.tour.stop()
-		answer(w, http.StatusOK, v.tour.state())
-	})
-	return mux, nil
 }
 
 // answer writes JSON in which no browser takes a text for HTML, because <, > and & are escaped and
@@ -117,56 +127,60 @@ func answer(w http.ResponseWriter, status int, body any) {
 	_, _ = w.Write(content)
 }
 
-func answerError(w http.ResponseWriter, status int, why string) {
-	answer(w, status, map[string]string{"error": why})
+// refusal is an error that a client may know, with its status.
+type refusal struct {
+	status int
+	why    string
 }
+
+func (e refusal) Error() string { return e.why }
 
 // refuse answers an error with its status.
 func refuse(w http.ResponseWriter, err error) {
+	status := http.StatusInternalServerError
+	var refused refusal
 	var notNow local.NotNowError
-	switch {
-	case errors.As(err, &notNow):
-		answerError(w, http.StatusConflict, err.Error())
-	case errors.Is(err, errNoSwitch), errors.Is(err, errNoExperiment):
-		answerError(w, http.StatusNotFound, err.Error())
-	default:
-		answerError(w, http.StatusInternalServerError, err.Error())
-	}
-}
-
-// read reads a body of JSON. It answers the request itself if the body is not JSON, and returns
-// false.
-func read(w http.ResponseWriter, r *http.Request, into any) bool {
-	content, ok := readAll(w, r, maxCommand)
-	if !ok {
-		return false
-	}
-	if err := json.Unmarshal(content, into); err != nil {
-		answerError(w, http.StatusBadRequest, "the body is not as expected: "+err.Error())
-		return false
-	}
-	return true
-}
-
-func readAll(w http.ResponseWriter, r *http.Request, limit int64) ([]byte, bool) {
-	content, err := io.ReadAll(http.MaxBytesReader(w, r.Body, limit))
 	var large *http.MaxBytesError
 	switch {
+	case errors.As(err, &refused):
+		status = refused.status
+	case errors.As(err, &notNow):
+		status = http.StatusConflict
 	case errors.As(err, &large):
-		answerError(w, http.StatusRequestEntityTooLarge, fmt.Sprintf("the body is larger than %d bytes", limit))
-	case err != nil:
-		answerError(w, http.StatusBadRequest, "reading the body: "+err.Error())
+		status, err = http.StatusRequestEntityTooLarge, fmt.Errorf("the body is larger than %d bytes", large.Limit)
 	}
-	return content, err == nil
+	answer(w, status, map[string]string{"error": err.Error()})
+}
+
+// read reads a body of JSON.
+func read(r *http.Request, into any) error {
+	content, err := readAll(r)
+	if err != nil {
+		return err
+	}
+	if err := json.Unmarshal(content, into); err != nil {
+		return refusal{http.StatusBadRequest, "the body is not as expected: " + err.Error()}
+	}
+	return nil
+}
+
+func readAll(r *http.Request) ([]byte, error) {
+	content, err := io.ReadAll(r.Body)
+	var large *http.MaxBytesError
+	if err == nil || errors.As(err, &large) {
+		return content, err
+	}
+	return nil, refusal{http.StatusBadRequest, "reading the body: " + err.Error()}
 }
 
 // postCar passes the request on to the API, as any client would send it.
 func (v *View) postCar(w http.ResponseWriter, r *http.Request) {
-	body, ok := readAll(w, r, maxCar)
-	if !ok {
-		return
+	r.Body = http.MaxBytesReader(w, r.Body, maxCar)
+	body, err := readAll(r)
+	if err == nil {
+		err = v.tour.state().free()
 	}
-	if err := v.switches.heldBy(); err != nil { // an experiment counts cars
+	if err != nil {
 		refuse(w, err)
 		return
 	}
@@ -178,13 +192,13 @@ func (v *View) postCar(w http.ResponseWriter, r *http.Request) {
 	request.Header.Set("Content-Type", "application/json")
 	response, err := v.load.client.Do(request)
 	if err != nil {
-		answerError(w, http.StatusBadGateway, "the API does not answer: "+err.Error())
+		refuse(w, refusal{http.StatusBadGateway, "the API does not answer: " + err.Error()})
 		return
 	}
 	defer response.Body.Close()
 	content, err := io.ReadAll(io.LimitReader(response.Body, maxCar))
 	if err != nil {
-		answerError(w, http.StatusBadGateway, "the API's answer broke off: "+err.Error())
+		refuse(w, refusal{http.StatusBadGateway, "the API's answer broke off: " + err.Error()})
 		return
 	}
 	for _, name := range []string{"Traceresponse", "Location"} {
@@ -197,49 +211,37 @@ func (v *View) postCar(w http.ResponseWriter, r *http.Request) {
 	_, _ = w.Write(content)
 }
 
-func (v *View) postSwitch(w http.ResponseWriter, r *http.Request) {
+func (v *View) postSwitch(r *http.Request) (any, error) {
 	var body struct{ On *bool }
-	if !read(w, r, &body) {
-		return
+	if err := read(r, &body); err != nil {
+		return nil, err
 	}
 	if body.On == nil {
-		answerError(w, http.StatusBadRequest, `say {"on":true} or {"on":false}`)
-		return
+		return nil, refusal{http.StatusBadRequest, `say {"on":true} or {"on":false}`}
 	}
-	state, err := v.switches.set(r.Context(), r.PathValue("name"), *body.On)
-	if err != nil {
-		refuse(w, err)
-		return
+	if err := v.tour.state().free(); err != nil {
+		return nil, err
 	}
-	answer(w, http.StatusOK, state)
+	return v.switches.set(r.Context(), r.PathValue("name"), *body.On)
 }
 
-func (v *View) postLoad(w http.ResponseWriter, r *http.Request) {
+func (v *View) postLoad(r *http.Request) (any, error) {
 	var body struct{ Rate *int }
-	if !read(w, r, &body) {
-		return
+	if err := read(r, &body); err != nil {
+		return nil, err
 	}
 	if body.Rate == nil || *body.Rate < 0 || *body.Rate > maxLoad {
-		answerError(w, http.StatusBadRequest, fmt.Sprintf(`say {"rate":n} with n from 0 to %d`, maxLoad))
-		return
+		return nil, refusal{http.StatusBadRequest, fmt.Sprintf(`say {"rate":n} with n from 0 to %d`, maxLoad)}
 	}
-	if err := v.switches.heldBy(); err != nil {
-		refuse(w, err)
-		return
+	if err := v.tour.state().free(); err != nil {
+		return nil, err
 	}
 	v.load.set(*body.Rate)
-	answer(w, http.StatusOK, map[string]int{"rate": *body.Rate})
+	return map[string]int{"rate": *body.Rate}, nil
 }
 
-func (v *View) postTour(w http.ResponseWriter, r *http.Request) {
-	n, err := strconv.Atoi(r.PathValue("n"))
-	if err != nil {
-		refuse(w, errNoExperiment)
-		return
-	}
-	if err := v.tour.start(n, r.URL.Query().Has("by-hand")); err != nil {
-		refuse(w, err)
-		return
-	}
-	answer(w, http.StatusOK, v.tour.state())
+func (v *View) postTour(r *http.Request) (any, error) {
+	n, _ := strconv.Atoi(r.PathValue("n")) // there is no experiment 0
+	err := v.tour.start(n, r.URL.Query().Has("by-hand"))
+	return v.tour.state(), err
 }

@@ -239,10 +239,7 @@ func (v *View) timeline() any {
 	return t
 }
 
-// The view as the tour uses it (observed).
-
+// totals returns them after a poll that begins now.
 func (v *View) totals() totals {
 	return v.sum(v.poller.next(context.Background()), v.watch.traffic.flow(time.Now()))
 }
-func (v *View) setRate(n int)                           { v.load.set(n) }
-func (v *View) create(ctx context.Context, n int) error { return v.load.create(ctx, n) }

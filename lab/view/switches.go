@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/http"
 	"slices"
 	"sync"
 	"time"
@@ -43,7 +44,7 @@ type switchState struct {
 }
 
 // errNoSwitch means that there is no switch of that name.
-var errNoSwitch = errors.New("there is no such switch")
+var errNoSwitch = refusal{http.StatusNotFound, "there is no such switch"}
 
 const (
 	// switchTimeout is how long switching may take. PostgreSQL may have to recover, or a relay to drain.
@@ -64,8 +65,7 @@ type switches struct {
 	end  context.CancelFunc
 	turn chan struct{} // taken while a fault strikes or is mended, because two at once would undo each other
 
-	mu   sync.Mutex
-	held string // why nobody but the tour may switch
+	mu sync.Mutex
 
 	history history
 }
@@ -143,41 +143,12 @@ func (s *switches) faultsAt(hop int) []string {
 	return names
 }
 
-// set switches for a person. It refuses while the tour runs, because it would spoil the experiment.
-func (s *switches) set(ctx context.Context, name string, on bool) (switchState, error) {
-	if err := s.heldBy(); err != nil {
-		return switchState{}, err
-	}
-	return s.apply(ctx, name, on)
-}
-
-// heldBy returns why only the tour may change anything, or nil if everybody may.
-func (s *switches) heldBy() error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.held == "" {
-		return nil
-	}
-	return local.NotNowError(s.held)
-}
-
-// hold lets only the tour switch until release.
-func (s *switches) hold(why string) (release func()) {
-	set := func(why string) {
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		s.held = why
-	}
-	set(why)
-	return func() { set("") }
-}
-
-// apply switches, and returns when it is done. ctx bounds the wait until it begins. After that it
+// set switches, and returns when it is done. ctx bounds the wait until it begins. After that it
 // is not cancelled, because a server must not be left half stopped.
-func (s *switches) apply(ctx context.Context, name string, on bool) (switchState, error) {
+func (s *switches) set(ctx context.Context, name string, on bool) (switchState, error) {
 	one := s.named(name)
 	if one == nil {
-		return switchState{}, fmt.Errorf("%w: %q", errNoSwitch, name)
+		return switchState{}, errNoSwitch
 	}
 	if one.Once() && !on {
 		return switchState{}, local.NotNowError(fmt.Sprintf("%s strikes once: there is nothing to switch off", name))
@@ -280,7 +251,7 @@ func (s *switches) allOff(ctx context.Context) error {
 	for _, services := range []bool{true, false} {
 		for _, one := range s.all {
 			if (one.Rules != nil) == services && one.InForce() {
-				_, err := s.apply(ctx, one.Name, false)
+				_, err := s.set(ctx, one.Name, false)
 				all = errors.Join(all, err)
 			}
 		}

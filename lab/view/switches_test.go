@@ -165,7 +165,7 @@ func TestSwitchesForWhatIsTheUsersOwn(t *testing.T) {
 	}
 	require.Equal(t, 8, disabled)
 	var notNow local.NotNowError
-	require.ErrorAs(t, newTour(own, nil).start(3, false), &notNow)
+	require.ErrorAs(t, newTour(own, nil, nil).start(3, false), &notNow)
 }
 
 // The page has a switch for every fault of the list.
@@ -203,7 +203,7 @@ func TestEndsWhileBroken(t *testing.T) {
 	require.Equal(t, 41, rows)
 	labtest.Eventually(t, "every event on the bus", func() bool {
 		ids := map[string]bool{}
-		_, err := r.path.ReadBus(func(e awslocal.BusEvent) error {
+		err := awslocal.ReadBus(r.path.AWSDir(), func(e awslocal.BusEvent) error {
 			var detail struct{ EventID string }
 			err := json.Unmarshal(e.Detail, &detail)
 			ids[detail.EventID] = true

@@ -181,14 +181,14 @@ func TestLongTransactionIsCounted(t *testing.T) {
 func TestKilledRelayUnderLoad(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, t.TempDir())
-	r.setRate(100)
+	r.load.set(100)
 	for n := range int64(3) {
 		labtest.Eventually(t, "load", func() bool { return r.totals().OnBus > 50*n+50 })
 		r.path.Relay.Kill(t.Context())
 		time.Sleep(300 * time.Millisecond)
 		require.NoError(t, r.path.Relay.Start())
 	}
-	r.setRate(0)
+	r.load.set(0)
 	require.Zero(t, r.load.failed.Load())
 	labtest.Eventually(t, "all to arrive", func() bool { n := r.totals(); return n.OnTheWay == 0 && n.Counted == n.Cars && n.OnBus == n.Committed })
 	n := r.totals()
@@ -205,7 +205,7 @@ func TestKilledRelayUnderLoad(t *testing.T) {
 // busHas counts the journal's entries.
 func busHas(t *testing.T, r *rig) (n int64) {
 	t.Helper()
-	_, err := r.path.ReadBus(func(awslocal.BusEvent) error { n++; return nil })
+	err := awslocal.ReadBus(r.path.AWSDir(), func(awslocal.BusEvent) error { n++; return nil })
 	require.NoError(t, err)
 	return n
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"slices"
 	"sync"
 	"time"
@@ -11,14 +12,6 @@ import (
 	"rds-outbox-demo/internal/plural"
 	"rds-outbox-demo/lab/local"
 )
-
-// observed is the view as the tour uses it. An experiment is judged by the numbers that the page
-// shows.
-type observed interface {
-	totals() totals
-	setRate(n int)
-	create(ctx context.Context, n int) error
-}
 
 // tourState is the tour as /live has it.
 type tourState struct {
@@ -41,7 +34,8 @@ type tourResult struct {
 // counted.
 type tour struct {
 	switches *switches
-	sees     observed
+	load     *load
+	totals   func() totals // an experiment is judged by the numbers that the page shows
 
 	// stepTime is the shortest time for which a step is shown. Nothing else depends on it.
 	stepTime time.Duration
@@ -62,8 +56,8 @@ const (
 	readingTime   = 3 * time.Second // for a step
 )
 
-func newTour(s *switches, sees observed) *tour {
-	return &tour{switches: s, sees: sees, stepTime: readingTime, now: tourState{Results: []tourResult{}}}
+func newTour(s *switches, l *load, totals func() totals) *tour {
+	return &tour{switches: s, load: l, totals: totals, stepTime: readingTime, now: tourState{Results: []tourResult{}}}
 }
 
 // state returns the tour as /live has it.
@@ -75,11 +69,19 @@ func (t *tour) state() tourState {
 	return now
 }
 
+// free returns an error while an experiment runs. Then nobody else may switch or make cars, because the experiment counts both.
+func (s tourState) free() error {
+	if s.Running == 0 {
+		return nil
+	}
+	return local.NotNowError(fmt.Sprintf("experiment %d is running: stop it, or wait for its end", s.Running))
+}
+
 // start starts experiment n, and returns at once. By hand, each step after the first waits for goOn.
 func (t *tour) start(n int, byHand bool) error {
 	i := slices.IndexFunc(experiments, func(e experiment) bool { return e.N == n })
 	if i < 0 {
-		return fmt.Errorf("%w: experiments are numbered 1 to %d", errNoExperiment, len(experiments))
+		return errNoExperiment
 	}
 	e := experiments[i]
 	for _, name := range e.switches {
@@ -97,8 +99,8 @@ func (t *tour) start(n int, byHand bool) error {
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.now.Running != 0 {
-		return local.NotNowError(fmt.Sprintf("experiment %d is running", t.now.Running))
+	if err := t.now.free(); err != nil {
+		return err
 	}
 	timeout := experimentTimeout
 	if byHand {
@@ -123,8 +125,7 @@ func (t *tour) goOn() error {
 	return nil
 }
 
-// errNoExperiment means that there is no experiment of that number.
-var errNoExperiment = errors.New("there is no such experiment")
+var errNoExperiment = refusal{http.StatusNotFound, fmt.Sprintf("there is no such experiment: they are numbered 1 to %d", len(experiments))}
 
 // stop ends the experiment that runs, if one runs, and returns when its faults are off.
 func (t *tour) stop() {
@@ -141,8 +142,6 @@ func (t *tour) stop() {
 func (t *tour) run(ctx context.Context, cancel context.CancelFunc, e experiment, done chan<- struct{}) {
 	defer close(done)
 	defer cancel()
-	release := t.switches.hold(fmt.Sprintf("experiment %d is running: stop it, or wait for its end", e.N))
-	defer release()
 	text, err := t.try(ctx, e)
 	stopped := errors.Is(ctx.Err(), context.Canceled)
 	mending := t.switches.allOff(context.WithoutCancel(ctx))
@@ -168,35 +167,52 @@ func (t *tour) run(ctx context.Context, cancel context.CancelFunc, e experiment,
 // try runs one experiment on a path that is whole and quiet, so that it counts only its own events.
 func (t *tour) try(ctx context.Context, e experiment) (string, error) {
 	r := &run{tour: t, ctx: ctx}
-	t.sees.setRate(0)
+	t.load.set(0)
 	if err := t.switches.allOff(ctx); err != nil {
 		return "", fmt.Errorf("switching all faults off first: %w", err)
 	}
-	if err := r.quiet(); err != nil {
-		return "", err
-	}
+	r.quiet()
 	r.say("")
 	r.shown = time.Now()
-	text, err := e.run(r)
+	text := e.run(r)
+	r.fail(ctx.Err())
 	r.linger()
-	return text, err
+	return text, r.failure
 }
 
-// run is one run of an experiment.
+// run is one run of an experiment. Its methods do nothing once it is over, so that an experiment reads as what it does.
 type run struct {
 	*tour
-	ctx    context.Context
-	before totals
-	shown  time.Time // since when the step is shown
+	ctx     context.Context
+	failure error // the first, because those after it follow from it
+	before  totals
+	shown   time.Time // since when the step is shown
+}
+
+// over reports whether the experiment has failed or its time has ended.
+func (r *run) over() bool { return r.failure != nil || r.ctx.Err() != nil }
+
+// fail ends the experiment, if err is not nil.
+func (r *run) fail(err error) {
+	if r.failure == nil {
+		r.failure = err
+	}
+}
+
+// expect ends the experiment unless what it has promised holds.
+func (r *run) expect(holds bool, format string, args ...any) {
+	if !holds && !r.over() {
+		r.failure = fmt.Errorf(format, args...)
+	}
 }
 
 // quiet waits until nothing is on the way and nothing has been counted for a while, and counts from
 // there on. The second condition is needed because an event between the bus and the subscriber
 // cannot be seen before it is counted.
-func (r *run) quiet() error {
+func (r *run) quiet() {
 	last, since := totals{}, time.Now()
-	return r.await("the path to be quiet", func(totals) string {
-		now := r.sees.totals()
+	r.await("the path to be quiet", func(totals) string {
+		now := r.totals()
 		if now != last {
 			last, since = now, time.Now()
 		}
@@ -214,6 +230,9 @@ const quietTime = 1500 * time.Millisecond
 
 // step shows which of its steps the experiment has come to, after the step before was shown for long enough.
 func (r *run) step(n int) {
+	if r.over() {
+		return
+	}
 	r.mu.Lock()
 	byHand, next := r.now.ByHand, r.next
 	r.now.Waiting = byHand
@@ -232,12 +251,7 @@ func (r *run) step(n int) {
 }
 
 // linger waits until the step has been shown for stepTime.
-func (r *run) linger() {
-	select {
-	case <-r.ctx.Done():
-	case <-time.After(time.Until(r.shown.Add(r.stepTime))):
-	}
-}
+func (r *run) linger() { sleep(r.ctx, time.Until(r.shown.Add(r.stepTime))) }
 
 func (r *run) say(said string) {
 	r.mu.Lock()
@@ -247,7 +261,10 @@ func (r *run) say(said string) {
 
 // sofar returns by how much the totals have grown since the experiment began.
 func (r *run) sofar() totals {
-	n, b := r.sees.totals(), r.before
+	if r.over() {
+		return totals{}
+	}
+	n, b := r.totals(), r.before
 	return totals{
 		Cars: n.Cars - b.Cars, Counted: n.Counted - b.Counted, Committed: n.Committed - b.Committed, OnBus: n.OnBus - b.OnBus,
 		OnTheWay: n.OnTheWay, Lost: n.Lost - b.Lost, Duplicates: n.Duplicates - b.Duplicates, Suppressed: n.Suppressed - b.Suppressed,
@@ -256,20 +273,16 @@ func (r *run) sofar() totals {
 }
 
 // await waits until nothing is missing, and shows meanwhile what is.
-func (r *run) await(what string, missing func(sofar totals) string) error {
-	for {
+func (r *run) await(what string, missing func(sofar totals) string) {
+	for !r.over() {
 		why := missing(r.sofar())
 		if why == "" {
-			return nil
+			return
 		}
 		r.say("Waiting for " + what + ": " + why + ".")
-		select {
-		case <-r.ctx.Done():
-			if errors.Is(r.ctx.Err(), context.DeadlineExceeded) {
-				return fmt.Errorf("waited too long for %s: %s", what, why)
-			}
-			return r.ctx.Err()
-		case <-time.After(50 * time.Millisecond):
+		sleep(r.ctx, 50*time.Millisecond)
+		if errors.Is(r.ctx.Err(), context.DeadlineExceeded) {
+			r.fail(fmt.Errorf("waited too long for %s: %s", what, why))
 		}
 	}
 }
@@ -283,15 +296,17 @@ func missing(is bool, format string, args ...any) string {
 }
 
 // switchFault switches one of the faults.
-func (r *run) switchFault(name string, on bool) error {
-	_, err := r.switches.apply(r.ctx, name, on)
-	return err
+func (r *run) switchFault(name string, on bool) {
+	if !r.over() {
+		_, err := r.switches.set(r.ctx, name, on)
+		r.fail(err)
+	}
 }
 
 // struck waits until a switch has struck that often, because a fault that does not strike proves
 // nothing.
-func (r *run) struck(name string, times int) error {
-	return r.await(fmt.Sprintf("%s to strike", name), func(totals) string {
+func (r *run) struck(name string, times int) {
+	r.await(fmt.Sprintf("%s to strike", name), func(totals) string {
 		n := r.strikes(name)
 		return missing(n < times, "%d of %d times", n, times)
 	})
@@ -307,21 +322,15 @@ func (r *run) strikes(name string) int {
 }
 
 // arrived waits until the experiment's cars and events are there, every committed event is on the
-// bus, every car is counted, and the subscriber has seen every duplicate. Then it returns what is
-// wrong, if anything is. It does not wait for that, because a lost event or a wrong order does not
-// become right by waiting.
-func (r *run) arrived(cars, events int64) error {
-	err := r.await("all that was committed to arrive", func(n totals) string {
+// bus, every car is counted, and the subscriber has seen every duplicate. Then it expects that nothing
+// is wrong. It does not wait for that, because a lost event or a wrong order does not become right by
+// waiting.
+func (r *run) arrived(cars, events int64) {
+	r.await("all that was committed to arrive", func(n totals) string {
 		return missing(n.Cars < cars || n.Committed < events || n.OnTheWay > 0 || n.OnBus < n.Committed || n.Counted < n.Cars || n.Suppressed < n.Duplicates,
 			"%d events committed, %d on the bus; %d cars, %d counted", n.Committed, n.OnBus, n.Cars, n.Counted)
 	})
-	if err != nil {
-		return err
-	}
 	n := r.sofar()
-	if n.Lost != 0 || n.OutOfOrder != 0 || n.OnBus != n.Committed || n.Counted != n.Cars {
-		return fmt.Errorf("%d events committed, %d on the bus, %d lost, %d out of order; %d cars, %d counted",
-			n.Committed, n.OnBus, n.Lost, n.OutOfOrder, n.Cars, n.Counted)
-	}
-	return nil
+	r.expect(n.Lost == 0 && n.OutOfOrder == 0 && n.OnBus == n.Committed && n.Counted == n.Cars,
+		"%d events committed, %d on the bus, %d lost, %d out of order; %d cars, %d counted", n.Committed, n.OnBus, n.Lost, n.OutOfOrder, n.Cars, n.Counted)
 }

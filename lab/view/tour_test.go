@@ -143,8 +143,7 @@ func TestTourIsStoppedMidway(t *testing.T) {
 		labtest.Eventually(t, "the step", func() bool { return r.tour.state().Step == step })
 		var notNow local.NotNowError
 		require.ErrorAs(t, r.tour.start(n, false), &notNow, "one at a time")
-		_, err := r.switches.set(t.Context(), "bus-down", true)
-		require.ErrorAs(t, err, &notNow, "it would spoil the experiment")
+		require.Equal(t, http.StatusConflict, r.command(t, http.MethodPost, "/switches/bus-down", `{"on":true}`).status, "it would spoil the experiment")
 		r.tour.stop()
 		require.Zero(t, r.tour.state().Running)
 		results := r.tour.state().Results
@@ -163,20 +162,15 @@ func TestTourIsStoppedMidway(t *testing.T) {
 func TestTourSaysWhatIsNotAsExpected(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, t.TempDir())
-	r.tour.sees = forgetful{r.View}
+	r.tour.totals = func() totals { // an event is lost as soon as there are any
+		n := r.View.totals()
+		n.Lost = min(1, n.Committed)
+		return n
+	}
 	result := r.result(t, 4)
 	require.False(t, result.Passed)
 	require.Contains(t, result.Text, "Not as expected: 40 events committed, 40 on the bus, 1 lost, 0 out of order; 40 cars, 40 counted")
 	r.requireWhole(t)
-}
-
-// forgetful reports an event as lost as soon as there are any.
-type forgetful struct{ *View }
-
-func (f forgetful) totals() totals {
-	n := f.View.totals()
-	n.Lost = min(1, n.Committed)
-	return n
 }
 
 // docs/failure-lab.md and the page use the same words.
@@ -228,7 +222,7 @@ func TestStepsByHand(t *testing.T) {
 func TestStepsAreShownForLongEnough(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		r := &run{tour: newTour(nil, nil), ctx: t.Context(), shown: time.Now()}
+		r := &run{tour: newTour(nil, nil, nil), ctx: t.Context(), shown: time.Now()}
 		began := time.Now()
 		r.step(2)
 		r.step(3)

@@ -67,7 +67,7 @@ func Start(ctx context.Context, c Config) (*View, error) {
 	v.watch.shards.found(positions, v.watch.began)
 	v.switches = newSwitches(c.Path, c.Log)
 	v.load = newLoad(c.Path.APIURL)
-	v.tour = newTour(v.switches, v)
+	v.tour = newTour(v.switches, v.load, v.totals)
 	v.frames = newFrames(v.state, frame.same, v.timeline)
 	handler, err := v.routes()
 	if err != nil {
