@@ -2,15 +2,12 @@ package demo
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"slices"
 	"time"
 
-	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/jackc/pgx/v5"
 
-	"rds-outbox-demo/lab/awslocal"
 	"rds-outbox-demo/lab/domain"
 	"rds-outbox-demo/lab/judge"
 	"rds-outbox-demo/lab/local"
@@ -25,7 +22,7 @@ func check(ctx context.Context, databaseURL string, requests []judge.Request, ar
 	// The subscriber may be behind the bus, because nothing waits for it.
 	round := judge.Round{Requests: requests, NotCounted: true}
 	for _, a := range all {
-		round.Arrivals = append(round.Arrivals, onBus(a))
+		round.Arrivals = append(round.Arrivals, a.Event)
 	}
 	conn, err := pgx.Connect(ctx, databaseURL)
 	if err != nil {
@@ -65,15 +62,6 @@ func query[T any](ctx context.Context, conn *pgx.Conn, sql string) ([]T, error) 
 		return nil, err
 	}
 	return pgx.CollectRows(rows, pgx.RowToStructByName[T])
-}
-
-// onBus returns what a bus shows of an accepted entry.
-func onBus(a local.Arrival) awslocal.BusEvent {
-	e := a.Entry
-	return awslocal.BusEvent{
-		Accepted: a.Times.Bus, Source: aws.ToString(e.Source), DetailType: aws.ToString(e.DetailType), Time: aws.ToTime(e.Time),
-		Resources: e.Resources, TraceHeader: aws.ToString(e.TraceHeader), Detail: json.RawMessage(aws.ToString(e.Detail)),
-	}
 }
 
 // hops returns how long after the commit the events had passed each hop. The events of an initial load, whose commits are unknown,

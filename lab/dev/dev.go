@@ -144,12 +144,12 @@ func eventLine(a local.Arrival) string {
 		EventID          string `json:"eventId"`
 		AggregateVersion int64  `json:"aggregateVersion"`
 	}
-	_ = json.Unmarshal([]byte(*a.Entry.Detail), &detail) // the bus has accepted it as JSON
-	line := fmt.Sprintf("%s  %s v%d", *a.Entry.DetailType, detail.EventID, detail.AggregateVersion)
+	_ = json.Unmarshal(a.Event.Detail, &detail) // the bus has accepted it as JSON
+	line := fmt.Sprintf("%s  %s v%d", a.Event.DetailType, detail.EventID, detail.AggregateVersion)
 	t := a.Times
 	switch {
-	case len(a.Entry.Resources) > 0: // replay/<id>
-		return line + "  ⑥ on the bus again (" + strings.Join(a.Entry.Resources, ", ") + ")"
+	case len(a.Event.Resources) > 0: // replay/<id>
+		return line + "  ⑥ on the bus again (" + strings.Join(a.Event.Resources, ", ") + ")"
 	case t.Commit.IsZero():
 		return line + "  ⑥ on the bus (from the initial load)"
 	}

@@ -43,8 +43,8 @@ func openPool(ctx context.Context, databaseURL, function string, connections int
 	return pool, nil
 }
 
-// runAPI serves the car API (①②) until ctx ends.
-func runAPI(ctx context.Context, listener net.Listener, c APIConfig) error {
+// run serves the car API (①②).
+func (c APIConfig) run(ctx context.Context, listener net.Listener) error {
 	pool, err := openPool(context.WithoutCancel(ctx), c.DatabaseURL, "carapi", apiConnections)
 	if err != nil {
 		return err

@@ -23,12 +23,13 @@ type AWSConfig struct {
 	Standing      []awslocal.Fault // in force from the start on, and after each restart
 	Log           *slog.Logger     `json:"-"`
 	Observe       *Observer        `json:"-"`
+	server        *awslocal.Server // nil: run opens it
 }
 
 // open opens the streams, the bus and the queues that infra/ has for a stage.
 func (c AWSConfig) open() (*awslocal.Server, error) {
 	stats := c.Settings.CarStats
-	server, err := awslocal.Open(awslocal.Config{
+	config := awslocal.Config{
 		Dir:          c.Dir,
 		Streams:      []awslocal.Stream{{Name: c.Stream, Shards: localShards}},
 		Buses:        []string{c.Bus},
@@ -38,10 +39,12 @@ func (c AWSConfig) open() (*awslocal.Server, error) {
 		Rules:        []awslocal.Rule{{Bus: c.Bus, Source: stats.Source, DetailTypes: stats.DetailTypes, Queue: localStats}},
 		Mappings:     []awslocal.Mapping{c.mapping()},
 		JournalBytes: c.JournalBytes,
-		OnRecord:     c.Observe.stored(),
-		OnEvent:      c.Observe.accepted(),
 		Log:          c.Log,
-	})
+	}
+	if c.Observe != nil {
+		config.OnRecord, config.OnEvent = c.Observe.Stored, c.Observe.Accepted
+	}
+	server, err := awslocal.Open(config)
 	if err != nil {
 		return nil, err
 	}
@@ -67,8 +70,14 @@ func (c AWSConfig) mapping() awslocal.Mapping {
 	return m
 }
 
-// serveAWS serves the listener, and its faults below FaultPath, until ctx ends. Then it closes server.
-func serveAWS(ctx context.Context, listener net.Listener, server *awslocal.Server) error {
+// run serves the listener, and its faults below FaultPath. At the end it closes the server.
+func (c AWSConfig) run(ctx context.Context, listener net.Listener) (err error) {
+	server := c.server
+	if server == nil {
+		if server, err = c.open(); err != nil {
+			return err
+		}
+	}
 	mux := http.NewServeMux()
 	mux.Handle("/", server)
 	mux.Handle(FaultPath, faultHandler(server.Faults()))

@@ -3,6 +3,7 @@ package local
 import (
 	"context"
 	"log/slog"
+	"net"
 	"sync"
 
 	"rds-outbox-demo/handlers/carstats"
@@ -20,8 +21,8 @@ type CarStatsConfig struct {
 	Observe     *Observer    `json:"-"`
 }
 
-// runCarStats polls the queue as Lambda does, until ctx ends.
-func runCarStats(ctx context.Context, c CarStatsConfig) error {
+// run polls the queue as Lambda does.
+func (c CarStatsConfig) run(ctx context.Context, _ net.Listener) error {
 	s := c.Settings
 	pool, err := openPool(context.WithoutCancel(ctx), c.DatabaseURL, "carstats", s.Concurrency)
 	if err != nil {

@@ -3,6 +3,7 @@ package local
 import (
 	"context"
 	"log/slog"
+	"net"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/service/eventbridge"
@@ -37,8 +38,8 @@ func (c ConsumerConfig) NewConsumer(bus Bus) (*cdcconsumer.Consumer, error) {
 	})
 }
 
-// runConsumer polls the stream as Lambda does, until ctx ends.
-func runConsumer(ctx context.Context, c ConsumerConfig) error {
+// run polls the stream as Lambda does.
+func (c ConsumerConfig) run(ctx context.Context, _ net.Listener) error {
 	client := c.Services.EventBridge()
 	for err := cdcconsumer.CheckBus(ctx, client, c.Services.Bus); err != nil; err = cdcconsumer.CheckBus(ctx, client, c.Services.Bus) {
 		select {

@@ -21,12 +21,13 @@ func startListener(t *testing.T, standing ...awslocal.Fault) (FaultClient, *even
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
-	server, err := AWSConfig{Dir: filepath.Join(t.TempDir(), "aws"), Stream: "stream", Bus: "bus", Settings: ForChaos(), Standing: standing, Log: slog.New(slog.DiscardHandler)}.open()
+	config := AWSConfig{Dir: filepath.Join(t.TempDir(), "aws"), Stream: "stream", Bus: "bus", Settings: ForChaos(), Standing: standing, Log: slog.New(slog.DiscardHandler)}
+	config.server, err = config.open()
 	require.NoError(t, err)
 	ended := make(chan error, 1)
 	ctx := t.Context() // ends before the cleanups
 	go func() {
-		ended <- serveAWS(ctx, listener, server)
+		ended <- config.run(ctx, listener)
 	}()
 	t.Cleanup(func() { require.NoError(t, <-ended) })
 	url := "http://" + listener.Addr().String()

@@ -3,7 +3,6 @@ package local
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -90,50 +89,32 @@ const (
 	memberRestart = 200 * time.Millisecond
 )
 
+// memberConfig is the configuration of a member that can be a process of its own.
+type memberConfig interface {
+	// run runs the member until ctx ends. listener is nil for a member that serves nobody.
+	run(ctx context.Context, listener net.Listener) error
+}
+
 // RunMember runs one member, as a process of its own, until ctx ends. The member is api, aws, consumer or carstats. Its configuration is
 // JSON, from MemberEnv. It logs on standard error.
-func RunMember(ctx context.Context, name, configuration string) error {
+func RunMember(ctx context.Context, name, configuration string) (err error) {
 	log := slog.New(slog.NewJSONHandler(os.Stderr, nil))
-	read := func(config any) error {
-		if err := json.Unmarshal([]byte(configuration), config); err != nil {
-			return fmt.Errorf("reading %s: %w", MemberEnv, err)
-		}
-		return nil
-	}
-	switch name {
-	case memberAPI:
-		c := APIConfig{Log: log}
-		listener, err := inheritedListener()
-		if err := errors.Join(err, read(&c)); err != nil {
-			return err
-		}
-		return runAPI(ctx, listener, c)
-	case memberAWS:
-		c := AWSConfig{Log: log}
-		listener, err := inheritedListener()
-		if err := errors.Join(err, read(&c)); err != nil {
-			return err
-		}
-		server, err := c.open()
-		if err != nil {
-			return err
-		}
-		return serveAWS(ctx, listener, server)
-	case memberConsumer:
-		c := ConsumerConfig{Log: log}
-		if err := read(&c); err != nil {
-			return err
-		}
-		return runConsumer(ctx, c)
-	case memberCarStats:
-		c := CarStatsConfig{Log: log}
-		if err := read(&c); err != nil {
-			return err
-		}
-		return runCarStats(ctx, c)
-	default:
+	config, ok := map[string]memberConfig{
+		memberAPI: &APIConfig{Log: log}, memberAWS: &AWSConfig{Log: log}, memberConsumer: &ConsumerConfig{Log: log}, memberCarStats: &CarStatsConfig{Log: log},
+	}[name]
+	if !ok {
 		return fmt.Errorf("the path has no part %q", name)
 	}
+	if err := json.Unmarshal([]byte(configuration), config); err != nil {
+		return fmt.Errorf("reading %s: %w", MemberEnv, err)
+	}
+	var listener net.Listener
+	if name == memberAPI || name == memberAWS {
+		if listener, err = inheritedListener(); err != nil {
+			return err
+		}
+	}
+	return config.run(ctx, listener)
 }
 
 func inheritedListener() (net.Listener, error) {
@@ -146,11 +127,11 @@ func inheritedListener() (net.Listener, error) {
 	return listener, nil
 }
 
-// start starts a member. It calls run, or, where the path's members are processes, starts a process
-// with config. The member ends with the path.
-func (p *Path) start(name string, listener net.Listener, config any, run func(context.Context) error) (member, *process.Supervisor, error) {
+// start starts a member, as a task or, where the path's members are processes, as a process. The
+// member ends with the path.
+func (p *Path) start(name string, listener net.Listener, config memberConfig) (member, *process.Supervisor, error) {
 	if p.config.Program == "" {
-		m := &task{name: name, run: run, fail: p.fail}
+		m := &task{name: name, run: func(ctx context.Context) error { return config.run(ctx, listener) }, fail: p.fail}
 		p.onClose(m.Stop)
 		return m, nil, m.Start()
 	}

@@ -10,7 +10,6 @@ import (
 
 	"github.com/aws/aws-lambda-go/events"
 	"github.com/aws/aws-sdk-go-v2/aws"
-	"github.com/aws/aws-sdk-go-v2/service/eventbridge/types"
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
 	"github.com/google/uuid"
 
@@ -63,7 +62,6 @@ type Batch struct {
 // BatchRecord is a record of a batch.
 type BatchRecord struct {
 	SequenceNumber string
-	PartitionKey   string
 	Arrival        time.Time
 	Data           []byte
 	Event          *outbox.Record // nil: no event, or poison
@@ -71,18 +69,19 @@ type BatchRecord struct {
 
 // Put is one call of PutEvents. A call that failed has the error's text for each entry.
 type Put struct {
-	At      time.Time
-	Took    time.Duration
+	At      time.Time // of its end
 	Entries []PutEntry
 }
 
 // PutEntry is one entry and its result.
 type PutEntry struct {
 	EventID       uuid.UUID // of our event
-	Entry         types.PutEventsRequestEntry
-	BusID         string // EventBridge's own id; empty: not accepted
+	Event         awslocal.BusEvent
 	Code, Message string // of one that was not accepted
 }
+
+// Accepted reports whether the bus took the entry.
+func (e PutEntry) Accepted() bool { return e.Event.ID != "" }
 
 // Delivery is one invocation of the subscriber.
 type Delivery struct {
@@ -157,22 +156,6 @@ func (a *keptAnswer) Write(p []byte) (int, error) {
 
 // Unwrap is for http.ResponseController and http.MaxBytesReader, which closes the connection of a body that is too large.
 func (a *keptAnswer) Unwrap() http.ResponseWriter { return a.ResponseWriter }
-
-// stored returns what the local listener calls, or nil when nobody watches.
-func (o *Observer) stored() func(awslocal.StreamRecord) {
-	if o == nil {
-		return nil
-	}
-	return o.Stored
-}
-
-// accepted returns what the local listener calls, or nil when nobody watches.
-func (o *Observer) accepted() func(awslocal.BusEvent) {
-	if o == nil {
-		return nil
-	}
-	return o.Accepted
-}
 
 // watchedQueue tells what the failure queue took.
 type watchedQueue struct {

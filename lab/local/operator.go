@@ -36,7 +36,7 @@ func (p *Path) Operator() (*outboxctl.Setup, error) {
 		DatabaseURL: p.DatabaseURL, AWS: config, Stream: s.Stream, Slot: p.slot, Bus: s.Bus, BusLogGroup: s.LogGroup, FailureQueue: s.FailureQueueURL,
 		DiscardQueue: s.DiscardQueueURL, Consumer: s.Consumer, RetentionDays: retentionDays,
 	}
-	if p.AWS != nil && p.isLocal(SQS) {
+	if p.AWS != nil && p.CanBreak(SQS) == nil {
 		setup.Peek = p.AWS.ReadQueue
 	}
 	return setup, nil

@@ -16,7 +16,6 @@ import (
 	"path/filepath"
 	"time"
 
-	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"rds-outbox-demo/handlers/cdcconsumer"
@@ -133,7 +132,7 @@ func Start(ctx context.Context, c Config) (_ *Path, err error) {
 	}
 	p.awaitStreaming(ctx)
 	api := APIConfig{DatabaseURL: p.DatabaseURL, Log: c.Log, Observe: c.Observe}
-	_, p.Processes.API, err = p.start(memberAPI, listener, api, func(ctx context.Context) error { return runAPI(ctx, listener, api) })
+	_, p.Processes.API, err = p.start(memberAPI, listener, api)
 	return p, err
 }
 
@@ -195,9 +194,9 @@ func (p *Path) startAWS(ctx context.Context, c Config) (err error) {
 			if p.AWS, err = aws.open(); err != nil {
 				return err
 			}
+			aws.server = p.AWS
 		}
-		serve := func(ctx context.Context) error { return serveAWS(ctx, listener, p.AWS) }
-		if _, p.Processes.AWS, err = p.start(memberAWS, listener, aws, serve); err != nil {
+		if _, p.Processes.AWS, err = p.start(memberAWS, listener, aws); err != nil {
 			return err
 		}
 	}
@@ -216,12 +215,12 @@ func (p *Path) startFunctions(c Config) (err error) {
 	if p.AWS != nil && c.AWS.KinesisURL == "" {
 		consumer.stored = p.AWS.Stored
 	}
-	_, p.Processes.Consumer, err = p.start(memberConsumer, nil, consumer, func(ctx context.Context) error { return runConsumer(ctx, consumer) })
+	_, p.Processes.Consumer, err = p.start(memberConsumer, nil, consumer)
 	if err != nil || p.Services.CarStatsURL == "" {
 		return err
 	}
 	stats := CarStatsConfig{Services: p.Services, Settings: c.Settings.CarStats, InOrder: c.InOrder, DatabaseURL: p.DatabaseURL, Log: c.Log, Observe: c.Observe}
-	p.carStats, p.Processes.CarStats, err = p.start(memberCarStats, nil, stats, func(ctx context.Context) error { return runCarStats(ctx, stats) })
+	p.carStats, p.Processes.CarStats, err = p.start(memberCarStats, nil, stats)
 	return err
 }
 
@@ -231,19 +230,12 @@ func (p *Path) startFunctions(c Config) (err error) {
 func (p *Path) awaitStreaming(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
-	conn, err := pgx.Connect(ctx, p.DatabaseURL)
-	if err != nil {
-		return
-	}
-	defer func() { _ = conn.Close(context.WithoutCancel(ctx)) }()
-	for streaming := false; err == nil && !streaming; {
-		err = conn.QueryRow(ctx, "SELECT EXISTS (SELECT FROM pg_stat_replication AS r JOIN pg_replication_slots AS s ON s.active_pid = r.pid "+
-			"WHERE s.slot_name = $1 AND r.state IN ('streaming', 'catchup'))", p.slot).Scan(&streaming)
-		select {
-		case <-ctx.Done():
-		case <-time.After(10 * time.Millisecond):
+	_ = await(ctx, func() error {
+		if !p.Relay.Streams() {
+			return errors.New("the relay does not stream")
 		}
-	}
+		return nil
+	})
 }
 
 // Failed delivers why a part of the path ended that cannot be started again by itself.

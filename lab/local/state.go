@@ -14,23 +14,6 @@ import (
 	"rds-outbox-demo/lab/awslocal"
 )
 
-func (p *Path) isLocal(service Service) bool { return p.CanBreak(service) == nil }
-
-// ReadBus calls fn for every event that the local bus's journal has, and tells whether that is all that the bus ever accepted. It has none of
-// a bus that is the user's own.
-func (p *Path) ReadBus(fn func(awslocal.BusEvent) error) (whole bool, err error) {
-	if !p.isLocal(EventBridge) {
-		return false, nil
-	}
-	dir := p.AWSDir()
-	whole = awslocal.JournalIsWhole(dir)
-	err = awslocal.ReadBus(dir, fn)
-	if errors.Is(err, os.ErrNotExist) {
-		return whole, nil
-	}
-	return whole, err
-}
-
 // Position is where a shard ends, and how far the consumer is, both as the number of a record within the shard.
 type Position struct {
 	Shard          string
@@ -41,7 +24,7 @@ type Position struct {
 // Positions returns how far the consumer is on the local stream, by the poller's checkpoint. Nobody
 // can tell where an external stream ends.
 func (p *Path) Positions() ([]Position, error) {
-	if !p.isLocal(Kinesis) {
+	if p.CanBreak(Kinesis) != nil {
 		return nil, nil
 	}
 	var file struct {

@@ -13,7 +13,6 @@ import (
 	"github.com/aws/aws-lambda-go/lambdacontext"
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/eventbridge"
-	"github.com/aws/aws-sdk-go-v2/service/eventbridge/types"
 	"github.com/aws/smithy-go"
 	"github.com/google/uuid"
 
@@ -23,7 +22,7 @@ import (
 
 // Arrival is one event that the bus accepted.
 type Arrival struct {
-	Entry   types.PutEventsRequestEntry
+	Event   awslocal.BusEvent
 	EventID uuid.UUID
 	Times   Times
 }
@@ -41,7 +40,7 @@ type Times struct {
 // the two by event id. It is not a part of the path and does not run on AWS.
 type tracker struct {
 	onEvent  func(Arrival)
-	observer *Observer // nil: nobody looks
+	observer *Observer
 
 	mu       sync.Mutex
 	invoked  map[uuid.UUID]Times
@@ -53,6 +52,9 @@ type tracker struct {
 const maxTracked = 10_000
 
 func newTracker(onEvent func(Arrival), observer *Observer) *tracker {
+	if observer == nil {
+		observer = &Observer{Invoked: func(Batch) {}, Returned: func(Batch) {}, Putting: func(int) {}, Accepted: func(awslocal.BusEvent) {}, Put: func(Put) {}}
+	}
 	return &tracker{onEvent: onEvent, observer: observer, invoked: map[uuid.UUID]Times{}}
 }
 
@@ -62,34 +64,21 @@ type handler func(context.Context, events.KinesisEvent) (events.KinesisEventResp
 // watch notes the times that a batch carries before it hands the batch on.
 func (t *tracker) watch(next handler) handler {
 	return func(ctx context.Context, batch events.KinesisEvent) (events.KinesisEventResponse, error) {
-		seen := Batch{At: time.Now()}
-		if t.observer != nil {
-			seen.Records = make([]BatchRecord, len(batch.Records))
-		}
+		seen := Batch{At: time.Now(), Records: make([]BatchRecord, len(batch.Records))}
 		for i, r := range batch.Records {
+			seen.Records[i] = BatchRecord{SequenceNumber: r.Kinesis.SequenceNumber, Arrival: r.Kinesis.ApproximateArrivalTimestamp.Time, Data: r.Kinesis.Data}
+			seen.Shard, _, _ = strings.Cut(r.EventID, ":")
 			record, skip, err := outbox.ParseRecord(r.Kinesis.Data)
 			if err != nil || skip != outbox.SkipNothing {
 				continue // the consumer's business
 			}
-			times := Times{Commit: record.Commit.Time, Read: record.Timestamp, Stream: r.Kinesis.ApproximateArrivalTimestamp.Time, Consumer: seen.At}
+			seen.Records[i].Event = &record
+			times := Times{Commit: record.Commit.Time, Read: record.Timestamp, Stream: seen.Records[i].Arrival, Consumer: seen.At}
 			if times.Stream.Before(times.Read) {
 				times.Stream = times.Read // cut to milliseconds
 			}
 			t.note(record.Row.ID, times)
-			if t.observer != nil {
-				event := record
-				seen.Records[i].Event = &event
-			}
 		}
-		if t.observer == nil || len(batch.Records) == 0 {
-			return next(ctx, batch)
-		}
-		for i, r := range batch.Records {
-			of := &seen.Records[i]
-			of.SequenceNumber, of.PartitionKey = r.Kinesis.SequenceNumber, r.Kinesis.PartitionKey
-			of.Arrival, of.Data = r.Kinesis.ApproximateArrivalTimestamp.Time, r.Kinesis.Data
-		}
-		seen.Shard, _, _ = strings.Cut(batch.Records[0].EventID, ":")
 		if lambda, ok := lambdacontext.FromContext(ctx); ok {
 			seen.Invocation = lambda.AwsRequestID
 		}
@@ -136,19 +125,18 @@ type watchedBus struct {
 
 func (b watchedBus) PutEvents(ctx context.Context, in *eventbridge.PutEventsInput, options ...func(*eventbridge.Options)) (*eventbridge.PutEventsOutput, error) {
 	observer := b.tracker.observer
-	if observer != nil {
-		observer.Putting(len(in.Entries))
-	}
-	began := time.Now()
+	observer.Putting(len(in.Entries))
 	out, err := b.Client.PutEvents(ctx, in, options...)
-	now := time.Now()
-	put := Put{At: now, Took: now.Sub(began), Entries: make([]PutEntry, len(in.Entries))}
+	put := Put{At: time.Now(), Entries: make([]PutEntry, len(in.Entries))}
 	for i, entry := range in.Entries {
-		result := PutEntry{Entry: entry}
+		result := PutEntry{Event: awslocal.BusEvent{
+			Bus: aws.ToString(entry.EventBusName), Accepted: put.At, Source: aws.ToString(entry.Source), DetailType: aws.ToString(entry.DetailType),
+			Time: aws.ToTime(entry.Time), Resources: entry.Resources, TraceHeader: aws.ToString(entry.TraceHeader), Detail: json.RawMessage(aws.ToString(entry.Detail)),
+		}}
 		var detail struct {
 			EventID uuid.UUID `json:"eventId"`
 		}
-		if json.Unmarshal([]byte(*entry.Detail), &detail) == nil {
+		if json.Unmarshal(result.Event.Detail, &detail) == nil {
 			result.EventID = detail.EventID
 		}
 		switch {
@@ -156,42 +144,32 @@ func (b watchedBus) PutEvents(ctx context.Context, in *eventbridge.PutEventsInpu
 			result.Code, result.Message = callCode(err), err.Error()
 		case i < len(out.Entries):
 			answer := out.Entries[i]
-			result.BusID, result.Code, result.Message = aws.ToString(answer.EventId), aws.ToString(answer.ErrorCode), aws.ToString(answer.ErrorMessage)
+			result.Event.ID, result.Code, result.Message = aws.ToString(answer.EventId), aws.ToString(answer.ErrorCode), aws.ToString(answer.ErrorMessage)
 		}
 		put.Entries[i] = result
 	}
 	// The observer hears it before the consumer does. So the observer knows what became of the
 	// events of a batch when it hears that the batch has returned.
-	if observer != nil {
-		observer.Put(put)
-		for _, entry := range put.Entries {
-			if !b.local && entry.BusID != "" {
-				observer.Accepted(busEvent(entry, now))
-			}
+	observer.Put(put)
+	for _, entry := range put.Entries {
+		if !b.local && entry.Accepted() {
+			observer.Accepted(entry.Event)
 		}
 	}
 	b.tracker.report(put)
 	return out, err
 }
 
-func busEvent(p PutEntry, at time.Time) awslocal.BusEvent {
-	return awslocal.BusEvent{
-		ID: p.BusID, Bus: aws.ToString(p.Entry.EventBusName), Accepted: at, Source: aws.ToString(p.Entry.Source), DetailType: aws.ToString(p.Entry.DetailType),
-		Time: aws.ToTime(p.Entry.Time), Resources: p.Entry.Resources, TraceHeader: aws.ToString(p.Entry.TraceHeader),
-		Detail: json.RawMessage(aws.ToString(p.Entry.Detail)),
-	}
-}
-
 func (t *tracker) report(put Put) {
 	t.reported.Lock()
 	defer t.reported.Unlock()
 	for _, entry := range put.Entries {
-		if entry.BusID == "" || entry.EventID == uuid.Nil {
+		if !entry.Accepted() || entry.EventID == uuid.Nil {
 			continue
 		}
 		times := t.times(entry.EventID)
 		times.Bus = put.At
-		t.onEvent(Arrival{Entry: entry.Entry, EventID: entry.EventID, Times: times})
+		t.onEvent(Arrival{Event: entry.Event, EventID: entry.EventID, Times: times})
 	}
 }
 

@@ -148,7 +148,7 @@ func stateOf(b local.Batch, place int) string {
 
 func (e *event) put(at time.Time, entry local.PutEntry) {
 	e.tried++
-	e.puts = appendTry(e.puts, put{at, entry.BusID, entry.Code, entry.Message})
+	e.puts = appendTry(e.puts, put{at, entry.Event.ID, entry.Code, entry.Message})
 	e.lastCode = entry.Code
 }
 

@@ -79,7 +79,7 @@ func (t *traffic) put(now time.Time, p local.Put) {
 	t.locked(func() {
 		t.putting -= len(p.Entries)
 		for _, entry := range p.Entries {
-			if entry.BusID == "" {
+			if !entry.Accepted() {
 				t.failures.add(now, 1)
 			}
 		}
