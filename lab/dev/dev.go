@@ -64,12 +64,9 @@ func Run(ctx context.Context, c Config) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, p.Close()) }()
-	stopControl, err := serveControl(c.Path.Dir, p.Relay)
-	if err != nil {
-		return err
-	}
-	defer stopControl()
-	removeEnv, err := writeOperatorEnv(c.Path.Dir, p.OperatorEnv())
+	// A password of the database or of AWS may be in it.
+	env := "# The set-up of the `make dev` that runs here, for outboxctl. Made at its start, gone at its end.\n" + strings.Join(p.OperatorEnv(), "\n") + "\n"
+	removeEnv, err := leave(c.Path.Dir, "outboxctl.env", []byte(env))
 	if err != nil {
 		return err
 	}
@@ -79,6 +76,15 @@ func Run(ctx context.Context, c Config) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, live.Close()) }()
+	reach, err := json.Marshal(control{live.URL(), live.Token()})
+	if err != nil {
+		return err
+	}
+	removeControl, err := leave(c.Path.Dir, controlFile, reach)
+	if err != nil {
+		return err
+	}
+	defer removeControl()
 	fmt.Fprint(out, banner(c.Path, p, live.URL()))
 	if isTerminal(out) && c.Browser != nil {
 		c.Browser(live.URL())

@@ -5,7 +5,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"html/template"
 	"net/http"
 	"slices"
 	"strings"
@@ -36,22 +35,19 @@ type eventMember struct{ Name, Type, Description string }
 
 // getContracts is GET /contracts. It reads the API's own openapi.json, so that it shows what the
 // API serves and not what was built into the view.
-func (v *View) getContracts(page *template.Template) http.HandlerFunc {
-	return func(w http.ResponseWriter, r *http.Request) {
-		content := contractsPage{APIURL: v.path.APIURL}
-		var err error
-		if content.Routes, err = readRoutes(r.Context(), v.path.APIURL+"/openapi.json"); err != nil {
-			http.Error(w, "The API does not describe itself at the moment. Load this page again when it is up.", http.StatusBadGateway)
-			v.log.Warn("live view: the page of contracts", "error", err.Error())
-			return
-		}
-		if content.Bus, content.Events, err = readEvents(contracts.AsyncAPI); err != nil {
-			http.Error(w, err.Error(), http.StatusInternalServerError)
-			return
-		}
-		w.Header().Set("Content-Type", contentTypes[".html"])
-		_ = page.Execute(w, content)
+func (v *View) getContracts(w http.ResponseWriter, r *http.Request) {
+	content := contractsPage{APIURL: v.path.APIURL}
+	var err error
+	if content.Routes, err = readRoutes(r.Context(), v.path.APIURL+"/openapi.json"); err != nil {
+		http.Error(w, "The API does not describe itself at the moment. Load this page again when it is up.", http.StatusBadGateway)
+		v.log.Warn("live view: the page of contracts", "error", err.Error())
+		return
 	}
+	if content.Bus, content.Events, err = readEvents(contracts.AsyncAPI); err != nil {
+		http.Error(w, err.Error(), http.StatusInternalServerError)
+		return
+	}
+	show(w, "contracts.html", content)
 }
 
 // methods are in the page's order.

@@ -2,6 +2,7 @@ package view
 
 import (
 	"bytes"
+	"context"
 	"embed"
 	"encoding/json"
 	"errors"
@@ -18,6 +19,8 @@ import (
 
 //go:embed page
 var page embed.FS
+
+var templates = template.Must(template.ParseFS(page, "page/*.html"))
 
 // contentTypes are the types of the page's files. Package mime would take them from the machine's
 // own list.
@@ -48,26 +51,13 @@ var samples = func() (all []json.RawMessage) {
 	return all
 }()
 
-func (v *View) routes() (http.Handler, error) {
-	index, err := template.ParseFS(page, "page/index.html")
-	if err != nil {
-		return nil, fmt.Errorf("reading the page: %w", err)
-	}
-	var front bytes.Buffer
-	if err := index.Execute(&front, struct {
-		Token  string
-		Fields []domain.Field
-	}{v.token, domain.Fields}); err != nil {
-		return nil, fmt.Errorf("writing the page: %w", err)
-	}
-	described, err := template.ParseFS(page, "page/contracts.html")
-	if err != nil {
-		return nil, fmt.Errorf("reading the page of contracts: %w", err)
-	}
+func (v *View) routes() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, _ *http.Request) {
-		w.Header().Set("Content-Type", contentTypes[".html"])
-		_, _ = w.Write(front.Bytes())
+		show(w, "index.html", struct {
+			Token  string
+			Fields []domain.Field
+		}{v.token, domain.Fields})
 	})
 	mux.HandleFunc("GET /page/{file}", func(w http.ResponseWriter, r *http.Request) {
 		name := r.PathValue("file")
@@ -84,7 +74,7 @@ func (v *View) routes() (http.Handler, error) {
 		answer(w, http.StatusOK, meta{v.path.APIURL, maxLoad, hops, v.switches.definitions(), experiments, samples})
 	})
 	mux.Handle("GET /live", v.frames)
-	mux.Handle("GET /contracts", v.getContracts(described))
+	mux.HandleFunc("GET /contracts", v.getContracts)
 	mux.Handle("GET /events/{id}", respond(v.getEvent))
 	mux.Handle("GET /events/{id}/where", respond(v.getWhere))
 	mux.HandleFunc("POST "+domain.Path, v.postCar)
@@ -99,7 +89,14 @@ func (v *View) routes() (http.Handler, error) {
 		v.tour.stop()
 		return v.tour.state(), nil
 	}))
-	return mux, nil
+	mux.Handle("POST /relay/{action}", respond(v.postRelay))
+	return mux
+}
+
+// show answers with a page.
+func show(w http.ResponseWriter, name string, content any) {
+	w.Header().Set("Content-Type", contentTypes[".html"])
+	_ = templates.ExecuteTemplate(w, name, content)
 }
 
 // respond answers with what do returns, or with its error.
@@ -244,4 +241,17 @@ func (v *View) postTour(r *http.Request) (any, error) {
 	n, _ := strconv.Atoi(r.PathValue("n")) // there is no experiment 0
 	err := v.tour.start(n, r.URL.Query().Has("by-hand"))
 	return v.tour.state(), err
+}
+
+// postRelay is what `make relay-stop` and `make relay-start` ask for. It answers what to tell the user.
+func (v *View) postRelay(r *http.Request) (any, error) {
+	switch r.PathValue("action") {
+	case "stop":
+		v.path.Relay.Stop(context.WithoutCancel(r.Context())) // also when the client has gone, because a relay must not stay half stopped
+		return "relay stopped: commits wait in the WAL", nil
+	case "start":
+		return "relay started", v.path.Relay.Start()
+	default:
+		return nil, refusal{http.StatusNotFound, "say stop or start"}
+	}
 }

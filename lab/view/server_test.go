@@ -88,7 +88,7 @@ func TestServer(t *testing.T) {
 		} {
 			for _, target := range []struct{ method, path string }{
 				{"GET", "/"}, {"GET", "/page/view.css"}, {"GET", "/meta"}, {"GET", "/contracts"}, {"GET", "/live"}, {"GET", "/events/" + uuid.NewString()}, {"GET", "/events/" + uuid.NewString() + "/where"}, {"POST", "/cars"},
-				{"POST", "/switches/kill-relay"}, {"POST", "/load"}, {"POST", "/tour/1"}, {"DELETE", "/tour"}, {"OPTIONS", "/cars"}, {"HEAD", "/"},
+				{"POST", "/switches/kill-relay"}, {"POST", "/load"}, {"POST", "/relay/stop"}, {"POST", "/tour/1"}, {"DELETE", "/tour"}, {"OPTIONS", "/cars"}, {"HEAD", "/"},
 			} {
 				got := v.ask(t, target.method, target.path, `{"on":true,"rate":500}`, append(header, "X-View-Token", v.token)...)
 				require.Equal(t, http.StatusForbidden, got.status, "%s: %s %s", name, target.method, target.path)
@@ -123,7 +123,7 @@ func TestServer(t *testing.T) {
 	t.Run("CommandsNeedTheToken", func(t *testing.T) {
 		t.Parallel()
 		for _, target := range []struct{ method, path string }{
-			{"POST", "/cars"}, {"POST", "/switches/bus-down"}, {"POST", "/load"}, {"POST", "/tour/1"}, {"DELETE", "/tour"}, {"PUT", "/cars"}, {"OPTIONS", "/load"},
+			{"POST", "/cars"}, {"POST", "/switches/bus-down"}, {"POST", "/load"}, {"POST", "/relay/stop"}, {"POST", "/tour/1"}, {"DELETE", "/tour"}, {"PUT", "/cars"}, {"OPTIONS", "/load"},
 		} {
 			for _, token := range []string{"", "wrong", v.token + "x", v.token[1:], strings.ToLower(v.token)} {
 				got := v.ask(t, target.method, target.path, `{"on":true,"rate":7}`, "X-View-Token", token)

@@ -69,12 +69,8 @@ func Start(ctx context.Context, c Config) (*View, error) {
 	v.load = newLoad(c.Path.APIURL)
 	v.tour = newTour(v.switches, v.load, v.totals)
 	v.frames = newFrames(v.state, frame.same, v.timeline)
-	handler, err := v.routes()
-	if err != nil {
-		return nil, errors.Join(err, listener.Close())
-	}
 	v.server = &http.Server{
-		Handler:           guard{hosts: local.Hosts(listener), token: v.token, next: handler},
+		Handler:           guard{hosts: local.Hosts(listener), token: v.token, next: v.routes()},
 		ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 15 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 16 << 10,
 	}
 	running, cancel := context.WithCancel(context.WithoutCancel(ctx))
@@ -101,6 +97,9 @@ func listen(ctx context.Context, address string) (net.Listener, error) {
 
 // URL is the view's address.
 func (v *View) URL() string { return v.url }
+
+// Token is what a request that changes something has as its X-View-Token.
+func (v *View) Token() string { return v.token }
 
 // Close ends the view, with its tour and its load. The path goes on as it is, with the faults that
 // are on.
