@@ -17,15 +17,15 @@ import (
 
 // Fault is one way to break a path. It is safe for concurrent use, but two strikes at the same time would undo each other.
 type Fault struct {
-	Name  string
-	Label string // for a button
-	State string // what is so while it is in force, or after it has struck once
-	Count Count  // what its strikes are
-	Hop   int    // the station that it strikes, 1 to 6
-	Text  string // what it does here, in one sentence
-	AWS   string // what happens on AWS in that case, in one sentence
-	Stops bool   // nothing passes the station while the fault is in force
-	act
+	Name  string `json:"name"`
+	Label string `json:"label"` // for a button
+	State string `json:"state"` // what is so while it is in force, or after it has struck once
+	Count Count  `json:"count"` // what its strikes are
+	Hop   int    `json:"hop"`   // the station that it strikes, 1 to 6
+	Text  string `json:"text"`  // what it does here, in one sentence
+	AWS   string `json:"aws"`   // what happens on AWS in that case, in one sentence
+	Stops bool   `json:"stops"` // nothing passes the station while the fault is in force
+	act   `json:"-"`
 }
 
 // Count is the noun of a number of strikes, such as "1 call refused" and "2 calls refused".

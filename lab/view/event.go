@@ -2,6 +2,7 @@ package view
 
 import (
 	"encoding/json"
+	"strings"
 	"time"
 
 	"github.com/aws/aws-lambda-go/events"
@@ -30,40 +31,20 @@ type event struct {
 	request    *local.Request
 	arrival    time.Time // of the first record on the stream
 	data       []byte    // of that record
-	batches    []try
-	puts       []put
+	consumed   time.Time // of the consumer's first invocation
+	consumer   seenConsumer
 	accepted   awslocal.BusEvent // the first on the bus
 	deliveries []delivery
 	copies     int // on the bus
-	tried      int // PutEvents
-	invoked    int
 	delivered  int // invocations of the subscriber
 	parked     bool
 	lastCode   string
 }
 
-// try is an invocation of the consumer with the event.
-type try struct {
-	batch local.Batch // without records
-	place int
-	of    int
-	state string // "" until it has returned
-}
-
-type put struct {
-	at            time.Time
-	busID         string
-	code, message string
-}
-
+// delivery is an invocation of the subscriber. The answer is "" for one that did not fail, because only later it is known what it was.
 type delivery struct {
-	at           time.Time
-	took         time.Duration
-	messageID    string
-	receiveCount string
-	batch        int
-	failed       bool
-	why          string
+	seenDelivery
+	at, ended time.Time
 }
 
 func newEvent(row dbgen.Outbox) *event {
@@ -117,23 +98,24 @@ func (e *event) onStream(arrival time.Time, data []byte) {
 // whether the consumer gets the record again.
 func (e *event) invoke(b local.Batch, place int) (again bool) {
 	e.onStream(b.Records[place].Arrival, b.Records[place].Data)
-	e.invoked++
-	of := len(b.Records)
-	b.Records = nil
-	e.batches = appendTry(e.batches, try{batch: b, place: place + 1, of: of})
-	return e.invoked > 1
+	if e.consumed.IsZero() {
+		e.consumed = b.At
+	}
+	c := &e.consumer
+	c.Delivered++
+	c.Invocations = appendTry(c.Invocations, seenInvocation{b.Invocation, exact(b.At), place + 1, len(b.Records), "", "under way"})
+	return c.Delivered > 1
 }
 
 func (e *event) returned(b local.Batch, place int) {
-	for i := range e.batches {
-		if t := &e.batches[i]; t.batch.Invocation == b.Invocation {
-			t.batch.Took = b.Took
-			t.state = stateOf(b, place)
+	for i := range e.consumer.Invocations {
+		if one := &e.consumer.Invocations[i]; one.Invocation == b.Invocation {
+			one.Took, one.Result = rounded(b.Took), resultOf(b, place)
 		}
 	}
 }
 
-func stateOf(b local.Batch, place int) string {
+func resultOf(b local.Batch, place int) string {
 	switch {
 	case b.Err != nil:
 		return "the invocation failed: " + b.Err.Error()
@@ -147,8 +129,12 @@ func stateOf(b local.Batch, place int) string {
 }
 
 func (e *event) put(at time.Time, entry local.PutEntry) {
-	e.tried++
-	e.puts = appendTry(e.puts, put{at, entry.Event.ID, entry.Code, entry.Message})
+	result := "accepted"
+	if !entry.Accepted() {
+		result = strings.TrimSpace(entry.Code + " " + entry.Message)
+	}
+	e.consumer.Put++
+	e.consumer.PutEvents = appendTry(e.consumer.PutEvents, seenPut{exact(at), result})
 	e.lastCode = entry.Code
 }
 
@@ -163,12 +149,13 @@ func (e *event) park() { e.parked = true }
 // deliver notes an invocation of the subscriber.
 func (e *event) deliver(d local.Delivery, message events.SQSMessage) {
 	e.delivered++
-	one := delivery{
-		at: d.At, took: d.Took, messageID: message.MessageId, receiveCount: message.Attributes["ApproximateReceiveCount"], batch: len(d.Messages),
-		failed: d.Err != nil || d.Failed[message.MessageId],
-	}
-	if d.Err != nil {
-		one.why = d.Err.Error()
+	one := delivery{at: d.At, ended: d.At.Add(d.Took)}
+	one.seenDelivery = seenDelivery{exact(one.ended), message.MessageId, message.Attributes["ApproximateReceiveCount"], len(d.Messages), ""}
+	switch {
+	case d.Err != nil:
+		one.Answer = "failed: comes again " + d.Err.Error()
+	case d.Failed[message.MessageId]:
+		one.Answer = "failed: comes again"
 	}
 	e.deliveries = appendTry(e.deliveries, one)
 }
@@ -188,7 +175,7 @@ func (e *event) hop() int {
 	switch {
 	case e.copies > 0:
 		return 6
-	case e.invoked > 0:
+	case e.consumer.Delivered > 0:
 		return 5
 	case !e.arrival.IsZero():
 		return 4
@@ -198,12 +185,12 @@ func (e *event) hop() int {
 }
 
 // tries returns how often somebody tried to put the event on the bus.
-func (e *event) tries() int { return max(e.tried, e.invoked) }
+func (e *event) tries() int { return max(e.consumer.Put, e.consumer.Delivered) }
 
 // counted returns the first delivery that did not fail, or nil.
 func (e *event) counted() *delivery {
 	for i := range e.deliveries {
-		if !e.deliveries[i].failed {
+		if e.deliveries[i].Answer == "" {
 			return &e.deliveries[i]
 		}
 	}
@@ -239,12 +226,9 @@ func (e *event) state() eventState {
 	if !e.walKnown && e.copies == 0 || e.operation == "load" {
 		return s
 	}
-	times := map[string]time.Time{"read": e.read, "stream": e.arrival, "bus": e.accepted.Accepted}
-	if len(e.batches) > 0 {
-		times["consumer"] = e.batches[0].batch.At
-	}
+	times := map[string]time.Time{"read": e.read, "stream": e.arrival, "consumer": e.consumed, "bus": e.accepted.Accepted}
 	if d := e.counted(); d != nil {
-		times["subscriber"] = d.at.Add(d.took)
+		times["subscriber"] = d.ended
 	}
 	for name, at := range times {
 		if !at.IsZero() {

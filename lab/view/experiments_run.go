@@ -35,14 +35,6 @@ func killTheRelay(r *run) string {
 // pace is the time between two requests, for the people who watch. Nothing depends on it.
 const pace = 100 * time.Millisecond
 
-// create creates n cars, all of which have to be created.
-func (r *run) create(n int) {
-	if !r.over() {
-		r.fail(r.load.create(r.ctx, n))
-		sleep(r.ctx, pace)
-	}
-}
-
 // createAllTheTime creates about twenty cars a second until stop. stop returns how many cars the
 // API has promised.
 func (r *run) createAllTheTime() (stop func() int64) {
@@ -139,8 +131,9 @@ func everythingTwice(r *run) string {
 	r.switchFault("duplicate", true)
 	r.step(2)
 	const cars = 40
-	for range cars / 2 {
-		r.create(2)
+	for made := 0; made < cars && !r.over(); made += 2 {
+		r.fail(r.load.create(r.ctx, 2))
+		sleep(r.ctx, pace)
 	}
 	r.step(3)
 	r.struck("duplicate", cars)

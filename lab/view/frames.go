@@ -32,11 +32,10 @@ type frames[T any] struct {
 	came    chan struct{} // somebody has joined
 }
 
-// reader is one connection. frames.mu guards its next frames.
+// reader is one connection. Each of its channels holds the newest frame that it has not taken.
 type reader struct {
-	state, series []byte
-	ready         chan struct{}
-	skipped       int
+	state, series chan []byte
+	skipped       int // frames that it never took
 }
 
 func newFrames[T any](state func() T, same func(one, other T) bool, series func() any) *frames[T] {
@@ -65,19 +64,16 @@ func (f *frames[T]) run(ctx context.Context) {
 		now := time.Now()
 		state := f.state()
 		if !f.same(last, state) || now.Sub(sent) >= idleGap-frameGap/2 {
-			f.offer(encode("state", state), nil)
+			f.offer("state", state)
 			last, sent = state, now
 		}
 		if now.Sub(plotted) >= time.Second-frameGap/2 {
-			f.offer(nil, encode("series", f.series()))
+			f.offer("series", f.series())
 			plotted = now
 		}
 		// The time runs from this frame on. A ticker would make up for a late beat with an early
 		// one.
-		select {
-		case <-ctx.Done():
-		case <-time.After(frameGap):
-		}
+		sleep(ctx, frameGap)
 	}
 }
 
@@ -97,23 +93,21 @@ func (f *frames[T]) who() (reading, joined bool) {
 	return len(f.readers) > 0, joined
 }
 
-func (f *frames[T]) offer(state, series []byte) {
+func (f *frames[T]) offer(event string, data any) {
+	content := encode(event, data)
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for r := range f.readers {
-		if state != nil {
-			if r.state != nil {
-				r.skipped++
-			}
-			r.state = state
-		}
-		if series != nil {
-			r.series = series
+		next := r.state
+		if event == "series" {
+			next = r.series
 		}
 		select {
-		case r.ready <- struct{}{}:
+		case <-next:
+			r.skipped++
 		default:
 		}
+		next <- content // nobody else sends, so there is room
 	}
 }
 
@@ -123,7 +117,7 @@ func (f *frames[T]) join() *reader {
 	if len(f.readers) >= maxReaders {
 		return nil
 	}
-	r := &reader{ready: make(chan struct{}, 1)}
+	r := &reader{state: make(chan []byte, 1), series: make(chan []byte, 1)}
 	f.readers[r], f.joined = true, true
 	select {
 	case f.came <- struct{}{}:
@@ -138,18 +132,21 @@ func (f *frames[T]) leave(r *reader) {
 	delete(f.readers, r)
 }
 
-// take waits until there is something to write, and returns it.
-func (f *frames[T]) take(ctx context.Context, r *reader) (state, series []byte) {
+// take waits for a frame, and prefers the state. It returns nil when ctx ends.
+func (r *reader) take(ctx context.Context) []byte {
 	select {
-	case <-ctx.Done():
-		return nil, nil
-	case <-r.ready:
+	case content := <-r.state:
+		return content
+	default:
 	}
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	state, series = r.state, r.series
-	r.state, r.series = nil, nil
-	return state, series
+	select {
+	case content := <-r.state:
+		return content
+	case content := <-r.series:
+		return content
+	case <-ctx.Done():
+		return nil
+	}
 }
 
 // ServeHTTP is GET /live.
@@ -162,20 +159,11 @@ func (f *frames[T]) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	defer f.leave(reader)
 	w.Header().Set("Content-Type", "text/event-stream; charset=utf-8")
 	control := http.NewResponseController(w)
-	for {
-		state, series := f.take(r.Context(), reader)
-		if r.Context().Err() != nil {
-			return
-		}
+	for content := reader.take(r.Context()); content != nil; content = reader.take(r.Context()) {
 		if control.SetWriteDeadline(time.Now().Add(f.writeTimeout)) != nil {
 			return
 		}
-		for _, frame := range [][]byte{state, series} {
-			if _, err := w.Write(frame); err != nil {
-				return
-			}
-		}
-		if control.Flush() != nil {
+		if _, err := w.Write(content); err != nil || control.Flush() != nil {
 			return
 		}
 	}

@@ -88,6 +88,6 @@ func TestSeriesIsBounded(t *testing.T) {
 	require.LessOrEqual(t, len(s.points), 2*maxPoints+1)
 	last := s.timeline(now.Add(-time.Hour), now)
 	require.Len(t, last.Seconds, maxPoints)
-	require.EqualValues(t, 2, last.Read[maxPoints-1])
+	require.EqualValues(t, 2, last.Passed[2][maxPoints-1])
 	require.Len(t, s.points, maxPoints+1)
 }

@@ -82,9 +82,9 @@ func TestTimelineOfRealTraffic(t *testing.T) {
 	}
 	labtest.Eventually(t, "every event in the timeline, and the end of the second: before it has no percentiles", func() bool {
 		p = r.timeline().(timeline)
-		return len(p.Seconds) > 0 && p.Seconds[len(p.Seconds)-1] >= over && sum(p.Committed) == 30 && sum(p.Published) == 30
+		return len(p.Seconds) > 0 && p.Seconds[len(p.Seconds)-1] >= over && sum(p.Passed[1]) == 30 && sum(p.Passed[5]) == 30
 	})
-	for hop, counts := range [][]int64{p.Answered, p.Committed, p.Read, p.Stored, p.Consumed, p.Published} {
+	for hop, counts := range p.Passed {
 		require.Len(t, counts, len(p.Seconds))
 		require.EqualValues(t, 30, sum(counts), "hop %d", hop+1)
 	}

@@ -224,13 +224,11 @@ func connect(ctx context.Context, databaseURL string, timeout time.Duration) (*p
 	config.RuntimeParams["default_transaction_read_only"] = "on"
 	// A plan made for any second, or for a table without statistics, would read the whole table.
 	config.RuntimeParams["plan_cache_mode"], config.RuntimeParams["enable_seqscan"] = "force_custom_plan", "off"
-	config.RuntimeParams["statement_timeout"] = milliseconds(statementTimeout)
+	config.RuntimeParams["statement_timeout"] = fmt.Sprint(statementTimeout.Milliseconds())
 	ctx, cancel := context.WithTimeout(ctx, 2*timeout)
 	defer cancel()
 	return pgx.ConnectConfig(ctx, config)
 }
-
-func milliseconds(d time.Duration) string { return fmt.Sprint(d.Milliseconds()) }
 
 // selectHorizon finds the second before which every row of outbox is visible. created_at is the
 // beginning of the row's transaction, so it is the beginning of the oldest open transaction. One

@@ -2,6 +2,7 @@ package view
 
 import (
 	"cmp"
+	"fmt"
 	"slices"
 	"strings"
 	"sync"
@@ -126,7 +127,7 @@ func (r *recent) forget(e *event) {
 // changeNames returns what a request and its event have in common. The trace id is not enough,
 // because a client may use one for many requests.
 func changeNames(row dbgen.Outbox) []string {
-	names := []string{row.AggregateID + " v" + itoa(row.AggregateVersion)}
+	names := []string{fmt.Sprintf("%s v%d", row.AggregateID, row.AggregateVersion)}
 	if row.Traceparent != nil && len(*row.Traceparent) == 55 {
 		names = append(names, row.AggregateID+" "+(*row.Traceparent)[3:35])
 	}

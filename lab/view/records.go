@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -158,26 +159,14 @@ func (e *event) seen(noted time.Time) seen {
 	return all
 }
 
+// seenConsumer returns a copy, because the event goes on.
 func (e *event) seenConsumer() *seenConsumer {
-	if e.invoked == 0 {
+	if e.consumer.Delivered == 0 {
 		return nil
 	}
-	c := &seenConsumer{Delivered: e.invoked, Put: e.tried, PutEvents: []seenPut{}}
-	for _, t := range e.batches {
-		one := seenInvocation{t.batch.Invocation, exact(t.batch.At), t.place, t.of, "", "under way"}
-		if t.state != "" {
-			one.Took, one.Result = rounded(t.batch.Took), t.state
-		}
-		c.Invocations = append(c.Invocations, one)
-	}
-	for _, p := range e.puts {
-		result := "accepted"
-		if p.busID == "" {
-			result = strings.TrimSpace(p.code + " " + p.message)
-		}
-		c.PutEvents = append(c.PutEvents, seenPut{exact(p.at), result})
-	}
-	return c
+	c := e.consumer
+	c.Invocations, c.PutEvents = slices.Clone(c.Invocations), append([]seenPut{}, c.PutEvents...)
+	return &c
 }
 
 func (e *event) seenSubscriber(noted time.Time) *seenSubscriber {
@@ -185,18 +174,20 @@ func (e *event) seenSubscriber(noted time.Time) *seenSubscriber {
 		return nil
 	}
 	s := &seenSubscriber{Subscriber: "carstats", CountedAt: exact(noted), Delivered: max(e.delivered, 1), Deliveries: []seenDelivery{}}
+	counted := e.counted()
 	for i := range e.deliveries {
 		d := &e.deliveries[i]
-		result := "counted"
+		one := d.seenDelivery
 		switch {
-		case d.failed:
-			result = strings.TrimSpace("failed: comes again " + d.why)
-		case d != e.counted() || !noted.IsZero() && noted.Before(d.at): // if it was noted before this delivery, an earlier run counted it
-			result = "suppressed: counted already"
+		case one.Answer != "":
+		case d != counted || !noted.IsZero() && noted.Before(d.at): // if it was noted before this delivery, an earlier run counted it
+			one.Answer = "suppressed: counted already"
 		case noted.IsZero():
-			result = "taken, not counted"
+			one.Answer = "taken, not counted"
+		default:
+			one.Answer = "counted"
 		}
-		s.Deliveries = append(s.Deliveries, seenDelivery{exact(d.at.Add(d.took)), d.messageID, d.receiveCount, d.batch, result})
+		s.Deliveries = append(s.Deliveries, one)
 	}
 	return s
 }

@@ -34,16 +34,11 @@ type point struct {
 
 // timeline is event series of /live. Each of its lists but Faults has one entry for each second.
 type timeline struct {
-	Seconds   []int64     `json:"seconds"`
-	Answered  []int64     `json:"answered"`  // requests at ①
-	Committed []int64     `json:"committed"` // rows at ②
-	Read      []int64     `json:"read"`      // by the relay, at ③
-	Stored    []int64     `json:"stored"`    // records at ④
-	Consumed  []int64     `json:"consumed"`  // records at ⑤
-	Published []int64     `json:"published"` // entries at ⑥
-	P50       []*float64  `json:"p50"`       // ms from commit to bus
-	P99       []*float64  `json:"p99"`
-	Faults    []faultSpan `json:"faults"`
+	Seconds []int64     `json:"seconds"`
+	Passed  [6][]int64  `json:"passed"` // each hop: requests, rows, reads by the relay, records, consumed records, entries
+	P50     []*float64  `json:"p50"`    // ms from commit to bus
+	P99     []*float64  `json:"p99"`
+	Faults  []faultSpan `json:"faults"`
 }
 
 func (s *series) at(second int64) *point {
@@ -132,12 +127,9 @@ func (s *series) timeline(began, now time.Time) timeline {
 		}
 	}
 	n := max(0, now.Unix()-first)
-	counts := [6][]int64{}
-	for hop := range counts {
-		counts[hop] = make([]int64, n)
-	}
-	all := timeline{
-		make([]int64, n), counts[0], counts[1], counts[2], counts[3], counts[4], counts[5], make([]*float64, n), make([]*float64, n), nil,
+	all := timeline{Seconds: make([]int64, n), P50: make([]*float64, n), P99: make([]*float64, n)}
+	for hop := range all.Passed {
+		all.Passed[hop] = make([]int64, n)
 	}
 	for i := range n {
 		all.Seconds[i] = first + i
@@ -145,8 +137,8 @@ func (s *series) timeline(began, now time.Time) timeline {
 		if p == nil {
 			continue
 		}
-		for hop := range counts {
-			counts[hop][i] = p.passed[hop]
+		for hop, passed := range p.passed {
+			all.Passed[hop][i] = passed
 		}
 		all.P50[i], all.P99[i] = p.p50, p.p99
 	}

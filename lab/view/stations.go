@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"math"
 	"reflect"
-	"strconv"
 	"time"
 )
 
@@ -229,8 +228,6 @@ func stamp(t time.Time) string {
 }
 
 func millis(d time.Duration) float64 { return math.Round(float64(d.Microseconds())/10) / 100 }
-
-func itoa(n int64) string { return strconv.FormatInt(n, 10) }
 
 func (v *View) timeline() any {
 	now := time.Now()

@@ -16,23 +16,10 @@ import (
 
 // switchDefinition is a switch as /meta has it.
 type switchDefinition struct {
-	Name     string       `json:"name"`
-	Label    string       `json:"label"`
-	State    string       `json:"state"` // what holds while it is on
-	Count    faults.Count `json:"count"` // of what it has struck
-	Hop      int          `json:"hop"`   // the station that it strikes
-	Kind     string       `json:"kind"`  // toggle, or once
-	Text     string       `json:"text"`  // what it does here
-	AWS      string       `json:"aws"`   // what happens on AWS in that case
-	Stops    bool         `json:"stops"` // nothing passes the station while it is on
-	Disabled string       `json:"disabled,omitempty"`
+	*faults.Fault
+	StrikesOnce bool   `json:"once"` // it is not on until it is switched off
+	Disabled    string `json:"disabled,omitempty"`
 }
-
-// The kinds of switches. A toggle is on until it is switched off, and the other kind strikes once.
-const (
-	kindToggle = "toggle"
-	kindOnce   = "once"
-)
 
 // switchState is a switch as /live has it.
 type switchState struct {
@@ -92,10 +79,7 @@ func newSwitches(s *local.Path, log *slog.Logger) *switches {
 func (s *switches) definitions() []switchDefinition {
 	var all []switchDefinition
 	for _, one := range s.all {
-		d := switchDefinition{Name: one.Name, Label: one.Label, State: one.State, Count: one.Count, Hop: one.Hop, Kind: kindToggle, Text: one.Text, AWS: one.AWS, Stops: one.Stops}
-		if one.Once() {
-			d.Kind = kindOnce
-		}
+		d := switchDefinition{Fault: one.Fault, StrikesOnce: one.Once()}
 		if err := one.Can(); err != nil {
 			d.Disabled = err.Error()
 		}
@@ -115,8 +99,6 @@ func (s *switches) named(name string) *faultSwitch {
 
 // list returns the states of all switches.
 func (s *switches) list() []switchState {
-	s.mu.Lock()
-	defer s.mu.Unlock()
 	var all []switchState
 	for _, one := range s.all {
 		all = append(all, s.state(one))
@@ -125,6 +107,8 @@ func (s *switches) list() []switchState {
 }
 
 func (s *switches) state(one *faultSwitch) switchState {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	struck := one.struck
 	if one.Struck != nil {
 		struck = one.Struck()
@@ -162,8 +146,6 @@ func (s *switches) set(ctx context.Context, name string, on bool) (switchState, 
 		}
 		return s.change(ctx, one, on)
 	})
-	s.mu.Lock()
-	defer s.mu.Unlock()
 	return s.state(one), err
 }
 

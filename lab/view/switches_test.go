@@ -174,7 +174,7 @@ func TestEachFaultHasASwitch(t *testing.T) {
 	definitions := newSwitches(&local.Path{}, slog.New(slog.DiscardHandler)).definitions()
 	for i, f := range faults.Of(&local.Path{}) {
 		require.Equal(t, f.Name, definitions[i].Name)
-		require.Equal(t, f.Once(), definitions[i].Kind == kindOnce)
+		require.Equal(t, f.Once(), definitions[i].StrikesOnce)
 	}
 }
 

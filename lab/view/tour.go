@@ -85,10 +85,8 @@ func (t *tour) start(n int, byHand bool) error {
 	}
 	e := experiments[i]
 	for _, name := range e.switches {
-		for _, d := range t.switches.definitions() {
-			if d.Name == name && d.Disabled != "" {
-				return local.NotNowError(fmt.Sprintf("experiment %d needs switch %s: %s", n, d.Name, d.Disabled))
-			}
+		if err := t.switches.named(name).Can(); err != nil {
+			return local.NotNowError(fmt.Sprintf("experiment %d needs switch %s: %s", n, name, err))
 		}
 	}
 	if t.switches.ctx.Err() != nil {
@@ -312,14 +310,7 @@ func (r *run) struck(name string, times int) {
 	})
 }
 
-func (r *run) strikes(name string) int {
-	for _, s := range r.switches.list() {
-		if s.Name == name {
-			return s.Struck
-		}
-	}
-	return 0
-}
+func (r *run) strikes(name string) int { return r.switches.state(r.switches.named(name)).Struck }
 
 // arrived waits until the experiment's cars and events are there, every committed event is on the
 // bus, every car is counted, and the subscriber has seen every duplicate. Then it expects that nothing

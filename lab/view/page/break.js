@@ -24,7 +24,7 @@ export function start(meta) {
 byId('all-off').addEventListener('click', allOff);
 
 function add(definition) {
-  const { name, kind } = definition;
+  const { name, once } = definition;
   const item = byId('switch-template').content.cloneNode(true).firstElementChild;
   const find = (selector) => item.querySelector(selector);
   const one = {
@@ -32,7 +32,7 @@ function add(definition) {
     state: { on: false }, asked: false,
   };
   one.button.dataset.switch = name;
-  if (kind === 'once') {
+  if (once) {
     one.button.className = 'once';
   } else {
     one.button.setAttribute('role', 'switch');
@@ -41,7 +41,7 @@ function add(definition) {
   one.here.id = `switch-${name}-here`;
   one.there.id = `switch-${name}-there`;
   one.button.setAttribute('aria-describedby', `${one.here.id} ${one.there.id}`);
-  one.button.addEventListener('click', () => ask(name, kind === 'once' || !one.state.on));
+  one.button.addEventListener('click', () => ask(name, once || !one.state.on));
   switches.set(name, one);
   return item;
 }

@@ -15,7 +15,7 @@ export function show(state) {
   const now = new Map(state.switches.map((s) => [s.name, s]));
   for (const [name, s] of now) {
     const was = before?.get(name);
-    const once = definitions.get(name)?.kind === 'once';
+    const once = definitions.get(name)?.once;
     const done = was && (once ? s.struck > was.struck : s.on !== was.on);
     // The frame that shows a deed may show its outcome, too, so the totals are those of the frame
     // before. Faults that an experiment switches are left to the tour. Events that waited may have

@@ -5,7 +5,6 @@
 import { attribute, byId, clock, count, duration, make, rate, write } from './write.js';
 
 const spans = [60, 120, 180, 240, 300]; // seconds; the short ones are for a page that has little to show yet
-const members = ['answered', 'committed', 'read', 'stored', 'consumed', 'published']; // of the series, by hop
 const height = 100; // of a lane in its own units
 const decades = [10, 100_000]; // ms; fixed, because a scale that follows the values jumps when something breaks
 const gap = 6; // px between the names of two bands
@@ -54,7 +53,7 @@ export function show() {
   const end = (data.seconds.at(-1) ?? 0) + 1;
   write(byId('since'), `${span / 60} min ago`);
   const from = data.seconds.findIndex((second) => second >= end - span);
-  const shown = members.map((member) => data[member].slice(from));
+  const shown = data.passed.map((ofHop) => ofHop.slice(from));
   const most = Math.max(1, ...shown.flat());
   lanes.forEach((lane, i) => {
     attribute(lane.svg, 'viewBox', `0 0 ${span} ${height}`);
@@ -124,7 +123,7 @@ function showFaults(lane, faults, place) {
 }
 
 function summary(data) {
-  const now = `Now: ${rate(data.committed.at(-1) ?? 0)} committed and ${rate(data.published.at(-1) ?? 0)} on the bus a second.`;
+  const now = `Now: ${rate(data.passed[1].at(-1) ?? 0)} committed and ${rate(data.passed[5].at(-1) ?? 0)} on the bus a second.`;
   const at = data.p50.findLastIndex((v) => v !== null);
   if (at < 0) return `${now} No event has arrived in the last minutes.`;
   const ago = data.seconds.length - 1 - at;
