@@ -16,7 +16,7 @@ func TestOperatorEnv(t *testing.T) {
 		Local: "http://127.0.0.1:4", KinesisURL: "http://127.0.0.1:4", EventBridgeURL: "http://127.0.0.1:4", SQSURL: "http://127.0.0.1:4", LogsURL: "http://127.0.0.1:4",
 	}
 	require.Equal(t, []string{
-		"DATABASE_URL=postgres://x", "SLOT_NAME=outbox_relay", "AWS_REGION=us-east-1", "AWS_ACCESS_KEY_ID=local", "AWS_SECRET_ACCESS_KEY=local",
+		"DATABASE_URL=postgres://x", "SLOT_NAME=outbox_relay", "RETENTION_DAYS=14", "AWS_REGION=us-east-1", "AWS_ACCESS_KEY_ID=local", "AWS_SECRET_ACCESS_KEY=local",
 		"STREAM_NAME=s", "EVENT_BUS_NAME=b", "FAILURE_QUEUE_URL=http://127.0.0.1:4/q", "BUS_LOG_GROUP=/aws/events/b",
 		"AWS_ENDPOINT_URL=http://127.0.0.1:4", "AWS_ENDPOINT_URL_KINESIS=http://127.0.0.1:4", "AWS_ENDPOINT_URL_EVENTBRIDGE=http://127.0.0.1:4",
 		"AWS_ENDPOINT_URL_SQS=http://127.0.0.1:4", "AWS_ENDPOINT_URL_CLOUDWATCH_LOGS=http://127.0.0.1:4",
