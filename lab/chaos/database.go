@@ -3,7 +3,6 @@ package chaos
 import (
 	"context"
 	"errors"
-	"fmt"
 	"math/rand/v2"
 	"os"
 	"syscall"
@@ -50,25 +49,11 @@ func killBackend(ctx context.Context, r *round, _ *rand.Rand) error {
 }
 
 func endSessions(ctx context.Context, r *round, _ *rand.Rand) error {
-	return r.await(ctx, "sessions of the API", func(ctx context.Context) error {
-		var ended int
-		err := r.pool.QueryRow(ctx, "SELECT count(*) FROM (SELECT pg_terminate_backend(pid) AS done FROM pg_stat_activity WHERE application_name = 'carapi') AS s WHERE done").Scan(&ended)
-		if err == nil && ended == 0 {
-			err = errors.New("there was none")
-		}
-		return err
-	})
+	return r.await(ctx, "sessions of the API", r.holds("SELECT bool_or(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE application_name = 'carapi'"))
 }
 
 func endWalsender(ctx context.Context, r *round, _ *rand.Rand) error {
-	return r.await(ctx, "the relay's session", func(ctx context.Context) error {
-		var done bool
-		err := r.pool.QueryRow(ctx, "SELECT pg_terminate_backend(active_pid) FROM pg_replication_slots WHERE slot_name = $1 AND active", r.Slot()).Scan(&done)
-		if err == nil && !done {
-			err = errors.New("it was gone already")
-		}
-		return err
-	})
+	return r.await(ctx, "the relay's session", r.holds("SELECT pg_terminate_backend(active_pid) FROM pg_replication_slots WHERE slot_name = $1 AND active", r.Slot()))
 }
 
 var slotTrials = []trial{
@@ -86,19 +71,14 @@ func slotDropped(ctx context.Context, r *round, _ *rand.Rand, drop *faults.Fault
 	atFirst.Count = 10
 	slow, err := r.strike(ctx, atFirst, nil)
 	if err == nil {
-		err = r.await(ctx, "a new slot", r.slotExists)
+		err = r.await(ctx, "a new slot", r.slotExists())
 	}
 	return errors.Join(err, slow.mend(ctx))
 }
 
-func (r *round) slotExists(ctx context.Context) error {
-	_, err := r.slot(ctx)
-	return err
-}
-
 // slotLost makes the server remove WAL that the slot needs. The relay must refuse such a slot until a person drops it.
 func slotLost(ctx context.Context, r *round, _ *rand.Rand) error {
-	if err := r.await(ctx, "a slot", r.slotExists); err != nil {
+	if err := r.await(ctx, "a slot", r.slotExists()); err != nil {
 		return err
 	}
 	if err := r.Relay.TakeDown(ctx); err != nil {
@@ -116,11 +96,7 @@ func slotLost(ctx context.Context, r *round, _ *rand.Rand) error {
 				return err
 			}
 		}
-		s, err := r.slot(ctx)
-		if err == nil && s.status != "lost" {
-			err = fmt.Errorf("wal_status is %s", s.status)
-		}
-		return err
+		return ask(ctx, r.pool, "SELECT wal_status = 'lost' FROM pg_replication_slots WHERE slot_name = $1", r.Slot())
 	})
 	if err := errors.Join(err, r.limitWAL(context.WithoutCancel(ctx), "ALTER SYSTEM RESET max_slot_wal_keep_size")); err != nil {
 		return err
@@ -143,11 +119,8 @@ func slotLost(ctx context.Context, r *round, _ *rand.Rand) error {
 		return err
 	}
 	return r.await(ctx, "a new slot", func(ctx context.Context) error {
-		if s, err := r.slot(ctx); err != nil || s.status != "lost" {
-			return err
-		}
-		_, err := r.pool.Exec(ctx, "SELECT pg_drop_replication_slot($1)", r.Slot())
-		return errors.Join(err, errNoSlot)
+		_, err := r.pool.Exec(ctx, "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE slot_name = $1 AND wal_status = 'lost'", r.Slot())
+		return errors.Join(err, r.slotExists()(ctx))
 	})
 }
 

@@ -107,16 +107,6 @@ func fileSays(path string, behind int64, text string) error {
 	return nil
 }
 
-func (r *round) slotActive(want bool) func(context.Context) error {
-	return func(ctx context.Context) error {
-		s, err := r.slot(ctx)
-		if err == nil && s.active != want {
-			err = fmt.Errorf("slot active: %t", s.active)
-		}
-		return err
-	}
-}
-
 // ... and exactly between two steps.
 
 var failpointTrials = []trial{

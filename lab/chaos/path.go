@@ -12,9 +12,9 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/service/kinesis"
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
-	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"rds-outbox-demo/dbgen"
 	"rds-outbox-demo/lab/awslocal"
 	"rds-outbox-demo/lab/local"
 )
@@ -129,20 +129,29 @@ func (p *path) await(ctx context.Context, what string, ask func(context.Context)
 	}
 }
 
-// slot is what the server says of the relay's slot.
-type slot struct {
-	status    string
-	active    bool
-	confirmed string // LSN
+// holds makes a question for await. It is answered once the statement, which selects one boolean, says true.
+func (p *path) holds(sql string, args ...any) func(context.Context) error {
+	return func(ctx context.Context) error { return ask(ctx, p.pool, sql, args...) }
 }
 
-var errNoSlot = errors.New("there is no slot")
-
-func (p *path) slot(ctx context.Context) (s slot, err error) {
-	err = p.pool.QueryRow(ctx, `SELECT coalesce(wal_status, ''), active, coalesce(confirmed_flush_lsn::text, '')
-		FROM pg_replication_slots WHERE slot_name = $1`, p.Slot()).Scan(&s.status, &s.active, &s.confirmed)
-	if errors.Is(err, pgx.ErrNoRows) {
-		err = errNoSlot
+// ask returns an error unless the statement, which selects one boolean, says true.
+func ask(ctx context.Context, db dbgen.DBTX, sql string, args ...any) error {
+	var yes bool
+	err := db.QueryRow(ctx, sql, args...).Scan(&yes)
+	if err == nil && !yes {
+		err = errors.New("not yet")
 	}
-	return s, err
+	return err
+}
+
+func (p *path) slotExists() func(context.Context) error {
+	return p.holds("SELECT EXISTS (SELECT FROM pg_replication_slots WHERE slot_name = $1)", p.Slot())
+}
+
+func (p *path) slotActive(want bool) func(context.Context) error {
+	return p.holds("SELECT active = $2 FROM pg_replication_slots WHERE slot_name = $1", p.Slot(), want)
+}
+
+func (p *path) confirmed(lsn string) func(context.Context) error {
+	return p.holds("SELECT confirmed_flush_lsn >= $2::pg_lsn FROM pg_replication_slots WHERE slot_name = $1", p.Slot(), lsn)
 }

@@ -89,13 +89,7 @@ func besideNewSlot(ctx context.Context, r *round, _ *rand.Rand, gid string) erro
 	if err := r.DropSlot(ctx); err != nil {
 		return err
 	}
-	return r.await(ctx, "the new slot to wait for the prepared transaction", func(ctx context.Context) error {
-		var waiting bool
-		err := r.pool.QueryRow(ctx, `SELECT EXISTS (SELECT FROM pg_locks JOIN pg_prepared_xacts ON transaction = transactionid
-			WHERE gid = $1 AND locktype = 'transactionid' AND NOT granted)`, gid).Scan(&waiting)
-		if err == nil && !waiting {
-			err = errors.New("it does not")
-		}
-		return err
-	})
+	return r.await(ctx, "the new slot to wait for the prepared transaction", r.holds(`SELECT EXISTS (
+		SELECT FROM pg_locks JOIN pg_prepared_xacts ON transaction = transactionid
+		WHERE gid = $1 AND locktype = 'transactionid' AND NOT granted)`, gid))
 }

@@ -93,13 +93,8 @@ func comesBack(ctx context.Context, r *round, _ *rand.Rand, old local.Promotion)
 	}
 	defer func() { _ = conn.Close(context.WithoutCancel(ctx)) }()
 	return r.await(ctx, "the old primary to hold its relay back", func(ctx context.Context) error {
-		var waits bool
-		err := conn.QueryRow(ctx, "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE wait_event = 'WaitForStandbyConfirmation') "+
-			"OR NOT EXISTS (SELECT FROM pg_replication_slots WHERE slot_name = $1 AND failover)", r.Slot()).Scan(&waits)
-		if err == nil && !waits {
-			err = errors.New("it does not")
-		}
-		return err
+		return ask(ctx, conn, "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE wait_event = 'WaitForStandbyConfirmation') "+
+			"OR NOT EXISTS (SELECT FROM pg_replication_slots WHERE slot_name = $1 AND failover)", r.Slot())
 	})
 }
 

@@ -173,7 +173,7 @@ func (h harm) try(ctx context.Context, r *round, random *rand.Rand) (err error) 
 	if err == nil && !first {
 		err = mend()
 	}
-	return errors.Join(err, r.await(ctx, "a slot", r.slotExists))
+	return errors.Join(err, r.await(ctx, "a slot", r.slotExists()))
 }
 
 // maxSessions is how many sessions may end on the same change before stoodAt gives up waiting for a

@@ -3,7 +3,6 @@ package chaos
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"hash/fnv"
 	"os"
@@ -31,7 +30,8 @@ func (r *round) settle(ctx context.Context) error {
 	if err := r.Processes.API.Kill(ctx); err != nil {
 		return err
 	}
-	if err := r.await(ctx, "the end of every transaction", r.idle); err != nil {
+	idle := r.holds("SELECT NOT EXISTS (SELECT FROM pg_stat_activity WHERE backend_type = 'client backend' AND state <> 'idle' AND application_name = 'carapi')")
+	if err := r.await(ctx, "the end of every transaction", idle); err != nil {
 		return err
 	}
 	// Everything is on the stream when the slot is confirmed after it. The message adds WAL of its
@@ -74,26 +74,6 @@ func (r *round) counted(ctx context.Context) error {
 		}
 	}
 	return nil
-}
-
-func (r *round) idle(ctx context.Context) error {
-	var busy int
-	err := r.pool.QueryRow(ctx, "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend' AND state <> 'idle' AND application_name = 'carapi'").Scan(&busy)
-	if err == nil && busy > 0 {
-		err = fmt.Errorf("%d sessions of the API are busy", busy)
-	}
-	return err
-}
-
-func (r *round) confirmed(lsn string) func(context.Context) error {
-	return func(ctx context.Context) error {
-		var done bool
-		err := r.pool.QueryRow(ctx, "SELECT confirmed_flush_lsn >= $1::pg_lsn FROM pg_replication_slots WHERE slot_name = $2", lsn, r.Slot()).Scan(&done)
-		if err == nil && !done {
-			err = errors.New("it has not")
-		}
-		return err
-	}
 }
 
 // fence is a control record, with which DMS says that it has created a table. It is not an event.
