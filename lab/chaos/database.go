@@ -69,11 +69,7 @@ func slotDropped(ctx context.Context, r *round, _ *rand.Rand, drop *faults.Fault
 	}
 	atFirst := faults.KinesisSlow
 	atFirst.Count = 10
-	slow, err := r.strike(ctx, atFirst, nil)
-	if err == nil {
-		err = r.await(ctx, "a new slot", r.slotExists())
-	}
-	return errors.Join(err, slow.mend(ctx))
+	return r.during(ctx, atFirst, nil, func(*ruleInForce) error { return r.await(ctx, "a new slot", r.slotExists()) })
 }
 
 // slotLost makes the server remove WAL that the slot needs. The relay must refuse such a slot until a person drops it.

@@ -45,23 +45,24 @@ func loseAndReplay(ctx context.Context, r *round, random *rand.Rand) error {
 		}
 		return nil
 	}
-	losing, err := r.strike(ctx, awslocal.Fault{Service: "rules", Kind: awslocal.Lose, Match: lostMark}, change)
 	var missing []missingVersions
-	if err == nil {
-		err = r.await(ctx, "the subscriber to ask for what is lost", func(ctx context.Context) error {
+	err := r.during(ctx, awslocal.Fault{Service: "rules", Kind: awslocal.Lose, Match: lostMark}, change, func(losing *ruleInForce) error {
+		err := r.await(ctx, "the subscriber to ask for what is lost", func(ctx context.Context) (err error) {
 			if missing, err = query[missingVersions](ctx, r, askedAbout, cars); err == nil && len(missing) < lostCars {
 				err = fmt.Errorf("it has asked for %d of %d cars", len(missing), lostCars)
 			}
 			return err
 		})
-	}
-	if err == nil {
-		var struck int
-		if struck, err = losing.ensure(ctx); err == nil && struck < versions {
+		if err != nil {
+			return err
+		}
+		struck, err := losing.ensure(ctx)
+		if err == nil && struck < versions {
 			err = fmt.Errorf("%d deliveries were lost of %d versions", struck, versions)
 		}
-	}
-	if err := errors.Join(err, losing.mend(ctx)); err != nil {
+		return err
+	})
+	if err != nil {
 		return err
 	}
 	for _, m := range missing {

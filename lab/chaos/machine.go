@@ -44,14 +44,12 @@ func killRelay(ctx context.Context, _ *round, random *rand.Rand, kill *faults.Fa
 // killUnanswered kills the relay when Kinesis has accepted nothing for longer than a status
 // interval. If the relay has confirmed too much meanwhile, that is lost.
 func killUnanswered(ctx context.Context, r *round, _ *rand.Rand) error {
-	refused, err := r.strike(ctx, faults.KinesisDown, nil)
-	if err == nil {
-		err = refused.last(ctx, 2500*time.Millisecond)
-	}
-	if err == nil {
-		err = r.Relay.Supervisor.Kill(ctx)
-	}
-	return errors.Join(err, refused.mend(ctx))
+	return r.during(ctx, faults.KinesisDown, nil, func(refused *ruleInForce) error {
+		if err := refused.last(ctx, 2500*time.Millisecond); err != nil {
+			return err
+		}
+		return r.Relay.Supervisor.Kill(ctx)
+	})
 }
 
 // freezeRelay stops it for longer than the server waits for an answer.

@@ -44,20 +44,19 @@ func retentionBesideUnsent(ctx context.Context, r *round, _ *rand.Rand) error {
 	if err := r.await(ctx, "retention to delete what was sent", r.purged(purger)); err != nil {
 		return err
 	}
-	refused, err := r.strike(ctx, faults.KinesisDown, nil)
-	if err == nil {
-		err = r.writeDue(ctx)
-	}
-	if err == nil {
-		err = r.purgeUnsent(ctx, hasty)
-	}
-	if err == nil {
-		err = r.DropSlot(ctx)
-	}
-	if err == nil {
-		err = r.purgeUnsent(ctx, hasty)
-	}
-	if err := errors.Join(err, refused.mend(ctx)); err != nil {
+	err = r.during(ctx, faults.KinesisDown, nil, func(*ruleInForce) error {
+		if err := r.writeDue(ctx); err != nil {
+			return err
+		}
+		if err := r.purgeUnsent(ctx, hasty); err != nil {
+			return err
+		}
+		if err := r.DropSlot(ctx); err != nil {
+			return err
+		}
+		return r.purgeUnsent(ctx, hasty)
+	})
+	if err != nil {
 		return err
 	}
 	return r.await(ctx, "retention to delete what was loaded", r.purged(purger))

@@ -67,8 +67,7 @@ func serviceFor(kind string, rule awslocal.Fault, low, high time.Duration, trigg
 	return trial{kind: kind, rule: rule, try: func(ctx context.Context, r *round, random *rand.Rand) error {
 		seeded := rule
 		seeded.Seed = random.Uint64()
-		striking, err := r.strike(ctx, seeded, trigger)
-		return errors.Join(err, striking.last(ctx, between(random, low, high)), striking.mend(ctx))
+		return r.during(ctx, seeded, trigger, func(striking *ruleInForce) error { return striking.last(ctx, between(random, low, high)) })
 	}}
 }
 
@@ -79,8 +78,9 @@ type ruleInForce struct {
 	rule awslocal.Fault
 }
 
-// strike returns once the rule has struck. mend is due whatever it returns.
-func (r *round) strike(ctx context.Context, rule awslocal.Fault, trigger func(*round, context.Context) error) (*ruleInForce, error) {
+// during calls work once the rule has struck, and then takes the rule away, also when ctx has ended. Left in force, it would break the rest
+// of the run.
+func (r *round) during(ctx context.Context, rule awslocal.Fault, trigger func(*round, context.Context) error, work func(*ruleInForce) error) error {
 	in := &ruleInForce{round: r, id: cryptorand.Text(), rule: rule}
 	triggered := false
 	err := r.await(ctx, "the fault's strike", func(ctx context.Context) error {
@@ -97,7 +97,11 @@ func (r *round) strike(ctx context.Context, rule awslocal.Fault, trigger func(*r
 		}
 		return nil
 	})
-	return in, err
+	if err == nil {
+		err = work(in)
+	}
+	mended := r.await(context.WithoutCancel(ctx), "the fault's end", func(ctx context.Context) error { return r.listener.Off(ctx, in.id) })
+	return errors.Join(err, mended)
 }
 
 // ensure returns how often the rule struck. A listener that was killed meanwhile has forgotten the rule. It then gets the rule again, and
@@ -121,9 +125,4 @@ func (in *ruleInForce) last(ctx context.Context, d time.Duration) error {
 		}
 	}
 	return nil
-}
-
-// mend takes the rule away, also when ctx has ended. Left in force, it would break the rest of the run.
-func (in *ruleInForce) mend(ctx context.Context) error {
-	return in.await(context.WithoutCancel(ctx), "the fault's end", func(ctx context.Context) error { return in.listener.Off(ctx, in.id) })
 }
