@@ -16,6 +16,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/google/uuid"
@@ -65,13 +66,15 @@ func (c Config) inOrder() bool {
 	return c.Sabotage == string(sabotage.ApplyEarly)
 }
 
+// repairs reports whether the subscriber brings back what is lost behind the bus. It counts in order, and asks for what it misses.
+func (c Config) repairs() bool { return c.inOrder() && c.Sabotage == "" }
+
 // ErrFailed is a run that did not pass. Its last line is written.
 var ErrFailed = errors.New("chaos: not passed")
 
 // Validate says what is wrong with the configuration.
 func (c Config) Validate() error {
-	switch {
-	case !failpoint.Enabled || !sabotage.Enabled:
+	if !failpoint.Enabled || !sabotage.Enabled {
 		return errors.New("chaos: this program is a release build and cannot be broken: use `make chaos`, which builds another one")
 	}
 	if _, known := trialFor(c.Sabotage); c.Sabotage != "" && !known {
@@ -157,62 +160,19 @@ func run(ctx context.Context, c Config) (result *report.Report, err error) {
 			return result, err
 		}
 	}
-	if err := p.rounds(ctx, c, result); err != nil {
-		return result, errors.Join(err, writeReport(c, result))
-	}
-	return result, writeReport(c, result)
+	err = p.rounds(ctx, result)
+	return result, errors.Join(err, writeReport(c, result))
 }
 
-func (p *path) rounds(ctx context.Context, c Config, result *report.Report) error {
-	draw := func(stream uint64) *rand.Rand { return rand.New(rand.NewPCG(c.Seed, stream)) }
-	serviceKinds, machineKinds := serviceLane, machineLane
+func (p *path) rounds(ctx context.Context, result *report.Report) error {
+	c, serviceKinds, machineKinds := p.config, serviceLane, machineLane
 	if c.Promote {
 		serviceKinds, machineKinds = besideTrials(), promoteTrials
 	}
-	service, machine := &deck{kinds: p.possible(serviceKinds), random: draw(1)}, &deck{kinds: p.possible(machineKinds), random: draw(2)}
-	earlier := memory{events: map[uuid.UUID]uint64{}, payloads: map[uint64]bool{}}
-	var bus int64
+	service, machine := &deck{kinds: p.possible(serviceKinds), random: c.draw(1)}, &deck{kinds: p.possible(machineKinds), random: c.draw(2)}
+	earlier := &memory{events: map[uuid.UUID]uint64{}, payloads: map[uint64]bool{}}
 	for n := 1; n <= c.Rounds; n++ {
-		h := &history{round: n, awsDir: p.AWSDir()}
-		r := &round{path: p, history: h, clients: newClients(p.APIURL, h)}
-		a, b := hands(c.Sabotage, service, machine)
-		started := time.Now()
-		showing := r.show(c.Progress, fmt.Sprintf("round %d of %d", n, c.Rounds), len(a)+len(b))
-		err := r.play(ctx, a, b, draw(uint64(10*n)), draw(uint64(10*n+1)))
-		showing()
-		if err != nil {
-			return fmt.Errorf("round %d: %w", n, err)
-		}
-		judged, err := r.collect(ctx, &bus, &earlier)
-		if err != nil {
-			return fmt.Errorf("round %d: %w", n, err)
-		}
-		judged.InOrder, judged.Replay = c.inOrder(), askedFor
-		verdict := judge.Judge(judged)
-		if c.inOrder() {
-			if err := r.judgeOrder(ctx, &verdict); err != nil {
-				return fmt.Errorf("round %d: %w", n, err)
-			}
-		}
-		if unexplained := register.Check(judged); len(unexplained) > 0 {
-			verdict.Wrong++
-			text := fmt.Sprintf("%s (%d registers are like that)", unexplained[0], len(unexplained))
-			// First, because a report keeps only a limited number of violations.
-			verdict.Violations = slices.Insert(verdict.Violations, 0, judge.Violation{Rule: ruleRegister, Text: text})
-		}
-		result.Add(judged, verdict)
-		fmt.Fprintf(c.Progress, "round %d of %d: %s, %s, %s, %s, %s\n",
-			n, c.Rounds, plural.Of(len(judged.Windows), "fault"), plural.Of(verdict.Events, "event"), plural.Of(verdict.Duplicates, "duplicate"),
-			plural.Of(len(verdict.Violations), "violation"), time.Since(started).Round(100*time.Millisecond))
-		if len(verdict.Violations) > 0 {
-			return fmt.Errorf("round %d broke the promise: %s: %s", n, verdict.Violations[0].Rule, verdict.Violations[0].Text)
-		}
-		if n == c.Rounds && c.Sabotage == "" {
-			if err := r.ask(ctx, started, judged); err != nil {
-				return fmt.Errorf("round %d, as outboxctl sees it: %w", n, err)
-			}
-		}
-		if err := r.forget(ctx, judged, &earlier); err != nil {
+		if err := p.newRound(n).run(ctx, service, machine, earlier, result); err != nil {
 			return fmt.Errorf("round %d: %w", n, err)
 		}
 	}
@@ -223,30 +183,76 @@ func (p *path) rounds(ctx context.Context, c Config, result *report.Report) erro
 		return fmt.Errorf("only %d cars had %d versions on their way during faults, which is no test of order: %d are asked for",
 			result.Hot, judge.MinInFlight, hot)
 	}
-	if err := p.drill(ctx, c, c.Rounds); err != nil {
+	if err := p.newRound(c.Rounds + 1).drill(ctx); err != nil {
 		return fmt.Errorf("drill: %w", err)
 	}
 	return nil
 }
 
+// draw returns one of the run's sources of chance.
+func (c Config) draw(stream int) *rand.Rand { return rand.New(rand.NewPCG(c.Seed, uint64(stream))) }
+
+func (p *path) newRound(number int) *round {
+	h := &history{round: number, awsDir: p.AWSDir()}
+	return &round{path: p, history: h, clients: newClients(p.APIURL, h)}
+}
+
+// run plays the round, judges it and adds it to the report. A broken promise is an error.
+func (r *round) run(ctx context.Context, service, machine *deck, earlier *memory, result *report.Report) error {
+	c, started := r.config, time.Now()
+	name := fmt.Sprintf("round %d of %d", r.history.round, c.Rounds)
+	a, b := hands(c.Sabotage, service, machine)
+	showing := r.show(c.Progress, name, len(a)+len(b))
+	err := r.play(ctx, a, b)
+	showing()
+	if err != nil {
+		return err
+	}
+	judged, err := r.collect(ctx, earlier)
+	if err != nil {
+		return err
+	}
+	verdict := judge.Judge(judged)
+	if err := r.judgeOrder(ctx, &verdict); err != nil {
+		return err
+	}
+	if unexplained := register.Check(judged); len(unexplained) > 0 {
+		verdict.Wrong++
+		text := fmt.Sprintf("%s (%d registers are like that)", unexplained[0], len(unexplained))
+		// First, because a report keeps only a limited number of violations.
+		verdict.Violations = slices.Insert(verdict.Violations, 0, judge.Violation{Rule: ruleRegister, Text: text})
+	}
+	result.Add(judged, verdict)
+	fmt.Fprintf(c.Progress, "%s: %s, %s, %s, %s, %s\n",
+		name, plural.Of(len(judged.Windows), "fault"), plural.Of(verdict.Events, "event"), plural.Of(verdict.Duplicates, "duplicate"),
+		plural.Of(len(verdict.Violations), "violation"), time.Since(started).Round(100*time.Millisecond))
+	if len(verdict.Violations) > 0 {
+		return fmt.Errorf("the promise is broken: %s: %s", verdict.Violations[0].Rule, verdict.Violations[0].Text)
+	}
+	if r.history.round == c.Rounds && c.Sabotage == "" {
+		if err := r.ask(ctx, started, judged); err != nil {
+			return fmt.Errorf("as outboxctl sees it: %w", err)
+		}
+	}
+	return r.forget(ctx, judged, earlier)
+}
+
 // play loads the path while the trials of both lanes run, and returns when everything has settled.
-func (r *round) play(ctx context.Context, a, b []trial, randomA, randomB *rand.Rand) error {
+func (r *round) play(ctx context.Context, a, b []trial) error {
 	if err := r.clients.warmUp(ctx); err != nil {
 		return err
 	}
 	loading, stop := context.WithCancel(ctx)
 	defer stop()
-	loaded := make(chan struct{})
-	go func() {
-		defer close(loaded)
-		r.clients.run(loading)
-	}()
+	var loaded sync.WaitGroup
+	loaded.Go(func() { r.clients.run(loading) })
 	lanes, running := errgroup.WithContext(ctx)
-	lanes.Go(func() error { return r.run(running, a, randomA) })
-	lanes.Go(func() error { return r.run(running, b, randomB) })
+	for lane, trials := range [][]trial{a, b} {
+		lanes.Go(func() error { return r.runTrials(running, trials, r.config.draw(10*r.history.round+lane)) })
+	}
 	err := lanes.Wait()
 	stop()
-	<-loaded
+	loaded.Wait()
 	if err != nil {
 		return err
 	}

@@ -66,7 +66,7 @@ func TestKindsAreUnique(t *testing.T) {
 // Nothing but a subscriber in order brings back what is lost behind the bus.
 func TestALossBehindTheBusIsOnlyDealtWhereItIsRepaired(t *testing.T) {
 	t.Parallel()
-	require.Subset(t, kindsOf((&path{repairs: true}).possible(serviceLane)), kindsOf(lostTrials))
+	require.Subset(t, kindsOf((&path{config: Config{Seed: 1}}).possible(serviceLane)), kindsOf(lostTrials))
 	require.NotContains(t, kindsOf((&path{}).possible(serviceLane)), "rules-lost")
 }
 

@@ -39,11 +39,9 @@ func (r *round) ask(ctx context.Context, started time.Time, judged judge.Round) 
 // drill plays the operator on the path that was just broken, with the operators' program. outboxctl
 // must see a parked event and bring it back, see a loss that was made by hand and repair it, and
 // tell where one event was.
-func (p *path) drill(ctx context.Context, c Config, rounds int) error {
-	h := &history{round: rounds + 1, awsDir: p.AWSDir()}
-	r := &round{path: p, history: h, clients: newClients(p.APIURL, h)}
+func (r *round) drill(ctx context.Context) error {
 	o := operator{round: r, from: time.Now().UTC().Add(-time.Second).Format(time.RFC3339)}
-	fmt.Fprintln(c.Progress, "drill: outboxctl finds and repairs a parked event and a loss made by hand")
+	fmt.Fprintln(r.config.Progress, "drill: outboxctl finds and repairs a parked event and a loss made by hand")
 	if err := r.clients.warmUp(ctx); err != nil {
 		return err
 	}
@@ -110,7 +108,7 @@ type operator struct {
 // run returns what outboxctl printed. It returns an error if the exit code is not want.
 func (o operator) run(ctx context.Context, want int, args ...string) ([]byte, error) {
 	var out, problems bytes.Buffer
-	cmd := exec.CommandContext(ctx, o.outboxctl, append(args, "--json")...)
+	cmd := exec.CommandContext(ctx, o.config.Outboxctl, append(args, "--json")...)
 	cmd.Env = slices.Concat(o.env, o.OperatorEnv())
 	cmd.Stdout, cmd.Stderr = &out, &problems
 	err := cmd.Run()

@@ -28,15 +28,10 @@ type history struct {
 	round  int
 	awsDir string // where the bus's journal is
 
-	mu         sync.Mutex
-	moments    []int64 // for each judge.Moments, how much of the journal there was
-	tokens     int
-	requests   []judge.Request
-	written    []judge.Written
-	poison     []judge.Poison
-	windows    []judge.Window
-	refusals   []judge.Refusal
-	promotions []judge.Promotion
+	mu      sync.Mutex
+	moments []int64 // for each judge.Moments, how much of the journal there was
+	tokens  int
+	known   judge.Round // without what collect finds
 }
 
 func (h *history) add(change func()) {
@@ -85,7 +80,7 @@ func (c *clients) warmUp(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	for len(c.hot) < hotCars {
-		id, err := c.createSurely(ctx, "")
+		id, err := surely(ctx, func() string { return c.create(ctx, "") })
 		if err != nil {
 			return fmt.Errorf("creating the hot cars: %w", err)
 		}
@@ -94,10 +89,10 @@ func (c *clients) warmUp(ctx context.Context) error {
 	return nil
 }
 
-// createSurely asks for cars until one is answered.
-func (c *clients) createSurely(ctx context.Context, mark string) (string, error) {
+// surely makes requests until one is answered with success, and returns the car's id.
+func surely(ctx context.Context, request func() (id string)) (string, error) {
 	for {
-		if id := c.create(ctx, mark); id != "" {
+		if id := request(); id != "" {
 			return id, nil
 		}
 		if err := sleep(ctx, 100*time.Millisecond); err != nil {
@@ -122,7 +117,7 @@ func (c *clients) run(ctx context.Context) {
 	// whether it was made.
 	requests := context.WithoutCancel(ctx)
 	for range updaters {
-		work(15*time.Millisecond, func() { c.update(requests, c.hot[rand.IntN(len(c.hot))]) })
+		work(15*time.Millisecond, func() { c.change(requests, c.hot[rand.IntN(len(c.hot))], "") })
 	}
 	for range creators {
 		work(80*time.Millisecond, func() { c.create(requests, "") })
@@ -159,33 +154,21 @@ func (c *clients) createOnce(ctx context.Context) {
 		}
 		time.Sleep(100 * time.Millisecond) // 409: one of ours is still in flight
 	}
-	c.history.add(func() { c.history.requests = append(c.history.requests, request) })
+	c.history.add(func() { c.history.known.Requests = append(c.history.known.Requests, request) })
 }
 
 func (c *clients) newCar(mark string) (request judge.Request, body string) {
 	request = judge.Request{Op: judge.Create, Token: c.history.token(mark)}
 	if mark != "" {
-		c.history.add(func() { c.history.poison = append(c.history.poison, judge.Poison{Token: request.Token}) })
+		c.history.add(func() { c.history.known.Poison = append(c.history.known.Poison, judge.Poison{Token: request.Token}) })
 	}
 	return request, domain.Create(rand.IntN(25), request.Token)
 }
 
-func (c *clients) update(ctx context.Context, id string) { c.change(ctx, id, "") }
-
-// change asks for a change of a car, and reports whether it was answered with success.
-func (c *clients) change(ctx context.Context, id, mark string) bool {
+// change asks for a change of a car, and returns its id, or nothing if it was not answered with success.
+func (c *clients) change(ctx context.Context, id, mark string) string {
 	request := judge.Request{Op: judge.Update, CarID: id, Token: c.history.token(mark)}
-	return c.send(ctx, http.MethodPatch, domain.Path+"/"+id, domain.Change(rand.IntN(25), request.Token), request) != ""
-}
-
-// changeSurely asks for changes until one is answered.
-func (c *clients) changeSurely(ctx context.Context, id, mark string) error {
-	for !c.change(ctx, id, mark) {
-		if err := sleep(ctx, 100*time.Millisecond); err != nil {
-			return err
-		}
-	}
-	return nil
+	return c.send(ctx, http.MethodPatch, domain.Path+"/"+id, domain.Change(rand.IntN(25), request.Token), request)
 }
 
 // send makes one request and notes what the client knows afterwards, which is done, refused, or
@@ -206,6 +189,6 @@ func (c *clients) send(ctx context.Context, method, target, body string, r judge
 			r.CarID = id
 		}
 	}
-	c.history.add(func() { c.history.requests = append(c.history.requests, r) })
+	c.history.add(func() { c.history.known.Requests = append(c.history.known.Requests, r) })
 	return id
 }

@@ -2,9 +2,9 @@ package chaos
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"strconv"
 
 	"rds-outbox-demo/lab/awslocal"
@@ -30,16 +30,15 @@ func loseAndReplay(ctx context.Context, r *round, random *rand.Rand) error {
 	versions := 0
 	change := func(r *round, _ context.Context) error {
 		for range lostCars {
-			car, err := r.clients.createSurely(ctx, "")
+			car, err := surely(ctx, func() string { return r.clients.create(ctx, "") })
 			if err != nil {
 				return err
 			}
 			lost := 1 + random.IntN(3)
-			for range lost {
-				err = errors.Join(err, r.clients.changeSurely(ctx, car, lostMark))
-			}
-			if err := errors.Join(err, r.clients.changeSurely(ctx, car, "")); err != nil {
-				return err
+			for _, mark := range append(slices.Repeat([]string{lostMark}, lost), "") {
+				if _, err := surely(ctx, func() string { return r.clients.change(ctx, car, mark) }); err != nil {
+					return err
+				}
 			}
 			cars, versions = append(cars, car), versions+lost
 		}

@@ -26,11 +26,9 @@ const poisonMark = "poison-"
 // path is the whole path as processes of the operating system, with what only chaos has beside it.
 type path struct {
 	*local.Path
+	config     Config
 	log        *slog.Logger
 	version    int      // of PostgreSQL, the major one
-	promote    bool     // Config.Promote
-	repairs    bool     // the subscriber counts in order, and asks for what it misses
-	outboxctl  string   // path of the operator's program
 	failpoints string   // folder in which a file arms the failpoint of its name
 	env        []string // of every process
 
@@ -43,7 +41,7 @@ type path struct {
 
 // startPath brings everything up, and returns once a request reaches the database.
 func startPath(ctx context.Context, c Config, dir string, log *slog.Logger) (_ *path, err error) {
-	p := &path{log: log, promote: c.Promote, repairs: c.inOrder() && c.Sabotage == "", outboxctl: c.Outboxctl, failpoints: filepath.Join(dir, "failpoints")}
+	p := &path{config: c, log: log, failpoints: filepath.Join(dir, "failpoints")}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, p.stop())

@@ -51,9 +51,9 @@ func (r *round) prepare(ctx context.Context, t *transaction, gid string) error {
 		return err
 	}
 	note := uuid.New()
-	err = t.append(ctx, "NoteTaken", note, 1)
+	err = t.appendNote(ctx, "NoteTaken", note, 1)
 	if err == nil {
-		err = t.append(ctx, "NoteChanged", note, 2)
+		err = t.appendNote(ctx, "NoteChanged", note, 2)
 	}
 	if err == nil {
 		_, err = t.tx.Exec(ctx, fmt.Sprintf("PREPARE TRANSACTION '%s'", gid))

@@ -55,7 +55,9 @@ func promoted(end func(*postgres.Server) error, old func(context.Context, *round
 		if err != nil {
 			return err
 		}
-		r.history.add(func() { r.history.promotions = append(r.history.promotions, judge.Promotion{SlotKept: done.SlotKept}) })
+		r.history.add(func() {
+			r.history.known.Promotions = append(r.history.known.Promotions, judge.Promotion{SlotKept: done.SlotKept})
+		})
 		if old != nil {
 			err = old(ctx, r, random, done)
 		}

@@ -191,7 +191,7 @@ func (r *round) stoodAt(ctx context.Context, output string, since int64, event u
 		}
 		return err
 	})
-	r.history.add(func() { r.history.refusals = append(r.history.refusals, refusal) })
+	r.history.add(func() { r.history.known.Refusals = append(r.history.known.Refusals, refusal) })
 	return err
 }
 

@@ -122,11 +122,10 @@ func (r *round) reached(fences map[string]string) error {
 	return nil
 }
 
-// collect adds what the tables, the bus and the failure queue have to what the history knows. bus is how far the bus's journal was
-// read by earlier rounds.
-func (r *round) collect(ctx context.Context, bus *int64, earlier *memory) (judge.Round, error) {
-	h := r.history
-	all := judge.Round{Requests: h.requests, Written: h.written, Poison: h.poison, Windows: h.windows, Refusals: h.refusals, Promotions: h.promotions, Earlier: earlier.event, EarlierPoison: earlier.payload}
+// collect adds what the tables, the bus and the failure queue have to what the history knows.
+func (r *round) collect(ctx context.Context, earlier *memory) (judge.Round, error) {
+	h, all := r.history, r.history.known
+	all.Earlier, all.EarlierPoison, all.Replay, all.InOrder = earlier.event, earlier.payload, askedFor, r.config.inOrder()
 	var err error
 	if all.Rows, err = query[judge.Row](ctx, r, recorded); err != nil {
 		return all, err
@@ -137,7 +136,7 @@ func (r *round) collect(ctx context.Context, bus *int64, earlier *memory) (judge
 	if all.Stats, err = query[judge.Stat](ctx, r, domain.Totals); err != nil {
 		return all, err
 	}
-	*bus, err = awslocal.ReadBusFrom(r.AWSDir(), *bus, func(e awslocal.BusEvent, end int64) error {
+	earlier.bus, err = awslocal.ReadBusFrom(r.AWSDir(), earlier.bus, func(e awslocal.BusEvent, end int64) error {
 		for len(all.Moments) < len(h.moments) && h.moments[len(all.Moments)] < end {
 			all.Moments = append(all.Moments, len(all.Arrivals))
 		}
@@ -194,7 +193,7 @@ func (r *round) forget(ctx context.Context, judged judge.Round, earlier *memory)
 	return r.await(ctx, "the tables to be emptied", func(ctx context.Context) error {
 		// The inbox stays, because a late duplicate must be recognised.
 		tables := append([]string{"chaos.record", "chaos.counted"}, domain.Tables...)
-		if !r.promote { // a promotion must not send what earlier rounds wrote, so there it stays
+		if !r.config.Promote { // a promotion must not send what earlier rounds wrote, so there it stays
 			tables = append(tables, "outbox")
 		}
 		for _, table := range tables {
@@ -208,6 +207,7 @@ func (r *round) forget(ctx context.Context, judged judge.Round, earlier *memory)
 
 // memory has the first arrival of each event of the run, and each poison payload, as hashes. However late a duplicate comes, it is known.
 type memory struct {
+	bus      int64                // how far the bus's journal was read
 	events   map[uuid.UUID]uint64 // 0: poison, which never arrived
 	payloads map[uint64]bool
 }

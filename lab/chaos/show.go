@@ -23,7 +23,7 @@ func (r *round) show(out io.Writer, name string, faults int) (stop func()) {
 			case <-ticks.C:
 			}
 			struck := 0
-			r.history.add(func() { struck = len(r.history.windows) })
+			r.history.add(func() { struck = len(r.history.known.Windows) })
 			fmt.Fprintf(out, "%s: %d of %d faults have struck, %d s\n", name, struck, faults, int(time.Since(began).Seconds()))
 		}
 	}()

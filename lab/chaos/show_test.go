@@ -18,7 +18,7 @@ func TestARoundShowsThatItMoves(t *testing.T) {
 		r := &round{history: &history{}}
 		stop := r.show(&out, "round 2 of 5", 16)
 		time.Sleep(7 * time.Second)
-		r.history.add(func() { r.history.windows = append(r.history.windows, judge.Window{}) })
+		r.history.add(func() { r.history.known.Windows = append(r.history.known.Windows, judge.Window{}) })
 		time.Sleep(4 * time.Second)
 		stop()
 		time.Sleep(time.Minute)

@@ -49,20 +49,20 @@ var (
 // that hangs takes so long. A lost slot has taken 45 s beside other work.
 const trialTimeout = 3 * time.Minute
 
-// run runs one trial after the other, at random moments.
-func (r *round) run(ctx context.Context, trials []trial, random *rand.Rand) error {
+// runTrials runs one trial after the other, at random moments.
+func (r *round) runTrials(ctx context.Context, trials []trial, random *rand.Rand) error {
 	for _, t := range trials {
 		if err := sleep(ctx, time.Duration(random.IntN(300))*time.Millisecond); err != nil {
 			return err
 		}
-		if err := r.runOne(ctx, t, random); err != nil {
+		if err := r.runTrial(ctx, t, random); err != nil {
 			return fmt.Errorf("fault %s did not strike: %w", t.kind, err)
 		}
 	}
 	return nil
 }
 
-func (r *round) runOne(ctx context.Context, t trial, random *rand.Rand) error {
+func (r *round) runTrial(ctx context.Context, t trial, random *rand.Rand) error {
 	if t.alone {
 		r.alone.Lock()
 		defer r.alone.Unlock()
@@ -77,7 +77,7 @@ func (r *round) runOne(ctx context.Context, t trial, random *rand.Rand) error {
 		return err
 	}
 	window.End = time.Now()
-	r.history.add(func() { r.history.windows = append(r.history.windows, window) })
+	r.history.add(func() { r.history.known.Windows = append(r.history.known.Windows, window) })
 	r.log.Info("fault", "kind", t.kind, "took", window.End.Sub(window.Start).String())
 	return nil
 }
@@ -120,7 +120,7 @@ func (d *deck) deal(n int) []trial {
 
 // possible returns the trials that the version of the server and the subscriber allow.
 func (p *path) possible(kinds []trial) []trial {
-	return slices.DeleteFunc(slices.Clone(kinds), func(t trial) bool { return t.versions > p.version || t.inOrder && !p.repairs })
+	return slices.DeleteFunc(slices.Clone(kinds), func(t trial) bool { return t.versions > p.version || t.inOrder && !p.config.repairs() })
 }
 
 func find(kind string) trial {

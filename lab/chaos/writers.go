@@ -36,15 +36,18 @@ type transaction struct {
 	events []uuid.UUID
 }
 
-func (t *transaction) append(ctx context.Context, kind string, aggregate uuid.UUID, version int64) error {
-	id, err := uuid.NewV7()
-	if err != nil {
+// append appends an event and makes its id.
+func (t *transaction) append(ctx context.Context, event outbox.Event) (err error) {
+	if event.ID, err = uuid.NewV7(); err != nil {
 		return err
 	}
-	t.events = append(t.events, id)
-	return outbox.Append(ctx, t.tx, outbox.Event{
-		ID: id, AggregateType: "Note", AggregateID: aggregate.String(), AggregateVersion: version, Type: kind,
-		Data: fmt.Appendf(nil, `{"version":%d}`, version),
+	t.events = append(t.events, event.ID)
+	return outbox.Append(ctx, t.tx, event)
+}
+
+func (t *transaction) appendNote(ctx context.Context, kind string, note uuid.UUID, version int64) error {
+	return t.append(ctx, outbox.Event{
+		AggregateType: "Note", AggregateID: note.String(), AggregateVersion: version, Type: kind, Data: fmt.Appendf(nil, `{"version":%d}`, version),
 	})
 }
 
@@ -86,7 +89,7 @@ func unusual(work func(context.Context, *round, *transaction) error) func(contex
 func (r *round) note(t *transaction, outcome string, span judge.Span) {
 	r.history.add(func() {
 		for _, id := range t.events {
-			r.history.written = append(r.history.written, judge.Written{EventID: id, Outcome: outcome, Span: span})
+			r.history.known.Written = append(r.history.known.Written, judge.Written{EventID: id, Outcome: outcome, Span: span})
 		}
 	})
 }
@@ -95,20 +98,20 @@ func (r *round) note(t *transaction, outcome string, span judge.Span) {
 // that goes by ids or times misses them.
 func longTransaction(ctx context.Context, _ *round, t *transaction) error {
 	note := uuid.New()
-	if err := t.append(ctx, "NoteTaken", note, 1); err != nil {
+	if err := t.appendNote(ctx, "NoteTaken", note, 1); err != nil {
 		return err
 	}
 	if err := sleep(ctx, between(t.random, time.Second, 3*time.Second)); err != nil {
 		return err
 	}
-	return t.append(ctx, "NoteChanged", note, 2)
+	return t.appendNote(ctx, "NoteChanged", note, 2)
 }
 
 func largeTransaction(ctx context.Context, _ *round, t *transaction) error {
 	for range 20 {
 		note := uuid.New()
 		for version := range int64(25) {
-			if err := t.append(ctx, "NoteChanged", note, version+1); err != nil {
+			if err := t.appendNote(ctx, "NoteChanged", note, version+1); err != nil {
 				return err
 			}
 		}
@@ -118,7 +121,7 @@ func largeTransaction(ctx context.Context, _ *round, t *transaction) error {
 
 // rolledBack takes the next version of a hot car, and gives it back.
 func rolledBack(ctx context.Context, r *round, t *transaction) error {
-	if err := t.append(ctx, "NoteTaken", uuid.New(), 1); err != nil {
+	if err := t.appendNote(ctx, "NoteTaken", uuid.New(), 1); err != nil {
 		return err
 	}
 	id := r.clients.hot[t.random.IntN(len(r.clients.hot))]
@@ -126,13 +129,8 @@ func rolledBack(ctx context.Context, r *round, t *transaction) error {
 	if err := t.tx.QueryRow(ctx, domain.NextVersion, id).Scan(&version); err != nil {
 		return err
 	}
-	event, err := uuid.NewV7()
-	if err != nil {
-		return err
-	}
-	t.events = append(t.events, event)
-	err = outbox.Append(ctx, t.tx, outbox.Event{
-		ID: event, AggregateType: domain.AggregateType, AggregateID: id, AggregateVersion: version, Type: domain.Updated, Data: []byte(`{}`),
+	err := t.append(ctx, outbox.Event{
+		AggregateType: domain.AggregateType, AggregateID: id, AggregateVersion: version, Type: domain.Updated, Data: []byte(`{}`),
 	})
 	if err != nil {
 		return err
@@ -156,7 +154,7 @@ func (r *round) putPoison(ctx context.Context) error {
 	return r.await(putting, "the stream to take poison", func(context.Context) error {
 		err := r.PutRecord(putting, token, payload)
 		if err == nil {
-			r.history.add(func() { r.history.poison = append(r.history.poison, judge.Poison{Payload: payload}) })
+			r.history.add(func() { r.history.known.Poison = append(r.history.known.Poison, judge.Poison{Payload: payload}) })
 		}
 		return err
 	})
@@ -167,9 +165,9 @@ func (r *round) putPoison(ctx context.Context) error {
 func poisonEvent(ctx context.Context, r *round, _ *rand.Rand) error {
 	// A create without an answer may have been made all the same. Then its event is poison like any
 	// other with the mark.
-	id, err := r.clients.createSurely(ctx, poisonMark)
+	id, err := surely(ctx, func() string { return r.clients.create(ctx, poisonMark) })
 	if err == nil {
-		r.clients.update(ctx, id)
+		r.clients.change(ctx, id, "")
 	}
 	return err
 }
@@ -192,6 +190,6 @@ func (r *round) writeNote(ctx context.Context, table, payload string, age time.D
 		return id, "", err
 	}
 	written.Span.Ended = r.history.moment()
-	r.history.add(func() { r.history.written = append(r.history.written, written) })
+	r.history.add(func() { r.history.known.Written = append(r.history.known.Written, written) })
 	return id, behind, nil
 }
