@@ -10,8 +10,6 @@ import (
 	"path/filepath"
 	"time"
 
-	"github.com/aws/aws-sdk-go-v2/service/kinesis"
-	"github.com/aws/aws-sdk-go-v2/service/sqs"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"rds-outbox-demo/dbgen"
@@ -32,9 +30,7 @@ type path struct {
 	failpoints string   // folder in which a file arms the failpoint of its name
 	env        []string // of every process
 
-	pool    *pgxpool.Pool // our own: writers and the checker
-	kinesis *kinesis.Client
-	sqs     *sqs.Client
+	pool *pgxpool.Pool // our own: writers and the checker
 	// listener takes rules, which break its services.
 	listener local.FaultClient
 }
@@ -67,7 +63,7 @@ func startPath(ctx context.Context, c Config, dir string, log *slog.Logger) (_ *
 	if err != nil {
 		return nil, err
 	}
-	p.kinesis, p.sqs, p.listener = p.Services.Kinesis(), p.Services.SQS(), local.FaultClient{URL: p.Services.Local}
+	p.listener = local.FaultClient{URL: p.Services.Local}
 	return p, p.await(ctx, "the API's answer", p.healthy)
 }
 

@@ -11,7 +11,6 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/kinesis"
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
-	"github.com/aws/aws-sdk-go-v2/service/sqs/types"
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 
@@ -59,21 +58,11 @@ func (r *round) settle(ctx context.Context) error {
 
 // counted reports whether the subscriber's queue has nothing left, visible, hidden or delayed.
 func (r *round) counted(ctx context.Context) error {
-	out, err := r.sqs.GetQueueAttributes(ctx, &sqs.GetQueueAttributesInput{
-		QueueUrl: &r.Services.CarStatsURL, AttributeNames: []types.QueueAttributeName{types.QueueAttributeNameAll},
-	})
-	if err != nil {
-		return err
+	depths, err := r.Depths(ctx)
+	if err == nil && depths.Subscriber > 0 {
+		err = fmt.Errorf("%d messages are left", depths.Subscriber)
 	}
-	for _, name := range []types.QueueAttributeName{
-		types.QueueAttributeNameApproximateNumberOfMessages, types.QueueAttributeNameApproximateNumberOfMessagesNotVisible,
-		types.QueueAttributeNameApproximateNumberOfMessagesDelayed,
-	} {
-		if n := out.Attributes[string(name)]; n != "0" {
-			return fmt.Errorf("%s is %q", name, n)
-		}
-	}
-	return nil
+	return err
 }
 
 // fence is a control record, with which DMS says that it has created a table. It is not an event.
@@ -84,7 +73,7 @@ func (r *round) putFences(ctx context.Context) (map[string]string, error) {
 	fences := map[string]string{}
 	for _, hashKey := range []string{"0", "340282366920938463463374607431768211455"} {
 		err := r.await(ctx, "the stream to take a fence", func(ctx context.Context) error {
-			out, err := r.kinesis.PutRecord(ctx, &kinesis.PutRecordInput{
+			out, err := r.Services.Kinesis().PutRecord(ctx, &kinesis.PutRecordInput{
 				StreamName: &r.Services.Stream, PartitionKey: aws.String("fence"), ExplicitHashKey: &hashKey, Data: []byte(fence),
 			})
 			if err == nil {
@@ -167,9 +156,9 @@ func query[T any](ctx context.Context, r *round, sql string, args ...any) (all [
 
 // emptyQueue takes the failure queue's messages out.
 func (r *round) emptyQueue(ctx context.Context) (bodies [][]byte, err error) {
-	url := &r.Services.FailureQueueURL
+	queue, url := r.Services.SQS(), &r.Services.FailureQueueURL
 	for {
-		out, err := r.sqs.ReceiveMessage(ctx, &sqs.ReceiveMessageInput{QueueUrl: url, MaxNumberOfMessages: 10})
+		out, err := queue.ReceiveMessage(ctx, &sqs.ReceiveMessageInput{QueueUrl: url, MaxNumberOfMessages: 10})
 		if err != nil {
 			return nil, fmt.Errorf("reading the failure queue: %w", err)
 		}
@@ -178,7 +167,7 @@ func (r *round) emptyQueue(ctx context.Context) (bodies [][]byte, err error) {
 		}
 		for _, m := range out.Messages {
 			bodies = append(bodies, []byte(*m.Body))
-			if _, err := r.sqs.DeleteMessage(ctx, &sqs.DeleteMessageInput{QueueUrl: url, ReceiptHandle: m.ReceiptHandle}); err != nil {
+			if _, err := queue.DeleteMessage(ctx, &sqs.DeleteMessageInput{QueueUrl: url, ReceiptHandle: m.ReceiptHandle}); err != nil {
 				return nil, fmt.Errorf("emptying the failure queue: %w", err)
 			}
 		}

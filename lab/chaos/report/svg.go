@@ -1,8 +1,6 @@
 package report
 
 import (
-	"bytes"
-	"encoding/xml"
 	"fmt"
 	"io"
 	"math"
@@ -11,6 +9,7 @@ import (
 	"time"
 
 	"rds-outbox-demo/internal/plural"
+	"rds-outbox-demo/lab/chart"
 )
 
 // families are the lanes of the timeline, and the first words of the kinds of faults in each.
@@ -54,28 +53,23 @@ const (
 	thinnest   = 1.5 // a fault of no length is seen, too
 )
 
-// The second half is for readers with a dark background.
-const style = `
-svg{font:12px system-ui,-apple-system,"Segoe UI","DejaVu Sans",sans-serif}
-.page{fill:#fff}.text{fill:#1f2328}.quiet{fill:#59636e}.title{font-size:16px;font-weight:600}
-.grid{stroke:#d1d9e0;stroke-width:1}.lane{fill:#f6f8fa}
-.area{fill:#0969da;fill-opacity:.15}.arrivals{fill:none;stroke:#0969da;stroke-width:1.5}.commits{fill:none;stroke:#bc4c00;stroke-width:1}
-.fault{fill:#cf222e}.recovery{fill:#bf8700;fill-opacity:.4}
-@media(prefers-color-scheme:dark){
-.page{fill:#0d1117}.text{fill:#f0f6fc}.quiet{fill:#9198a1}.grid{stroke:#3d444d}.lane{fill:#151b23}
-.area{fill:#4493f8;fill-opacity:.2}.arrivals{stroke:#4493f8}.commits{stroke:#f0883e}.fault{fill:#f85149}.recovery{fill:#d29922;fill-opacity:.4}
-}`
+const light = `
+.lane{fill:#f6f8fa}.fault{fill:#cf222e}.recovery{fill:#bf8700;fill-opacity:.4}
+.area{fill:#0969da;fill-opacity:.15}.arrivals{fill:none;stroke:#0969da;stroke-width:1.5}.commits{fill:none;stroke:#bc4c00;stroke-width:1}`
 
-// drawing is an SVG being written.
+const dark = `
+.lane{fill:#151b23}.fault{fill:#f85149}.recovery{fill:#d29922;fill-opacity:.4}
+.area{fill:#4493f8;fill-opacity:.2}.arrivals{stroke:#4493f8}.commits{stroke:#f0883e}`
+
+// drawing is the timeline being drawn.
 type drawing struct {
-	bytes.Buffer
+	*chart.Drawing
 	total float64 // seconds from left to right
 }
 
 // WriteSVG writes the timeline with arrivals and commits per second, and below them every struck
 // fault and its recovery.
 func (r *Report) WriteSVG(w io.Writer) error {
-	d := &drawing{total: max(1, r.Duration().Seconds())}
 	lanes := len(families) - 1
 	if slices.ContainsFunc(r.strikes, func(s strike) bool { return familyOf(s.kind) == lanes }) {
 		lanes++
@@ -86,18 +80,14 @@ func (r *Report) WriteSVG(w io.Writer) error {
 		r.Events, r.Lost, r.Reordered, r.Wrong, r.perMillion(), r.LongestGap.Seconds(),
 		r.Cores, r.OS, r.Arch, r.Go, r.PostgreSQL)
 
-	fmt.Fprintf(d, `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 %.0f %.0f" role="img">`+"\n", width, bottom+50)
-	fmt.Fprintf(d, "<title>%s</title>\n<desc>%s</desc>\n<style>%s\n</style>\n", escape(title), escape(facts), style)
-	d.rect("page", 0, 0, width, bottom+50)
-	d.text("text title", plotLeft, 26, "start", title)
-	d.text("quiet", plotLeft, 46, "start", facts)
+	d := &drawing{chart.New(width, bottom+50, plotLeft, title, facts, light, dark), max(1, r.Duration().Seconds())}
 	d.legend()
 	d.timeAxis(bottom)
 	d.rateChart(r)
 	for i, family := range families[:lanes] {
 		top := lanesTop + float64(i)*laneHeight
-		d.rect("lane", plotLeft, top+3, plotRight-plotLeft, laneHeight-6)
-		d.text("text", plotLeft-8, top+laneHeight/2+4, "end", family.name)
+		d.Rect("lane", plotLeft, top+3, plotRight-plotLeft, laneHeight-6)
+		d.Text("text", plotLeft-8, top+laneHeight/2+4, "end", family.name)
 	}
 	// Recoveries are drawn first. In a long run they would otherwise hide the faults beside them.
 	for _, s := range r.strikes {
@@ -108,25 +98,18 @@ func (r *Report) WriteSVG(w io.Writer) error {
 	for _, s := range r.strikes {
 		d.bar("fault", s, s.start, s.end)
 	}
-	d.WriteString("</svg>\n")
-	_, err := w.Write(d.Bytes())
-	return err
+	return d.End(w)
 }
 
 func (d *drawing) legend() {
-	x := plotRight - 320
-	for _, item := range []struct {
-		class, name string
-		width       float64
-	}{{"arrivals", "arrivals/s", 90}, {"commits", "commits/s", 90}, {"fault", "fault", 70}, {"recovery", "recovery", 0}} {
-		if item.class == "fault" || item.class == "recovery" {
-			d.rect(item.class, x, 58, 14, 8)
-		} else {
-			fmt.Fprintf(d, `<path class="%s" d="M%.1f 62h14"/>`+"\n", item.class, x)
-		}
-		d.text("quiet", x+18, 66, "start", item.name)
-		x += item.width
+	const x = plotRight - 320
+	for i, rate := range []string{"arrivals", "commits"} {
+		left := x + 90*float64(i)
+		d.Path(rate, "M%.1f 64h14", left)
+		d.Text("quiet", left+18, 68, "start", rate+"/s")
 	}
+	d.Key("fault", x+180, "fault")
+	d.Key("recovery", x+250, "recovery")
 }
 
 // rateChart draws the area of arrivals and the lines of both rates, as steps.
@@ -138,10 +121,10 @@ func (d *drawing) rateChart(r *Report) {
 	y := func(rate float64) float64 { return rateBottom - rate/highest*(rateBottom-rateTop) }
 	for i := 0; float64(i)*step <= highest; i++ {
 		rate := float64(i) * step
-		fmt.Fprintf(d, `<path class="grid" d="M%.0f %.1fH%.0f"/>`+"\n", plotLeft, y(rate), plotRight)
-		d.text("quiet", plotLeft-8, y(rate)+4, "end", fmt.Sprint(rate))
+		d.Path("grid", "M%.0f %.1fH%.0f", plotLeft, y(rate), plotRight)
+		d.Text("quiet", plotLeft-8, y(rate)+4, "end", fmt.Sprint(rate))
 	}
-	d.text("quiet", plotLeft-8, rateTop-14, "end", "events/s")
+	d.Text("quiet", plotLeft-8, rateTop-14, "end", "events/s")
 
 	steps := func(rates []float64) string {
 		var path strings.Builder
@@ -156,9 +139,9 @@ func (d *drawing) rateChart(r *Report) {
 	if len(arrivals) == 0 {
 		return
 	}
-	fmt.Fprintf(d, `<path class="area" d="%sV%.1fH%.1fZ"/>`+"\n", steps(arrivals), rateBottom, plotLeft)
-	fmt.Fprintf(d, `<path class="arrivals" d="%s"/>`+"\n", steps(arrivals))
-	fmt.Fprintf(d, `<path class="commits" d="%s"/>`+"\n", steps(commits))
+	d.Path("area", "%sV%.1fH%.1fZ", steps(arrivals), rateBottom, plotLeft)
+	d.Path("arrivals", "%s", steps(arrivals))
+	d.Path("commits", "%s", steps(commits))
 }
 
 func (d *drawing) timeAxis(bottom float64) {
@@ -173,10 +156,10 @@ func (d *drawing) timeAxis(bottom float64) {
 		step *= 2
 	}
 	for at := 0.0; at <= d.total; at += step {
-		fmt.Fprintf(d, `<path class="grid" d="M%.1f %.0fV%.0f"/>`+"\n", d.x(at), rateTop, bottom)
-		d.text("quiet", d.x(at), bottom+16, "middle", fmt.Sprintf("%d:%02d", int(at)/60, int(at)%60))
+		d.Path("grid", "M%.1f %.0fV%.0f", d.x(at), rateTop, bottom)
+		d.Text("quiet", d.x(at), bottom+16, "middle", fmt.Sprintf("%d:%02d", int(at)/60, int(at)%60))
 	}
-	d.text("quiet", (plotLeft+plotRight)/2, bottom+36, "middle", "time since the start (minutes:seconds)")
+	d.Text("quiet", (plotLeft+plotRight)/2, bottom+36, "middle", "time since the start (minutes:seconds)")
 }
 
 // bar draws a span of a strike in its family's lane; pointing at it tells all about it.
@@ -189,27 +172,12 @@ func (d *drawing) bar(class string, s strike, from, to time.Duration) {
 	}
 	x := d.x(from.Seconds())
 	y := lanesTop + float64(familyOf(s.kind))*laneHeight + (laneHeight-barHeight)/2
-	fmt.Fprintf(d, `<rect class="%s" x="%.1f" y="%.1f" width="%.1f" height="%.0f"><title>%s</title></rect>`+"\n",
-		class, x, y, max(thinnest, d.x(to.Seconds())-x), barHeight, escape(tip))
+	d.Group(tip, func() { d.Rect(class, x, y, max(thinnest, d.x(to.Seconds())-x), barHeight) })
 }
 
 // x is where a time is, in seconds since the start.
 func (d *drawing) x(seconds float64) float64 {
 	return plotLeft + min(max(0, seconds/d.total), 1)*(plotRight-plotLeft)
-}
-
-func (d *drawing) rect(class string, x, y, w, h float64) {
-	fmt.Fprintf(d, `<rect class="%s" x="%.1f" y="%.1f" width="%.1f" height="%.1f"/>`+"\n", class, x, y, w, h)
-}
-
-func (d *drawing) text(class string, x, y float64, anchor, text string) {
-	fmt.Fprintf(d, `<text class="%s" x="%.1f" y="%.1f" text-anchor="%s">%s</text>`+"\n", class, x, y, anchor, escape(text))
-}
-
-func escape(text string) string {
-	var b bytes.Buffer
-	_ = xml.EscapeText(&b, []byte(text)) // a Buffer takes everything
-	return b.String()
 }
 
 // niceStep is the next of 1, 2, 5, 10, 20, 50 ... that is at least x.
