@@ -15,20 +15,26 @@ import (
 	"rds-outbox-demo/lab/judge"
 )
 
-// Report is the sum of the rounds so far.
+// Report is the sum of the rounds so far. The fields are also those of the JSON.
 type Report struct {
-	Seed    uint64
-	Started time.Time // the timeline's zero; what lies before it is left out of the timeline
-	Machine
+	Seed    uint64    `json:"seed"`
+	Started time.Time `json:"started"` // the timeline's zero; what lies before it is left out of the timeline
+	Machine `json:"machine"`
 
 	// What Add sums up. For their meaning see judge.Verdict.
-	Rounds                                                  int
-	Events, Lost, Reordered, Wrong, Duplicates, Parked, Hot int
-	LongestGap                                              time.Duration // between two arrivals of one round
-	Promotions                                              int           // of a standby
-	MostDuplicates                                          int           // of a round, which has several promotions
-	Violations                                              []Violation   // the first maxViolations of all
-	ViolationCount                                          int
+	Rounds         int           `json:"rounds"`
+	Events         int           `json:"events"`
+	Lost           int           `json:"lost"`
+	Reordered      int           `json:"reordered"`
+	Wrong          int           `json:"wrong"`
+	Duplicates     int           `json:"duplicates"`
+	Parked         int           `json:"parked"`
+	Hot            int           `json:"hotCars"`
+	LongestGap     time.Duration `json:"-"`          // between two arrivals of one round
+	Promotions     int           `json:"-"`          // of a standby
+	MostDuplicates int           `json:"-"`          // of a round, which has several promotions
+	Violations     []Violation   `json:"violations"` // the first maxViolations of all
+	ViolationCount int           `json:"violationCount"`
 
 	ended    time.Time // the last thing that was seen to happen
 	strikes  []strike
@@ -56,18 +62,18 @@ const (
 	maxTextViolations = 20
 )
 
-// strike is one struck fault; its times are since Report.Started.
+// strike is one struck fault. Its times are in milliseconds since Report.Started.
 type strike struct {
-	kind       string
-	round      int
-	start, end time.Duration
-	recovery   time.Duration
-	recovered  bool // an event created after the end arrived
+	Kind     string   `json:"kind"`
+	Round    int      `json:"round"`
+	Start    float64  `json:"startMs"`
+	End      float64  `json:"endMs"`
+	Recovery *float64 `json:"recoveryMs,omitempty"` // after the end; absent when no event came afterwards
 }
 
 // New begins a report of a run on this machine, from now on.
 func New(seed uint64) *Report {
-	return &Report{Seed: seed, Started: time.Now(), Machine: Machine{
+	return &Report{Seed: seed, Started: time.Now().UTC(), Violations: []Violation{}, strikes: []strike{}, Machine: Machine{
 		Cores: runtime.NumCPU(), OS: runtime.GOOS, Arch: runtime.GOARCH, Go: runtime.Version(),
 	}}
 }
@@ -90,9 +96,9 @@ func (r *Report) Add(round judge.Round, v judge.Verdict) {
 		r.Violations = append(r.Violations, Violation{Round: r.Rounds, Violation: violation})
 	}
 	for i, w := range round.Windows {
-		s := strike{kind: w.Kind, round: r.Rounds, start: w.Start.Sub(r.Started), end: w.End.Sub(r.Started)}
-		if i < len(v.Recoveries) {
-			s.recovery, s.recovered = v.Recoveries[i].Took, !v.Recoveries[i].Absent
+		s := strike{Kind: w.Kind, Round: r.Rounds, Start: milliseconds(w.Start.Sub(r.Started)), End: milliseconds(w.End.Sub(r.Started))}
+		if i < len(v.Recoveries) && !v.Recoveries[i].Absent {
+			s.Recovery = new(milliseconds(v.Recoveries[i].Took))
 		}
 		r.strikes = append(r.strikes, s)
 		r.saw(w.End)
@@ -141,11 +147,11 @@ type kind struct {
 
 // kinds are the kinds that struck, sorted.
 func (r *Report) kinds() []kind {
-	struck, recoveries := map[string]int{}, map[string][]time.Duration{}
+	struck, recoveries := map[string]int{}, map[string][]float64{}
 	for _, s := range r.strikes {
-		struck[s.kind]++
-		if s.recovered {
-			recoveries[s.kind] = append(recoveries[s.kind], s.recovery)
+		struck[s.Kind]++
+		if s.Recovery != nil {
+			recoveries[s.Kind] = append(recoveries[s.Kind], *s.Recovery)
 		}
 	}
 	all := []kind{}
@@ -153,8 +159,7 @@ func (r *Report) kinds() []kind {
 		k := kind{Kind: name, Struck: struck[name], Recovered: len(recoveries[name])}
 		if took := recoveries[name]; len(took) > 0 {
 			slices.Sort(took)
-			p50, most := milliseconds(took[(len(took)-1)/2]), milliseconds(took[len(took)-1])
-			k.P50, k.Max = &p50, &most
+			k.P50, k.Max = &took[(len(took)-1)/2], &took[len(took)-1]
 		}
 		all = append(all, k)
 	}

@@ -6,7 +6,6 @@ import (
 	"math"
 	"slices"
 	"strings"
-	"time"
 
 	"rds-outbox-demo/internal/plural"
 	"rds-outbox-demo/lab/chart"
@@ -71,7 +70,7 @@ type drawing struct {
 // fault and its recovery.
 func (r *Report) WriteSVG(w io.Writer) error {
 	lanes := len(families) - 1
-	if slices.ContainsFunc(r.strikes, func(s strike) bool { return familyOf(s.kind) == lanes }) {
+	if slices.ContainsFunc(r.strikes, func(s strike) bool { return familyOf(s.Kind) == lanes }) {
 		lanes++
 	}
 	bottom := lanesTop + float64(lanes)*laneHeight
@@ -91,12 +90,12 @@ func (r *Report) WriteSVG(w io.Writer) error {
 	}
 	// Recoveries are drawn first. In a long run they would otherwise hide the faults beside them.
 	for _, s := range r.strikes {
-		if s.recovered {
-			d.bar("recovery", s, s.end, s.end+s.recovery)
+		if s.Recovery != nil {
+			d.bar("recovery", s, s.End, s.End+*s.Recovery)
 		}
 	}
 	for _, s := range r.strikes {
-		d.bar("fault", s, s.start, s.end)
+		d.bar("fault", s, s.Start, s.End)
 	}
 	return d.End(w)
 }
@@ -162,17 +161,17 @@ func (d *drawing) timeAxis(bottom float64) {
 	d.Text("quiet", (plotLeft+plotRight)/2, bottom+36, "middle", "time since the start (minutes:seconds)")
 }
 
-// bar draws a span of a strike in its family's lane; pointing at it tells all about it.
-func (d *drawing) bar(class string, s strike, from, to time.Duration) {
-	tip := fmt.Sprintf("%s at %.1f s for %.0f ms, round %d: ", s.kind, s.start.Seconds(), milliseconds(s.end-s.start), s.round)
-	if s.recovered {
-		tip += fmt.Sprintf("next event after %.0f ms", milliseconds(s.recovery))
+// bar draws a span of a strike, in milliseconds, in its family's lane; pointing at it tells all about it.
+func (d *drawing) bar(class string, s strike, from, to float64) {
+	tip := fmt.Sprintf("%s at %.1f s for %.0f ms, round %d: ", s.Kind, s.Start/1000, s.End-s.Start, s.Round)
+	if s.Recovery != nil {
+		tip += fmt.Sprintf("next event after %.0f ms", *s.Recovery)
 	} else {
 		tip += "no event afterwards"
 	}
-	x := d.x(from.Seconds())
-	y := lanesTop + float64(familyOf(s.kind))*laneHeight + (laneHeight-barHeight)/2
-	d.Group(tip, func() { d.Rect(class, x, y, max(thinnest, d.x(to.Seconds())-x), barHeight) })
+	x := d.x(from / 1000)
+	y := lanesTop + float64(familyOf(s.Kind))*laneHeight + (laneHeight-barHeight)/2
+	d.Group(tip, func() { d.Rect(class, x, y, max(thinnest, d.x(to/1000)-x), barHeight) })
 }
 
 // x is where a time is, in seconds since the start.
