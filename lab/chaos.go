@@ -4,12 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"strconv"
 
 	"rds-outbox-demo/lab/chaos"
+	"rds-outbox-demo/lab/chaos/report"
 )
 
 // defaultRounds meet every kind of fault, in a minute or two. A sabotage must be caught within as many rounds as it gets.
@@ -46,7 +48,13 @@ func runChaos(ctx context.Context) error {
 	config := chaos.Config{
 		Seed: seed, Rounds: rounds, Sabotage: sabotaged, Promote: os.Getenv("PROMOTE") == "1", PostgreSQL: os.Getenv("POSTGRES"),
 		Root: ".", Lab: self, Relay: filepath.Join(filepath.Dir(self), "walrelay"), Outboxctl: filepath.Join(filepath.Dir(self), "..", "outboxctl"),
-		ReportDir: filepath.Join(dataDir, "chaos"), Out: os.Stdout, Progress: os.Stderr,
+		Out: os.Stdout, Progress: os.Stderr,
+		Report: func(r *report.Report) error {
+			err := writeReport(filepath.Join(dataDir, "chaos"), map[string]func(io.Writer) error{
+				"report.txt": r.WriteText, "report.json": r.WriteJSON, "report.svg": r.WriteSVG,
+			})
+			return errors.Join(err, r.WriteText(os.Stdout))
+		},
 	}
 	if err := config.Validate(); err != nil {
 		return usageError(err.Error())

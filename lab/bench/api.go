@@ -122,25 +122,14 @@ func (e *environment) apiAlone(ctx context.Context, requests int) ([]Row, error)
 		return nil, err
 	}
 	defer debug.SetGCPercent(debug.SetGCPercent(400)) // as the function's main
-	rate := func(request func(context.Context) error) measurement {
-		return func(ctx context.Context) (float64, error) {
-			started := time.Now()
-			for range requests {
-				if err := request(ctx); err != nil {
-					return 0, err
-				}
-			}
-			return float64(requests) / time.Since(started).Seconds(), nil
-		}
-	}
 	// Turns are short, so that other work on the machine slows all sides alike. A round is the
 	// median of five.
 	const turns = 5
 	short := *e
 	short.Rounds *= turns
 	rows, err := short.besidePgbench(ctx, []Row{{What: "one at a time, in-process"}, {What: "pgx without the handler"}}, database, 1, requests,
-		rate(func(ctx context.Context) error { return create(ctx, handler) }),
-		rate(func(ctx context.Context) error { return insert(ctx, conn) }))
+		rateOf(requests, 1, func(ctx context.Context) error { return create(ctx, handler) }),
+		rateOf(requests, 1, func(ctx context.Context) error { return insert(ctx, conn) }))
 	for i := range rows {
 		rows[i].Ours, rows[i].Limit = rows[i].Ours.medians(turns), rows[i].Limit.medians(turns)
 	}
@@ -235,8 +224,8 @@ func (e *environment) apiBehindHTTP(ctx context.Context) ([]Row, error) {
 			return 0, err
 		}
 		if round++; round > 1 { // the first warms up
-			p50.Ours, p50.Limit = append(p50.Ours, one.percentile(50)), append(p50.Limit, original.percentile(50))
-			p99.Ours, p99.Limit = append(p99.Ours, one.percentile(99)), append(p99.Limit, original.percentile(99))
+			p50.Ours, p50.Limit = append(p50.Ours, one.times.percentile(50)), append(p50.Limit, original.times.percentile(50))
+			p99.Ours, p99.Limit = append(p99.Ours, one.times.percentile(99)), append(p99.Limit, original.times.percentile(99))
 			cpu.Ours = append(cpu.Ours, float64(many.cpu.Microseconds())/float64(requests))
 			memory.Ours = append(memory.Ours, many.memory)
 		}
@@ -250,14 +239,11 @@ func (e *environment) apiBehindHTTP(ctx context.Context) ([]Row, error) {
 
 // load is what a number of requests took, each and together, and what the process used for them, its start included.
 type load struct {
-	times  []time.Duration // sorted
+	times  Values // ms
 	took   time.Duration
 	cpu    time.Duration
 	memory float64 // MB at most
 }
-
-// percentile is in milliseconds.
-func (l load) percentile(n int) float64 { return milliseconds(l.times[len(l.times)*n/100]) }
 
 func milliseconds(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
 
@@ -302,7 +288,7 @@ func (e *environment) runAPI(ctx context.Context, api process.Config, connection
 		return l, err
 	}
 	var group errgroup.Group
-	times := make([][]time.Duration, connections)
+	times := make([]Values, connections)
 	left := new(atomic.Int64)
 	left.Store(int64(requests))
 	started := time.Now()
@@ -314,6 +300,5 @@ func (e *environment) runAPI(ctx context.Context, api process.Config, connection
 	}
 	err = group.Wait()
 	l.took, l.times = time.Since(started), slices.Concat(times...)
-	slices.Sort(l.times)
 	return l, err
 }

@@ -88,7 +88,8 @@ func (e *environment) measureUntilJudged(ctx context.Context, h hop) ([]Row, err
 			rows[i].Hop = h.name
 			rows[i] = rows[i].judged()
 		}
-		lines := slices.Concat(worse(rows), open(rows))
+		judged := Report{Rows: rows}
+		lines := slices.Concat(judged.Worse(), judged.Open())
 		if !e.Check || attempt == attempts || len(lines) == 0 {
 			return rows, nil
 		}

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/aws/aws-lambda-go/events"
+	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/eventbridge"
 	"github.com/google/uuid"
 	"golang.org/x/sync/errgroup"
@@ -70,24 +71,11 @@ func (e *environment) besideClients(ctx context.Context, delay time.Duration, ba
 		return nil, err
 	}
 	defer bus.Close()
+	recorded, err := record(ctx, bus, batch)
+	if err != nil {
+		return nil, err
+	}
 	sdk := eventbridge.NewFromConfig(awslocal.SDKConfig(bus.URL))
-	recorder := &recorder{Client: sdk}
-	recorded, err := newConsumer(bus, recorder)
-	if err != nil {
-		return nil, err
-	}
-	// The first batches open the consumer's window. A consumer that knows nothing of the bus yet
-	// sends small calls.
-	for range 20 {
-		if err := publish(ctx, recorded, batch); err != nil {
-			return nil, err
-		}
-	}
-	recorder.calls = nil
-	bodies, err := bus.Recorded(func() error { return publish(ctx, recorded, batch) })
-	if err != nil {
-		return nil, err
-	}
 	consumer, err := newConsumer(bus, sdk)
 	if err != nil {
 		return nil, err
@@ -101,10 +89,10 @@ func (e *environment) besideClients(ctx context.Context, delay time.Duration, ba
 	measurements := []measurement{
 		rateOf(repeats, len(batch.Records), func(ctx context.Context) error { return publish(ctx, consumer, batch) }),
 		rateOf(repeats, len(batch.Records), func(ctx context.Context) error {
-			return inLanes(ctx, bodies, func(ctx context.Context, body []byte) error { return sendCall(ctx, client, bus.URL, body) })
+			return inLanes(ctx, recorded.bodies, func(ctx context.Context, body []byte) error { return sendCall(ctx, client, bus.URL, body) })
 		}),
 		rateOf(repeats, len(batch.Records), func(ctx context.Context) error {
-			return inLanes(ctx, recorder.calls, func(ctx context.Context, call *eventbridge.PutEventsInput) error {
+			return inLanes(ctx, recorded.calls, func(ctx context.Context, call *eventbridge.PutEventsInput) error {
 				_, err := sdk.PutEvents(ctx, call)
 				return err
 			})
@@ -116,11 +104,34 @@ func (e *environment) besideClients(ctx context.Context, delay time.Duration, ba
 	return e.alternate(ctx, measurements...)
 }
 
-// recorder keeps the calls that the consumer makes.
+// recorder keeps the calls that the consumer makes, and the bodies that the SDK makes of them.
 type recorder struct {
 	*eventbridge.Client
-	mu    sync.Mutex
-	calls []*eventbridge.PutEventsInput
+	http   aws.HTTPClient
+	mu     sync.Mutex
+	calls  []*eventbridge.PutEventsInput
+	bodies [][]byte
+}
+
+// record returns what the consumer sends to publish the batch.
+func record(ctx context.Context, bus *sink.Server, batch events.KinesisEvent) (*recorder, error) {
+	config := awslocal.SDKConfig(bus.URL)
+	r := &recorder{http: config.HTTPClient}
+	config.HTTPClient = r
+	r.Client = eventbridge.NewFromConfig(config)
+	consumer, err := newConsumer(bus, r)
+	if err != nil {
+		return nil, err
+	}
+	// The first batches open the consumer's window. A consumer that knows nothing of the bus yet
+	// sends small calls.
+	for range 21 {
+		r.calls, r.bodies = nil, nil
+		if err := publish(ctx, consumer, batch); err != nil {
+			return nil, err
+		}
+	}
+	return r, nil
 }
 
 func (r *recorder) PutEvents(ctx context.Context, in *eventbridge.PutEventsInput, options ...func(*eventbridge.Options)) (*eventbridge.PutEventsOutput, error) {
@@ -128,6 +139,19 @@ func (r *recorder) PutEvents(ctx context.Context, in *eventbridge.PutEventsInput
 	r.calls = append(r.calls, in)
 	r.mu.Unlock()
 	return r.Client.PutEvents(ctx, in, options...)
+}
+
+// Do makes the recorder the HTTP client of the SDK.
+func (r *recorder) Do(request *http.Request) (*http.Response, error) {
+	body, err := io.ReadAll(request.Body)
+	if err != nil {
+		return nil, err
+	}
+	request.Body = io.NopCloser(bytes.NewReader(body))
+	r.mu.Lock()
+	r.bodies = append(r.bodies, body)
+	r.mu.Unlock()
+	return r.http.Do(request)
 }
 
 func publish(ctx context.Context, consumer *cdcconsumer.Consumer, batch events.KinesisEvent) error {

@@ -55,16 +55,12 @@ func TestClientsSendWhatTheConsumerDoes(t *testing.T) {
 	bus, err := sink.Start(0)
 	require.NoError(t, err)
 	defer bus.Close()
-	consumer, err := newConsumer(bus, eventbridge.NewFromConfig(awslocal.SDKConfig(bus.URL)))
+	recorded, err := record(t.Context(), bus, batchOf(25, 5))
 	require.NoError(t, err)
-	for range 20 { // open its window
-		require.NoError(t, publish(t.Context(), consumer, batchOf(25, 5)))
-	}
-	bodies, err := bus.Recorded(func() error { return publish(t.Context(), consumer, batchOf(25, 5)) })
-	require.NoError(t, err)
-	require.Len(t, bodies, 5, "25 events of 5 aggregates are 5 calls")
+	require.Len(t, recorded.calls, 5, "25 events of 5 aggregates are 5 calls")
+	require.Len(t, recorded.bodies, 5)
 	var seen []string
-	for _, body := range bodies {
+	for _, body := range recorded.bodies {
 		var call struct{ Entries []struct{ Detail string } }
 		require.NoError(t, json.Unmarshal(body, &call))
 		for _, entry := range call.Entries {

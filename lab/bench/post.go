@@ -15,10 +15,10 @@ import (
 	"rds-outbox-demo/lab/domain"
 )
 
-// post sends requests over one connection until none are left, and at least as many as least says.
+// post sends requests over one connection until none are left, and at least as many as least says. It returns the milliseconds of each.
 // It costs a tenth of what net/http's client costs, which matters because the API and PostgreSQL
 // run on the same cores.
-func post(ctx context.Context, address string, least int, left *atomic.Int64) (times []time.Duration, err error) {
+func post(ctx context.Context, address string, least int, left *atomic.Int64) (times Values, err error) {
 	conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", address)
 	if err != nil {
 		return nil, err
@@ -41,7 +41,7 @@ func post(ctx context.Context, address string, least int, left *atomic.Int64) (t
 		if status != http.StatusCreated {
 			return nil, fmt.Errorf("the API answered %d", status)
 		}
-		times = append(times, time.Since(started))
+		times = append(times, milliseconds(time.Since(started)))
 	}
 	return times, nil
 }

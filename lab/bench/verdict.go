@@ -66,9 +66,10 @@ func (r Row) open() string {
 	return r.notJudged()
 }
 
-// worse returns the rows beyond their bounds, a line each.
-func worse(rows []Row) (lines []string) {
-	for _, row := range rows {
+// Worse returns the hops that are beyond their bounds, a line each. A hop that could not be
+// measured is one of them.
+func (r *Report) Worse() (lines []string) {
+	for _, row := range r.Rows {
 		if worse := row.worse(); worse != "" {
 			lines = append(lines, fmt.Sprintf("%s got worse: %s: %s", row.Hop, row.What, worse))
 		}
@@ -76,29 +77,12 @@ func worse(rows []Row) (lines []string) {
 	return lines
 }
 
-// open returns the rows whose bounds could not be judged, a line each.
-func open(rows []Row) (lines []string) {
-	for _, row := range rows {
+// Open returns the hops whose bound could not be judged because of noise, a line each.
+func (r *Report) Open() (lines []string) {
+	for _, row := range r.Rows {
 		if open := row.open(); open != "" {
 			lines = append(lines, fmt.Sprintf("%s: %s: %s", row.Hop, row.What, open))
 		}
 	}
 	return lines
-}
-
-// Worse returns the hops that are beyond their bounds, a line each. A hop that could not be
-// measured is one of them.
-func (r *Report) Worse() []string { return worse(r.Rows) }
-
-// Open returns the hops whose bound could not be judged because of noise, a line each.
-func (r *Report) Open() []string { return open(r.Rows) }
-
-// Missed returns the rows whose target was not reached.
-func (r *Report) Missed() (missed []Row) {
-	for _, row := range r.Rows {
-		if row.Target != "" && row.Missing == "" && !row.Noisy && !row.Reached {
-			missed = append(missed, row)
-		}
-	}
-	return missed
 }

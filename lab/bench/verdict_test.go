@@ -10,12 +10,6 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-func TestMissedLeavesOutWhatWasNotMeasured(t *testing.T) {
-	t.Parallel()
-	r := Report{Rows: []Row{{What: "a", Target: "t", Reached: true}, {What: "b", Target: "t"}, {What: "c", Target: "t", Missing: "install it"}, {What: "d"}}}
-	require.Equal(t, []Row{r.Rows[1]}, r.Missed())
-}
-
 func TestWorseNamesTheHop(t *testing.T) {
 	t.Parallel()
 	limited := Row{Hop: "relay", What: "rows", Ours: Values{38, 40, 36}, Limit: Values{100}, LimitName: "pg"}
@@ -70,7 +64,6 @@ func TestNoisyRowsHaveNoRatio(t *testing.T) {
 	require.True(t, row.Reached)
 	r := Report{Rows: []Row{row.judged(), Row{Hop: "relay", What: "CPU", Unit: "µs", Ours: Values{5, 9}}.atMost(4).judged()}}
 	require.False(t, r.Rows[0].Reached)
-	require.Empty(t, r.Missed())
 	text := written(t, r.Text)
 	require.Contains(t, text, "100 rows/s ±100 %  100 rows/s (pg)  -      not judged: rounds of ours differ by 100 % from their median, more than 20 %")
 	require.NotContains(t, text, "MISSED")

@@ -38,7 +38,7 @@ const servicePerRound, machinePerRound = 7, 9
 // faults. A run below it has not tried to reorder anything.
 const hotPerRound = 3
 
-// Config of a run. Root, Lab, Relay, Outboxctl, ReportDir, Out and Progress are required.
+// Config of a run. Root, Lab, Relay, Outboxctl, Report, Out and Progress are required.
 type Config struct {
 	Seed     uint64
 	Rounds   int
@@ -48,13 +48,13 @@ type Config struct {
 	// promotes it. A sabotage that only a promotion exposes sets it.
 	Promote bool
 
-	PostgreSQL string // major version; empty: that of everything else here
-	Root       string // folder with node_modules, where PostgreSQL's binaries are
-	Lab        string // path of this program, built with the tags failpoints and sabotage
-	Relay      string // path of walrelay, built with the same tags
-	Outboxctl  string // path of the operator's program
-	ReportDir  string // gets report.txt, report.json and report.svg
-	Out        io.Writer
+	PostgreSQL string                     // major version; empty: that of everything else here
+	Root       string                     // folder with node_modules, where PostgreSQL's binaries are
+	Lab        string                     // path of this program, built with the tags failpoints and sabotage
+	Relay      string                     // path of walrelay, built with the same tags
+	Outboxctl  string                     // path of the operator's program
+	Report     func(*report.Report) error // writes it, before the last line
+	Out        io.Writer                  // gets the last line
 	Progress   io.Writer
 }
 
@@ -161,7 +161,7 @@ func run(ctx context.Context, c Config) (result *report.Report, err error) {
 		}
 	}
 	err = p.rounds(ctx, result)
-	return result, errors.Join(err, writeReport(c, result))
+	return result, errors.Join(err, c.Report(result))
 }
 
 func (p *path) rounds(ctx context.Context, result *report.Report) error {
@@ -260,22 +260,4 @@ func (r *round) play(ctx context.Context, a, b []trial) error {
 		return fmt.Errorf("settling: %w", err)
 	}
 	return sleep(ctx, pause)
-}
-
-func writeReport(c Config, result *report.Report) error {
-	if err := os.MkdirAll(c.ReportDir, 0o700); err != nil {
-		return fmt.Errorf("making the report's folder: %w", err)
-	}
-	for name, write := range map[string]func(io.Writer) error{
-		"report.txt": result.WriteText, "report.json": result.WriteJSON, "report.svg": result.WriteSVG,
-	} {
-		f, err := os.Create(filepath.Join(c.ReportDir, name))
-		if err == nil {
-			err = errors.Join(write(f), f.Close())
-		}
-		if err != nil {
-			return fmt.Errorf("writing %s: %w", name, err)
-		}
-	}
-	return result.WriteText(c.Out)
 }

@@ -25,10 +25,6 @@ type Server struct {
 	delay  time.Duration
 	// buffers are used again. The sink shares the machine with what is measured, and its garbage took as much CPU as the relay.
 	buffers sync.Pool
-
-	mu     sync.Mutex
-	keep   bool
-	bodies [][]byte // of the calls while keep is set
 }
 
 // PutEvents is the X-Amz-Target of a call to the bus.
@@ -78,11 +74,6 @@ func (s *Server) answer(w http.ResponseWriter, r *http.Request) {
 	buffer.Reset()
 	_, _ = buffer.ReadFrom(r.Body)
 	n := bytes.Count(buffer.Bytes(), operation.item)
-	s.mu.Lock()
-	if s.keep {
-		s.bodies = append(s.bodies, bytes.Clone(buffer.Bytes()))
-	}
-	s.mu.Unlock()
 	if s.delay > 0 {
 		time.Sleep(s.delay)
 	}
@@ -99,16 +90,4 @@ func (s *Server) answer(w http.ResponseWriter, r *http.Request) {
 	_, _ = w.Write(buffer.Bytes())
 	s.Calls.Add(1)
 	s.Accepted.Add(int64(n))
-}
-
-// Recorded returns the bodies of the calls that do makes.
-func (s *Server) Recorded(do func() error) ([][]byte, error) {
-	s.mu.Lock()
-	s.keep, s.bodies = true, nil
-	s.mu.Unlock()
-	err := do()
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.keep = false
-	return s.bodies, err
 }
