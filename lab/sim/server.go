@@ -126,34 +126,30 @@ func (s *session) fails(code, message string) {
 // rows answers a query with the fields of structs, or with single values.
 func (s *session) rows(tag string, rows ...any) {
 	for i, row := range rows {
-		names, oids, values := columnsOf(row)
+		fields, values := columnsOf(row)
 		if i == 0 {
-			description := &pgproto3.RowDescription{}
-			for j, name := range names {
-				description.Fields = append(description.Fields, pgproto3.FieldDescription{Name: []byte(name), DataTypeOID: oids[j], DataTypeSize: -1, TypeModifier: -1})
-			}
-			s.backend.Send(description)
+			s.backend.Send(&pgproto3.RowDescription{Fields: fields})
 		}
 		s.backend.Send(&pgproto3.DataRow{Values: values})
 	}
-	if len(rows) == 0 && tag == "SELECT" {
-		s.backend.Send(&pgproto3.RowDescription{})
-	}
-	s.backend.Send(&pgproto3.CommandComplete{CommandTag: []byte(fmt.Sprintf("%s %d", tag, len(rows)))})
+	s.backend.Send(&pgproto3.CommandComplete{CommandTag: fmt.Appendf(nil, "%s %d", tag, len(rows))})
 	s.ready()
+}
+
+// none answers without a row like this one.
+func (s *session) none(row any) {
+	fields, _ := columnsOf(row)
+	s.backend.Send(&pgproto3.RowDescription{Fields: fields})
+	s.rows("SELECT")
 }
 
 var queryName = regexp.MustCompile(`^-- name: (\w+)`)
 var literal = regexp.MustCompile(` '((?:[^']|'')*)' `)
 
+// answer answers a statement. The names are those of sql/queries.
 func (s *session) answer(sql string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.query(sql)
-}
-
-// query answers a statement. The names are those of sql/queries. The caller holds mu.
-func (s *session) query(sql string) {
 	var args []string
 	for _, m := range literal.FindAllStringSubmatch(sql, -1) {
 		args = append(args, m[1])
@@ -239,18 +235,6 @@ func (s *session) loadQuery(name string, args []string) {
 	default:
 		panic("sim: no answer to query " + name)
 	}
-}
-
-// none answers without a row.
-func (s *session) none(row any) {
-	names, oids, _ := columnsOf(row)
-	description := &pgproto3.RowDescription{}
-	for j, name := range names {
-		description.Fields = append(description.Fields, pgproto3.FieldDescription{Name: []byte(name), DataTypeOID: oids[j], DataTypeSize: -1, TypeModifier: -1})
-	}
-	s.backend.Send(description)
-	s.backend.Send(&pgproto3.CommandComplete{CommandTag: []byte("SELECT 0")})
-	s.ready()
 }
 
 // command answers what is not in sql/queries. The caller holds mu.
@@ -351,15 +335,19 @@ func (s *session) status(flushed pglogrepl.LSN) {
 }
 
 // columnsOf makes the columns of a row of a struct's fields, or of a value.
-func columnsOf(row any) (names []string, oids []uint32, values [][]byte) {
+func columnsOf(row any) (fields []pgproto3.FieldDescription, values [][]byte) {
+	add := func(name string, value any) {
+		oid, text := column(value)
+		fields = append(fields, pgproto3.FieldDescription{Name: []byte(name), DataTypeOID: oid, DataTypeSize: -1, TypeModifier: -1})
+		values = append(values, text)
+	}
 	v := reflect.ValueOf(row)
 	if v.Kind() != reflect.Struct {
-		oid, text := column(row)
-		return []string{"value"}, []uint32{oid}, [][]byte{text}
+		add("value", row)
+		return fields, values
 	}
-	for i := range v.NumField() {
-		oid, text := column(v.Field(i).Interface())
-		names, oids, values = append(names, v.Type().Field(i).Name), append(oids, oid), append(values, text)
+	for field, value := range v.Fields() {
+		add(field.Name, value.Interface())
 	}
-	return names, oids, values
+	return fields, values
 }

@@ -177,7 +177,7 @@ func (w *world) sendWAL(c *conn, from pglogrepl.LSN) {
 		w.mu.Unlock()
 		for i, message := range e.messages(!related) {
 			time.Sleep(w.delay(10*time.Microsecond, 2*time.Millisecond, "wal", c.number, next, i))
-			if _, err := out.Write(xlogData(e.start+pglogrepl.LSN(i), e.end, message)); err != nil {
+			if _, err := out.Write(copyData("w", e.start+pglogrepl.LSN(i), e.end, micros(time.Now()), message)); err != nil {
 				return
 			}
 		}
@@ -194,21 +194,26 @@ func (w *world) keepalive(c *conn) []byte {
 	if n := len(w.wal.log); n > 0 && w.wal.log[n-1].end > c.sent {
 		end = c.sent
 	}
-	b := append([]byte{'d'}, 0, 0, 0, 4+18)
-	b = append(b, 'k')
-	b = binary.BigEndian.AppendUint64(b, uint64(end))
-	b = binary.BigEndian.AppendUint64(b, micros(time.Now()))
-	return append(b, 0)
+	return copyData("k", end, micros(time.Now()), "\x00")
 }
 
-// xlogData makes a CopyData message of a message of pgoutput.
-func xlogData(start, end pglogrepl.LSN, message []byte) []byte {
-	b := binary.BigEndian.AppendUint32([]byte{'d'}, uint32(4+25+len(message)))
-	b = append(b, 'w')
-	b = binary.BigEndian.AppendUint64(b, uint64(start))
-	b = binary.BigEndian.AppendUint64(b, uint64(end))
-	b = binary.BigEndian.AppendUint64(b, micros(time.Now()))
-	return append(b, message...)
+// message makes a message of texts and of numbers in network order.
+func message(parts ...any) (b []byte) {
+	for _, part := range parts {
+		if text, ok := part.(string); ok {
+			part = []byte(text)
+		}
+		var err error
+		if b, err = binary.Append(b, binary.BigEndian, part); err != nil {
+			panic(err)
+		}
+	}
+	return b
+}
+
+func copyData(parts ...any) []byte {
+	data := message(parts...)
+	return message("d", uint32(4+len(data)), data)
 }
 
 // micros is PostgreSQL's time. Its epoch is 2000.
@@ -218,47 +223,35 @@ var columns = []string{"id", "aggregate_type", "aggregate_id", "aggregate_versio
 
 // messages are those of pgoutput, protocol version 1.
 func (e entry) messages(first bool) (all [][]byte) {
-	begin := binary.BigEndian.AppendUint64([]byte{'B'}, uint64(e.end))
-	begin = binary.BigEndian.AppendUint64(begin, micros(e.at))
-	all = append(all, binary.BigEndian.AppendUint32(begin, e.xid))
+	all = append(all, message("B", e.end, micros(e.at), e.xid))
 	if e.mark != "" {
-		mark := binary.BigEndian.AppendUint64([]byte{'M', 1}, uint64(e.start))
-		mark = append(mark, "walrelay\x00"...)
-		mark = binary.BigEndian.AppendUint32(mark, uint32(len(e.mark)))
-		all = append(all, append(mark, e.mark...))
+		all = append(all, message("M\x01", e.start, "walrelay\x00", uint32(len(e.mark)), e.mark))
 	}
 	if first && len(e.rows) > 0 {
-		relation := binary.BigEndian.AppendUint32([]byte{'R'}, relationID)
-		relation = append(relation, "public\x00outbox\x00d"...)
-		relation = binary.BigEndian.AppendUint16(relation, uint16(len(columns)))
+		relation := message("R", uint32(relationID), "public\x00outbox\x00d", uint16(len(columns)))
 		for _, column := range columns {
-			relation = append(append(append(relation, 0), column...), 0)
-			relation = append(relation, make([]byte, 8)...)
+			relation = append(relation, message("\x00", column, "\x00", [8]byte{})...)
 		}
 		all = append(all, relation)
 	}
 	for _, row := range e.rows {
 		all = append(all, e.insert(row))
 	}
-	commit := binary.BigEndian.AppendUint64([]byte{'C', 0}, uint64(e.end))
-	commit = binary.BigEndian.AppendUint64(commit, uint64(e.end))
-	return append(all, binary.BigEndian.AppendUint64(commit, micros(e.at)))
+	return append(all, message("C\x00", e.end, e.end, micros(e.at)))
 }
 
 func (e entry) insert(row dbgen.Outbox) []byte {
-	b := binary.BigEndian.AppendUint32([]byte{'I'}, relationID)
-	b = binary.BigEndian.AppendUint16(append(b, 'N'), uint16(len(columns)))
 	version := strconv.FormatInt(row.AggregateVersion, 10)
 	if e.broken {
 		version = "a text"
 	}
+	b := message("I", uint32(relationID), "N", uint16(len(columns)))
 	for _, value := range []string{row.ID.String(), row.AggregateType, row.AggregateID, version, row.EventType, string(row.EventData), "", textTime(row.CreatedAt)} {
 		if value == "" { // traceparent
 			b = append(b, 'n')
 			continue
 		}
-		b = binary.BigEndian.AppendUint32(append(b, 't'), uint32(len(value)))
-		b = append(b, value...)
+		b = append(b, message("t", uint32(len(value)), value)...)
 	}
 	return b
 }
