@@ -25,40 +25,20 @@ func (b busOf) DescribeEventBus(ctx context.Context, _ *eventbridge.DescribeEven
 	return &eventbridge.DescribeEventBusOutput{}, b.wait(ctx, b.delay(time.Millisecond, 5*time.Millisecond, "describe bus"), b.process)
 }
 
+var busFaults = map[Kind]effect{
+	KillBeforeBus: {before: true, kill: true},
+	KillAfterBus:  {kill: true},
+	RefuseEntries: {},
+	FailEvents:    {before: true, err: &smithy.GenericAPIError{Code: "InternalException"}},
+	LoseEvents:    {lost: true},
+	LateEvents:    {late: span{6 * time.Second, 9 * time.Second}},
+	SlowEvents:    {slow: span{time.Second, 4 * time.Second}},
+}
+
 // PutEvents answers as EventBridge does. The entries behind a refused one are still accepted.
 func (b busOf) PutEvents(ctx context.Context, in *eventbridge.PutEventsInput, _ ...func(*eventbridge.Options)) (*eventbridge.PutEventsOutput, error) {
 	tag := hash([]byte(aws.ToString(in.Entries[0].Detail)))
-	return carry(ctx, b.world, b.process, tag, func() (*eventbridge.PutEventsOutput, time.Duration, error) {
-		fault, _ := b.strike(KillBeforeBus, KillAfterBus, RefuseEntries, FailEvents, LoseEvents, LateEvents, SlowEvents)
-		after := b.answersIn(tag)
-		switch fault.Kind {
-		case KillBeforeBus:
-			b.end(b.process, "consumer killed before its call arrives")
-			return nil, never, errGone
-		case FailEvents:
-			return nil, after, &smithy.GenericAPIError{Code: "InternalException"}
-		case LateEvents:
-			time.AfterFunc(b.delay(6*time.Second, 9*time.Second, "late", tag), func() {
-				b.mu.Lock()
-				defer b.mu.Unlock()
-				b.publish(in, "")
-			})
-			return nil, never, nil
-		default:
-		}
-		out := b.publish(in, fault.Kind)
-		switch fault.Kind {
-		case KillAfterBus:
-			b.end(b.process, "consumer killed before the answer comes")
-			return nil, never, errGone
-		case LoseEvents:
-			return nil, never, nil
-		case SlowEvents:
-			return out, b.delay(time.Second, 4*time.Second, "slow", tag), nil
-		default:
-		}
-		return out, after, nil
-	})
+	return carry(ctx, b.world, b.process, tag, busFaults, func(fault Kind) *eventbridge.PutEventsOutput { return b.publish(in, fault) })
 }
 
 // publish takes the entries of a call. The caller holds mu.
@@ -97,23 +77,17 @@ type queueOf struct {
 	*process
 }
 
+var parkFaults = map[Kind]effect{
+	KillPark: {kill: true},
+	FailPark: {before: true, err: &smithy.GenericAPIError{Code: "InternalError"}},
+	LosePark: {err: errGone},
+}
+
 func (q queueOf) SendMessage(ctx context.Context, in *sqs.SendMessageInput, _ ...func(*sqs.Options)) (*sqs.SendMessageOutput, error) {
 	body := []byte(aws.ToString(in.MessageBody))
-	return carry(ctx, q.world, q.process, hash(body), func() (*sqs.SendMessageOutput, time.Duration, error) {
-		fault, _ := q.strike(KillPark, FailPark, LosePark)
-		if fault.Kind == FailPark {
-			return nil, q.answersIn(hash(body)), &smithy.GenericAPIError{Code: "InternalError"}
-		}
+	return carry(ctx, q.world, q.process, hash(body), parkFaults, func(Kind) *sqs.SendMessageOutput {
 		q.note("parked %s", hash(body))
 		q.parked = append(q.parked, body)
-		switch fault.Kind {
-		case KillPark:
-			q.end(q.process, "consumer killed before the answer comes")
-			return nil, never, errGone
-		case LosePark:
-			return nil, q.answersIn(hash(body)), errGone
-		default:
-		}
-		return &sqs.SendMessageOutput{}, q.answersIn(hash(body)), nil
+		return &sqs.SendMessageOutput{}
 	})
 }

@@ -34,13 +34,16 @@ func newConn(number int) *conn {
 	return c
 }
 
-// cut ends the connection without a word to either side's program.
-func (c *conn) cut() {
+// change changes the connection, and wakes who waits for that.
+func (c *conn) change(how func()) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.wasCut = true
+	how()
 	c.changed.Broadcast()
 }
+
+// cut ends the connection without a word to either side's program.
+func (c *conn) cut() { c.change(func() { c.wasCut = true }) }
 
 func (c *conn) isCut() bool {
 	c.mu.Lock()
@@ -94,24 +97,20 @@ func (c *conn) Write(b []byte) (int, error) {
 
 // Close is the client's.
 func (c *conn) Close() error {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.closed = true
-	c.changed.Broadcast()
+	c.change(func() { c.closed = true })
 	return nil
 }
 
 func (c *conn) SetReadDeadline(t time.Time) error {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.deadline = t
-	if c.timer != nil {
-		c.timer.Stop()
-	}
-	if !t.IsZero() && time.Now().Before(t) {
-		c.timer = time.AfterFunc(time.Until(t), c.changed.Broadcast)
-	}
-	c.changed.Broadcast()
+	c.change(func() {
+		c.deadline = t
+		if c.timer != nil {
+			c.timer.Stop()
+		}
+		if !t.IsZero() && time.Now().Before(t) {
+			c.timer = time.AfterFunc(time.Until(t), c.changed.Broadcast)
+		}
+	})
 	return nil
 }
 
@@ -154,10 +153,4 @@ func (s serverSide) Write(b []byte) (int, error) {
 }
 
 // hangUp ends the connection after what was written.
-func (s serverSide) hangUp() {
-	c := s.conn
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.ended = true
-	c.changed.Broadcast()
-}
+func (s serverSide) hangUp() { s.change(func() { s.ended = true }) }

@@ -129,7 +129,7 @@ func (w *world) superviseRelay(log *slog.Logger) {
 			return
 		}
 		ctx, cancel := context.WithCancel(context.Background())
-		p := &process{gone: make(chan struct{}), kill: cancel}
+		p := &process{name: "relay", gone: make(chan struct{}), kill: cancel}
 		relay, err := walrelay.New(walrelay.Config{
 			Database: w.login(p), Stream: "simulated", Slot: slotName, Kinesis: kinesisOf{w, p}, Log: log,
 		})

@@ -32,7 +32,7 @@ func (w *world) poll(shard int, log *slog.Logger) {
 		}
 		w.mu.Lock()
 		if p == nil || p.dead {
-			p = &process{gone: make(chan struct{})}
+			p = &process{name: "consumer", gone: make(chan struct{})}
 			var err error
 			if consumer, err = cdcconsumer.New(cdcconsumer.Config{
 				EventBridge: busOf{w, p}, SQS: queueOf{w, p}, BusName: "bus", FailureQueueURL: "https://sqs.local/failures", Logger: log,

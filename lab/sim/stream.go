@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"hash/fnv"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -77,14 +79,23 @@ func (w *world) wait(ctx context.Context, d time.Duration, p *process) error {
 	}
 }
 
-// call is what a model does with one request. It returns the answer, and when it comes.
-type call[T any] func() (answer T, after time.Duration, err error)
+// effect is what a fault does to a call. Where it says nothing, the call arrives and is answered.
+type effect struct {
+	before     bool  // it never arrives
+	half       bool  // it arrives or not
+	kill       bool  // its process ends
+	lost       bool  // its answer never comes
+	err        error // its answer
+	late, slow span  // when it arrives, then without an answer, or when its answer comes
+}
+
+type span struct{ from, to time.Duration }
 
 const never = time.Hour
 
 // carry carries a request to a model and its answer back. A request arrives even if its caller has given up or is dead, unless it is
-// lost on the way.
-func carry[T any](ctx context.Context, w *world, p *process, tag string, arrives call[T]) (T, error) {
+// lost on the way. arrives does the work. It gets the kind of the fault that struck the call.
+func carry[T any](ctx context.Context, w *world, p *process, tag string, faults map[Kind]effect, arrives func(Kind) T) (T, error) {
 	type reply struct {
 		answer T
 		err    error
@@ -96,8 +107,34 @@ func carry[T any](ctx context.Context, w *world, p *process, tag string, arrives
 		if p.dead && w.draw("lost", tag)%2 == 0 {
 			return
 		}
-		answer, after, err := arrives()
-		time.AfterFunc(after, func() { replies <- reply{answer, err} })
+		fault, _ := w.strike(slices.Collect(maps.Keys(faults))...)
+		var r reply
+		f, after := faults[fault.Kind], w.delay(500*time.Microsecond, 15*time.Millisecond, "back", tag)
+		f.before = f.before || f.half && w.draw("reset", tag)%2 == 0
+		switch {
+		case f.late.to > 0:
+			time.AfterFunc(w.delay(f.late.from, f.late.to, "late", tag), func() {
+				w.mu.Lock()
+				defer w.mu.Unlock()
+				arrives("")
+			})
+			return
+		case !f.before:
+			r.answer = arrives(fault.Kind)
+		}
+		switch {
+		case f.kill && f.before:
+			w.end(p, p.name+" killed before its call arrives")
+		case f.kill:
+			w.end(p, p.name+" killed before the answer comes")
+		case f.slow.to > 0:
+			after = w.delay(f.slow.from, f.slow.to, "slow", tag)
+		case f.err != nil:
+			r = reply{err: f.err}
+		}
+		if !f.kill && !f.lost {
+			time.AfterFunc(after, func() { replies <- r })
+		}
 	})
 	select {
 	case r := <-replies:
@@ -117,53 +154,22 @@ func carry[T any](ctx context.Context, w *world, p *process, tag string, arrives
 	}
 }
 
-// answersIn draws how long an answer takes. The caller holds mu.
-func (w *world) answersIn(tag string) time.Duration {
-	return w.delay(500*time.Microsecond, 15*time.Millisecond, "back", tag)
+var putFaults = map[Kind]effect{
+	KillBeforePut: {before: true, kill: true},
+	KillAfterPut:  {kill: true},
+	RefuseRecords: {},
+	ThrottlePut:   {before: true, err: &smithy.GenericAPIError{Code: "LimitExceededException"}},
+	DenyPut:       {before: true, err: &smithy.GenericAPIError{Code: "AccessDeniedException"}},
+	ResetPut:      {half: true, err: errGone},
+	LosePut:       {lost: true},
+	LatePut:       {late: span{11 * time.Second, 14 * time.Second}},
+	SlowPut:       {slow: span{time.Second, 8 * time.Second}},
 }
 
 // PutRecords answers as Kinesis does. The records behind a refused one are still accepted.
 func (k kinesisOf) PutRecords(ctx context.Context, in *kinesis.PutRecordsInput, _ ...func(*kinesis.Options)) (*kinesis.PutRecordsOutput, error) {
 	tag := aws.ToString(in.Records[0].PartitionKey) + hash(in.Records[0].Data)
-	return carry(ctx, k.world, k.process, tag, func() (*kinesis.PutRecordsOutput, time.Duration, error) {
-		fault, _ := k.strike(KillBeforePut, KillAfterPut, RefuseRecords, ThrottlePut, DenyPut, ResetPut, LosePut, LatePut, SlowPut)
-		after := k.answersIn(tag)
-		switch fault.Kind {
-		case KillBeforePut:
-			k.end(k.process, "relay killed before its call arrives")
-			return nil, never, errGone
-		case ThrottlePut:
-			return nil, after, &smithy.GenericAPIError{Code: "LimitExceededException"}
-		case DenyPut:
-			return nil, after, &smithy.GenericAPIError{Code: "AccessDeniedException"}
-		case ResetPut:
-			if k.draw("reset", tag)%2 == 0 {
-				return nil, after, errGone
-			}
-		case LatePut:
-			time.AfterFunc(k.delay(11*time.Second, 14*time.Second, "late", tag), func() {
-				k.mu.Lock()
-				defer k.mu.Unlock()
-				k.put(in, "")
-			})
-			return nil, never, nil
-		default:
-		}
-		out := k.put(in, fault.Kind)
-		switch fault.Kind {
-		case KillAfterPut:
-			k.end(k.process, "relay killed before the answer comes")
-			return nil, never, errGone
-		case ResetPut:
-			return nil, after, errGone
-		case LosePut:
-			return nil, never, nil
-		case SlowPut:
-			return out, k.delay(time.Second, 8*time.Second, "slow", tag), nil
-		default:
-		}
-		return out, after, nil
-	})
+	return carry(ctx, k.world, k.process, tag, putFaults, func(fault Kind) *kinesis.PutRecordsOutput { return k.put(in, fault) })
 }
 
 // put stores the records of a call. The caller holds mu.

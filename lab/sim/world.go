@@ -129,6 +129,7 @@ func hash(content []byte) string {
 
 // process is one life of the relay or of a consumer. After its end nothing that it does has an effect.
 type process struct {
+	name  string
 	gone  chan struct{}
 	dead  bool // guarded by world.mu
 	kill  func()
