@@ -19,7 +19,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/google/uuid"
 	"golang.org/x/sync/errgroup"
 
 	"rds-outbox-demo/internal/failpoint"
@@ -170,9 +169,8 @@ func (p *path) rounds(ctx context.Context, result *report.Report) error {
 		serviceKinds, machineKinds = besideTrials(), promoteTrials
 	}
 	service, machine := &deck{kinds: p.possible(serviceKinds), random: c.draw(1)}, &deck{kinds: p.possible(machineKinds), random: c.draw(2)}
-	earlier := &memory{events: map[uuid.UUID]uint64{}, payloads: map[uint64]bool{}}
 	for n := 1; n <= c.Rounds; n++ {
-		if err := p.newRound(n).run(ctx, service, machine, earlier, result); err != nil {
+		if err := p.newRound(n).run(ctx, service, machine, result); err != nil {
 			return fmt.Errorf("round %d: %w", n, err)
 		}
 	}
@@ -198,7 +196,7 @@ func (p *path) newRound(number int) *round {
 }
 
 // run plays the round, judges it and adds it to the report. A broken promise is an error.
-func (r *round) run(ctx context.Context, service, machine *deck, earlier *memory, result *report.Report) error {
+func (r *round) run(ctx context.Context, service, machine *deck, result *report.Report) error {
 	c, started := r.config, time.Now()
 	name := fmt.Sprintf("round %d of %d", r.history.round, c.Rounds)
 	a, b := hands(c.Sabotage, service, machine)
@@ -208,7 +206,7 @@ func (r *round) run(ctx context.Context, service, machine *deck, earlier *memory
 	if err != nil {
 		return err
 	}
-	judged, err := r.collect(ctx, earlier)
+	judged, err := r.collect(ctx)
 	if err != nil {
 		return err
 	}
@@ -234,7 +232,7 @@ func (r *round) run(ctx context.Context, service, machine *deck, earlier *memory
 			return fmt.Errorf("as outboxctl sees it: %w", err)
 		}
 	}
-	return r.forget(ctx, judged, earlier)
+	return r.forget(ctx, judged)
 }
 
 // play loads the path while the trials of both lanes run, and returns when everything has settled.

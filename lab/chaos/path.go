@@ -14,6 +14,7 @@ import (
 
 	"rds-outbox-demo/dbgen"
 	"rds-outbox-demo/lab/awslocal"
+	"rds-outbox-demo/lab/judge"
 	"rds-outbox-demo/lab/local"
 )
 
@@ -29,6 +30,9 @@ type path struct {
 	version    int      // of PostgreSQL, the major one
 	failpoints string   // folder in which a file arms the failpoint of its name
 	env        []string // of every process
+
+	earlier judge.Memory // of the rounds that were judged
+	busRead int64        // how far they read the bus's journal
 
 	pool *pgxpool.Pool // our own: writers and the checker
 	// listener takes rules, which break its services.

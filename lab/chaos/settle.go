@@ -4,14 +4,12 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"hash/fnv"
 	"os"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/kinesis"
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
-	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 
 	"rds-outbox-demo/lab/awslocal"
@@ -112,9 +110,9 @@ func (r *round) reached(fences map[string]string) error {
 }
 
 // collect adds what the tables, the bus and the failure queue have to what the history knows.
-func (r *round) collect(ctx context.Context, earlier *memory) (judge.Round, error) {
+func (r *round) collect(ctx context.Context) (judge.Round, error) {
 	h, all := r.history, r.history.known
-	all.Earlier, all.EarlierPoison, all.Replay, all.InOrder = earlier.event, earlier.payload, askedFor, r.config.inOrder()
+	all.Earlier, all.Replay, all.InOrder = r.earlier, askedFor, r.config.inOrder()
 	var err error
 	if all.Rows, err = query[judge.Row](ctx, r, recorded); err != nil {
 		return all, err
@@ -125,7 +123,7 @@ func (r *round) collect(ctx context.Context, earlier *memory) (judge.Round, erro
 	if all.Stats, err = query[judge.Stat](ctx, r, domain.Totals); err != nil {
 		return all, err
 	}
-	earlier.bus, err = awslocal.ReadBusFrom(r.AWSDir(), earlier.bus, func(e awslocal.BusEvent, end int64) error {
+	r.busRead, err = awslocal.ReadBusFrom(r.AWSDir(), r.busRead, func(e awslocal.BusEvent, end int64) error {
 		for len(all.Moments) < len(h.moments) && h.moments[len(all.Moments)] < end {
 			all.Moments = append(all.Moments, len(all.Arrivals))
 		}
@@ -177,8 +175,8 @@ func (r *round) emptyQueue(ctx context.Context) (bodies [][]byte, err error) {
 // forget empties the tables for the next round, as retention would. No delete may reach a
 // subscriber, or the next round would see it. Events that arrived are remembered for late
 // duplicates.
-func (r *round) forget(ctx context.Context, judged judge.Round, earlier *memory) error {
-	earlier.add(judged)
+func (r *round) forget(ctx context.Context, judged judge.Round) error {
+	r.earlier.Add(judged)
 	return r.await(ctx, "the tables to be emptied", func(ctx context.Context) error {
 		// The inbox stays, because a late duplicate must be recognised.
 		tables := append([]string{"chaos.record", "chaos.counted"}, domain.Tables...)
@@ -192,46 +190,6 @@ func (r *round) forget(ctx context.Context, judged judge.Round, earlier *memory)
 		}
 		return nil
 	})
-}
-
-// memory has the first arrival of each event of the run, and each poison payload, as hashes. However late a duplicate comes, it is known.
-type memory struct {
-	bus      int64                // how far the bus's journal was read
-	events   map[uuid.UUID]uint64 // 0: poison, which never arrived
-	payloads map[uint64]bool
-}
-
-func hash(text []byte) uint64 {
-	h := fnv.New64a()
-	_, _ = h.Write(text)
-	return h.Sum64() | 1
-}
-
-// event reports whether it is an event of an earlier round, and whether entry is what arrived then. Poison may look like anything.
-func (m *memory) event(id uuid.UUID, entry string) (known, same bool) {
-	first, known := m.events[id]
-	return known, first == 0 || first == hash([]byte(entry))
-}
-
-func (m *memory) payload(p []byte) bool { return m.payloads[hash(p)] }
-
-func (m *memory) add(judged judge.Round) {
-	for _, row := range judged.Rows {
-		m.events[row.ID] = 0
-	}
-	for _, e := range judged.Arrivals {
-		var detail struct {
-			EventID uuid.UUID `json:"eventId"`
-		}
-		if json.Unmarshal(e.Detail, &detail) == nil && m.events[detail.EventID] == 0 {
-			m.events[detail.EventID] = hash([]byte(judge.EntryText(e)))
-		}
-	}
-	for _, p := range judged.Poison {
-		if p.Payload != nil {
-			m.payloads[hash(p.Payload)] = true
-		}
-	}
 }
 
 // pause lets what comes twice come before the round is judged.

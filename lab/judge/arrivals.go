@@ -58,11 +58,10 @@ func (t *trial) judgeArrivals() {
 
 // judgeStranger judges an entry that no committed row of this round has caused.
 func (t *trial) judgeStranger(id uuid.UUID, arrival *awslocal.BusEvent, reported map[uuid.UUID]bool) {
-	known, same := t.earlier(id, t.copyText(*arrival))
 	switch {
-	case known:
+	case t.Earlier.Knows(id):
 		t.Duplicates++
-		if !same {
+		if !t.Earlier.allows(id, t.copyText(*arrival)) {
 			t.violation(RuleDuplicateDiffers, "event %s of an earlier round: entry %s is a duplicate that differs from the first", id, arrival.ID)
 		}
 		return

@@ -40,16 +40,3 @@ func TestTallyKeepsLittle(t *testing.T) {
 	require.False(t, first, "it is remembered nowhere, and a duplicate all the same")
 	require.EqualValues(t, 1, tally.Counts().Duplicates)
 }
-
-func TestShortTellsIdsApart(t *testing.T) {
-	t.Parallel()
-	seen := map[uint64]bool{}
-	for n := range 1000 {
-		made := uuid.Must(uuid.NewV7())
-		require.False(t, seen[short(made)])
-		seen[short(made)] = true
-		byHand := uuid.UUID{15: byte(n), 14: byte(n >> 8)}
-		require.False(t, seen[short(byHand)])
-		seen[short(byHand)] = true
-	}
-}

@@ -27,7 +27,7 @@ var (
 // round is a judge.Round that can still be damaged, and what its parts mean.
 type round struct {
 	judge.Round
-	earlierRounds map[uuid.UUID]string
+	earlierPoison uuid.UUID // an event of an earlier round
 	now           time.Time
 	ids           int
 }
@@ -51,7 +51,7 @@ func (r *round) tick() time.Time {
 // generate makes a round in which every promise is kept. It has at least two cars and a note with three versions each, a duplicate,
 // a rolled-back event, a poison event, a poison record, a maybe with and one without an event, an event of an earlier round.
 func generate(rt *rapid.T) *round {
-	r := &round{now: start, earlierRounds: map[uuid.UUID]string{}}
+	r := &round{now: start}
 	cars := rapid.IntRange(2, 6).Draw(rt, "cars")
 	for i := range cars {
 		r.create(rt, fmt.Sprintf("c%d-0-", i))
@@ -88,11 +88,6 @@ func generate(rt *rapid.T) *round {
 	r.park()
 	r.count()
 	r.Windows = []judge.Window{{Kind: "kill-relay", Start: start.Add(time.Millisecond), End: start.Add(9 * time.Millisecond)}}
-	r.Earlier = func(id uuid.UUID, entry string) (known, same bool) {
-		first, known := r.earlierRounds[id]
-		return known, first == "" || first == entry
-	}
-	r.EarlierPoison = func(payload []byte) bool { return string(payload) == earlierPoison }
 	return r
 }
 
@@ -128,8 +123,8 @@ func (r *round) count() {
 	slices.SortFunc(r.Stats, func(a, b judge.Stat) int { return cmp.Compare(a.Kind, b.Kind) })
 }
 
-// earlierPoison is a poison record of an earlier round that is parked once more.
-const earlierPoison = "\x01 of an earlier round"
+// earlierRecord is a poison record of an earlier round that is parked once more.
+const earlierRecord = "\x01 of an earlier round"
 
 func (r *round) create(rt *rapid.T, token string) {
 	car := judge.Car{ID: r.id(), Version: 1}
@@ -221,7 +216,10 @@ func (r *round) arrive(rt *rapid.T) {
 	// Two events of earlier rounds, one that had arrived and one that was poison.
 	old, poison := rows[1], rows[2]
 	old.ID, poison.ID = r.id(), r.id()
-	r.earlierRounds[old.ID], r.earlierRounds[poison.ID] = judge.EntryText(r.entry(old)), ""
+	r.earlierPoison = poison.ID
+	r.Earlier.Add(judge.Round{
+		Rows: []judge.Row{old, poison}, Arrivals: []awslocal.BusEvent{r.entry(old)}, Poison: []judge.Poison{{Payload: []byte(earlierRecord)}},
+	})
 	r.Arrivals = append(r.Arrivals, r.entry(poison), r.entry(old))
 }
 
@@ -252,12 +250,9 @@ func (r *round) park() {
 		parked("", r.Poison[1].Payload, len(r.Poison[1].Payload), false),
 		parked("", r.Poison[1].Payload, len(r.Poison[1].Payload), false), // parked twice
 		bigParked)
-	for id, entry := range r.earlierRounds {
-		if entry == "" {
-			r.Parked = append(r.Parked, parked(id.String(), []byte("{}"), 2, false))
-		}
-	}
-	r.Parked = append(r.Parked, parked("", []byte(earlierPoison), len(earlierPoison), false))
+	r.Parked = append(r.Parked,
+		parked(r.earlierPoison.String(), []byte("{}"), 2, false),
+		parked("", []byte(earlierRecord), len(earlierRecord), false))
 }
 
 func parkedEvent(row judge.Row) []byte {

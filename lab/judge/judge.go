@@ -138,11 +138,9 @@ type Round struct {
 	// had by then.
 	Moments []int
 	Parked  [][]byte // bodies of the failure queue's messages, since the round began
-	// Earlier knows the events of earlier rounds. A late duplicate of such an event is allowed if its EntryText is that of the first
-	// arrival. For an event that was poison any text is allowed. It is nil in the first round.
-	Earlier func(id uuid.UUID, entry string) (known, same bool)
-	// EarlierPoison knows the payloads of earlier rounds' poison records, which may be parked a second time late. It is nil in the first round.
-	EarlierPoison func(payload []byte) bool
+	// Earlier knows the earlier rounds. A late duplicate of one of their events is allowed if its EntryText is that of the first arrival. A
+	// poison record of theirs may be parked a second time.
+	Earlier Memory
 }
 
 // MinInFlight is how many versions of one aggregate must be on their way at one moment of a fault for the aggregate to be hot. With fewer, a
@@ -284,11 +282,4 @@ func (t *trial) aggregates(fn func([]event)) {
 		fn(rest[:n])
 		rest = rest[n:]
 	}
-}
-
-func (t *trial) earlier(id uuid.UUID, entry string) (known, same bool) {
-	if t.Earlier == nil {
-		return false, false
-	}
-	return t.Earlier(id, entry)
 }

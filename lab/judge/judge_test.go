@@ -278,11 +278,8 @@ func TestReportsEachThingOnce(t *testing.T) {
 		"APieceOfPoisonBesideTheWhole": {[]string{judge.RuleParked}, func(r *round) {
 			r.Parked = append(r.Parked, parked("", r.Poison[1].Payload[:5], 5, false))
 		}},
-		"AnUnknownEventInTheFirstRound": {[]string{judge.RuleUnknown, judge.RuleUnknown, judge.RuleParked}, func(r *round) {
-			r.Earlier = nil // what came before it is unknown now
-		}},
-		"AnUnknownRecordParkedInTheFirstRound": {[]string{judge.RuleParked}, func(r *round) {
-			r.EarlierPoison = nil
+		"UnknownEventsAndRecordsInTheFirstRound": {[]string{judge.RuleUnknown, judge.RuleUnknown, judge.RuleParked, judge.RuleParked}, func(r *round) {
+			r.Earlier = judge.Memory{} // what came before it is unknown now
 		}},
 		"AGoodRecordParkedAndPoisonMissing": {[]string{judge.RuleParked, judge.RulePoisonLost}, func(r *round) {
 			r.Parked[3] = parked("", []byte(`{"data":{}}`), 11, false)

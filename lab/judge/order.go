@@ -1,12 +1,5 @@
 package judge
 
-import (
-	"encoding/binary"
-	"hash/fnv"
-
-	"github.com/google/uuid"
-)
-
 // order finds events out of order. Such an event first arrives after a higher version of its aggregate.
 type order[K comparable] struct {
 	limit      int // aggregates that are remembered at least; 0: all
@@ -29,16 +22,4 @@ func (o *order[K]) next(aggregate K, version int64) (highest int64, inOrder bool
 	}
 	o.young[aggregate] = max(highest, version)
 	return highest, version > highest
-}
-
-// short returns an id in eight bytes. UUIDs are random in 62 bits of their second half.
-func short(id uuid.UUID) uint64 {
-	return binary.BigEndian.Uint64(id[:8])*0x9E3779B97F4A7C15 ^ binary.BigEndian.Uint64(id[8:])
-}
-
-// hash returns the name of an aggregate in eight bytes.
-func hash(aggregateType, aggregateID string) uint64 {
-	h := fnv.New64a()
-	_, _ = h.Write([]byte(aggregateType + "\x00" + aggregateID))
-	return h.Sum64()
 }

@@ -74,7 +74,7 @@ func (t *trial) judgeParked() {
 			t.violation(RuleParked, "a message in the failure queue is no parked record: %.200q", body)
 			continue
 		}
-		if !found(raw, &p) && !t.judgeParkedEvent(&p) && (t.EarlierPoison == nil || !t.EarlierPoison(p.Data)) {
+		if !found(raw, &p) && !t.judgeParkedEvent(&p) && !t.Earlier.payloads[hash(string(p.Data))] {
 			unmatched = append(unmatched, p)
 		}
 	}
@@ -143,8 +143,7 @@ func (t *trial) judgeParkedEvent(p *parkedRecord) bool {
 	}
 	e := t.byID[id]
 	if e == nil {
-		known, _ := t.earlier(id, "")
-		return known
+		return t.Earlier.Knows(id)
 	}
 	e.parked = true
 	switch {

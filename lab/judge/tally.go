@@ -135,7 +135,7 @@ func (t *Tally) Arrived(entry awslocal.BusEvent) (id uuid.UUID, first bool) {
 	if !t.counts(d.Timestamp) {
 		return d.EventID, false
 	}
-	key := short(d.EventID)
+	key := hash(d.EventID)
 	first = t.take(key, d.Timestamp.Unix())
 	if _, parked := t.parked[key]; parked { // an operator has put it back
 		delete(t.parked, key)
@@ -145,7 +145,7 @@ func (t *Tally) Arrived(entry awslocal.BusEvent) (id uuid.UUID, first bool) {
 		t.duplicates++
 		return d.EventID, false
 	}
-	if _, inOrder := t.order.next(hash(d.AggregateType, d.AggregateID), d.AggregateVersion); !inOrder {
+	if _, inOrder := t.order.next(hash([2]string{d.AggregateType, d.AggregateID}), d.AggregateVersion); !inOrder {
 		t.outOfOrder++
 	}
 	return d.EventID, true
@@ -155,8 +155,8 @@ func (t *Tally) Arrived(entry awslocal.BusEvent) (id uuid.UUID, first bool) {
 func (t *Tally) Parked(id uuid.UUID, createdAt time.Time) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.counts(createdAt) && t.take(short(id), createdAt.Unix()) {
-		t.parked[short(id)] = struct{}{}
+	if t.counts(createdAt) && t.take(hash(id), createdAt.Unix()) {
+		t.parked[hash(id)] = struct{}{}
 	}
 }
 
@@ -210,7 +210,7 @@ func (t *Tally) HasArrived(id uuid.UUID, createdAt time.Time) bool {
 	if s == nil {
 		return createdAt.Unix() < t.complete
 	}
-	_, arrived := s.arrived[short(id)]
+	_, arrived := s.arrived[hash(id)]
 	return arrived
 }
 

@@ -125,10 +125,8 @@ func (h *history) readAggregates() {
 			AggregateType, AggregateID string
 			EventID                    uuid.UUID
 		}
-		if err := json.Unmarshal(arrival.Detail, &detail); err == nil && h.Earlier != nil {
-			if known, _ := h.Earlier(detail.EventID, judge.EntryText(arrival)); known {
-				continue // the register of an earlier round
-			}
+		if err := json.Unmarshal(arrival.Detail, &detail); err == nil && h.Earlier.Knows(detail.EventID) {
+			continue // the register of an earlier round
 		}
 		name := aggregate(detail.AggregateType, detail.AggregateID)
 		h.add(name, operation{action: deliver, version: versions[detail.EventID]}, h.arrival(place), h.arrival(place))
