@@ -77,8 +77,7 @@ func (t *trial) judgeStranger(id uuid.UUID, arrival *awslocal.BusEvent, reported
 
 // judgeDelivery looks for what did not arrive.
 func (t *trial) judgeDelivery() {
-	for i := range t.events {
-		e := &t.events[i]
+	for _, e := range t.events {
 		switch {
 		case e.poison || e.rolledBack || e.first != nil: // judged already
 		case e.parked:

@@ -17,8 +17,7 @@ func (t *trial) judgeRequests() {
 		cars[car.ID.String()] = true
 	}
 	byToken := make(map[string][]*event, len(t.Requests))
-	for i := range t.events {
-		e := &t.events[i]
+	for _, e := range t.events {
 		if token := domain.Token(e.Data); e.AggregateType == domain.AggregateType && token != "" {
 			byToken[token] = append(byToken[token], e)
 		}
@@ -46,8 +45,8 @@ func (t *trial) judgeRequests() {
 			}
 		}
 	}
-	t.aggregates(func(events []event) {
-		if e := &events[0]; e.AggregateType == domain.AggregateType && !cars[e.AggregateID] && !promised[e.AggregateID] {
+	t.aggregates(func(events []*event) {
+		if e := events[0]; e.AggregateType == domain.AggregateType && !cars[e.AggregateID] && !promised[e.AggregateID] {
 			t.violation(RuleCarEvent, "%s belongs to no car", e)
 		}
 	})
@@ -74,8 +73,8 @@ func (r Request) contradicts(e *event) string {
 
 // judgeCars compares each car with its events.
 func (t *trial) judgeCars() {
-	events := map[string][]event{}
-	t.aggregates(func(of []event) {
+	events := map[string][]*event{}
+	t.aggregates(func(of []*event) {
 		if of[0].AggregateType == domain.AggregateType {
 			events[of[0].AggregateID] = of
 		}
@@ -88,10 +87,10 @@ func (t *trial) judgeCars() {
 }
 
 // contradicts says how the car differs from what its events, in version order, make of it, or nothing.
-func (c Car) contradicts(events []event) string {
-	for i := range events {
-		if want := int64(i + 1); events[i].Version != want {
-			return fmt.Sprintf("it has no event of version %d, but %s", want, &events[i])
+func (c Car) contradicts(events []*event) string {
+	for i, e := range events {
+		if want := int64(i + 1); e.Version != want {
+			return fmt.Sprintf("it has no event of version %d, but %s", want, e)
 		}
 	}
 	if int64(len(events)) != c.Version {
@@ -100,7 +99,7 @@ func (c Car) contradicts(events []event) string {
 	if len(events) == 0 {
 		return ""
 	}
-	last := &events[len(events)-1]
+	last := events[len(events)-1]
 	if !sameState(last.Data, c.State) {
 		return fmt.Sprintf("it is %s; %s says %s", c.State, last, last.Data)
 	}

@@ -229,7 +229,7 @@ func (e *event) String() string {
 type trial struct {
 	Round
 	Verdict
-	events []event // by aggregate type, id and version
+	events []*event // by aggregate type, id and version
 	byID   map[uuid.UUID]*event
 	// fates of Written, without the API's events.
 	fates map[uuid.UUID]string
@@ -258,14 +258,12 @@ func (t *trial) index() {
 		t.fates[w.EventID] = w.Outcome
 	}
 	for _, row := range t.Rows {
-		t.events = append(t.events, event{Row: row, poison: t.isPoison(row), rolledBack: t.fates[row.ID] == RolledBack})
+		e := &event{Row: row, poison: t.isPoison(row), rolledBack: t.fates[row.ID] == RolledBack}
+		t.events, t.byID[row.ID] = append(t.events, e), e
 	}
-	slices.SortFunc(t.events, func(a, b event) int {
-		return cmp.Or(compareAggregates(&a, &b), cmp.Compare(a.Version, b.Version))
+	slices.SortFunc(t.events, func(a, b *event) int {
+		return cmp.Or(compareAggregates(a, b), cmp.Compare(a.Version, b.Version))
 	})
-	for i := range t.events {
-		t.byID[t.events[i].ID] = &t.events[i]
-	}
 }
 
 func compareAggregates(a, b *event) int {
@@ -273,10 +271,10 @@ func compareAggregates(a, b *event) int {
 }
 
 // aggregates calls fn with the events of each aggregate, in version order.
-func (t *trial) aggregates(fn func([]event)) {
+func (t *trial) aggregates(fn func([]*event)) {
 	for rest := t.events; len(rest) > 0; {
 		n := 1
-		for n < len(rest) && compareAggregates(&rest[0], &rest[n]) == 0 {
+		for n < len(rest) && compareAggregates(rest[0], rest[n]) == 0 {
 			n++
 		}
 		fn(rest[:n])

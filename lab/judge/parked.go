@@ -98,8 +98,7 @@ func (t *trial) judgeParked() {
 		}
 		t.Verdict.Parked++
 	}
-	for i := range t.events {
-		e := &t.events[i]
+	for _, e := range t.events {
 		switch {
 		case e.poison && e.parked:
 			t.Verdict.Parked++

@@ -1,6 +1,10 @@
 package judge
 
-import "rds-outbox-demo/lab/domain"
+import (
+	"slices"
+
+	"rds-outbox-demo/lab/domain"
+)
 
 // judgeStats holds the totals of the example subscriber, carstats, against the events on the bus. Each car is as its newest event says, and
 // each event is one change, however often and in whatever order the events came. It judges only if nothing else is wrong, because missing
@@ -11,13 +15,12 @@ func (t *trial) judgeStats() {
 	}
 	type totals struct{ cars, changes int64 }
 	expected := map[string]totals{}
-	t.aggregates(func(events []event) {
+	t.aggregates(func(events []*event) {
 		if t.InOrder {
 			events = untilMissing(events)
 		}
 		newest := true
-		for i := len(events) - 1; i >= 0; i-- {
-			e := &events[i]
+		for _, e := range slices.Backward(events) {
 			k, err := domain.Kind(e.Data)
 			if e.AggregateType != domain.AggregateType || e.first == nil || err != nil {
 				continue
@@ -44,11 +47,9 @@ func (t *trial) judgeStats() {
 }
 
 // untilMissing returns the events before the first one that is not on the bus, because the bus refused it.
-func untilMissing(events []event) []event {
-	for i := range events {
-		if events[i].first == nil {
-			return events[:i]
-		}
+func untilMissing(events []*event) []*event {
+	if i := slices.IndexFunc(events, func(e *event) bool { return e.first == nil }); i >= 0 {
+		return events[:i]
 	}
 	return events
 }

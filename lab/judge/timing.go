@@ -13,7 +13,7 @@ func (t *trial) measure() {
 	for i := 1; i < len(t.Arrivals); i++ {
 		t.LongestGap = max(t.LongestGap, t.Arrivals[i].Accepted.Sub(t.Arrivals[i-1].Accepted))
 	}
-	t.aggregates(func(events []event) {
+	t.aggregates(func(events []*event) {
 		// chaos's own notes do not count, because many events of one transaction are always on their way at once.
 		if events[0].AggregateType == domain.AggregateType && hot(events, t.Windows) {
 			t.Hot++
@@ -24,7 +24,7 @@ func (t *trial) measure() {
 
 // hot reports whether at one moment of a fault at least MinInFlight of an aggregate's events were on their way, which is after their creation
 // and before their arrival on the bus. Events that never arrive do not count.
-func hot(events []event, faults []Window) bool {
+func hot(events []*event, faults []Window) bool {
 	if len(events) < MinInFlight {
 		return false
 	}
@@ -33,8 +33,8 @@ func hot(events []event, faults []Window) bool {
 		inFlight, fault int // +1 at a beginning, -1 at an end
 	}
 	edges := make([]edge, 0, 2*(len(events)+len(faults)))
-	for i := range events {
-		if e := &events[i]; e.first != nil && !e.first.Accepted.Before(e.CreatedAt) {
+	for _, e := range events {
+		if e.first != nil && !e.first.Accepted.Before(e.CreatedAt) {
 			edges = append(edges, edge{at: e.CreatedAt, inFlight: 1}, edge{at: e.first.Accepted, inFlight: -1})
 		}
 	}
@@ -56,12 +56,7 @@ func hot(events []event, faults []Window) bool {
 }
 
 func (t *trial) recoveries() []Recovery {
-	arrived := make([]*event, 0, len(t.events))
-	for i := range t.events {
-		if t.events[i].first != nil {
-			arrived = append(arrived, &t.events[i])
-		}
-	}
+	arrived := slices.DeleteFunc(slices.Clone(t.events), func(e *event) bool { return e.first == nil })
 	slices.SortFunc(arrived, func(a, b *event) int { return a.CreatedAt.Compare(b.CreatedAt) })
 	all := make([]Recovery, len(t.Windows))
 	for i, w := range t.Windows {
