@@ -92,21 +92,22 @@ func run(until context.Context, journal, databaseURL string) error {
 	if err != nil {
 		return err
 	}
-	t := traffic{api: api, bus: bus{journal: journal, begin: begin}}
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	t := traffic{api: api}
+	go func() { cancel(t.follow(ctx, journal, begin)) }()
 	if err := t.turn(ctx); err != nil {
 		return err
 	}
-	if err := t.bus.wait(len(t.requests)); err != nil {
-		return err
+	if err := t.bus.Wait(ctx, len(t.requests), patience); err != nil {
+		return errors.Join(err, context.Cause(ctx))
 	}
 	fmt.Fprintln(os.Stdout, "traffic: on the bus")
-	for ticker := time.NewTicker(pace); until.Err() == nil; {
-		arrived, err := t.bus.events()
-		if err == nil && len(t.requests)-arrived <= window {
-			err = t.turn(ctx)
-		}
-		if err != nil {
-			return err
+	for ticker := time.NewTicker(pace); until.Err() == nil && ctx.Err() == nil; {
+		if t.bus.Wait(until, len(t.requests)-window, patience) == nil {
+			if err := t.turn(ctx); err != nil {
+				return err
+			}
 		}
 		select {
 		case <-until.Done():
@@ -117,14 +118,14 @@ func run(until context.Context, journal, databaseURL string) error {
 	if err := t.turn(ctx); err != nil {
 		return err
 	}
-	late := t.bus.wait(len(t.requests)) // what is missing, the judge says
-	time.Sleep(quiet)
-	return errors.Join(t.judge(ctx, pool), late)
+	late := t.bus.Wait(ctx, len(t.requests), patience) // what is missing, the judge says
+	t.bus.Settle(ctx, quiet)
+	return errors.Join(t.judge(ctx, pool), late, context.Cause(ctx))
 }
 
 type traffic struct {
 	api      http.Handler
-	bus      bus
+	bus      judge.Arrivals[awslocal.BusEvent] // since the traffic began
 	requests []judge.Request
 	ids      []string // of the entities
 }
@@ -166,10 +167,8 @@ func (t *traffic) send(ctx context.Context, method, target string, body func(int
 // judge holds what arrived against the tables and the answers.
 func (t *traffic) judge(ctx context.Context, pool *pgxpool.Pool) error {
 	round := judge.Round{Requests: t.requests}
+	round.Arrivals, _ = t.bus.Take()
 	var err error
-	if round.Arrivals, err = t.bus.arrivals(); err != nil {
-		return err
-	}
 	if round.Rows, err = query[judge.Row](ctx, pool, `SELECT id, aggregate_type, aggregate_id, aggregate_version AS version, event_type, event_data AS data,
 		traceparent, created_at FROM outbox WHERE aggregate_id = ANY($1)`, t.ids); err != nil {
 		return err
@@ -203,47 +202,18 @@ func query[T any](ctx context.Context, pool *pgxpool.Pool, sql string, argument 
 	return pgx.CollectRows(rows, pgx.RowToStructByName[T])
 }
 
-// bus is the journal from the beginning of the traffic on.
-type bus struct {
-	journal string
-	begin   int64
-}
-
-func (b bus) arrivals() (all []awslocal.BusEvent, err error) {
-	_, err = awslocal.ReadBusFrom(b.journal, b.begin, func(e awslocal.BusEvent, _ int64) error {
-		all = append(all, e)
-		return nil
-	})
-	return all, err
-}
-
-// wait returns when so many different events have arrived, or with an error after nothing has come for as long as patience.
-func (b bus) wait(events int) error {
-	came, last := time.Now(), 0
-	for {
-		arrived, err := b.events()
-		switch {
-		case err != nil || arrived >= events:
-			return err
-		case arrived > last:
-			came, last = time.Now(), arrived
-		case time.Since(came) > patience:
-			return fmt.Errorf("%d of %d events are on the bus, and nothing more came for %s", arrived, events, patience)
-		}
+// follow takes what comes into the journal, until ctx ends.
+func (t *traffic) follow(ctx context.Context, journal string, position int64) (err error) {
+	for err == nil && ctx.Err() == nil {
+		position, err = awslocal.ReadBusFrom(journal, position, func(e awslocal.BusEvent, _ int64) error {
+			var detail struct{ EventID uuid.UUID }
+			if err := json.Unmarshal(e.Detail, &detail); err != nil {
+				return fmt.Errorf("reading an entry of the bus: %w", err)
+			}
+			t.bus.Add(detail.EventID, e)
+			return nil
+		})
 		time.Sleep(100 * time.Millisecond)
 	}
-}
-
-// events is how many different events have arrived.
-func (b bus) events() (int, error) {
-	all, err := b.arrivals()
-	different := map[uuid.UUID]bool{}
-	for _, e := range all {
-		var detail struct{ EventID uuid.UUID }
-		if err := json.Unmarshal(e.Detail, &detail); err != nil {
-			return 0, fmt.Errorf("reading an entry of the bus: %w", err)
-		}
-		different[detail.EventID] = true
-	}
-	return len(different), err
+	return err
 }
