@@ -52,14 +52,11 @@ var Simulated = []sabotage.Rule{sabotage.FixedConcurrency}
 
 // caught returns the violation that the sabotage caused. Both judges have to object, unless a
 // register cannot show it.
-func caught(name string, violations []report.Violation) (report.Violation, bool) {
+func caught(name string, violations []report.Violation) (_ report.Violation, ok bool) {
 	for _, s := range Sabotages {
-		if string(s.Name) != name {
-			continue
-		}
 		i := slices.IndexFunc(violations, func(v report.Violation) bool { return slices.Contains(s.breaks, v.Rule) })
 		second := slices.ContainsFunc(violations, func(v report.Violation) bool { return v.Rule == ruleRegister })
-		if i >= 0 && (second || s.unseen != "") {
+		if string(s.Name) == name && i >= 0 && (second || s.unseen != "") {
 			return violations[i], true
 		}
 	}
