@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"math"
+	"slices"
 	"sort"
 
 	"github.com/anishathalye/porcupine"
@@ -17,7 +18,35 @@ import (
 // history is a round in the form that porcupine takes.
 type history struct {
 	judge.Round
-	registers map[string][]porcupine.Operation // by a name that a person understands
+	registers    map[string][]porcupine.Operation // by a name that a person understands
+	requests     map[string]judge.Span            // by token
+	transactions map[uuid.UUID]judge.Span         // of the events that were written beside the API
+	parked       []message
+}
+
+// message is what the failure queue has.
+type message struct {
+	EventID string
+	Data    []byte
+}
+
+func newHistory(r judge.Round) *history {
+	h := &history{
+		Round: r, registers: map[string][]porcupine.Operation{}, requests: map[string]judge.Span{}, transactions: map[uuid.UUID]judge.Span{},
+	}
+	for _, request := range r.Requests {
+		h.requests[request.Token] = request.Span
+	}
+	for _, w := range r.Written {
+		h.transactions[w.EventID] = w.Span
+	}
+	for _, body := range r.Parked {
+		var m message
+		if json.Unmarshal(body, &m) == nil {
+			h.parked = append(h.parked, m)
+		}
+	}
+	return h
 }
 
 // The time is logical. Moments and Arrivals have one order, so no clock is read. No moment is the
@@ -57,12 +86,11 @@ func (h *history) write(register string, version int64, span judge.Span) {
 // readRequests makes a register of each request, and of each event that was written beside the API. Its event is its only version. That
 // of a request is known by the request's token.
 func (h *history) readRequests() {
-	spans, written := h.spans(), h.written()
 	for _, row := range h.Rows {
-		if span, ok := spans[domain.Token(row.Data)]; ok {
+		if span, ok := h.requests[domain.Token(row.Data)]; ok {
 			h.write("request "+domain.Token(row.Data), 1, span)
 		}
-		if span, ok := written[row.ID]; ok {
+		if span, ok := h.transactions[row.ID]; ok {
 			h.write("event "+row.ID.String(), 1, span)
 		}
 	}
@@ -76,38 +104,20 @@ func (h *history) readRequests() {
 	}
 }
 
-func (h *history) spans() map[string]judge.Span {
-	all := map[string]judge.Span{}
-	for _, request := range h.Requests {
-		all[request.Token] = request.Span
-	}
-	return all
-}
-
-func (h *history) written() map[uuid.UUID]judge.Span {
-	all := map[uuid.UUID]judge.Span{}
-	for _, w := range h.Written {
-		all[w.EventID] = w.Span
-	}
-	return all
-}
-
 // readAggregates makes a register of each aggregate, from its rows, its arrivals, its parked poison, and its car.
 func (h *history) readAggregates() {
-	requests, transactions := h.spans(), h.written()
 	poison := map[string]bool{}
 	for _, p := range h.Poison {
 		poison[p.Token] = p.Payload == nil
 	}
-	parked := h.parked()
 	versions := map[uuid.UUID]int64{} // that the bus may deliver
 	read := map[string]int64{}
 	for _, row := range h.Rows {
 		name := aggregate(row.AggregateType, row.AggregateID)
 		token := domain.Token(row.Data)
-		span, ok := requests[token]
+		span, ok := h.requests[token]
 		if !ok {
-			span = transactions[row.ID]
+			span = h.transactions[row.ID]
 		}
 		h.write(name, row.Version, span)
 		if read[name] = unknown; row.AggregateType == domain.AggregateType {
@@ -116,7 +126,7 @@ func (h *history) readAggregates() {
 		switch {
 		case !poison[token]:
 			versions[row.ID] = row.Version
-		case parked[row.ID.String()]:
+		case slices.ContainsFunc(h.parked, func(m message) bool { return m.EventID == row.ID.String() }):
 			h.add(name, operation{action: park, version: row.Version}, first, last)
 		}
 	}
@@ -148,27 +158,12 @@ func (h *history) readRecords() {
 		}
 		name := fmt.Sprintf("poison record %d", i+1)
 		h.write(name, 1, judge.Span{})
-		for _, body := range h.Parked {
-			var message struct{ Data []byte }
-			if json.Unmarshal(body, &message) == nil && len(message.Data) > 0 && bytes.HasPrefix(p.Payload, message.Data) {
-				h.add(name, operation{action: park, version: 1}, first, last)
-				break // a record may be parked again
-			}
+		// A record may be parked again, and it is parked once.
+		if slices.ContainsFunc(h.parked, func(m message) bool { return len(m.Data) > 0 && bytes.HasPrefix(p.Payload, m.Data) }) {
+			h.add(name, operation{action: park, version: 1}, first, last)
 		}
 		h.read(name, operation{version: 1})
 	}
-}
-
-// parked are the ids of the events in the failure queue.
-func (h *history) parked() map[string]bool {
-	all := map[string]bool{}
-	for _, body := range h.Parked {
-		var message struct{ EventID string }
-		if json.Unmarshal(body, &message) == nil {
-			all[message.EventID] = true
-		}
-	}
-	return all
 }
 
 func aggregate(kind, id string) string { return kind + " " + id }

@@ -71,7 +71,7 @@ var model = porcupine.Model{
 // verdict one about the machine. None is needed: at any moment at most one write and one delivery are possible, so the states of a
 // register with w writes and d deliveries are at most w*d.
 func Check(r judge.Round) (unexplained []string) {
-	h := &history{Round: r, registers: map[string][]porcupine.Operation{}}
+	h := newHistory(r)
 	h.readRequests()
 	h.readAggregates()
 	h.readRecords()
