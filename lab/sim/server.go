@@ -195,7 +195,7 @@ func (s *session) answer(sql string) {
 // loadQuery answers a statement of the load. The caller holds mu.
 func (s *session) loadQuery(name string, args []string) {
 	switch name {
-	case "LoadSession":
+	case "LoadSession", "SlotDrop":
 		s.rows("SELECT", "")
 	case "LoadLock":
 		free := s.wal.loading == nil
@@ -230,8 +230,6 @@ func (s *session) loadQuery(name string, args []string) {
 			s.note("slot made at %s", s.wal.slot.confirmed)
 		}
 		s.rows("SELECT", "")
-	case "SlotDrop":
-		s.rows("SELECT", "")
 	default:
 		panic("sim: no answer to query " + name)
 	}
@@ -252,9 +250,6 @@ func (s *session) command(sql string) {
 		s.rows(strings.ToUpper(sql))
 	case strings.HasPrefix(sql, "CREATE_REPLICATION_SLOT"):
 		s.snapshot = append([]dbgen.Outbox(nil), s.wal.rows...)
-		if s.wal.temporary == nil {
-			s.wal.temporary = map[*conn]pglogrepl.LSN{}
-		}
 		s.wal.temporary[s.conn] = s.wal.end
 		s.note("load of %d rows begins at %s", len(s.snapshot), s.wal.end)
 		s.rows("CREATE_REPLICATION_SLOT", created{"temporary", s.wal.end.String(), "", "pgoutput"})

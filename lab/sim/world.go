@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/jackc/pglogrepl"
 
 	"rds-outbox-demo/lab/awslocal"
 	"rds-outbox-demo/lab/judge"
@@ -44,7 +45,7 @@ func newWorld(s Schedule) *world {
 	w := &world{seed: s.Seed, began: time.Now(), pending: append([]Fault(nil), s.Faults...)}
 	w.changed = sync.NewCond(&w.mu)
 	w.wal.end, w.wal.identity, w.wal.member = 0x1000000, 1, true
-	w.wal.versions = map[string]int64{}
+	w.wal.versions, w.wal.temporary = map[string]int64{}, map[*conn]pglogrepl.LSN{}
 	return w
 }
 
