@@ -45,8 +45,7 @@ func newPair(t *testing.T) *pair {
 	p.endpoint, err = postgres.NewEndpoint(server)
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = p.endpoint.Close() })
-	p.db.URL, err = p.endpoint.URL(server)
-	require.NoError(t, err)
+	p.db.URL = p.endpoint.URL()
 	return p
 }
 
@@ -100,7 +99,7 @@ func (p *pair) promote(t *testing.T) (old *postgres.Server) {
 	require.NoError(t, p.standby.Promote(t.Context()))
 	p.primary, p.standby = p.standby, nil
 	p.db.Pool = p.pool(t, p.primary)
-	require.NoError(t, p.endpoint.LeadTo(p.primary))
+	p.endpoint.LeadTo(p.primary)
 	return old
 }
 
@@ -248,7 +247,7 @@ func TestOldPrimaryComesBack(t *testing.T) {
 
 	cancel()
 	require.NoError(t, <-ended)
-	require.NoError(t, p.endpoint.LeadTo(old))
+	p.endpoint.LeadTo(old)
 	p.exec(t, "SELECT pg_terminate_backend(pid) FROM pg_stat_replication WHERE application_name = 'walrelay'")
 	p.eventually(t, "the relay to refuse the old primary", func() bool { return strings.Contains(p.logged(), "the server is an old primary") })
 	p.eventually(t, "the server to let go of the zombie's slot", func() bool {
@@ -256,7 +255,7 @@ func TestOldPrimaryComesBack(t *testing.T) {
 		return err == nil
 	})
 	p.eventually(t, "the relay to load nothing from it either", func() bool { return strings.Contains(p.logged(), "initial load: the server is an old primary") })
-	require.NoError(t, p.endpoint.LeadTo(p.primary))
+	p.endpoint.LeadTo(p.primary)
 	p.append(t, "c", 10, 1, 3)
 	p.requireWhole(t, p.await(t, 90))
 	require.Zero(t, count(p.arrived(t), "gone"))

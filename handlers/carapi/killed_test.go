@@ -42,7 +42,7 @@ func TestKilledBetweenFiftyEqualRequests(t *testing.T) {
 			defer output.Close()
 			start := func(env ...string) *process.Process {
 				p, err := process.Start(process.Config{
-					Program: program, Args: []string{"part", "api"}, Env: append(env, fmt.Sprintf(`LAB_PART={"DatabaseURL":%q}`, db.URL)), Output: output, Listener: socket,
+					Program: program, Args: []string{"part", "api"}, Env: append(env, fmt.Sprintf(`LAB_PART={"DatabaseURL":%q}`, db.URL)), Output: output, Inherited: socket,
 				})
 				require.NoError(t, err)
 				return p
