@@ -1,11 +1,7 @@
 package awslocal
 
 import (
-	"errors"
 	"fmt"
-	"io/fs"
-	"os"
-	"path/filepath"
 	"time"
 )
 
@@ -46,12 +42,6 @@ func (s *Server) ShardEnds(stream string) []ShardEnd {
 func SequenceIndex(sequenceNumber string) (uint64, bool) {
 	seq, ok := parseSequence(sequenceNumber)
 	return seq.index, ok
-}
-
-// JournalIsWhole reports whether the journal in dir has every event that was ever accepted. An old journal loses its oldest.
-func JournalIsWhole(dir string) bool {
-	_, err := os.Stat(filepath.Join(dir, journalOld))
-	return errors.Is(err, fs.ErrNotExist)
 }
 
 // ReadQueue calls fn for every message in the queue with this URL, without receiving any of them. Their

@@ -91,8 +91,6 @@ type effect struct {
 
 type span struct{ from, to time.Duration }
 
-const never = time.Hour
-
 // carry carries a request to a model and its answer back. A request arrives even if its caller has given up or is dead, unless it is
 // lost on the way. arrives does the work. It gets the kind of the fault that struck the call.
 func carry[T any](ctx context.Context, w *world, p *process, tag string, faults map[Kind]effect, arrives func(Kind) T) (T, error) {

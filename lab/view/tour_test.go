@@ -163,7 +163,7 @@ func TestTourSaysWhatIsNotAsExpected(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, t.TempDir())
 	r.tour.totals = func() totals { // an event is lost as soon as there are any
-		n := r.View.totals()
+		n := r.totals()
 		n.Lost = min(1, n.Committed)
 		return n
 	}
