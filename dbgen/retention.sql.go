@@ -27,7 +27,7 @@ SELECT
             AND (classid::bigint << 32 | objid::bigint) = $1::bigint
     )::boolean AS migrating,
     parts.ahead::bigint AS ahead,
-    coalesce(parts.open_ended, false)::boolean AS open_ended,
+    coalesce(parts.open_ended, '')::text AS open_ended,
     coalesce(to_char(parts.until AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS'), '')::text AS until,
     coalesce(parts.until <= now(), true)::boolean AS used_up
 FROM (VALUES (to_regclass('public.outbox'))) AS named (id)
@@ -35,14 +35,14 @@ LEFT JOIN pg_catalog.pg_class AS outbox ON outbox.oid = named.id
 CROSS JOIN LATERAL (
     SELECT
         count(*) FILTER (WHERE bounds.lower > now()) AS ahead,
-        bool_or(bounds.upper IS NULL) AS open_ended,
+        string_agg(part.relname, ', ') FILTER (WHERE bounds.upper IS NULL) AS open_ended,
         max(bounds.upper) AS until
     FROM pg_catalog.pg_inherits
     JOIN pg_catalog.pg_class AS part ON part.oid = inhrelid
     CROSS JOIN LATERAL (
         SELECT
             substring(pg_get_expr(part.relpartbound, part.oid) FROM $re$FROM \('([^']+)'\)$re$)::timestamptz AS lower,
-            substring(pg_get_expr(part.relpartbound, part.oid) FROM $re$TO \('([^']+)'\)$re$)::timestamptz AS upper
+            nullif(substring(pg_get_expr(part.relpartbound, part.oid) FROM $re$TO \('([^']+)'\)$re$)::timestamptz, 'infinity') AS upper
     ) AS bounds
     WHERE inhparent = outbox.oid
 ) AS parts
@@ -54,13 +54,13 @@ type PartitionsHealthRow struct {
 	Leftover    string
 	Migrating   bool
 	Ahead       int64
-	OpenEnded   bool
+	OpenEnded   string
 	Until       string
 	UsedUp      bool
 }
 
 // How far the partitions of outbox reach, and what a killed migrate.Partition has left. ahead counts the partitions that begin in the
-// future. open_ended reports whether rows of any later time have a partition. until is the end of the last one, in UTC, and used_up
+// future. open_ended names the partitions without an upper bound, or is empty. until is the end of the last one, in UTC, and used_up
 // reports whether it has passed. leftover is the CHECK that refuses later rows, or empty. migrating reports whether a migration is at
 // work. The lock is goose's.
 func (q *Queries) PartitionsHealth(ctx context.Context, migrationLock int64) (PartitionsHealthRow, error) {

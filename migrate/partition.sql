@@ -50,6 +50,9 @@ $$;
 -- A partition is not proven because its time is long over. A transaction that began in that time may still be open, and then its rows go
 -- into the old partition when no relay has seen them. The lock waits for such a writer, or gives up. A position of the WAL that is noted
 -- after this call is behind every row of the partition.
+--
+-- A DEFAULT partition, and one up to MAXVALUE, has no end and may hold rows that are seconds old. Its end is NULL here. A comparison with
+-- NULL is not true, so it must not be the condition that keeps a partition.
 CREATE OR REPLACE FUNCTION public.outbox_partition_close(keep interval) RETURNS text
 LANGUAGE plpgsql
 SECURITY DEFINER
@@ -66,7 +69,7 @@ BEGIN
     FROM pg_catalog.pg_inherits JOIN pg_catalog.pg_class ON pg_class.oid = inhrelid
     WHERE inhparent = 'public.outbox'::regclass
     ORDER BY bound LIMIT 1;
-    IF part IS NULL OR ended > now() - greatest(keep, '0') THEN
+    IF part IS NULL OR ended IS NULL OR keep IS NULL OR ended > now() - greatest(keep, '0') THEN
         RETURN NULL;
     END IF;
     EXECUTE format('LOCK TABLE ONLY %s IN SHARE MODE', part);

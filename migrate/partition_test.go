@@ -132,6 +132,45 @@ func TestPartitionComesWithItsFunctions(t *testing.T) {
 	require.Equal(t, before, schema(t, config))
 }
 
+// A database that was partitioned before has the function that returned a partition without an end. The migration mends it, and so does the
+// command.
+func TestMigrationMendsTheClosingFunction(t *testing.T) {
+	t.Parallel()
+	db := pgtest.New(t)
+	config := db.Pool.Config().ConnConfig
+	partition(t, db, 24*time.Hour, 0)
+	const definition = "SELECT pg_get_functiondef('outbox_partition_close(interval)'::regprocedure) || proacl::text FROM pg_proc WHERE proname = 'outbox_partition_close'"
+	mended := query(t, config, definition)
+	old := strings.Replace(mended, "part IS NULL OR ended IS NULL OR keep IS NULL OR", "part IS NULL OR", 1)
+	require.NotEqual(t, mended, old)
+	for name, mend := range map[string]func() error{
+		"Migration": func() error {
+			_, err := migrate.DownTo(t.Context(), config, 9, migrate.Options{})
+			require.NoError(t, err)
+			require.Equal(t, old, query(t, config, definition))
+			_, err = migrate.Up(t.Context(), config, migrate.Options{})
+			return err
+		},
+		"Command": func() error {
+			_, err := migrate.Partition(t.Context(), config, 24*time.Hour, 0, migrate.Options{})
+			return err
+		},
+		"MigrationOverTheNewOne": func() error {
+			_, err := migrate.DownTo(t.Context(), config, 9, migrate.Options{})
+			require.NoError(t, err)
+			_, err = db.Pool.Exec(t.Context(), mended[:strings.LastIndex(mended, "{")])
+			require.NoError(t, err)
+			_, err = migrate.Up(t.Context(), config, migrate.Options{})
+			return err
+		},
+	} {
+		_, err := db.Pool.Exec(t.Context(), old[:strings.LastIndex(old, "{")])
+		require.NoError(t, err)
+		require.NoError(t, mend(), name)
+		require.Equal(t, mended, query(t, config, definition), name)
+	}
+}
+
 func TestPartitionRefuses(t *testing.T) {
 	t.Parallel()
 	t.Run("PendingMigrations", func(t *testing.T) {

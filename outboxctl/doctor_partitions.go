@@ -34,8 +34,11 @@ func judgePartitions(p dbgen.PartitionsHealthRow) check {
 		return check{State: stateOK, Finding: "outbox has none"}
 	case !p.Tended:
 		return check{State: stateFail, Finding: reach + ", but the functions that attach the next ones are missing", Do: "make migrate CMD=partition"}
-	case p.OpenEnded:
-		return check{State: stateOK, Finding: "for rows of any age"}
+	case p.OpenEnded != "":
+		return check{
+			State: stateWarn, Finding: p.OpenEnded + " has no upper bound: retention never drops it, and cannot attach a partition for rows that it has",
+			Do: "give it bounds (partition-without-an-end in docs/operations.md)",
+		}
 	case p.UsedUp:
 		return check{State: stateFail, Finding: "no partition for rows of now: every insert fails", Do: attach}
 	case p.Ahead < fewAhead:

@@ -62,6 +62,9 @@ func TestDoctorOfPartitions(t *testing.T) {
 	says(stateWarn, "[23] partitions ahead, which is few")
 	exec(fmt.Sprintf(drop, "ALL"))
 	says(stateFail, "^no partition for rows of now: every insert fails$")
-	exec("CREATE TABLE outbox_rest PARTITION OF outbox DEFAULT")
-	says(stateOK, "^for rows of any age$")
+	for _, bounds := range []string{"DEFAULT", "FOR VALUES FROM (MINVALUE) TO (MAXVALUE)", "FOR VALUES FROM ('2026-01-01') TO ('infinity')"} {
+		exec("CREATE TABLE outbox_rest PARTITION OF outbox " + bounds)
+		says(stateWarn, "^outbox_rest has no upper bound: retention never drops it")
+		exec("DROP TABLE outbox_rest")
+	}
 }

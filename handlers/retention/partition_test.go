@@ -60,6 +60,84 @@ func TestAPartitionGoesInsteadOfItsRows(t *testing.T) {
 	require.Empty(t, again.Dropped)
 }
 
+// runOut drops the partitions of later days. It returns the one of today, and the time at which the one before that ended.
+func (r *rig) runOut(t *testing.T) (today, ended string) {
+	t.Helper()
+	for _, part := range strings.Fields(r.partitions(t)) {
+		switch {
+		case strings.Contains(part, "until"):
+			today = part
+		case "public."+part != aged:
+			r.exec(t, "DROP TABLE "+part)
+		}
+	}
+	return today, r.ask(t, `SELECT substring(pg_get_expr(relpartbound, oid) FROM 'TO \(''([^'']+)''\)') FROM pg_class WHERE oid = 'outbox_aged'::regclass`)
+}
+
+// A partition without an upper bound may hold rows that are seconds old. Its end is unknown, and unknown must not count as long ago.
+func TestAPartitionWithoutAnEndStays(t *testing.T) {
+	t.Parallel()
+	for name, bounds := range map[string]string{
+		"Default":  "DEFAULT",
+		"Maxvalue": "FOR VALUES FROM ('AGED') TO (MAXVALUE)",
+		"Infinity": "FOR VALUES FROM ('AGED') TO ('infinity')",
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			r := newRig(t)
+			r.partition(t)
+			first, end := r.runOut(t)
+			r.exec(t, strings.NewReplacer("FIRST", first, "AGED", end).Replace(
+				"BEGIN; ALTER TABLE outbox DETACH PARTITION FIRST; ALTER TABLE outbox ATTACH PARTITION FIRST "+bounds+"; COMMIT"))
+			r.rows(t, "due", 3, 20)
+			r.rows(t, "younger", 3, 0)
+			arrived := r.relay(t)
+			labtest.Eventually(t, "the events", func() bool { return arrived()["insert of younger"] == 3 })
+			result, err := r.purger(t, nil).Purge(t.Context(), r.conn)
+			require.NoError(t, err)
+			require.Equal(t, []string{aged}, result.Dropped)
+			require.Equal(t, "younger 3", r.kept(t))
+		})
+	}
+}
+
+// What docs/operations.md says to do about a DEFAULT partition that somebody added, while the relay runs.
+func TestADefaultPartitionGetsBounds(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	r.partition(t)
+	first, end := r.runOut(t)
+	bounds := strings.NewReplacer("FIRST", first, "AGED", end,
+		"ENDED", time.Now().Add(-time.Hour).UTC().Format(time.RFC3339),
+		"TOMORROW", time.Now().AddDate(0, 0, 1).UTC().Format(time.DateOnly+"T00:00:00Z"), "NEXT", time.Now().AddDate(0, 0, 2).UTC().Format(time.DateOnly+"T00:00:00Z"))
+	r.exec(t, bounds.Replace(`BEGIN;
+		ALTER TABLE outbox DETACH PARTITION FIRST;
+		ALTER TABLE outbox ATTACH PARTITION FIRST FOR VALUES FROM ('AGED') TO ('ENDED');
+		CREATE TABLE outbox_rest PARTITION OF outbox DEFAULT;
+		COMMIT`))
+	arrived := r.relay(t)
+	r.rows(t, "before", 3, 0)
+	labtest.Eventually(t, "the events", func() bool { return arrived()["insert of before"] == 3 })
+	require.Equal(t, "3", r.ask(t, "SELECT count(*)::text FROM outbox_rest"))
+	_, err := retention.AttachPartitions(t.Context(), r.conn)
+	require.ErrorContains(t, err, `updated partition constraint for default partition "outbox_rest" would be violated by some row`)
+
+	r.exec(t, bounds.Replace(`BEGIN;
+		ALTER TABLE outbox DETACH PARTITION outbox_rest;
+		ALTER TABLE outbox ATTACH PARTITION outbox_rest FOR VALUES FROM ('ENDED') TO ('TOMORROW');
+		CREATE TABLE outbox_next (LIKE FIRST INCLUDING ALL);
+		ALTER TABLE outbox ATTACH PARTITION outbox_next FOR VALUES FROM ('TOMORROW') TO ('NEXT');
+		COMMIT`))
+	attached, err := retention.AttachPartitions(t.Context(), r.conn)
+	require.NoError(t, err)
+	require.GreaterOrEqual(t, attached, 5, "as wide as the last one, which is a day")
+	r.rows(t, "after", 3, 0)
+	labtest.Eventually(t, "later events", func() bool { return arrived()["insert of after"] == 3 })
+	_, err = r.purger(t, nil).Purge(t.Context(), r.conn)
+	require.NoError(t, err)
+	require.Equal(t, "after 3, before 3", r.kept(t))
+}
+
 // Without a partition for it an insert fails. So partitions come also while none may go.
 func TestPartitionsAreAttachedWithoutASlot(t *testing.T) {
 	t.Parallel()
@@ -167,6 +245,7 @@ func TestOnlyRetentionTendsPartitions(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	r.partition(t)
+	require.Equal(t, "nothing", r.ask(t, "SELECT coalesce(outbox_partition_close(NULL), 'nothing')"), "kept for an unknown time")
 	require.Equal(t, "outbox_retention", r.ask(t, `SELECT string_agg(DISTINCT grantee::regrole::text, ' ') FROM pg_proc, aclexplode(proacl)
 		WHERE proname LIKE 'outbox\_partition%' AND grantee <> proowner`))
 	require.Equal(t, "3", r.ask(t, `SELECT count(*)::text FROM pg_proc WHERE proname LIKE 'outbox\_partition%' AND prosecdef
