@@ -150,13 +150,20 @@ func parseRow(wire *wireRow) (dbgen.Outbox, error) {
 	if row.ID, err = uuid.Parse(wire.ID); err != nil {
 		return dbgen.Outbox{}, fmt.Errorf("id %.40q: %w", wire.ID, err)
 	}
-	for _, required := range []struct{ column, value string }{
-		{"aggregate_type", row.AggregateType},
-		{"aggregate_id", row.AggregateID},
-		{"event_type", row.EventType},
+	// The table takes no longer values, but anybody with access to the stream can write them.
+	for _, required := range []struct {
+		column, value string
+		limit         int // characters
+	}{
+		{"aggregate_type", row.AggregateType, MaxTypeChars},
+		{"aggregate_id", row.AggregateID, MaxAggregateIDChars},
+		{"event_type", row.EventType, MaxTypeChars},
 	} {
 		if required.value == "" {
 			return dbgen.Outbox{}, fmt.Errorf("%s is missing", required.column)
+		}
+		if n := utf8.RuneCountInString(required.value); n > required.limit {
+			return dbgen.Outbox{}, fmt.Errorf("%s has %d characters: at most %d", required.column, n, required.limit)
 		}
 	}
 	// DMS writes a BIGINT of more than 16 digits as 1.23E+17: rounded, so it would be a wrong version.
@@ -165,7 +172,7 @@ func parseRow(wire *wireRow) (dbgen.Outbox, error) {
 		return dbgen.Outbox{}, fmt.Errorf("aggregate_version %.40q is not an exact integer", version)
 	}
 	if row.CreatedAt, err = parseTime(wire.CreatedAt); err != nil {
-		return dbgen.Outbox{}, fmt.Errorf("created_at: %w", err)
+		return dbgen.Outbox{}, fmt.Errorf("created_at %.40q is not a time of RFC 3339", wire.CreatedAt)
 	}
 	if row.EventData, err = parseEventData(wire.EventData); err != nil {
 		return dbgen.Outbox{}, fmt.Errorf("event_data: %w", err)

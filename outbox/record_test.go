@@ -144,9 +144,15 @@ func TestWhatCanNeverBeAnEventIsAnError(t *testing.T) {
 		}
 		return ours("{" + strings.Join(pairs, ",") + "}")
 	}
-	_, skip, err := outbox.ParseRecord([]byte(row("traceparent", "null")))
-	require.NoError(t, err, "the row that the cases change is good")
-	require.Equal(t, outbox.SkipNothing, skip)
+	for name, good := range map[string]string{
+		"the row that the cases change": row("traceparent", "null"),
+		"the longest types":             row("aggregate_type", `"`+strings.Repeat("x", 100)+`"`),
+		"the longest id":                row("aggregate_id", `"`+strings.Repeat("\U0001F697", 255)+`"`),
+	} {
+		_, skip, err := outbox.ParseRecord([]byte(good))
+		require.NoError(t, err, name)
+		require.Equal(t, outbox.SkipNothing, skip)
+	}
 
 	for name, tc := range map[string]struct{ message, line string }{
 		"Empty":               {"not a DMS record", ""},
@@ -177,6 +183,9 @@ func TestWhatCanNeverBeAnEventIsAnError(t *testing.T) {
 		"TypeMissing":         {"aggregate_type is missing", row("aggregate_type", "")},
 		"TypeNumber":          {"aggregate_type", row("aggregate_type", "1")},
 		"AggregateIDNull":     {"aggregate_id is missing", row("aggregate_id", "null")},
+		"TypeTooLong":         {"aggregate_type has 101 characters: at most 100", row("aggregate_type", `"`+strings.Repeat("x", 101)+`"`)},
+		"AggregateIDTooLong":  {"aggregate_id has 256 characters: at most 255", row("aggregate_id", `"`+strings.Repeat("é", 256)+`"`)},
+		"EventTypeTooLong":    {"event_type has 101 characters: at most 100", row("event_type", `"`+strings.Repeat("x", 101)+`"`)},
 		"EventTypeEmpty":      {"event_type is missing", row("event_type", `""`)},
 		"VersionMissing":      {"aggregate_version", row("aggregate_version", "")},
 		"VersionRounded":      {"aggregate_version", row("aggregate_version", "1.23456789012345E+17")},

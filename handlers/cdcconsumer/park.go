@@ -18,8 +18,10 @@ import (
 const (
 	// maxMessageBytes is what every SQS queue takes.
 	maxMessageBytes = 256 << 10
-	// maxCutBytes is what is kept of a record that does not fit a message.
+	// maxCutBytes is what is kept of a record that does not fit a message, and maxCutText what is kept of each text beside it. The longest
+	// id that table outbox takes is shorter. JSON may make six bytes of one, and a message still fits.
 	maxCutBytes = 64 << 10
+	maxCutText  = 1 << 10
 )
 
 // Reason is why a record can never be published.
@@ -104,13 +106,24 @@ func parkedMessage(it *item) (string, error) {
 		AggregateType: it.row.AggregateType, AggregateID: it.row.AggregateID, AggregateVersion: it.row.AggregateVersion,
 		Data: kinesis.Data, Size: len(kinesis.Data),
 	}
-	body, err := json.Marshal(parked)
+	body, err := parked.encode()
 	if err == nil && len(body) > maxMessageBytes {
+		// An error may quote the record, and whoever writes to the stream chooses the rest. A message that SQS refuses would block the shard.
 		parked.Data, parked.Truncated = kinesis.Data[:min(maxCutBytes, len(kinesis.Data))], true
-		body, err = json.Marshal(parked)
+		for _, text := range []*string{
+			&parked.ErrorCode, &parked.ErrorMessage, &parked.PartitionKey, &parked.EventType, &parked.AggregateType, &parked.AggregateID,
+		} {
+			*text = strings.ToValidUTF8((*text)[:min(maxCutText, len(*text))], "")
+		}
+		body, err = parked.encode()
 	}
-	// PostgreSQL takes U+FFFE and U+FFFF in an aggregate id, and SQS refuses a message with them (API reference of SendMessage,
-	// InvalidMessageContents). Everything else that SQS refuses json escapes by itself.
+	return body, err
+}
+
+// encode returns the message. PostgreSQL takes U+FFFE and U+FFFF in an aggregate id, and SQS refuses a message with them (API reference of
+// SendMessage, InvalidMessageContents). Everything else that SQS refuses json escapes by itself.
+func (p ParkedRecord) encode() (string, error) {
+	body, err := json.Marshal(p)
 	return strings.NewReplacer("\uFFFE", `\ufffe`, "\uFFFF", `\uffff`).Replace(string(body)), err
 }
 

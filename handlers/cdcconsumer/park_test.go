@@ -3,11 +3,18 @@ package cdcconsumer
 import (
 	"bytes"
 	"context"
+	"encoding/json"
+	"maps"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/aws/aws-lambda-go/events"
 	"github.com/stretchr/testify/require"
+	"pgregory.net/rapid"
+
+	"rds-outbox-demo/outbox"
 )
 
 func TestPark(t *testing.T) {
@@ -117,6 +124,51 @@ func TestPark(t *testing.T) {
 			require.Equal(t, 9*time.Second, time.Since(started), "a quarter of the margin is for answering")
 		})
 	})
+}
+
+// Whoever may write to the stream chooses every text of a record. A message that the queue refuses would block the shard until the stream
+// forgets the record.
+func TestEveryRecordFitsTheQueue(t *testing.T) {
+	t.Parallel()
+	c := &Consumer{parse: outbox.ParseRecord}
+	cut := 0
+	rapid.Check(t, func(t *rapid.T) {
+		text := rapid.Custom(func(t *rapid.T) json.RawMessage {
+			one := rapid.SampledFrom([]string{"x", "<", "é", "\u0001", "\uFFFE", "\uFFFF", "\U0001F697", `"`, `\`}).Draw(t, "character")
+			n := rapid.SampledFrom([]int{0, 1, 100, 101, 255, 256, 60_000}).Draw(t, "length")
+			encoded, err := json.Marshal(strings.Repeat(one, n))
+			require.NoError(t, err)
+			number := json.RawMessage(strings.Repeat("7", max(n, 1)))
+			return rapid.SampledFrom([]json.RawMessage{encoded, encoded, number}).Draw(t, "kind")
+		})
+		row := map[string]json.RawMessage{
+			"id": json.RawMessage(`"0199fa3c-7b60-7c9e-8d5f-2a4b6c8e0f12"`), "aggregate_type": json.RawMessage(`"Car"`), "aggregate_id": json.RawMessage(`"a"`),
+			"aggregate_version": json.RawMessage("1"), "event_type": json.RawMessage(`"CarCreated"`), "event_data": json.RawMessage(`"{}"`),
+			"created_at": json.RawMessage(`"2026-11-23T09:15:00Z"`),
+		}
+		for _, column := range rapid.SliceOfDistinct(rapid.SampledFrom(slices.Sorted(maps.Keys(row))), rapid.ID).Draw(t, "columns") {
+			row[column] = text.Draw(t, column)
+		}
+		data, err := json.Marshal(map[string]any{"data": row, "metadata": map[string]string{
+			"record-type": "data", "operation": "insert", "schema-name": "public", "table-name": "outbox",
+		}})
+		require.NoError(t, err)
+		it := &item{record: &events.KinesisEventRecord{Kinesis: events.KinesisRecord{Data: data, PartitionKey: strings.Repeat("\u0001", 256)}}}
+		require.NoError(t, c.decodeItem(context.Background(), it))
+		if it.state == stateEvent {
+			it.poison(ReasonRefused, "413", strings.Repeat("<", rapid.IntRange(0, 100_000).Draw(t, "message")))
+		}
+		body, err := parkedMessage(it)
+		require.NoError(t, err)
+		require.LessOrEqual(t, len(body), maxMessageBytes)
+		var parked ParkedRecord
+		require.NoError(t, json.Unmarshal([]byte(body), &parked))
+		require.Equal(t, it.row.AggregateID, parked.AggregateID, "an id that is cut would be another id")
+		if parked.Truncated {
+			cut++
+		}
+	})
+	require.Positive(t, cut)
 }
 
 func refuse(_ context.Context, _ int, entries []wireEntry) (answer, error) {
