@@ -166,11 +166,15 @@ func (r *Relay) missed(ctx context.Context, conn *pgx.Conn, problem, remedy stri
 	return &SetupError{problem, remedy + "; then " + dropSlot(r.slot)}
 }
 
-// marked returns the error for a relay that reads the mark.
+// marked returns the error for a relay that reads the mark. By default every user of the database can write it, too. Nothing in the WAL
+// distinguishes such a mark, so the relay never passes one.
 func marked(slot string) error {
 	return &SetupError{
-		fmt.Sprintf("inserts may be missing from what slot %s can still read, because publication %s did not publish all of them at that time", slot, outbox.Publication),
-		"make sure that table public.outbox holds every event that was written; then " + dropSlot(slot),
+		fmt.Sprintf("a mark in the WAL says that inserts may be missing from what slot %s can still read. A relay writes the mark and then ends with the reason, "+
+			"most likely that publication %s did not publish all inserts. Any user of the database can write it with pg_logical_emit_message, too",
+			slot, outbox.Publication),
+		"make sure that table public.outbox holds every event that was written; then " + dropSlot(slot) +
+			". If no relay has ended with a reason, somebody else wrote the mark (slot-moved in docs/operations.md)",
 	}
 }
 

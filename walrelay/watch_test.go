@@ -3,12 +3,16 @@ package walrelay_test
 import (
 	"bytes"
 	"context"
+	"os"
+	"path/filepath"
+	"regexp"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/stretchr/testify/require"
 
 	"rds-outbox-demo/internal/pgtest"
@@ -199,6 +203,50 @@ func TestMessagesOfOthersAreNoMark(t *testing.T) {
 	r.requireWhole(t, r.await(t, 6))
 	require.NotContains(t, r.logged(), "inserts may be missing")
 	require.Equal(t, 1, strings.Count(r.logged(), "load complete"))
+}
+
+// The server lets every user write into the WAL, and the slot's name is no secret. So a user without any right can stop the relay. The
+// events are safe, and the refusal names this cause. docs/operations.md takes the function from everybody but the relay.
+func TestAnyUserCanWriteTheMark(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	nobody := "nobody_" + r.slot
+	r.exec(t, "CREATE ROLE "+nobody)
+	t.Cleanup(func() { r.exec(t, "DROP ROLE "+nobody) })
+	mark := func(role string) error {
+		return pgx.BeginFunc(t.Context(), r.db.Pool, func(tx pgx.Tx) error {
+			_, err := tx.Exec(t.Context(), "SET LOCAL ROLE "+role)
+			require.NoError(t, err)
+			_, err = tx.Exec(t.Context(), "SELECT pg_logical_emit_message(false, 'walrelay', slot_name) FROM pg_replication_slots WHERE slot_name = $1", r.slot)
+			return err
+		})
+	}
+	ended := r.run(t)
+	r.streaming(t)
+	r.append(t, "a", 1, 1, 1)
+	require.NoError(t, mark(nobody))
+	r.append(t, "a", 1, 2, 2)
+	for _, ended := range []<-chan error{ended, r.run(t)} { // a later start stops, too
+		setup := r.setupError(t, ended)
+		require.Contains(t, setup.Problem, "Any user of the database can write it with pg_logical_emit_message, too")
+		require.Contains(t, setup.Remedy, "SELECT pg_drop_replication_slot('"+r.slot+"')")
+	}
+	r.eventually(t, "the remedy", func() bool {
+		_, err := r.db.Pool.Exec(t.Context(), "SELECT pg_drop_replication_slot($1)", r.slot)
+		return err == nil
+	})
+	page, err := os.ReadFile(filepath.Join(labtest.Root(t), "docs", "operations.md"))
+	require.NoError(t, err)
+	revoke := regexp.MustCompile(`(?s)\nDO \$\$.+?END \$\$;\n`).FindAllString(string(page), -1)
+	require.Len(t, revoke, 1)
+	r.exec(t, revoke[0])
+	r.start(t)
+	r.streaming(t)
+	var refused *pgconn.PgError
+	require.ErrorAs(t, mark(nobody), &refused)
+	require.Equal(t, "42501", refused.Code)
+	r.requireWhole(t, r.await(t, 2))
+	require.NoError(t, mark("outbox_relay"), "the relay has to write the mark")
 }
 
 // A change of the table that the decoder refuses comes after rows that it understands. These rows
