@@ -18,6 +18,7 @@ import (
 	"rds-outbox-demo/handlers/cdcconsumer"
 	"rds-outbox-demo/lab/awslocal"
 	"rds-outbox-demo/lab/labtest"
+	"rds-outbox-demo/outbox"
 )
 
 // Every hop treats the canary's beat as any other event. That carStats does not get it is its rule's business (infra/carstats.yml).
@@ -34,7 +35,7 @@ func TestACanaryBeatTravelsThePath(t *testing.T) {
 	require.Empty(t, r.parked(t))
 }
 
-// A row that the CHECKs of outbox let through travels the whole path and arrives as what it was.
+// The longest, shortest and oddest values that the CHECKs of outbox let through travel the whole path and arrive as what they were.
 func TestEveryBoundaryValueTravels(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
@@ -300,4 +301,27 @@ func TestAnswersLostOnBothServices(t *testing.T) {
 	}
 	r.requireWhole(t)
 	require.Equal(t, 1, timeout.Struck())
+}
+
+// The CHECKs of outbox take what EventBridge refuses. Append refuses it first. A row of another writer is parked, and holds up nobody.
+func TestWhatOnlyAppendRefusesIsParked(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	for _, data := range []string{
+		`{"a": 9223372036854775808}`,
+		strings.Repeat(`{"a": `, 1000) + "1" + strings.Repeat("}", 1000),
+	} {
+		var invalid *outbox.InvalidEventError
+		event := outbox.Event{ID: uuid.New(), AggregateType: "Car", AggregateID: uuid.NewString(), AggregateVersion: 1, Type: "CarCreated", Data: json.RawMessage(data)}
+		require.ErrorAs(t, outbox.Append(t.Context(), r.pool, event), &invalid)
+		_, err := r.pool.Exec(t.Context(), "INSERT INTO outbox (id, aggregate_type, aggregate_id, aggregate_version, event_type, event_data) VALUES ($1, $2, $3, 1, $4, $5::text::jsonb)",
+			event.ID, event.AggregateType, event.AggregateID, event.Type, data)
+		require.NoError(t, err)
+	}
+	r.post(t)
+	labtest.Eventually(t, "both in the queue", func() bool { return r.waiting(t) == "2" })
+	for _, parked := range r.parked(t) {
+		require.Equal(t, cdcconsumer.ReasonRefused, parked.Reason)
+		require.Equal(t, "MalformedDetail", parked.ErrorCode)
+	}
 }

@@ -5,7 +5,9 @@
 --   * The primary key is what a DELETE leaves in the WAL (REPLICA IDENTITY DEFAULT). It has aggregate_id, so DMS finds its partition key
 --     even for a purged row. It also makes a version that is used twice an error at the writer.
 --   * aggregate_id is varchar and never text, because DMS treats text as a LOB, and a LOB cannot be a partition key.
---   * The CHECKs are the limits of everything downstream. A row that passes them can travel the whole path.
+--   * The CHECKs are limits of what comes downstream, for whoever writes with plain SQL. A row that outbox.Append takes can travel the whole
+--     path. Append also checks what a CHECK cannot say simply, which is that integers are within int64 and that nesting is not too deep.
+--     Such a row of another writer is parked.
 -- Locks: none, the table is new.
 
 -- +goose Up
