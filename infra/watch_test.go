@@ -2,6 +2,7 @@ package infra_test
 
 import (
 	"encoding/json"
+	"fmt"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -69,6 +70,54 @@ func TestAlarms(t *testing.T) {
 		giveUp := s.Resources[mappingID].number(t, "MaximumRecordAgeInSeconds") * ms
 		require.Less(t, s.Resources["ConsumerLagAlarm"].number(t, "Threshold"), giveUp/100, "long before Lambda gives up")
 	})
+}
+
+// A metric that only a schedule makes says nothing when the schedule does not run. With breaching, a new stack would raise the alarm before
+// the first run.
+func TestASilentScheduleIsReported(t *testing.T) {
+	t.Parallel()
+	topic := []any{map[string]any{"Ref": "AlarmTopic"}}
+	for _, s := range []*stack{packaged(t, "dev"), packaged(t, "prod"), withParameters(t)} {
+		for _, id := range []string{"RetentionAlarm", "CarStatsGaveUpAlarm"} {
+			require.Equal(t, "missing", s.Resources[id].get(t, "TreatMissingData"), id)
+			require.Equal(t, topic, s.Resources[id].get(t, "InsufficientDataActions"), id)
+		}
+		require.EqualValues(t, 3600, s.Resources["RetentionAlarm"].number(t, "Period"))
+	}
+	require.Equal(t, "false", fmt.Sprint(packaged(t, "dev").Resources["CarStatsGaveUpAlarm"].get(t, "ActionsEnabled")), "it has no metric")
+	require.Equal(t, "true", fmt.Sprint(withParameters(t).Resources["CarStatsGaveUpAlarm"].get(t, "ActionsEnabled")))
+}
+
+// silences has the alarms that say nothing when their metric has no data, and why nothing dies unseen by that.
+var silences = map[string]string{
+	"ApiErrorsAlarm":           "there are no requests",
+	"ApiConcurrencyAlarm":      "there are no requests",
+	"DatabaseStorageAlarm":     "a stopped database raises api-errors and canary",
+	"DatabaseConnectionsAlarm": "a stopped database raises api-errors and canary",
+	"ReplicationSlotLagAlarm":  "without a slot the alarms of the relay's stack fire, and canary",
+	"StreamThrottledAlarm":     "nothing is written, and the alarms of the relay's stack see why",
+	"ConsumerLagAlarm":         "consumer-silent sees a consumer that is not invoked",
+	"ConsumerErrorsAlarm":      "consumer-silent sees a consumer that is not invoked",
+	"ConsumerSilentAlarm":      "nothing comes in, and the alarms of the relay's stack see why",
+	"CommitToBusAlarm":         "nothing was published, and canary sees that",
+	"MisplacedAlarm":           "consumer-silent sees a consumer that is not invoked",
+	"ConsumerFailuresAlarm":    "SQS stops measuring an idle queue",
+	"ConsumerDiscardsAlarm":    "SQS stops measuring an idle queue",
+	"CarStatsFailuresAlarm":    "SQS stops measuring an idle queue",
+	"CarStatsLagAlarm":         "SQS stops measuring an idle queue",
+	"CarStatsDeliveryAlarm":    "the metric exists only where a delivery fails",
+	"CarStatsUndeliveredAlarm": "the metric exists only where a delivery fails",
+	"EventBusLogAlarm":         "the metric exists only where a delivery fails, and canary reads the log",
+}
+
+func TestNoAlarmIsSilentForAnUnknownReason(t *testing.T) {
+	t.Parallel()
+	prod := packaged(t, "prod") // in dev the canary is off
+	for id := range alarms {
+		alarm := prod.Resources[id].Properties
+		_, reports := alarm["InsufficientDataActions"]
+		require.Equal(t, silences[id] == "", reports || alarm["TreatMissingData"] == "breaching", id)
+	}
 }
 
 func TestAlarmsReachSomebody(t *testing.T) {
