@@ -38,11 +38,15 @@ const (
 
 // CanBreak returns why faults cannot strike a service, or nil when they can.
 func (p *Path) CanBreak(service Service) error {
-	url := map[Service]string{Kinesis: p.Services.KinesisURL, EventBridge: p.Services.EventBridgeURL, SQS: p.Services.SQSURL}[service]
-	if p.Services.Local == "" || url != p.Services.Local {
+	if !p.isLocal(service) {
 		return fmt.Errorf("%w: %s is yours (AWS_ENDPOINT_URL_*)", ErrNotOurs, service)
 	}
 	return nil
+}
+
+func (p *Path) isLocal(service Service) bool {
+	url := map[Service]string{Kinesis: p.Services.KinesisURL, EventBridge: p.Services.EventBridgeURL, SQS: p.Services.SQSURL}[service]
+	return p.Services.Local != "" && url == p.Services.Local
 }
 
 // CanBreakDatabase returns why the database cannot be stopped and its slot not be dropped, or nil

@@ -24,7 +24,7 @@ type Position struct {
 // Positions returns how far the consumer is on the local stream, by the poller's checkpoint. Nobody
 // can tell where an external stream ends.
 func (p *Path) Positions() ([]Position, error) {
-	if external := p.CanBreak(Kinesis) != nil; external {
+	if !p.isLocal(Kinesis) {
 		return nil, nil
 	}
 	var file struct {
