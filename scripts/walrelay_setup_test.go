@@ -152,7 +152,7 @@ func TestWalrelaySetupGivesWhatIsRead(t *testing.T) {
 func TestWalrelaySetupTellsSomebody(t *testing.T) {
 	t.Parallel()
 	resources := at(t, walrelaySetup(t), "Resources").(map[string]any)
-	for id, missing := range map[string]string{"WalrelaySilentAlarm": "breaching", "WalrelayLagAlarm": "notBreaching"} {
+	for id, missing := range map[string]string{"WalrelaySilentAlarm": "breaching", "WalrelayLagAlarm": "notBreaching", "WalrelayReorderedAlarm": "notBreaching"} {
 		alarm := at(t, resources, id, "Properties")
 		require.Equal(t, []any{map[string]any{"Ref": "AlarmTopicArn"}}, at(t, alarm, "AlarmActions"), id)
 		require.Regexp(t, `First: .+docs/operations\.md#[a-z-]+`, at(t, alarm, "AlarmDescription"), id)

@@ -32,7 +32,7 @@ func relayHot(tb testing.TB, n int) (took, calls time.Duration) {
 	p, k, done := newPipeline(), &distant{}, make(chan struct{})
 	go func() {
 		defer close(done)
-		sender{k, "stream", "slot", slog.New(slog.DiscardHandler)}.run(ctx, p)
+		sender{k, "stream", "slot", slog.New(slog.DiscardHandler), &sequences{}}.run(ctx, p)
 	}()
 	started := time.Now()
 	tx := p.begin()

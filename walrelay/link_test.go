@@ -166,7 +166,7 @@ func (l *link) send(n, size int, during func()) time.Duration {
 	p := newPipeline()
 	var group sync.WaitGroup
 	group.Go(func() { l.carry(ctx) })
-	group.Go(func() { sender{l, "stream", "slot", slog.New(slog.DiscardHandler)}.run(ctx, p) })
+	group.Go(func() { sender{l, "stream", "slot", slog.New(slog.DiscardHandler), &sequences{}}.run(ctx, p) })
 	started := time.Now()
 	group.Go(func() { // the reader, which stops while the pipeline is full
 		for i := range n {

@@ -200,7 +200,7 @@ func (l *loader) loadRows(ctx context.Context) error {
 		done := make(chan struct{})
 		go func() {
 			defer close(done)
-			sender{l.relay.kinesis, l.relay.stream, l.relay.slot, l.relay.log}.run(sendCtx, l.pipeline)
+			sender{l.relay.kinesis, l.relay.stream, l.relay.slot, l.relay.log, &l.relay.numbers}.run(sendCtx, l.pipeline)
 		}()
 		defer func() {
 			cancel()

@@ -57,7 +57,8 @@ type lane struct {
 type pending struct {
 	key         string
 	data        []byte
-	traceID     string       // "" when the event has none
+	traceID     string // "" when the event has none
+	event       eventName
 	transaction *transaction // nil for rows of the initial load
 	attempts    int
 }
@@ -91,7 +92,8 @@ func newPending(record outbox.Record, tx *transaction) (*pending, error) {
 		return nil, &decodeError{err}
 	}
 	traceID := outbox.TraceID(aws.ToString(record.Row.Traceparent))
-	return &pending{key: record.Row.AggregateID, data: data, traceID: traceID, transaction: tx}, nil
+	event := eventName{record.Row.AggregateType, record.Row.AggregateVersion, record.Row.ID}
+	return &pending{key: record.Row.AggregateID, data: data, traceID: traceID, event: event, transaction: tx}, nil
 }
 
 func newPipeline() *pipeline {

@@ -123,7 +123,7 @@ func relayThrough(transactions [][]int, seed uint64, struck map[string]int) erro
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		sender{k, "stream", "slot", slog.New(slog.DiscardHandler)}.run(ctx, p)
+		sender{k, "stream", "slot", slog.New(slog.DiscardHandler), &sequences{}}.run(ctx, p)
 	}()
 	wanted := map[string][]string{}
 	var lsn pglogrepl.LSN

@@ -68,6 +68,7 @@ type sender struct {
 	stream  string
 	slot    string
 	log     *slog.Logger
+	numbers *sequences // outlive a session
 }
 
 // run sends until ctx ends or Kinesis refuses for good. Then the pipeline is closed, and its failure says why.
@@ -147,6 +148,10 @@ func (s sender) put(ctx context.Context, p *pipeline, batch []*pending) ([]bool,
 		if !accepted[i] {
 			failed++
 			code = aws.ToString(entry.ErrorCode)
+			continue
+		}
+		if before, reordered := s.numbers.accept(batch[i], entry); reordered {
+			s.logReordered(ctx, batch[i], entry, before)
 		}
 	}
 	s.logPut(ctx, batch, failed, code, time.Since(start), nil)

@@ -21,7 +21,7 @@ func TestARefusalForGoodEndsTheSenders(t *testing.T) {
 	t.Parallel()
 	p := newPipeline()
 	p.add(&pending{key: "a", data: []byte("1")})
-	sender{refusing{}, "stream", "slot", slog.New(slog.DiscardHandler)}.run(t.Context(), p)
+	sender{refusing{}, "stream", "slot", slog.New(slog.DiscardHandler), &sequences{}}.run(t.Context(), p)
 	require.ErrorContains(t, p.await(t.Context(), p.empty), "ResourceNotFoundException")
 	p.close(nil)
 	require.ErrorContains(t, p.failure(), "ResourceNotFoundException", "the first reason stays")
@@ -86,7 +86,7 @@ func TestARefusalOfTheRelayIsWaitedFor(t *testing.T) {
 				done := make(chan struct{})
 				go func() {
 					defer close(done)
-					sender{k, "stream", "slot", slog.New(slog.DiscardHandler)}.run(ctx, p)
+					sender{k, "stream", "slot", slog.New(slog.DiscardHandler), &sequences{}}.run(ctx, p)
 				}()
 				time.Sleep(outage - time.Second)
 				require.NoError(t, p.failure())
@@ -132,7 +132,7 @@ func TestWhatProvesThatARecordIsOnTheStream(t *testing.T) {
 			}}
 			p := newPipeline()
 			p.add(&pending{key: "a", data: []byte("1")})
-			accepted, err := sender{k, "stream", "slot", slog.New(slog.DiscardHandler)}.put(t.Context(), p, p.take(1, 100))
+			accepted, err := sender{k, "stream", "slot", slog.New(slog.DiscardHandler), &sequences{}}.put(t.Context(), p, p.take(1, 100))
 			require.NoError(t, err)
 			require.Equal(t, []bool{test.want}, accepted)
 		})

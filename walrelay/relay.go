@@ -1,5 +1,5 @@
 // Package walrelay carries committed events from the WAL to Kinesis (③④). It does what a DMS task does for table outbox, and
-// writes the same records, so that the consumer cannot tell them apart. On top of that it keeps the order of each aggregate.
+// writes the same records, so that the consumer cannot tell them apart. On top of that it sends each aggregate's events in order.
 //
 // In: the logical replication stream of publication outbox_publication, read through a slot.
 // Out: one Kinesis record per row of outbox, partition key aggregate_id.
@@ -8,7 +8,8 @@
 //
 // relay.go runs sessions, sqlstate.go decides what follows from their errors, preflight.go checks the set-up, load.go brings the rows
 // that a new slot cannot see, room.go looks whether the server keeps the WAL for that long, stream.go reads the WAL, decode.go
-// understands it, pipeline.go keeps the order, put.go sends, watch.go proves that nothing is missing from the WAL, measure.go measures
+// understands it, pipeline.go keeps the order, put.go sends, sequence.go looks in which order
+// Kinesis stores, watch.go proves that nothing is missing from the WAL, measure.go measures
 // the slot, promotion.go keeps the slot when a standby becomes the primary, waiting.go tells the log what the relay waits for.
 package walrelay
 
@@ -88,6 +89,8 @@ type Relay struct {
 	// because a change between two sessions is as bad as one within a session.
 	identity string
 	outboxID uint32
+
+	numbers sequences // of what Kinesis has accepted
 
 	primary  *pglogrepl.IdentifySystemResult // of the latest session
 	promoted string                          // the latest word about a promotion

@@ -86,7 +86,7 @@ func (r *Relay) streamWAL(ctx context.Context, control *pgx.Conn, conn *pgconn.P
 	// Senders and watcher outlive ctx, because a stopping relay still waits for their answers.
 	sendCtx, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	var group sync.WaitGroup
-	group.Go(func() { sender{r.kinesis, r.stream, r.slot, r.log}.run(sendCtx, w.pipeline) })
+	group.Go(func() { sender{r.kinesis, r.stream, r.slot, r.log, &r.numbers}.run(sendCtx, w.pipeline) })
 	group.Go(func() { w.watcher.run(sendCtx) })
 	defer func() {
 		cancel()

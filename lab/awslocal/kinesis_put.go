@@ -23,8 +23,8 @@ type putRecord struct {
 	Data            []byte
 }
 
-// SequenceNumberForOrdering has no effect here, because the sequence numbers of a shard always
-// grow.
+// SequenceNumberForOrdering has no effect here, because the sequence numbers of a shard always grow in
+// the order of the answers. That is a simplification. AWS promises it only for puts with this member.
 type putRecordInput struct {
 	streamRef
 	putRecord
