@@ -18,6 +18,7 @@ import (
 	"rds-outbox-demo/handlers/carstats"
 	"rds-outbox-demo/internal/lambdalog"
 	"rds-outbox-demo/internal/rdsdb"
+	"rds-outbox-demo/internal/sdkhttp"
 )
 
 func main() { os.Exit(run()) }
@@ -48,6 +49,7 @@ func newSubscriber(ctx context.Context, getenv func(string) string, logger *slog
 	if err != nil {
 		return nil, fmt.Errorf("loading the AWS configuration: %w", err)
 	}
+	awsConfig.HTTPClient = sdkhttp.Quiet(awsConfig.HTTPClient)
 	pool, err := rdsdb.New(database, secretsmanager.NewFromConfig(awsConfig))
 	if err != nil {
 		return nil, err

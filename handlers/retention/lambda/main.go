@@ -24,6 +24,7 @@ import (
 	"rds-outbox-demo/internal/lambdalog"
 	"rds-outbox-demo/internal/pgsession"
 	"rds-outbox-demo/internal/rdsdb"
+	"rds-outbox-demo/internal/sdkhttp"
 )
 
 func main() { os.Exit(run()) }
@@ -67,6 +68,7 @@ func newFunction(ctx context.Context, getenv func(string) string, logger *slog.L
 	if err != nil {
 		return nil, fmt.Errorf("loading the AWS configuration: %w", err)
 	}
+	awsConfig.HTTPClient = sdkhttp.Quiet(awsConfig.HTTPClient)
 	return &function{enabled, purger, database, secretsmanager.NewFromConfig(awsConfig), logger}, nil
 }
 

@@ -26,6 +26,7 @@ import (
 	_ "golang.org/x/crypto/x509roots/fallback"
 
 	"rds-outbox-demo/internal/rdsdb"
+	"rds-outbox-demo/internal/sdkhttp"
 	"rds-outbox-demo/walrelay"
 )
 
@@ -62,6 +63,7 @@ func run(log *slog.Logger) error {
 	if err != nil {
 		return fmt.Errorf("loading the AWS configuration: %w", err)
 	}
+	awsConfig.HTTPClient = sdkhttp.Quiet(awsConfig.HTTPClient)
 	database, err := rdsdb.LoginFromEnv(os.Getenv, "walrelay", secretsmanager.NewFromConfig(awsConfig))
 	if err != nil {
 		return err
