@@ -8,6 +8,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"rds-outbox-demo/internal/pgtest"
 	"rds-outbox-demo/lab/awslocal"
 	"rds-outbox-demo/lab/labtest"
 	"rds-outbox-demo/walrelay"
@@ -76,4 +77,21 @@ func TestTheSlotIsMeasuredWhileTheRelayWaits(t *testing.T) {
 	r.aws.Faults().Add(down)
 	r.exec(t, "SELECT pg_terminate_backend($1)", r.streaming(t))
 	relay.says(t, slotValues+`state=connecting streaming=0 _aws`)
+}
+
+// The server's plugin fails on the same change in every session. Each of them streams for a moment.
+func TestARelayThatGetsNowhereDoesNotSayThatItStreams(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	pgtest.RequireFilters(t, r.db.Pool)
+	r.exec(t, "CREATE TABLE other (x int PRIMARY KEY)")
+	r.exec(t, "ALTER PUBLICATION outbox_publication ADD TABLE other WHERE (1 / x > 0)")
+	r.run(t) // measures when a phase begins. One that measures all the time would be at it while the short sessions pass.
+	r.eventually(t, "streams", func() bool { return strings.Contains(r.logged(), "state=streaming streaming=1") })
+	r.exec(t, "INSERT INTO other VALUES (0)")
+	r.eventually(t, "a failure", func() bool { return strings.Contains(r.logged(), "division by zero") })
+	r.eventually(t, "a session that gets no further", func() bool {
+		_, after, _ := strings.Cut(r.logged(), "session ended")
+		return regexp.MustCompile(`state=streaming streaming=0 ready=true`).MatchString(after)
+	})
 }

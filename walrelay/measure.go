@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/jackc/pglogrepl"
 	"github.com/jackc/pgx/v5"
 
 	"rds-outbox-demo/dbgen"
@@ -15,6 +16,9 @@ import (
 
 // measureInterval is how often the slot is measured; CloudWatch keeps one value a minute.
 const measureInterval = time.Minute
+
+// provenAfter is how long a session lasts that shows by this alone that it works, because an idle database moves no position.
+const provenAfter = time.Minute
 
 // dimensions are the members that tell the relays of an account apart. The slot does not suffice, because the databases of two
 // stages have slots of the same name, and an alarm would stay silent while the other stage's relay streams.
@@ -33,10 +37,32 @@ type phase struct {
 	state    string
 	slot     string    // the slot that holds back the WAL for it. While it loads, that is the temporary slot.
 	pipeline *pipeline // of stateStreaming and stateLoading
+	start
+}
+
+// start is what a phase begins with.
+type start struct {
+	at       time.Time
+	failed   bool          // a session that streamed or loaded has failed, and no load has succeeded since
+	furthest pglogrepl.LSN // position of the failed sessions
+}
+
+// works reports whether the relay streams or loads. After a failure a session has to show first that it does. One that ends at the same
+// change again and again streams for a moment each time, and an alarm that takes that for work never comes.
+func (p *phase) works() bool {
+	switch {
+	case p.pipeline == nil || p.pipeline.refusal() != "":
+		return false
+	case !p.failed:
+		return true // at once, because the alarm is made when the first relay has begun
+	}
+	return p.pipeline.position() > p.furthest || time.Since(p.at) >= provenAfter
 }
 
 // enter begins a phase. Its first line comes at once.
 func (r *Relay) enter(p phase) {
+	p.start = r.starts
+	p.at = time.Now()
 	before := r.phase.Swap(&p)
 	if p.state == before.state || p.state == stateConnecting {
 		return // a relay that is refused again and again would open a session more each time
@@ -44,6 +70,14 @@ func (r *Relay) enter(p phase) {
 	select {
 	case r.entered <- struct{}{}:
 	default: // one line is due already, and it will be about this phase
+	}
+}
+
+// sessionFailed notes a failure for the phases to come. A session that failed before it streamed or loaded does not count, because it was
+// never taken for work.
+func (r *Relay) sessionFailed() {
+	if p := r.phase.Load().pipeline; p != nil {
+		r.starts.failed, r.starts.furthest = true, max(r.starts.furthest, p.position())
 	}
 }
 
@@ -74,7 +108,7 @@ func (r *Relay) measureOnce(ctx context.Context) {
 		attributes, metrics = slotAttributes(slot), append(metrics, slotMetrics...)
 	}
 	streaming := 0
-	if p.pipeline != nil {
+	if p.works() {
 		streaming = 1
 	}
 	attributes = append(attributes, slog.String("state", p.state), slog.Int("streaming", streaming))

@@ -33,7 +33,7 @@ func TestTheSlotsLineSaysWhetherTheRelayIsReady(t *testing.T) {
 	p.setRefusal("AccessDeniedException")
 	relay.measureOnce(t.Context())
 	require.Contains(t, log.String(), "level=WARN msg=slot hop=3")
-	require.Contains(t, log.String(), "ready=false refused=\"Kinesis answers AccessDeniedException\"")
+	require.Contains(t, log.String(), "state=streaming streaming=0 ready=false refused=\"Kinesis answers AccessDeniedException\"")
 }
 
 // A relay that cannot reach the server says so, with the metric that an alarm goes by.
@@ -47,4 +47,46 @@ func TestTheSlotsLineSaysThatTheServerCannotBeReached(t *testing.T) {
 	relay.measureOnce(t.Context())
 	require.Regexp(t, `level=WARN msg=slot hop=3 StreamName=\S+ SlotName=relay state=connecting streaming=0 error="measuring the slot: .*{Name:streaming Unit:Count}\]`, log.String())
 	require.NotContains(t, log.String(), "secret")
+}
+
+// A session that ends at the same change again and again must not count as one that streams. The first session counts at once, because
+// the alarm on relays that are silent is made right after it has begun.
+func TestASessionAfterAFailureHasToShowThatItWorks(t *testing.T) {
+	t.Parallel()
+	database, err := rdsdb.NewURLLogin("postgres://127.0.0.1:1/x", "walrelay")
+	require.NoError(t, err)
+	relay, err := New(Config{Database: database, Stream: "s", Slot: "relay", Kinesis: refusing{}, Log: slog.New(slog.DiscardHandler)})
+	require.NoError(t, err)
+	begin := func() *pipeline {
+		p := newPipeline()
+		relay.enter(phase{state: stateStreaming, slot: "relay", pipeline: p})
+		return p
+	}
+	works := func() bool { return relay.phase.Load().works() }
+	fail := func() {
+		relay.sessionFailed()
+		relay.enter(phase{state: stateConnecting, slot: "relay"})
+		require.False(t, works())
+	}
+	fail() // it never came to streaming
+	p := begin()
+	require.True(t, works(), "the first session")
+	p.keepalive(100)
+	fail()
+	fail()
+	p = begin()
+	require.False(t, works())
+	p.keepalive(100)
+	require.False(t, works(), "the failed session came as far")
+	p.setRefusal("AccessDeniedException")
+	p.keepalive(101)
+	require.False(t, works())
+	p.setRefusal("")
+	require.True(t, works(), "its position has moved")
+	fail()
+	begin()
+	require.False(t, works())
+	lasting := *relay.phase.Load()
+	lasting.at = lasting.at.Add(-provenAfter)
+	require.True(t, lasting.works(), "nothing is written, and it lasts")
 }

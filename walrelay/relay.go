@@ -84,6 +84,7 @@ type Relay struct {
 	measureEvery time.Duration // measureInterval
 	phase        atomic.Pointer[phase]
 	entered      chan struct{} // a line about the phase is due
+	starts       start         // of the phases to come. Run's goroutine alone uses it.
 
 	// identity and outboxID are from the latest look at the publication. They outlive a session,
 	// because a change between two sessions is as bad as one within a session.
@@ -159,7 +160,7 @@ func (r *Relay) Run(ctx context.Context) error {
 			wait(ctx, standbyInterval)
 			continue
 		case err == nil: // the slot was made
-			passing.attempts, lasting.attempts, outlasting.attempts = 0, 0, 0
+			passing.attempts, lasting.attempts, outlasting.attempts, r.starts.failed = 0, 0, 0, false
 		case reaction == unknown:
 			r.waitAgain(ctx, &lasting, streamed, err)
 		case reaction == waitsLong:
@@ -174,6 +175,7 @@ func (r *Relay) Run(ctx context.Context) error {
 
 // waitAgain logs a failure and waits until the next session.
 func (r *Relay) waitAgain(ctx context.Context, s *streak, streamed time.Duration, err error) {
+	r.sessionFailed()
 	r.enter(phase{state: stateConnecting, slot: r.slot})
 	delay := s.failed(streamed)
 	r.log.Warn("session ended, connecting again", "hop", 3, "slot", r.slot,
