@@ -342,19 +342,30 @@ func (q *Queries) ReplayMissing(ctx context.Context, ids []uuid.UUID) ([]uuid.UU
 }
 
 const ReplayPage = `-- name: ReplayPage :many
-SELECT id, aggregate_type, aggregate_id, aggregate_version, event_type, event_data, traceparent, created_at FROM outbox
-WHERE (aggregate_type, aggregate_id, aggregate_version)
-    > ($1::varchar, $2::varchar, $3::bigint)
-    AND (coalesce(cardinality($4::uuid[]), 0) = 0 OR id = ANY ($4::uuid[]))
-    AND ($5::varchar = '' OR aggregate_type = $5::varchar)
-    AND ($6::varchar = '' OR aggregate_id = $6::varchar)
-    AND ($7::varchar = '' OR event_type = $7::varchar)
-    AND aggregate_version >= $8::bigint
-    AND ($9::bigint = 0 OR aggregate_version <= $9::bigint)
-    AND created_at >= $10::timestamptz
-    AND created_at < $11::timestamptz
+SELECT
+    outbox.id, outbox.aggregate_type, outbox.aggregate_id, outbox.aggregate_version, outbox.event_type, outbox.event_data, outbox.traceparent, outbox.created_at,
+    coalesce(
+        (aggregate_type, aggregate_id, aggregate_version)
+        < (lag(aggregate_type) OVER by_key, lag(aggregate_id) OVER by_key, lag(aggregate_version) OVER by_key),
+        (aggregate_type, aggregate_id, aggregate_version) <= ($1::varchar, $2::varchar, $3::bigint)
+    )::boolean AS misplaced
+FROM (
+    SELECT id, aggregate_type, aggregate_id, aggregate_version, event_type, event_data, traceparent, created_at FROM public.outbox
+    WHERE (aggregate_type, aggregate_id, aggregate_version)
+        > ($1::varchar, $2::varchar, $3::bigint)
+        AND (coalesce(cardinality($4::uuid[]), 0) = 0 OR id = ANY ($4::uuid[]))
+        AND ($5::varchar = '' OR aggregate_type = $5::varchar)
+        AND ($6::varchar = '' OR aggregate_id = $6::varchar)
+        AND ($7::varchar = '' OR event_type = $7::varchar)
+        AND aggregate_version >= $8::bigint
+        AND ($9::bigint = 0 OR aggregate_version <= $9::bigint)
+        AND created_at >= $10::timestamptz
+        AND created_at < $11::timestamptz
+    ORDER BY aggregate_type, aggregate_id, aggregate_version
+    LIMIT $12
+) AS outbox
+WINDOW by_key AS (ORDER BY aggregate_type, aggregate_id, aggregate_version)
 ORDER BY aggregate_type, aggregate_id, aggregate_version
-LIMIT $12
 `
 
 type ReplayPageParams struct {
@@ -372,8 +383,14 @@ type ReplayPageParams struct {
 	MaxRows       int32
 }
 
-// The next events of a replay behind the given key, in aggregate and version order. Start with two empty strings and 0.
-func (q *Queries) ReplayPage(ctx context.Context, arg ReplayPageParams) ([]Outbox, error) {
+type ReplayPageRow struct {
+	Outbox    Outbox
+	Misplaced bool
+}
+
+// The next events of a replay behind the given key, in aggregate and version order. Start with two empty strings and 0. misplaced reports
+// whether a row is before its predecessor, or the first row not after the given key. OutboxMisplaced says when that happens.
+func (q *Queries) ReplayPage(ctx context.Context, arg ReplayPageParams) ([]ReplayPageRow, error) {
 	rows, err := q.db.Query(ctx, ReplayPage,
 		arg.AfterType,
 		arg.AfterID,
@@ -392,18 +409,19 @@ func (q *Queries) ReplayPage(ctx context.Context, arg ReplayPageParams) ([]Outbo
 		return nil, err
 	}
 	defer rows.Close()
-	var items []Outbox
+	var items []ReplayPageRow
 	for rows.Next() {
-		var i Outbox
+		var i ReplayPageRow
 		if err := rows.Scan(
-			&i.ID,
-			&i.AggregateType,
-			&i.AggregateID,
-			&i.AggregateVersion,
-			&i.EventType,
-			&i.EventData,
-			&i.Traceparent,
-			&i.CreatedAt,
+			&i.Outbox.ID,
+			&i.Outbox.AggregateType,
+			&i.Outbox.AggregateID,
+			&i.Outbox.AggregateVersion,
+			&i.Outbox.EventType,
+			&i.Outbox.EventData,
+			&i.Outbox.Traceparent,
+			&i.Outbox.CreatedAt,
+			&i.Misplaced,
 		); err != nil {
 			return nil, err
 		}

@@ -204,12 +204,12 @@ func sendRows(ctx context.Context, p *program, s *Setup, queries *dbgen.Queries,
 			}
 		}
 		if err == nil && len(page) < replayPage && int64(report.Sent) < report.Selected {
-			err = errors.New("the others were purged meanwhile")
+			err = errors.New("the others were purged meanwhile, or index outbox_pkey does not lead to them (then " + mendIndex + ")")
 		}
 		if err != nil || len(page) < replayPage {
 			return err
 		}
-		last := page[len(page)-1]
+		last := page[len(page)-1].Outbox
 		in.AfterType, in.AfterID, in.AfterVersion = last.AggregateType, last.AggregateID, last.AggregateVersion
 		if time.Since(told) > 2*time.Second {
 			told = time.Now()
@@ -254,9 +254,19 @@ func awaitRelayed(ctx context.Context, queries *dbgen.Queries, slot string, now 
 	}
 }
 
-func replayRecords(rows []dbgen.Outbox, replayID string) ([]*outgoing, error) {
+// mendIndex is the remedy for an outbox_pkey that does not serve a replay.
+const mendIndex = "REINDEX TABLE public.outbox"
+
+// replayRecords makes the records of a page. It refuses rows that come in another order than the server compares by. The page then comes
+// from an index that has another order, and between two pages that index would lead past rows.
+func replayRecords(rows []dbgen.ReplayPageRow, replayID string) ([]*outgoing, error) {
 	records := make([]*outgoing, len(rows))
-	for i, row := range rows {
+	for i, page := range rows {
+		row := page.Outbox
+		if page.Misplaced {
+			return nil, fmt.Errorf("index outbox_pkey has %s %s at a place that the server no longer gives it: %s",
+				row.AggregateType, printable(row.AggregateID), mendIndex)
+		}
 		line, err := outbox.Record{Row: row, Operation: outbox.OperationLoad, Timestamp: time.Now(), Replay: replayID}.AppendJSON(nil)
 		if err != nil {
 			return nil, err

@@ -180,18 +180,15 @@ func (l *loader) loadRows(ctx context.Context) error {
 		if err := l.settle(ctx, dbgen.New(tx)); err != nil {
 			return err
 		}
-		stop := l.relay.waiting(ctx, "the count of outbox's rows", l.blocker)
-		total, err := dbgen.New(tx).OutboxCount(ctx)
-		stop()
-		if err != nil {
-			return fmt.Errorf("counting the rows of outbox: %w", err)
+		if err := l.count(ctx, dbgen.New(tx)); err != nil {
+			return err
 		}
-		l.total, l.lines = total, newPace()
+		l.lines = newPace()
 		if err := l.look(ctx); err != nil {
 			return err
 		}
 		l.relay.log.Info("slot is missing: loading the retained rows", "hop", 3, "slot", l.relay.slot,
-			"rows", total, "retained_wal_bytes", l.before.Retained, "safe_wal_bytes", l.before.SafeWalSize)
+			"rows", l.total, "retained_wal_bytes", l.before.Retained, "safe_wal_bytes", l.before.SafeWalSize)
 		if err := l.awaitStandbys(ctx); err != nil {
 			return err
 		}
@@ -211,6 +208,30 @@ func (l *loader) loadRows(ctx context.Context) error {
 		}
 		return l.await(ctx, l.pipeline.empty)
 	})
+}
+
+// mendIndex is the remedy for an outbox_pkey that does not serve the load.
+const mendIndex = "run REINDEX TABLE public.outbox, then start the relay again"
+
+// count counts the rows of the snapshot, and refuses an index that would lead to them in another order than the server compares by.
+// Nothing has been sent yet. readRows goes by that index from page to page, so it would leave rows out, or read versions of an aggregate
+// in the wrong order.
+func (l *loader) count(ctx context.Context, snapshot *dbgen.Queries) (err error) {
+	defer l.relay.waiting(ctx, "the count of outbox's rows", l.blocker)()
+	if l.total, err = snapshot.OutboxCount(ctx); err != nil {
+		return fmt.Errorf("counting the rows of outbox: %w", err)
+	}
+	misplaced, err := snapshot.OutboxMisplaced(ctx)
+	if err != nil {
+		return fmt.Errorf("reading the order of index outbox_pkey: %w", err)
+	}
+	if misplaced > 0 {
+		return &SetupError{
+			fmt.Sprintf("index outbox_pkey has %d of the %d rows of outbox at a place that the server no longer gives them", misplaced, l.total),
+			mendIndex,
+		}
+	}
+	return nil
 }
 
 // makeSlot makes the temporary slot, which goes with the session. The transaction gets the snapshot that the slot begins at.
@@ -261,7 +282,8 @@ func (l *loader) settle(ctx context.Context, snapshot *dbgen.Queries) error {
 	}
 }
 
-// readRows hands the rows of the snapshot to the pipeline, ordered by aggregate and version.
+// readRows hands the rows of the snapshot to the pipeline, ordered by aggregate and version. The error is a *SetupError when it has found
+// other rows than were counted.
 func (l *loader) readRows(ctx context.Context, snapshot *dbgen.Queries) error {
 	for after := (dbgen.OutboxPageParams{MaxRows: loadPage}); ; {
 		pageCtx, cancel := context.WithTimeout(ctx, l.lease)
@@ -280,7 +302,7 @@ func (l *loader) readRows(ctx context.Context, snapshot *dbgen.Queries) error {
 		l.pipeline.add(records...)
 		l.read += int64(len(page))
 		if len(page) < loadPage {
-			return nil
+			break
 		}
 		last := page[len(page)-1]
 		after.AggregateType, after.AggregateID, after.AggregateVersion = last.AggregateType, last.AggregateID, last.AggregateVersion
@@ -288,6 +310,11 @@ func (l *loader) readRows(ctx context.Context, snapshot *dbgen.Queries) error {
 			return err
 		}
 	}
+	// An index that lacks entries is in good order. The count has not gone by this index.
+	if l.read != l.total {
+		return &SetupError{fmt.Sprintf("index outbox_pkey has led to %d of the %d rows of outbox", l.read, l.total), mendIndex}
+	}
+	return nil
 }
 
 // await returns when the condition holds. Until then it renews the lease.

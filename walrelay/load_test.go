@@ -14,6 +14,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/require"
 
+	"rds-outbox-demo/internal/pgtest"
 	"rds-outbox-demo/lab/awslocal"
 	"rds-outbox-demo/outbox"
 	"rds-outbox-demo/walrelay"
@@ -231,6 +232,50 @@ func TestALoadThatFits(t *testing.T) {
 	r.streaming(t)
 	require.Equal(t, 1000, len(r.arrived(t)))
 	r.requireWhole(t, r.read)
+}
+
+// The load reads by outbox_pkey from page to page. An index that no longer has the server's order would lead it past rows, and one that
+// lacks entries would, too. The relay says so and makes no slot, because the slot would begin after the rows that the load has not sent.
+func TestALoadOverABadIndexIsRefused(t *testing.T) {
+	t.Parallel()
+	insert := func(t *testing.T, r *rig) {
+		r.exec(t, `INSERT INTO outbox (id, aggregate_type, aggregate_id, aggregate_version, event_type, event_data)
+			SELECT gen_random_uuid(), 'Car', chr(CASE WHEN n % 2 = 0 THEN 65 ELSE 97 END + n % 26) || n, 1, 'CarCreated', '{}'
+			FROM generate_series(1, 500) AS n`)
+	}
+	for name, tc := range map[string]struct {
+		harm    func(*testing.T, *rig)
+		problem string // with the number of rows that are on the stream
+		sent    int
+	}{
+		"Order": {func(t *testing.T, r *rig) {
+			insert(t, r)
+			pgtest.Recollate(t, r.db.Pool)
+		}, `^index outbox_pkey has \d+ of the 500 rows of outbox at a place that the server no longer gives them$`, 0},
+		"Entries": {func(t *testing.T, r *rig) {
+			r.append(t, "a", 10, 1, 10)
+			r.exec(t, "UPDATE pg_index SET indisready = false WHERE indexrelid = 'outbox_pkey'::regclass")
+			insert(t, r)
+			r.exec(t, "UPDATE pg_index SET indisready = true WHERE indexrelid = 'outbox_pkey'::regclass")
+		}, `^index outbox_pkey has led to 100 of the 600 rows of outbox$`, 100},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			r := newRig(t)
+			tc.harm(t, r)
+			setup := r.setupError(t, r.run(t))
+			require.Regexp(t, tc.problem, setup.Problem)
+			require.Equal(t, "run REINDEX TABLE public.outbox, then start the relay again", setup.Remedy)
+			_, exists := r.slotState(t)
+			require.False(t, exists)
+			require.LessOrEqual(t, len(r.arrived(t)), tc.sent)
+
+			r.exec(t, "REINDEX TABLE public.outbox")
+			r.start(t)
+			r.streaming(t)
+			r.requireWhole(t, r.arrived(t))
+		})
+	}
 }
 
 // A change that still stands at the end of a load. The slot must not be made, because it could not

@@ -129,6 +129,22 @@ func PretendVersion(t testing.TB, url, version string) {
 	}
 }
 
+// Recollate makes the server compare the text of outbox's keys by ICU's order, in which a is before B, and leaves the entries of
+// outbox_pkey in their places. A new version of the operating system's library or of ICU does the same.
+func Recollate(t testing.TB, pool *pgxpool.Pool) {
+	t.Helper()
+	_, err := pool.Exec(t.Context(), `DO $$ BEGIN
+		SET LOCAL allow_system_table_mods = on;
+		UPDATE pg_attribute SET attcollation = '"und-x-icu"'::regcollation
+			WHERE attrelid IN ('outbox'::regclass, 'outbox_pkey'::regclass) AND attname IN ('aggregate_type', 'aggregate_id');
+		UPDATE pg_index SET indcollation = replace(indcollation::text, '"default"'::regcollation::oid::text, '"und-x-icu"'::regcollation::oid::text)::oidvector
+			WHERE indexrelid = 'outbox_pkey'::regclass;
+	END $$`)
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
 func clone(t testing.TB, template pgtestdb.Migrator) string {
 	t.Helper()
 	url := ServerURL(t)

@@ -209,6 +209,8 @@ func (s *session) loadQuery(name string, args []string) {
 		s.none(dbgen.SessionBlockerRow{})
 	case "OutboxCount":
 		s.rows("SELECT", int64(len(s.snapshot)))
+	case "OutboxMisplaced":
+		s.rows("SELECT", int64(0))
 	case "OutboxPage":
 		version, _ := strconv.ParseInt(args[2], 10, 64)
 		var rows []any

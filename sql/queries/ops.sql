@@ -104,20 +104,32 @@ FROM unnest(@ids::uuid[]) AS wanted (id)
 WHERE NOT EXISTS (SELECT FROM outbox WHERE outbox.id = wanted.id);
 
 -- name: ReplayPage :many
--- The next events of a replay behind the given key, in aggregate and version order. Start with two empty strings and 0.
-SELECT * FROM outbox
-WHERE (aggregate_type, aggregate_id, aggregate_version)
-    > (@after_type::varchar, @after_id::varchar, @after_version::bigint)
-    AND (coalesce(cardinality(@ids::uuid[]), 0) = 0 OR id = ANY (@ids::uuid[]))
-    AND (@aggregate_type::varchar = '' OR aggregate_type = @aggregate_type::varchar)
-    AND (@aggregate_id::varchar = '' OR aggregate_id = @aggregate_id::varchar)
-    AND (@event_type::varchar = '' OR event_type = @event_type::varchar)
-    AND aggregate_version >= @from_version::bigint
-    AND (@to_version::bigint = 0 OR aggregate_version <= @to_version::bigint)
-    AND created_at >= @created_from::timestamptz
-    AND created_at < @created_to::timestamptz
-ORDER BY aggregate_type, aggregate_id, aggregate_version
-LIMIT @max_rows;
+-- The next events of a replay behind the given key, in aggregate and version order. Start with two empty strings and 0. misplaced reports
+-- whether a row is before its predecessor, or the first row not after the given key. OutboxMisplaced says when that happens.
+SELECT
+    sqlc.embed(outbox),
+    coalesce(
+        (aggregate_type, aggregate_id, aggregate_version)
+        < (lag(aggregate_type) OVER by_key, lag(aggregate_id) OVER by_key, lag(aggregate_version) OVER by_key),
+        (aggregate_type, aggregate_id, aggregate_version) <= (@after_type::varchar, @after_id::varchar, @after_version::bigint)
+    )::boolean AS misplaced
+FROM (
+    SELECT * FROM public.outbox
+    WHERE (aggregate_type, aggregate_id, aggregate_version)
+        > (@after_type::varchar, @after_id::varchar, @after_version::bigint)
+        AND (coalesce(cardinality(@ids::uuid[]), 0) = 0 OR id = ANY (@ids::uuid[]))
+        AND (@aggregate_type::varchar = '' OR aggregate_type = @aggregate_type::varchar)
+        AND (@aggregate_id::varchar = '' OR aggregate_id = @aggregate_id::varchar)
+        AND (@event_type::varchar = '' OR event_type = @event_type::varchar)
+        AND aggregate_version >= @from_version::bigint
+        AND (@to_version::bigint = 0 OR aggregate_version <= @to_version::bigint)
+        AND created_at >= @created_from::timestamptz
+        AND created_at < @created_to::timestamptz
+    ORDER BY aggregate_type, aggregate_id, aggregate_version
+    LIMIT @max_rows
+) AS outbox
+WINDOW by_key AS (ORDER BY aggregate_type, aggregate_id, aggregate_version)
+ORDER BY aggregate_type, aggregate_id, aggregate_version;
 
 -- name: ServerClock :one
 -- The server's clock now, not the transaction's.
