@@ -378,6 +378,18 @@ func (q *Queries) SlotPromotion(ctx context.Context, slot string) (SlotPromotion
 	return i, err
 }
 
+const SlotUser = `-- name: SlotUser :one
+SELECT coalesce(active_pid, 0)::integer AS pid FROM pg_catalog.pg_replication_slots WHERE slot_name = $1::name
+`
+
+// The process that uses a slot, 0 for none. A temporary slot is in use by its session. pgx.ErrNoRows when there is no slot.
+func (q *Queries) SlotUser(ctx context.Context, slot string) (int32, error) {
+	row := q.db.QueryRow(ctx, SlotUser, slot)
+	var pid int32
+	err := row.Scan(&pid)
+	return pid, err
+}
+
 const SlotsOfPlugin = `-- name: SlotsOfPlugin :many
 SELECT slot_name::text AS slot_name
 FROM pg_catalog.pg_replication_slots

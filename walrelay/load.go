@@ -177,6 +177,12 @@ func (l *loader) loadRows(ctx context.Context) error {
 		if err := l.makeSlot(ctx); err != nil {
 			return err
 		}
+		askCtx, cancel := context.WithTimeout(ctx, l.lease)
+		err := checkOneServer(askCtx, l.control, l.session.PgConn(), l.slot)
+		cancel()
+		if err != nil {
+			return err
+		}
 		if err := l.settle(ctx, dbgen.New(tx)); err != nil {
 			return err
 		}

@@ -39,6 +39,24 @@ func (r *Relay) checkPrimary(ctx context.Context, conn *pgconn.PgConn) error {
 	return nil
 }
 
+// errOtherServer means that an address has led two connections of a session to two servers.
+var errOtherServer = errors.New("the session's two connections lead to two servers")
+
+// checkOneServer returns errOtherServer unless control's server has the slot in use by session. An address that leads elsewhere after a
+// promotion can do so between the two connections. The publication would then be looked at on one server, and the WAL be read and
+// confirmed on the other. A standby shares the system identifier with its primary, so that does not tell them apart. Only the server of
+// the session knows both its process and that it has taken the slot a moment ago.
+func checkOneServer(ctx context.Context, control *pgx.Conn, session *pgconn.PgConn, slot string) error {
+	user, err := dbgen.New(control).SlotUser(ctx, slot)
+	if err != nil && !errors.Is(err, pgx.ErrNoRows) {
+		return fmt.Errorf("asking who uses slot %s: %w", slot, err)
+	}
+	if err != nil || int64(user) != int64(session.PID()) {
+		return fmt.Errorf("%w: slot %s is in use by process %d on the one and %d on the other", errOtherServer, slot, session.PID(), user)
+	}
+	return nil
+}
+
 // makeFailoverSlot makes the slot a failover slot, which a standby can keep a copy of (PostgreSQL 17 and later). A server without such
 // slots loses the slot in a promotion, and the relay then loads.
 //

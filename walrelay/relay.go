@@ -236,6 +236,9 @@ func (r *Relay) session(ctx context.Context) (streamed time.Duration, err error)
 	if err != nil {
 		return 0, fmt.Errorf("streaming from slot %s: %w", r.slot, err)
 	}
+	if err := checkOneServer(setup, control, replication.PgConn(), r.slot); err != nil {
+		return 0, err
+	}
 	start := time.Now()
 	err = r.streamWAL(ctx, control, replication.PgConn(), timeout)
 	return time.Since(start), err

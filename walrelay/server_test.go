@@ -3,15 +3,19 @@ package walrelay_test
 import (
 	"context"
 	"fmt"
+	"net"
 	"os"
 	"path/filepath"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"syscall"
 	"testing"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/require"
 
+	"rds-outbox-demo/internal/rdsdb"
 	"rds-outbox-demo/lab/postgres"
 	"rds-outbox-demo/lab/postgres/postgrestest"
 	"rds-outbox-demo/outbox"
@@ -160,6 +164,49 @@ func TestServerCrashesUnderLoad(t *testing.T) {
 			require.GreaterOrEqual(t, rows, int(committed.Load()))
 			r.requireWhole(t, r.await(t, rows))
 			require.Contains(t, r.logged(), "connecting again")
+		})
+	}
+}
+
+// An address leads to another server for the first connection of a session only, which is the one that looks at the publication. The
+// other server has the same table, publication and slot, as an old primary has.
+func TestTwoConnectionsToTwoServers(t *testing.T) {
+	t.Parallel()
+	for name, slotExists := range map[string]bool{"Stream": true, "Load": false} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			r, _ := newServerRig(t, nil)
+			other, _ := newServerRig(t, nil)
+			for _, server := range []*rig{r, other} {
+				if slotExists {
+					server.exec(t, "SELECT pg_create_logical_replication_slot($1, 'pgoutput')", r.slot)
+				}
+			}
+			r.append(t, "a", 10, 1, 3)
+			config, err := pgx.ParseConfig(r.db.URL)
+			require.NoError(t, err)
+			address := other.db.Pool.Config().ConnConfig
+			var dials atomic.Int32
+			config.DialFunc = func(ctx context.Context, network, to string) (net.Conn, error) {
+				if dials.Add(1) == 1 {
+					to = net.JoinHostPort(address.Host, strconv.Itoa(int(address.Port)))
+				}
+				return (&net.Dialer{}).DialContext(ctx, network, to)
+			}
+			relayConfig := r.config(t)
+			relayConfig.Database = rdsdb.NewLogin(config, "walrelay")
+			relay, err := walrelay.New(relayConfig)
+			require.NoError(t, err)
+			ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
+			ended := make(chan error, 1)
+			go func() { ended <- relay.Run(ctx) }()
+			t.Cleanup(func() {
+				cancel()
+				require.NoError(t, <-ended)
+			})
+			r.streaming(t)
+			require.Regexp(t, `msg="session ended, connecting again" .*the session's two connections lead to two servers: slot relay`, r.logged())
+			r.requireWhole(t, r.await(t, 30))
 		})
 	}
 }

@@ -104,7 +104,7 @@ func (r *Relay) react(err error) (reaction, error) {
 		return standsBy, err
 	case errors.Is(err, errOutlasts):
 		return waitsLong, err
-	case errors.Is(err, errOldPrimary):
+	case errors.Is(err, errOldPrimary) || errors.Is(err, errOtherServer):
 		return passes, err
 	case errors.As(err, &undecodable) || errors.As(err, &scan):
 		return stops, r.setupError(err, sqlState{remedy: mendTable, inWAL: true})

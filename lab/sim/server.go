@@ -175,6 +175,17 @@ func (s *session) answer(sql string) {
 			return
 		}
 		s.rows("SELECT", dbgen.SlotGetRow{Plugin: "pgoutput", Database: database, WalStatus: "reserved", Active: s.wal.slot.reader != nil, Failover: "true"})
+	case "SlotUser":
+		user := int32(0)
+		for c := range s.wal.temporary {
+			if strings.HasSuffix(args[0], fmt.Sprintf("_%d", c.number)) {
+				user = int32(c.number)
+			}
+		}
+		if s.wal.slot != nil && s.wal.slot.reader != nil && args[0] == slotName {
+			user = int32(s.wal.slot.reader.number)
+		}
+		s.rows("SELECT", user)
 	case "SlotHealth":
 		s.rows("SELECT", dbgen.SlotHealthRow{Plugin: "pgoutput", Database: database, Active: true, WalStatus: "reserved", RestartLSN: "0/1000000", SafeWalSize: -1})
 	case "SlotPromotion":

@@ -209,6 +209,10 @@ FULL JOIN (
 ) AS wanted ON wanted.name = slots.slot_name::text
 ORDER BY 1;
 
+-- name: SlotUser :one
+-- The process that uses a slot, 0 for none. A temporary slot is in use by its session. pgx.ErrNoRows when there is no slot.
+SELECT coalesce(active_pid, 0)::integer AS pid FROM pg_catalog.pg_replication_slots WHERE slot_name = @slot::name;
+
 -- name: SettingGet :one
 -- A server setting in its base unit, such as milliseconds.
 SELECT coalesce(setting, '')::text AS setting FROM pg_catalog.pg_settings WHERE name = @name::text;
