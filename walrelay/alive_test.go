@@ -1,15 +1,16 @@
 package walrelay_test
 
 import (
+	"bytes"
 	"regexp"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
 
 	"rds-outbox-demo/internal/pgtest"
-	"rds-outbox-demo/lab/awslocal"
 	"rds-outbox-demo/lab/labtest"
 	"rds-outbox-demo/walrelay"
 )
@@ -64,6 +65,13 @@ func TestTheSlotIsMeasuredInEveryState(t *testing.T) {
 func TestTheSlotIsMeasuredWhileTheRelayWaits(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
+	var down atomic.Bool // the server then refuses to stream
+	r.proxy(t, func(_ *labtest.Proxy, fromServer bool, piece []byte) []byte {
+		if fromServer || !down.Load() {
+			return piece
+		}
+		return bytes.ReplaceAll(piece, []byte("START_REPLICATION"), []byte("START_REPLICATIOX"))
+	})
 	tx, err := r.db.Pool.Begin(t.Context())
 	require.NoError(t, err)
 	_, err = tx.Exec(t.Context(), "SELECT pg_current_xact_id()")
@@ -73,8 +81,7 @@ func TestTheSlotIsMeasuredWhileTheRelayWaits(t *testing.T) {
 	require.NoError(t, tx.Rollback(t.Context()))
 	relay.says(t, slotValues+`state=streaming streaming=1`)
 
-	down := awslocal.Fault{Service: "kinesis", Operation: "DescribeStreamSummary", Kind: awslocal.CallError, Status: 503}
-	r.aws.Faults().Add(down)
+	down.Store(true)
 	r.exec(t, "SELECT pg_terminate_backend($1)", r.streaming(t))
 	relay.says(t, slotValues+`state=connecting streaming=0 _aws`)
 }

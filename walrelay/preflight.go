@@ -83,18 +83,31 @@ func checkServer(ctx context.Context, queries *dbgen.Queries) error {
 	return nil
 }
 
+// describeTimeout bounds the look at the stream, so that the rest of the set-up has its time.
+const describeTimeout = 5 * time.Second
+
+// checkStream refuses a stream that is not there, before a load makes a slot and reads rows for it. Any other error is only logged, and
+// once until a look succeeds. The look goes to another part of Kinesis than PutRecords, has another permission and a lower
+// rate limit, and the relay takes no value from it. So PutRecords may work all the same. If it does not, it says why by itself, and waits
+// or stops as checkStream would. That holds for the first session of a process as for later ones, because a relay may be started again
+// during such a disturbance, too.
 func (r *Relay) checkStream(ctx context.Context) error {
 	defer r.waiting(ctx, "Kinesis to describe the stream", nil)()
-	_, err := r.kinesis.DescribeStreamSummary(ctx, &kinesis.DescribeStreamSummaryInput{StreamName: &r.stream})
-	if isPermanent(err) {
+	askCtx, cancel := context.WithTimeout(ctx, describeTimeout)
+	defer cancel()
+	_, err := r.kinesis.DescribeStreamSummary(askCtx, &kinesis.DescribeStreamSummaryInput{StreamName: &r.stream})
+	switch {
+	case isPermanent(err):
 		return &SetupError{
 			fmt.Sprintf("stream %s cannot be used (%v)", r.stream, err),
 			"check the stream's name and the region",
 		}
+	case ctx.Err() != nil:
+		return fmt.Errorf("describing stream %s: %w", r.stream, ctx.Err())
+	case err != nil && !r.undescribed:
+		r.log.Warn("the stream was not described, going on without", "hop", 4, "slot", r.slot, "stream", r.stream, "error", err)
 	}
-	if err != nil {
-		return fmt.Errorf("describing stream %s: %w", r.stream, err)
-	}
+	r.undescribed = err != nil
 	return nil
 }
 

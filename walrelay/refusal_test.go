@@ -1,6 +1,7 @@
 package walrelay_test
 
 import (
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -17,16 +18,45 @@ func TestARelayThatIsRefusedGoesOnAfterwards(t *testing.T) {
 			t.Parallel()
 			r := newRig(t)
 			r.append(t, "a", 10, 1, 2)
-			look := r.aws.Faults().Add(awslocal.Fault{Operation: "DescribeStreamSummary", Kind: awslocal.CallError, Code: code, Count: 3})
+			look := r.aws.Faults().Add(awslocal.Fault{Operation: "DescribeStreamSummary", Kind: awslocal.CallError, Code: code, Count: 1})
 			put := r.aws.Faults().Add(awslocal.Fault{Operation: "PutRecords", Kind: awslocal.CallError, Code: code, Count: 5})
 			stop := r.start(t)
 			r.await(t, 20)
 			r.append(t, "a", 10, 3, 4)
 			r.requireWhole(t, r.await(t, 40))
-			require.Equal(t, 3, look.Struck())
+			require.Equal(t, 1, look.Struck(), "no session more")
 			require.Equal(t, 5, put.Struck())
 			require.NoError(t, stop())
 			require.Contains(t, r.logged(), code)
+		})
+	}
+}
+
+// PutRecords works, and Kinesis does not describe the stream, to a relay that starts and to one that connects again.
+func TestTheRelayConnectsWhileTheStreamCannotBeDescribed(t *testing.T) {
+	t.Parallel()
+	for name, down := range map[string]awslocal.Fault{
+		"Down":         {Kind: awslocal.CallError, Status: 503},
+		"Throttled":    {Kind: awslocal.CallError, Code: "LimitExceededException"},
+		"NoPermission": {Kind: awslocal.CallError, Code: "AccessDeniedException"},
+		"NoAnswer":     {Kind: awslocal.LostAnswer},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			r := newRig(t)
+			r.append(t, "a", 10, 1, 2)
+			down.Service, down.Operation = "kinesis", "DescribeStreamSummary"
+			fault := r.aws.Faults().Add(down)
+			r.start(t)
+			r.await(t, 20)
+			pid := r.streaming(t)
+			struck := fault.Struck()
+			require.Positive(t, struck)
+			r.exec(t, "SELECT pg_terminate_backend($1)", pid)
+			r.eventually(t, "a new session", func() bool { return fault.Struck() > struck })
+			r.append(t, "a", 10, 3, 4)
+			r.requireWhole(t, r.await(t, 40))
+			require.Equal(t, 1, strings.Count(r.logged(), "the stream was not described"), "once")
 		})
 	}
 }

@@ -95,6 +95,8 @@ type Relay struct {
 
 	primary  *pglogrepl.IdentifySystemResult // of the latest session
 	promoted string                          // the latest word about a promotion
+
+	undescribed bool // the latest look at the stream failed, and the log says so
 }
 
 // slotPattern refuses a digit at the beginning, because START_REPLICATION takes the name unquoted.
