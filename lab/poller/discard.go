@@ -32,28 +32,58 @@ func (s *shard) discard(ctx context.Context, w work, condition string) bool {
 	return true
 }
 
-// onFailure is the message that Lambda sends about records that it discards. It has their places,
+// onFailure is the message that Lambda sends about records that it discards, with its members in Lambda's order. It has their places,
 // not their data.
-func (s *shard) onFailure(w work, condition string) map[string]any {
+type onFailure struct {
+	RequestContext  requestContext   `json:"requestContext"`
+	ResponseContext *responseContext `json:"responseContext,omitempty"` // absent when they were never delivered
+	Version         string           `json:"version"`
+	Timestamp       string           `json:"timestamp"`
+	Batch           batchInfo        `json:"KinesisBatchInfo"`
+}
+
+type requestContext struct {
+	RequestID              string `json:"requestId"`
+	FunctionARN            string `json:"functionArn"`
+	Condition              string `json:"condition"`
+	ApproximateInvokeCount int    `json:"approximateInvokeCount"`
+}
+
+type responseContext struct {
+	StatusCode      int    `json:"statusCode"`
+	ExecutedVersion string `json:"executedVersion"`
+	FunctionError   string `json:"functionError,omitempty"` // absent when the answer named the records
+}
+
+type batchInfo struct {
+	ShardID              string `json:"shardId"`
+	StartSequenceNumber  string `json:"startSequenceNumber"`
+	EndSequenceNumber    string `json:"endSequenceNumber"`
+	ArrivalOfFirstRecord string `json:"approximateArrivalOfFirstRecord"`
+	ArrivalOfLastRecord  string `json:"approximateArrivalOfLastRecord"`
+	BatchSize            int    `json:"batchSize"`
+	StreamARN            string `json:"streamArn"`
+}
+
+func (s *shard) onFailure(w work, condition string) onFailure {
 	first, last := w.records[0], w.records[len(w.records)-1]
-	message := map[string]any{
-		"requestContext": map[string]any{
-			"requestId": uuid.NewString(), "functionArn": s.poller.functionARN(), "condition": condition, "approximateInvokeCount": w.invocations,
+	message := onFailure{
+		RequestContext: requestContext{
+			RequestID: uuid.NewString(), FunctionARN: s.poller.functionARN(), Condition: condition, ApproximateInvokeCount: w.invocations,
 		},
-		"version":   "1.0",
-		"timestamp": timestamp(time.Now()),
-		"KinesisBatchInfo": map[string]any{
-			"shardId": s.id, "startSequenceNumber": first.sequenceNumber, "endSequenceNumber": last.sequenceNumber,
-			"approximateArrivalOfFirstRecord": timestamp(first.arrival), "approximateArrivalOfLastRecord": timestamp(last.arrival),
-			"batchSize": len(w.records), "streamArn": s.poller.streamARN,
+		Version:   "1.0",
+		Timestamp: timestamp(time.Now()),
+		Batch: batchInfo{
+			ShardID: s.id, StartSequenceNumber: first.sequenceNumber, EndSequenceNumber: last.sequenceNumber,
+			ArrivalOfFirstRecord: timestamp(first.arrival), ArrivalOfLastRecord: timestamp(last.arrival),
+			BatchSize: len(w.records), StreamARN: s.poller.streamARN,
 		},
 	}
-	if w.invocations > 0 { // the records were delivered at least once
-		response := map[string]any{"statusCode": 200, "executedVersion": "$LATEST"}
-		if w.last.err != nil { // no answer named the records
-			response["functionError"] = "Unhandled"
+	if w.invocations > 0 {
+		message.ResponseContext = &responseContext{StatusCode: 200, ExecutedVersion: "$LATEST"}
+		if w.last.err != nil {
+			message.ResponseContext.FunctionError = "Unhandled"
 		}
-		message["responseContext"] = response
 	}
 	return message
 }
