@@ -6,11 +6,11 @@
 // Only the records on the Kinesis stream decide how far the slot is confirmed. So a crash at any point costs
 // duplicates, never events.
 //
-// relay.go runs sessions, sqlstate.go decides what follows from their errors, preflight.go checks the set-up, load.go brings the rows
-// that a new slot cannot see, room.go looks whether the server keeps the WAL for that long, stream.go reads the WAL, decode.go
-// understands it, pipeline.go keeps the order, put.go sends, sequence.go looks in which order
-// Kinesis stores, watch.go proves that nothing is missing from the WAL, measure.go measures
-// the slot, promotion.go keeps the slot when a standby becomes the primary, waiting.go tells the log what the relay waits for.
+// relay.go runs sessions, sqlstate.go decides what follows from their errors, preflight.go checks the set-up, load.go brings the rows that
+// a new slot cannot see, room.go looks whether the server keeps the WAL for that long, stream.go reads the WAL, decode.go understands it,
+// pipeline.go keeps the order, put.go sends, sequence.go looks in which order Kinesis stores, watch.go proves that nothing is missing from
+// the WAL, measure.go measures the slot, promotion.go keeps the slot when a standby becomes the primary, waiting.go tells the log what the
+// relay waits for.
 package walrelay
 
 import (
