@@ -22,7 +22,7 @@ func Of(p *local.Path) []*Fault {
 			Name: "kill-relay", Label: "Kill the relay", Hop: 3, Stops: true,
 			State: "Relay (walrelay) killed", Count: Count{"kill", "kills"},
 			Text: "SIGKILL ends walrelay in the middle of whatever it does, and it stays down. Commits go on, and their events wait in the WAL that the slot retains.",
-			AWS:  "A walrelay that dies, or a DMS task that stops, leaves its slot behind. RDS keeps the WAL from the slot's confirmed position on, up to 8 GiB in stage dev. The alarm walrelay-silent goes off, or for a DMS task its stack's alarms. replication-slot-lag comes later.",
+			AWS:  "A walrelay that dies, or a DMS task that stops, leaves its slot behind. RDS keeps the WAL from the slot's confirmed position on, up to 8 GiB in stage dev. The alarm walrelay-silent goes off, or for a DMS task its stack's alarms.",
 			act:  killRelay(p),
 		},
 		{
