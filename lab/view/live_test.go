@@ -218,9 +218,9 @@ func TestWhatWasSeenOfAnEvent(t *testing.T) {
 		labtest.Eventually(t, "the subscriber", func() bool { return r.frame().Events[i].Ms["subscriber"] > 0 })
 		var all seen
 		var text string
-		labtest.Eventually(t, "the consumer's answer, which may come after the subscriber's", func() bool {
+		labtest.Eventually(t, "the consumer's answer, which may come after the subscriber's, and the inbox's", func() bool {
 			all, text = r.seen(t, events[i].ID)
-			return all.Consumer.Invocations[0].Result != "under way"
+			return all.Consumer.Invocations[0].Result != "under way" && all.Subscriber.CountedAt != ""
 		})
 		require.Empty(t, all.Why)
 		require.Equal(t, 1, all.Copies)

@@ -3,6 +3,7 @@ package view
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"slices"
@@ -11,6 +12,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
 
 	"rds-outbox-demo/outboxctl"
 )
@@ -106,7 +108,7 @@ func (v *View) getEvent(r *http.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	noted := v.countedAt(r.Context(), id)
+	noted := v.inboxNote(r.Context(), id)
 	all := seen{Why: fmt.Sprintf("Seen by an earlier run, or too long ago: the latest %d events are remembered.", maxRecent)}
 	all.Subscriber = (&event{}).seenSubscriber(noted)
 	v.watch.recent.of(id, func(e *event) { all = e.seen(noted) })
@@ -130,22 +132,27 @@ func (v *View) getWhere(r *http.Request) (any, error) {
 	return report, nil
 }
 
-// countedAt returns when the subscriber noted the event. It returns zero if it did not, or if the
-// database does not answer.
-func (v *View) countedAt(ctx context.Context, id uuid.UUID) (noted time.Time) {
+// inboxNote is what the subscriber's inbox says of an event.
+type inboxNote struct {
+	at    time.Time // zero if the event is not in it
+	known bool      // the database has answered. Without an answer nobody may say that the event is not counted.
+}
+
+func (v *View) inboxNote(ctx context.Context, id uuid.UUID) (n inboxNote) {
 	ctx, cancel := context.WithTimeout(ctx, statementTimeout)
 	defer cancel()
 	conn, err := connect(ctx, v.path.DatabaseURL, statementTimeout)
 	if err != nil {
-		return noted
+		return n
 	}
 	defer func() { _ = conn.Close(context.WithoutCancel(ctx)) }()
-	_ = conn.QueryRow(ctx, "SELECT processed_at FROM inbox WHERE subscriber = 'carstats' AND event_id = $1", id).Scan(&noted)
-	return noted
+	err = conn.QueryRow(ctx, "SELECT processed_at FROM inbox WHERE subscriber = 'carstats' AND event_id = $1", id).Scan(&n.at)
+	n.known = err == nil || errors.Is(err, pgx.ErrNoRows)
+	return n
 }
 
-// seen returns what was seen of the event. noted is when its subscriber noted it.
-func (e *event) seen(noted time.Time) seen {
+// seen returns what was seen of the event, and what its subscriber noted.
+func (e *event) seen(noted inboxNote) seen {
 	all := seen{
 		Copies: e.copies, Tries: e.tries(), Parked: e.parked, ReadAt: exact(e.read), Trace: e.row.Traceparent, EventData: e.row.EventData, Record: asJSON(e.data),
 		Consumer: e.seenConsumer(), Subscriber: e.seenSubscriber(noted),
@@ -169,20 +176,22 @@ func (e *event) seenConsumer() *seenConsumer {
 	return &c
 }
 
-func (e *event) seenSubscriber(noted time.Time) *seenSubscriber {
-	if noted.IsZero() && e.delivered == 0 {
+func (e *event) seenSubscriber(noted inboxNote) *seenSubscriber {
+	if noted.at.IsZero() && e.delivered == 0 {
 		return nil
 	}
-	s := &seenSubscriber{Subscriber: "carstats", CountedAt: exact(noted), Delivered: max(e.delivered, 1), Deliveries: []seenDelivery{}}
+	s := &seenSubscriber{Subscriber: "carstats", CountedAt: exact(noted.at), Delivered: max(e.delivered, 1), Deliveries: []seenDelivery{}}
 	counted := e.counted()
 	for i := range e.deliveries {
 		d := &e.deliveries[i]
 		one := d.seenDelivery
 		switch {
 		case one.Answer != "":
-		case d != counted || !noted.IsZero() && noted.Before(d.at): // if it was noted before this delivery, an earlier run counted it
+		case d != counted || !noted.at.IsZero() && noted.at.Before(d.at): // if it was noted before this delivery, an earlier run counted it
 			one.Answer = "suppressed: counted already"
-		case noted.IsZero():
+		case !noted.known:
+			one.Answer = "taken; the database does not say whether it counted"
+		case noted.at.IsZero():
 			one.Answer = "taken, not counted"
 		default:
 			one.Answer = "counted"

@@ -108,9 +108,13 @@ func TestThePageShowsWhatTheSubscriberHolds(t *testing.T) {
 	require.Equal(t, "carstats", story.Held[0].Subscriber)
 	require.EqualValues(t, 2, story.Held[0].WaitsFor)
 	require.True(t, equalJSON(t, text, r.printed(t, early)), text)
-	all, _ := r.seen(t, early)
+	// On a busy machine the database may not answer in time, and the record then says so.
+	var all seen
+	labtest.Eventually(t, "the subscriber's word about the event", func() bool {
+		all, _ = r.seen(t, early)
+		return all.Subscriber.Deliveries[0].Answer == "taken, not counted"
+	})
 	require.Empty(t, all.Subscriber.CountedAt)
-	require.Equal(t, "taken, not counted", all.Subscriber.Deliveries[0].Answer)
 
 	replay := exec.CommandContext(t.Context(), labtest.Program(t, "outboxctl/cmd/outboxctl"), "replay", "--aggregate-id", car, "--from-version", "2", "--to-version", "2")
 	replay.Dir, replay.Env = t.TempDir(), r.path.OperatorEnv()
@@ -119,6 +123,8 @@ func TestThePageShowsWhatTheSubscriberHolds(t *testing.T) {
 	labtest.Eventually(t, "the event to be counted", func() bool { return r.frame().Held == heldState{} })
 	story, _ = r.where(t, early)
 	require.Empty(t, story.Held)
-	all, _ = r.seen(t, early)
-	require.NotEmpty(t, all.Subscriber.CountedAt)
+	labtest.Eventually(t, "when the event was counted", func() bool {
+		all, _ = r.seen(t, early)
+		return all.Subscriber.CountedAt != ""
+	})
 }
