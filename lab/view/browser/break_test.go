@@ -37,7 +37,7 @@ func switchesBreakAndMend(t *testing.T, d *dev) {
 		}
 		before := d.state(t)
 		tb.click(selector)
-		if one.Kind == "toggle" {
+		if !one.Once {
 			tb.wait(one.Name+" to be on", `document.querySelector('`+selector+`').getAttribute('aria-checked') === 'true'`)
 			tb.wait("the station to say so", fmt.Sprintf(`document.querySelector('[data-station="%d"]').textContent.includes(%q)`, one.Hop, one.State))
 		}
@@ -45,7 +45,7 @@ func switchesBreakAndMend(t *testing.T, d *dev) {
 			tb.click(`[data-switch="poison"]`)
 		}
 		labtest.Eventually(t, one.Name+" to strike", func() bool { return d.state(t).struck(one.Name) > 0 })
-		if one.Kind == "toggle" {
+		if !one.Once {
 			tb.click(selector)
 			tb.wait(one.Name+" to be off", `document.querySelector('`+selector+`').getAttribute('aria-checked') === 'false'`)
 			tb.wait("the station to be well", fmt.Sprintf(`!document.querySelector('[data-station="%d"]').textContent.includes(%q)`, one.Hop, one.State))

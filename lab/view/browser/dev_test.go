@@ -160,8 +160,9 @@ func twoPorts(t *testing.T) int {
 type meta struct {
 	MaxLoad  int
 	Switches []struct {
-		Name, Label, State, Kind, Text, AWS string
-		Hop                                 int
+		Name, Label, State, Text, AWS string
+		Hop                           int
+		Once                          bool
 	}
 	Tour []struct {
 		N             int
