@@ -21,8 +21,7 @@ type Result struct {
 	Deleted int64 `json:"deleted"`
 	// Dropped are the partitions that were dropped instead, where outbox is partitioned.
 	Dropped []string `json:"dropped,omitempty"`
-	// OldestKept is the created_at of the oldest row that is still there, or nil when the table is empty or Purge
-	// failed.
+	// OldestKept is the created_at of the oldest row that is still there, or nil when the table is empty or Purge failed.
 	OldestKept *time.Time `json:"oldestKept"`
 	// Left reports whether rows are still due, because ctx ended too soon for another round. The next run goes on.
 	Left bool `json:"left"`

@@ -101,7 +101,7 @@ func TestAConnectionThatDiedSilentlyIsLeft(t *testing.T) {
 				})
 				client := kinesis.New(kinesis.Options{
 					Region: "us-east-1", Credentials: credentials.NewStaticCredentialsProvider("key", "secret", ""),
-					BaseEndpoint: &server.URL, Retryer: aws.NopRetryer{}, HTTPClient: sdkhttp.Quiet(sdk),
+					BaseEndpoint: &server.URL, Retryer: aws.NopRetryer{}, HTTPClient: sdkhttp.Client(sdk),
 				})
 				put := func() error {
 					ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
@@ -142,6 +142,6 @@ func TestEveryProgramOfThePathHasThisClient(t *testing.T) {
 	} {
 		source, err := os.ReadFile("../../" + path)
 		require.NoError(t, err)
-		require.Regexp(t, `(?s)config\.LoadDefaultConfig\(.*\.HTTPClient = sdkhttp\.Quiet\(`, string(source), path)
+		require.Regexp(t, `(?s)config\.LoadDefaultConfig\(.*\.HTTPClient = sdkhttp\.Client\(`, string(source), path)
 	}
 }

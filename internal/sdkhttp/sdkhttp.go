@@ -21,7 +21,7 @@ const (
 	pingTimeout     = 30 * time.Second
 )
 
-// Quiet returns client, or the SDK's own for nil, with request bodies that end without an error. If client is the SDK's, it also leaves
+// Client returns client, or the SDK's own for nil, with request bodies that end without an error. If client is the SDK's, it also leaves
 // an HTTP/2 connection that has died silently.
 //
 // After sending Content-Length bytes net/http copies what is left of a body. If the answer is there already, the SDK has closed the body,
@@ -32,7 +32,7 @@ const (
 // A call that times out ends a connection of HTTP/1.1. With HTTP/2 it ends only its stream, and the next call takes the same
 // connection. If a firewall or a failed host has dropped the connection, every call times out until TCP gives up, after a quarter of an
 // hour. A new client of the SDK does not help, because it shares the connections.
-func Quiet(client aws.HTTPClient) aws.HTTPClient {
+func Client(client aws.HTTPClient) aws.HTTPClient {
 	if client == nil {
 		client = awshttp.NewBuildableClient()
 	}

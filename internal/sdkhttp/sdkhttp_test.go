@@ -38,6 +38,6 @@ func TestABodyEndsQuietlyAfterTheAnswer(t *testing.T) {
 	}
 	bare, quiet := &quickServer{}, &quickServer{}
 	require.Error(t, rest(bare, bare), "the SDK is mended: this package can go")
-	require.NoError(t, rest(sdkhttp.Quiet(quiet), quiet))
-	require.NotNil(t, sdkhttp.Quiet(nil))
+	require.NoError(t, rest(sdkhttp.Client(quiet), quiet))
+	require.NotNil(t, sdkhttp.Client(nil))
 }

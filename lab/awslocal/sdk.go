@@ -13,7 +13,7 @@ func SDKConfig(endpoint string) aws.Config {
 	return aws.Config{
 		Region:       Region,
 		BaseEndpoint: aws.String(endpoint),
-		HTTPClient:   sdkhttp.Quiet(nil),
+		HTTPClient:   sdkhttp.Client(nil),
 		Credentials:  credentials.NewStaticCredentialsProvider("local", "local", ""),
 	}
 }

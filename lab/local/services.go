@@ -104,7 +104,7 @@ const idleConnTimeout = 5 * time.Second
 
 // httpClient is one for all clients of the SDK, because each HTTP client keeps idle connections of its own. The queues' depths are asked
 // several times a second, each time with a new client of the SDK.
-var httpClient = sdkhttp.Quiet(awshttp.NewBuildableClient().WithTransportOptions(func(t *http.Transport) {
+var httpClient = sdkhttp.Client(awshttp.NewBuildableClient().WithTransportOptions(func(t *http.Transport) {
 	t.IdleConnTimeout = idleConnTimeout
 	t.MaxIdleConnsPerHost = 64 // as many as ask at once: carstats' workers, the consumer's lanes and the view
 }))

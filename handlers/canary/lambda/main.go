@@ -50,7 +50,7 @@ func newFunction(ctx context.Context, getenv func(string) string, logger *slog.L
 	if err != nil {
 		return nil, fmt.Errorf("loading the AWS configuration: %w", err)
 	}
-	awsConfig.HTTPClient = sdkhttp.Quiet(awsConfig.HTTPClient)
+	awsConfig.HTTPClient = sdkhttp.Client(awsConfig.HTTPClient)
 	pool, err := rdsdb.New(database, secretsmanager.NewFromConfig(awsConfig))
 	if err != nil {
 		return nil, err

@@ -53,7 +53,7 @@ func newConsumer(ctx context.Context, logger *slog.Logger) (*cdcconsumer.Consume
 	if err != nil {
 		return nil, fmt.Errorf("loading the AWS configuration: %w", err)
 	}
-	cfg.HTTPClient = sdkhttp.Quiet(cfg.HTTPClient) // a call that is repeated for nothing is a duplicate on the bus
+	cfg.HTTPClient = sdkhttp.Client(cfg.HTTPClient) // a call that is repeated for nothing is a duplicate on the bus
 	bus := eventbridge.NewFromConfig(cfg)
 	consumer, err := cdcconsumer.New(cdcconsumer.Config{
 		EventBridge:     bus,

@@ -68,7 +68,7 @@ func newFunction(ctx context.Context, getenv func(string) string, logger *slog.L
 	if err != nil {
 		return nil, fmt.Errorf("loading the AWS configuration: %w", err)
 	}
-	awsConfig.HTTPClient = sdkhttp.Quiet(awsConfig.HTTPClient)
+	awsConfig.HTTPClient = sdkhttp.Client(awsConfig.HTTPClient)
 	return &function{enabled, purger, database, secretsmanager.NewFromConfig(awsConfig), logger}, nil
 }
 

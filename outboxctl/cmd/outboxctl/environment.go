@@ -72,7 +72,7 @@ func setup(ctx context.Context, file string) (*outboxctl.Setup, error) {
 	if s.AWS, err = config.LoadDefaultConfig(ctx); err != nil {
 		return nil, fmt.Errorf("loading the AWS configuration: %w", err)
 	}
-	s.AWS.HTTPClient = sdkhttp.Quiet(s.AWS.HTTPClient)
+	s.AWS.HTTPClient = sdkhttp.Client(s.AWS.HTTPClient)
 	return s, nil
 }
 

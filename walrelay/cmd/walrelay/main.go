@@ -63,7 +63,7 @@ func run(log *slog.Logger) error {
 	if err != nil {
 		return fmt.Errorf("loading the AWS configuration: %w", err)
 	}
-	awsConfig.HTTPClient = sdkhttp.Quiet(awsConfig.HTTPClient)
+	awsConfig.HTTPClient = sdkhttp.Client(awsConfig.HTTPClient)
 	database, err := rdsdb.LoginFromEnv(os.Getenv, "walrelay", secretsmanager.NewFromConfig(awsConfig))
 	if err != nil {
 		return err
