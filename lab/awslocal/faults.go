@@ -50,6 +50,8 @@ type Fault struct {
 	// the body (SendMessage). Calls without such entries are then never struck. Empty means
 	// everything.
 	Match string
+	// MinEntries narrows the rule to calls with as many entries. 0 means every call.
+	MinEntries int
 
 	Kind    FaultKind
 	Code    string // of CallError and EntryError. It may be empty for CallError with Status 413 or 5xx
@@ -93,6 +95,9 @@ func (f Fault) Validate() error {
 	ofRules, onlyOfRules := f.Service == serviceRules, f.Kind == Duplicate || f.Kind == Lose
 	if onlyOfRules && !ofRules || ofRules && !onlyOfRules && f.Kind != Delay {
 		return fmt.Errorf("fault: Kind %q of Service %q: a delivery of rules has duplicate, lose or delay, a call the others", f.Kind, f.Service)
+	}
+	if f.MinEntries < 0 || f.MinEntries > 0 && (ofRules || f.Kind == EntryError) {
+		return fmt.Errorf("fault: MinEntries %d of Kind %q must not be negative, and only a rule of whole calls has it", f.MinEntries, f.Kind)
 	}
 	if f.Rate < 0 || f.Rate > 1 || f.Count < 0 {
 		return fmt.Errorf("fault: Rate %g must be within 0..1 and Count %d not negative", f.Rate, f.Count)
@@ -186,6 +191,14 @@ type countable interface {
 	entries() int
 }
 
+// entriesOf counts an input without entries as one.
+func entriesOf(in any) int {
+	if c, ok := in.(countable); ok {
+		return c.entries()
+	}
+	return 1
+}
+
 // strike is a rule that strikes a call.
 type strike struct {
 	Fault
@@ -195,14 +208,10 @@ type strike struct {
 
 // serve returns when a call with this input is served, behind all that came before. f.mu is held.
 func (a *Active) serve(in any) time.Time {
-	n := 1
-	if c, ok := in.(countable); ok {
-		n = c.entries()
-	}
 	if now := time.Now(); a.busy.Before(now) {
 		a.busy = now
 	}
-	a.busy = a.busy.Add(time.Duration(float64(n) / a.fault.Capacity * float64(time.Second)))
+	a.busy = a.busy.Add(time.Duration(float64(entriesOf(in)) / a.fault.Capacity * float64(time.Second)))
 	return a.busy
 }
 
@@ -212,7 +221,7 @@ func (f *Faults) onCall(c *call, in any) (struck []strike) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for _, a := range f.active {
-		if a.fault.Kind == EntryError || !a.concerns(c) {
+		if a.fault.Kind == EntryError || !a.concerns(c) || entriesOf(in) < a.fault.MinEntries {
 			continue
 		}
 		if a.fault.Match != "" {

@@ -107,6 +107,16 @@ func TestCallErrors(t *testing.T) {
 		_, err := f.publish("{}")
 		require.Equal(t, 413, status(err))
 	})
+	t.Run("OfAsManyEntries", func(t *testing.T) {
+		t.Parallel()
+		f := newFaulty(t)
+		fault := f.server.Faults().Add(awslocal.Fault{Operation: "PutEvents", MinEntries: 2, Kind: awslocal.CallError, Status: 413, Count: 1})
+		_, err := f.publish("{}")
+		require.NoError(t, err)
+		_, err = f.publish("{}", "{}")
+		require.Equal(t, 413, status(err))
+		require.Equal(t, 1, fault.Struck())
+	})
 	t.Run("ServerErrorNeedsNoCode", func(t *testing.T) {
 		t.Parallel()
 		f := newFaulty(t)
@@ -279,6 +289,7 @@ func TestFaultValidation(t *testing.T) {
 		`Kind "hiccup" is unknown`:              {Kind: "hiccup"},
 		"Rate 2 must be within":                 {Kind: awslocal.Reset, Rate: 2},
 		"Count -1 not negative":                 {Kind: awslocal.Reset, Count: -1},
+		"MinEntries 2 of Kind \"entry-error\"":  {Kind: awslocal.EntryError, Code: "x", MinEntries: 2},
 	} {
 		require.ErrorContains(t, fault.Validate(), want)
 	}
