@@ -216,6 +216,37 @@ func (q *Queries) PublicationLook(ctx context.Context, publication string) (Publ
 	return i, err
 }
 
+const PublicationSinceSlot = `-- name: PublicationSinceSlot :one
+SELECT coalesce(bool_and(age(change.xmin) > age(slots.catalog_xmin)), false)::boolean AS unchanged
+FROM pg_catalog.pg_replication_slots AS slots,
+    LATERAL (
+        SELECT publication.xmin
+        FROM pg_catalog.pg_publication AS publication
+        WHERE publication.pubname = $1::name
+        UNION ALL
+        SELECT member.xmin
+        FROM pg_catalog.pg_publication_rel AS member
+        JOIN pg_catalog.pg_publication AS publication ON publication.oid = member.prpubid
+        WHERE publication.pubname = $1::name AND member.prrelid = 'public.outbox'::regclass
+    ) AS change
+WHERE slots.slot_name = $2::name
+`
+
+type PublicationSinceSlotParams struct {
+	Publication string
+	Slot        string
+}
+
+// Whether the publication and its list of tables are certainly older than everything that the slot has not confirmed. Before the server
+// moves catalog_xmin on, the slot has confirmed a position at which every transaction with an older id had ended. So false may also
+// mean that this is not certain yet.
+func (q *Queries) PublicationSinceSlot(ctx context.Context, arg PublicationSinceSlotParams) (bool, error) {
+	row := q.db.QueryRow(ctx, PublicationSinceSlot, arg.Publication, arg.Slot)
+	var unchanged bool
+	err := row.Scan(&unchanged)
+	return unchanged, err
+}
+
 const SessionBlocker = `-- name: SessionBlocker :one
 SELECT
     blocker.pid::integer AS pid,

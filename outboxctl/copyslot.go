@@ -11,6 +11,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"rds-outbox-demo/dbgen"
+	"rds-outbox-demo/outbox"
 )
 
 // runCopySlot makes walrelay's slot at the position of another relay's, so that walrelay streams exactly what follows. Without it a
@@ -76,6 +77,9 @@ func copySlot(ctx context.Context, conn *pgx.Conn, from, to string, dryRun bool)
 	case source.Active: // what it confirms after the copy would be sent twice
 		return nil, fmt.Errorf("slot %s is active: stop its relay first", from)
 	}
+	if err := publishedSince(ctx, conn, from); err != nil {
+		return nil, err
+	}
 	report := &copySlotReport{DryRun: dryRun, From: from, Slot: to, ConfirmedLSN: source.ConfirmedLSN}
 	if dryRun {
 		return report, nil
@@ -89,6 +93,29 @@ func copySlot(ctx context.Context, conn *pgx.Conn, from, to string, dryRun bool)
 	}
 	report.ConfirmedLSN = made.ConfirmedLSN
 	return report, nil
+}
+
+// publishedSince returns an error unless every insert that slot from has not confirmed was certainly published. Another relay may not need
+// the publication, so nobody notices what it leaves out. walrelay has no earlier look to compare with, and would skip those inserts.
+func publishedSince(ctx context.Context, conn *pgx.Conn, from string) error {
+	look, err := outbox.LookAtPublication(ctx, conn)
+	switch {
+	case err != nil:
+		return err
+	case look.Problem != "":
+		return fmt.Errorf("%s: %s. What was inserted until then reaches walrelay only by a load", look.Problem, look.Remedy)
+	case look.Changing:
+		return fmt.Errorf("an open transaction changes table outbox or %s: end it first", outbox.Publication)
+	}
+	unchanged, err := dbgen.New(conn).PublicationSinceSlot(ctx, dbgen.PublicationSinceSlotParams{Publication: outbox.Publication, Slot: from})
+	switch {
+	case err != nil:
+		return fmt.Errorf("comparing publication %s with slot %s: %w", outbox.Publication, from, err)
+	case !unchanged:
+		return fmt.Errorf("%s may have changed after the position of slot %s, and walrelay would skip what was not published before the change. "+
+			"Start the other relay until its slot has passed the change, or start walrelay without a slot, and it loads every retained row", outbox.Publication, from)
+	}
+	return nil
 }
 
 // dms in place of a slot's name stands for the slot of DMS, which gives it a name that nobody chose.

@@ -145,6 +145,24 @@ LIMIT 1;
 -- Makes a slot at the position of another. The session of a temporary source must still be there. A temporary copy ends with this session.
 SELECT pg_copy_logical_replication_slot(@source::name, @slot::name, @temporary::boolean, 'pgoutput');
 
+-- name: PublicationSinceSlot :one
+-- Whether the publication and its list of tables are certainly older than everything that the slot has not confirmed. Before the server
+-- moves catalog_xmin on, the slot has confirmed a position at which every transaction with an older id had ended. So false may also
+-- mean that this is not certain yet.
+SELECT coalesce(bool_and(age(change.xmin) > age(slots.catalog_xmin)), false)::boolean AS unchanged
+FROM pg_catalog.pg_replication_slots AS slots,
+    LATERAL (
+        SELECT publication.xmin
+        FROM pg_catalog.pg_publication AS publication
+        WHERE publication.pubname = @publication::name
+        UNION ALL
+        SELECT member.xmin
+        FROM pg_catalog.pg_publication_rel AS member
+        JOIN pg_catalog.pg_publication AS publication ON publication.oid = member.prpubid
+        WHERE publication.pubname = @publication::name AND member.prrelid = 'public.outbox'::regclass
+    ) AS change
+WHERE slots.slot_name = @slot::name;
+
 -- name: SlotsOfPlugin :many
 -- The logical slots of this database that decode with a plugin. DMS gives its slot a name that nobody chose.
 SELECT slot_name::text AS slot_name
