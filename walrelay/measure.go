@@ -47,11 +47,11 @@ type start struct {
 	furthest pglogrepl.LSN // position of the failed sessions
 }
 
-// works reports whether the relay streams or loads. After a failure a session has to show first that it does. One that ends at the same
+// works reports whether the relay streams or loads, and Kinesis takes what it sends. After a failure a session has to show first that it does. One that ends at the same
 // change again and again streams for a moment each time, and an alarm that takes that for work never comes.
 func (p *phase) works() bool {
 	switch {
-	case p.pipeline == nil || p.pipeline.refusal() != "":
+	case p.pipeline == nil || p.pipeline.hindrance() != "":
 		return false
 	case !p.failed:
 		return true // at once, because the alarm is made when the first relay has begun
@@ -113,11 +113,11 @@ func (r *Relay) measureOnce(ctx context.Context) {
 	}
 	attributes = append(attributes, slog.String("state", p.state), slog.Int("streaming", streaming))
 	if p.pipeline != nil {
-		refused := p.pipeline.refusal()
+		refused := p.pipeline.hindrance()
 		attributes = append(attributes, slog.Bool("ready", refused == ""))
 		if refused != "" {
 			level = slog.LevelWarn
-			attributes = append(attributes, slog.String("refused", "Kinesis answers "+refused))
+			attributes = append(attributes, slog.String("refused", refused))
 		}
 	}
 	if err != nil && !errors.Is(err, pgx.ErrNoRows) { // without a row there is no slot yet, and the first relay makes it

@@ -34,6 +34,15 @@ func TestTheSlotsLineSaysWhetherTheRelayIsReady(t *testing.T) {
 	relay.measureOnce(t.Context())
 	require.Contains(t, log.String(), "level=WARN msg=slot hop=3")
 	require.Contains(t, log.String(), "state=streaming streaming=0 ready=false refused=\"Kinesis answers AccessDeniedException\"")
+	p.setRefusal("")
+	log.Reset()
+	p.add(&pending{key: "car"})
+	relay.measureOnce(t.Context())
+	require.Contains(t, log.String(), "state=streaming streaming=1 ready=true")
+	log.Reset()
+	p.accepted = p.accepted.Add(-stuckAfter)
+	relay.measureOnce(t.Context())
+	require.Regexp(t, `state=streaming streaming=0 ready=false refused="Kinesis has accepted none of 1 records for 2m\d+s"`, log.String())
 }
 
 // A relay that cannot reach the server says so, with the metric that an alarm goes by.

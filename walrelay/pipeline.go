@@ -1,6 +1,8 @@
 package walrelay
 
 import (
+	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -23,6 +25,10 @@ const (
 // has not come before. These rows come again after a kill.
 const reportedRows = 500
 
+// stuckAfter is how long records wait without any that Kinesis accepts, until the relay no longer counts as one that works. On the
+// slowest link that still works a call takes nearly as long.
+const stuckAfter = maxPutTimeout
+
 // pipeline holds the records between the WAL and Kinesis, in lanes by partition key, and knows how far the WAL is confirmed.
 //
 // Records go in in stream order (add, commit). Senders take batches out (take) and report Kinesis's answers
@@ -40,6 +46,7 @@ type pipeline struct {
 	window      *congestion.Window // in bytes
 	unanswered  int                // bytes that were taken and not settled
 	refused     string             // the code with which Kinesis refuses the relay, or ""
+	accepted    time.Time          // when Kinesis last accepted a record, or the first of those that wait came
 	first, last *transaction       // received and not confirmed, in stream order. The last may be half received.
 	confirmed   pglogrepl.LSN
 	unreported  int           // confirmed rows since many was last filled
@@ -111,6 +118,9 @@ func (p *pipeline) add(records ...*pending) {
 		if tx := record.transaction; tx != nil {
 			tx.records++
 			tx.unaccepted++
+		}
+		if p.records == 0 {
+			p.accepted = time.Now()
 		}
 		p.records++
 		p.bytes += record.size()
@@ -266,6 +276,9 @@ func (p *pipeline) settle(batch []*pending, accepted []bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.unanswered -= sizeOf(batch)
+	if slices.Contains(accepted, true) {
+		p.accepted = time.Now()
+	}
 	for i, record := range batch {
 		l := p.lanes[record.key]
 		if !accepted[i] {
@@ -320,11 +333,18 @@ func (p *pipeline) setRefusal(code string) {
 	p.refused = code
 }
 
-// refusal returns the code with which Kinesis refuses the relay, or "".
-func (p *pipeline) refusal() string {
+// hindrance says why Kinesis does not take the records that wait, and is "" while it does. A network that leads nowhere has no code, and
+// neither has a service that answers nothing but InternalFailure.
+func (p *pipeline) hindrance() string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.refused
+	if p.refused != "" {
+		return "Kinesis answers " + p.refused
+	}
+	if without := time.Since(p.accepted); p.records > 0 && without >= stuckAfter {
+		return fmt.Sprintf("Kinesis has accepted none of %d records for %s", p.records, without.Round(time.Second))
+	}
+	return ""
 }
 
 // failure returns why the senders gave up, or nil.

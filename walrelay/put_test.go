@@ -4,8 +4,10 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"net"
 	"slices"
 	"sync"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -90,7 +92,7 @@ func TestARefusalOfTheRelayIsWaitedFor(t *testing.T) {
 				}()
 				time.Sleep(outage - time.Second)
 				require.NoError(t, p.failure())
-				require.Equal(t, code, p.refusal())
+				require.Equal(t, "Kinesis answers "+code, p.hindrance())
 				require.Zero(t, p.position())
 				k.mu.Lock()
 				require.Less(t, k.calls, senders*40, "it waits for minutes")
@@ -98,7 +100,7 @@ func TestARefusalOfTheRelayIsWaitedFor(t *testing.T) {
 				k.mu.Unlock()
 				require.NoError(t, p.await(t.Context(), p.empty))
 				require.Less(t, time.Since(until), maxRefusedBackoff)
-				require.Empty(t, p.refusal())
+				require.Empty(t, p.hindrance())
 				require.EqualValues(t, 7, p.position())
 				cancel()
 				<-done
@@ -106,6 +108,53 @@ func TestARefusalOfTheRelayIsWaitedFor(t *testing.T) {
 					require.Less(t, slices.Index(k.sent, fmt.Sprint(key)), slices.Index(k.sent, fmt.Sprint(key+3)))
 					require.Less(t, slices.Index(k.sent, fmt.Sprint(key+3)), slices.Index(k.sent, fmt.Sprint(key+6)))
 				}
+			})
+		})
+	}
+}
+
+// A network that leads nowhere and a service in trouble refuse the relay by no code. A relay that gets nothing onto the stream must not
+// count as one that works, because the alarm on silent relays is the one that comes soon.
+func TestARelayWhoseRecordsNobodyTakesSaysSo(t *testing.T) {
+	t.Parallel()
+	for name, trouble := range map[string]func(in *kinesis.PutRecordsInput) (*kinesis.PutRecordsOutput, error){
+		"Unreachable": func(*kinesis.PutRecordsInput) (*kinesis.PutRecordsOutput, error) {
+			return nil, &net.OpError{Op: "dial", Err: syscall.ENETUNREACH}
+		},
+		"EveryRecordFails": func(in *kinesis.PutRecordsInput) (*kinesis.PutRecordsOutput, error) {
+			return &kinesis.PutRecordsOutput{Records: slices.Repeat([]types.PutRecordsResultEntry{{ErrorCode: aws.String("InternalFailure")}}, len(in.Records))}, nil
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				const outage = 30 * time.Minute
+				until := time.Now().Add(outage)
+				k := &answering{answer: func(_ int, in *kinesis.PutRecordsInput) (*kinesis.PutRecordsOutput, error) {
+					if time.Now().Before(until) {
+						return trouble(in)
+					}
+					return acceptedAll(in), nil
+				}}
+				p := newPipeline()
+				ctx, cancel := context.WithCancel(t.Context())
+				done := make(chan struct{})
+				go func() {
+					defer close(done)
+					sender{k, "stream", "slot", slog.New(slog.DiscardHandler), &sequences{}}.run(ctx, p)
+				}()
+				time.Sleep(outage / 2) // nothing waits, so nothing is amiss
+				require.Empty(t, p.hindrance())
+				p.add(&pending{key: "car", data: []byte("1")})
+				time.Sleep(stuckAfter - time.Second)
+				require.Empty(t, p.hindrance())
+				time.Sleep(time.Second)
+				require.Equal(t, "Kinesis has accepted none of 1 records for 2m0s", p.hindrance())
+				time.Sleep(time.Until(until) + maxBackoff)
+				require.NoError(t, p.await(t.Context(), p.empty))
+				require.Empty(t, p.hindrance())
+				cancel()
+				<-done
 			})
 		})
 	}
