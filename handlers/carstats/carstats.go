@@ -107,7 +107,14 @@ func (s *Subscriber) Handle(ctx context.Context, batch events.SQSEvent) (respons
 	done := tally{verdicts: map[inbox.Verdict]int{}}
 	// It also logs when the connection breaks in the middle, because the messages before that are committed.
 	defer func() { s.logBatch(ctx, len(batch.Records), done, time.Since(started)) }()
-	for _, message := range batch.Records {
+	for i, message := range batch.Records {
+		if i > 0 && nearlyOver(ctx) {
+			for _, rest := range batch.Records[i:] {
+				done.failed++
+				response.BatchItemFailures = append(response.BatchItemFailures, events.SQSBatchItemFailure{ItemIdentifier: rest.MessageId})
+			}
+			break
+		}
 		event, verdict, err := s.process(ctx, conn, message)
 		if err != nil {
 			done.failed++
@@ -126,6 +133,14 @@ func (s *Subscriber) Handle(ctx context.Context, batch events.SQSEvent) (respons
 		}
 	}
 	return response, nil
+}
+
+// nearlyOver reports whether the function's time may not suffice for another message. A function that runs into its timeout answers
+// nothing. All of its messages then come again, and each time bring even those that were counted closer to the failure queue.
+func nearlyOver(ctx context.Context) bool {
+	const reserve = time.Second
+	deadline, ok := ctx.Deadline()
+	return ok && time.Until(deadline) < reserve
 }
 
 // tally is what became of the messages of a batch.

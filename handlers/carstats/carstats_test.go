@@ -10,6 +10,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/aws/aws-lambda-go/events"
 	"github.com/google/uuid"
@@ -167,6 +168,29 @@ func TestOnlyTheMessageThatFailedIsNamed(t *testing.T) {
 			require.Equal(t, 2, known)
 		})
 	}
+}
+
+// over is a context whose time is nearly over, and never ends.
+type over struct{ context.Context }
+
+func (over) Deadline() (time.Time, bool) { return time.Now().Add(500 * time.Millisecond), true }
+
+// A function that runs into its timeout answers nothing, and what it has counted comes again. So it names what it has no time for. It
+// always counts one message, or a function with little time would count none, ever.
+func TestMessagesWithoutTimeComeAgain(t *testing.T) {
+	t.Parallel()
+	bothWays(t, func(t *testing.T, r *rig) {
+		cars := [][]fact{history(false, kinds[0]), history(false, kinds[0]), history(false, kinds[1])}
+		bodies := []string{cars[0][0].body(), cars[1][0].body(), cars[2][0].body()}
+		response, err := r.Handle(over{ctx}, batch(bodies...))
+		require.NoError(t, err)
+		require.Equal(t, []string{"m1", "m2"}, failed(response))
+		require.Equal(t, expected(cars[:1]), r.totals(t))
+		response, err = r.Handle(ctx, batch(bodies...))
+		require.NoError(t, err)
+		require.Empty(t, failed(response))
+		require.Equal(t, expected(cars), r.totals(t))
+	})
 }
 
 // The database goes away in the middle of a batch. Committed messages stay, the rest comes again, and nothing counts twice.

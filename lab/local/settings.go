@@ -57,8 +57,8 @@ func ForPeople() Settings {
 	s := Deployed()
 	// A batch that the bus refuses comes again after it, and with it the line in the log that says why.
 	s.Consumer.Timeout = 30 * time.Second
-	// Nobody wants to wait for minutes until a message that failed comes again, or for an hour until poison is parked.
-	s.CarStats.Timeout, s.CarStats.VisibilityTimeout, s.CarStats.MaxReceives = 4*time.Second, 4*time.Second, 6
+	// Nobody wants to wait for minutes until a message that failed comes again.
+	s.CarStats.Timeout, s.CarStats.VisibilityTimeout = 4*time.Second, 4*time.Second
 	// The same holds for a version that does not come.
 	s.CarStats.Schedule, s.CarStats.AskAfter = time.Second, 5*time.Second
 	// A laptop's disk is smaller than a database's.

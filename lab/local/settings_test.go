@@ -98,7 +98,7 @@ func TestOverridesAreNamed(t *testing.T) {
 		differ   []string
 	}{
 		"ForPeople": {ForPeople(), []string{
-			"CarStats.AskAfter", "CarStats.Concurrency", "CarStats.MaxReceives", "CarStats.Schedule", "CarStats.Timeout", "CarStats.VisibilityTimeout",
+			"CarStats.AskAfter", "CarStats.Concurrency", "CarStats.Schedule", "CarStats.Timeout", "CarStats.VisibilityTimeout",
 			"Consumer.Timeout", "Postgres.max_slot_wal_keep_size",
 		}},
 		"ForChaos": {ForChaos(), []string{
