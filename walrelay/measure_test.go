@@ -42,7 +42,7 @@ func TestTheSlotsLineSaysWhetherTheRelayIsReady(t *testing.T) {
 	log.Reset()
 	p.accepted = p.accepted.Add(-stuckAfter)
 	relay.measureOnce(t.Context())
-	require.Regexp(t, `state=streaming streaming=0 ready=false refused="Kinesis has accepted none of 1 records for 2m\d+s"`, log.String())
+	require.Regexp(t, `state=streaming streaming=0 ready=false refused="Kinesis has accepted nothing for 2m\d+s \(1 records wait\)"`, log.String())
 }
 
 // A relay that cannot reach the server says so, with the metric that an alarm goes by.

@@ -342,7 +342,7 @@ func (p *pipeline) hindrance() string {
 		return "Kinesis answers " + p.refused
 	}
 	if without := time.Since(p.accepted); p.records > 0 && without >= stuckAfter {
-		return fmt.Sprintf("Kinesis has accepted none of %d records for %s", p.records, without.Round(time.Second))
+		return fmt.Sprintf("Kinesis has accepted nothing for %s (%d records wait)", without.Round(time.Second), p.records)
 	}
 	return ""
 }

@@ -149,7 +149,7 @@ func TestARelayWhoseRecordsNobodyTakesSaysSo(t *testing.T) {
 				time.Sleep(stuckAfter - time.Second)
 				require.Empty(t, p.hindrance())
 				time.Sleep(time.Second)
-				require.Equal(t, "Kinesis has accepted none of 1 records for 2m0s", p.hindrance())
+				require.Equal(t, "Kinesis has accepted nothing for 2m0s (1 records wait)", p.hindrance())
 				time.Sleep(time.Until(until) + maxBackoff)
 				require.NoError(t, p.await(t.Context(), p.empty))
 				require.Empty(t, p.hindrance())
