@@ -46,19 +46,6 @@ func openEvents(conf Config) (*events, error) {
 	return e, nil
 }
 
-func (e *events) operations() map[string]operation {
-	putEvents := handle(e.putEvents)
-	return map[string]operation{
-		"PutEvents": func(c *call) (any, error) {
-			if len(c.body) > maxEventsBody {
-				return nil, &apiError{status: 413}
-			}
-			return putEvents(c)
-		},
-		"DescribeEventBus": handle(e.describeEventBus),
-	}
-}
-
 type putEventsInput struct{ Entries []eventEntry }
 
 type eventEntry struct {

@@ -106,10 +106,12 @@ func (s *Server) answer(c *call, w http.ResponseWriter, r *http.Request) (any, e
 	}
 	var err error
 	c.body, err = readBody(w, r)
-	if _, tooLarge := errors.AsType[*http.MaxBytesError](err); tooLarge {
-		return nil, &apiError{status: http.StatusRequestEntityTooLarge}
-	} else if err != nil {
+	_, tooLarge := errors.AsType[*http.MaxBytesError](err)
+	switch {
+	case err != nil && !tooLarge:
 		return nil, errReset // the client is gone
+	case tooLarge, c.operation == "PutEvents" && len(c.body) > maxEventsBody:
+		return nil, &apiError{status: http.StatusRequestEntityTooLarge}
 	}
 	return op(c)
 }

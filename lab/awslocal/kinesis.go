@@ -162,15 +162,3 @@ func (s *stream) close() error {
 	}
 	return errors.Join(errs...)
 }
-
-func (k *kinesis) operations() map[string]operation {
-	return map[string]operation{
-		"CreateStream":          handle(k.createStream),
-		"DescribeStreamSummary": handle(k.describeStreamSummary),
-		"ListShards":            handle(k.listShards),
-		"PutRecord":             handle(k.putRecord),
-		"PutRecords":            handle(k.putRecords),
-		"GetShardIterator":      handle(k.getShardIterator),
-		"GetRecords":            handle(k.getRecords),
-	}
-}

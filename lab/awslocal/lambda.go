@@ -28,10 +28,6 @@ type Mapping struct {
 // program carries out.
 type lambda struct{ mappings []Mapping }
 
-func (l lambda) operations() map[string]operation {
-	return map[string]operation{"ListEventSourceMappings": handle(l.listEventSourceMappings)}
-}
-
 // queryBody makes the input of a REST operation from its query.
 func queryBody(r *http.Request) []byte {
 	in := map[string]string{}

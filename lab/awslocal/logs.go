@@ -50,14 +50,6 @@ func openLogs(conf Config) (*logs, error) {
 	return &logs{conf: conf, queries: map[string]*logQuery{}}, nil
 }
 
-func (l *logs) operations() map[string]operation {
-	return map[string]operation{
-		"StartQuery":      handle(l.startQuery),
-		"GetQueryResults": handle(l.getQueryResults),
-		"StopQuery":       handle(l.stopQuery),
-	}
-}
-
 type startQueryInput struct {
 	LogGroupName string
 	StartTime    *int64 // s

@@ -22,10 +22,6 @@ func openSecrets(conf Config) *secrets {
 	return s
 }
 
-func (s *secrets) operations() map[string]operation {
-	return map[string]operation{"GetSecretValue": handle(s.getSecretValue)}
-}
-
 type getSecretValueInput struct {
 	SecretId     string
 	VersionStage string

@@ -99,7 +99,7 @@ type Server struct {
 	secrets *secrets
 	logs    *logs
 
-	operations map[string]operation // by service and name, such as kinesis.PutRecords
+	operations map[string]operation // by service and name
 
 	done     chan struct{}  // closed by Close, which releases every waiting call
 	requests sync.WaitGroup // being answered
@@ -125,14 +125,32 @@ func Open(conf Config) (*Server, error) {
 	if err := s.openServices(); err != nil {
 		return nil, errors.Join(err, s.closeFiles())
 	}
-	s.operations = map[string]operation{}
-	for service, operations := range map[string]map[string]operation{
-		"kinesis": s.kinesis.operations(), "events": s.events.operations(), "sqs": s.sqs.operations(),
-		"secretsmanager": s.secrets.operations(), "logs": s.logs.operations(), "lambda": lambda{conf.Mappings}.operations(),
-	} {
-		for name, op := range operations {
-			s.operations[service+"."+name] = op
-		}
+	lambda := lambda{conf.Mappings}
+	s.operations = map[string]operation{
+		"kinesis.CreateStream":          handle(s.kinesis.createStream),
+		"kinesis.DescribeStreamSummary": handle(s.kinesis.describeStreamSummary),
+		"kinesis.ListShards":            handle(s.kinesis.listShards),
+		"kinesis.PutRecord":             handle(s.kinesis.putRecord),
+		"kinesis.PutRecords":            handle(s.kinesis.putRecords),
+		"kinesis.GetShardIterator":      handle(s.kinesis.getShardIterator),
+		"kinesis.GetRecords":            handle(s.kinesis.getRecords),
+
+		"events.PutEvents":        handle(s.events.putEvents),
+		"events.DescribeEventBus": handle(s.events.describeEventBus),
+
+		"sqs.GetQueueAttributes":           handle(s.sqs.getQueueAttributes),
+		"sqs.SendMessage":                  handle(s.sqs.sendMessage),
+		"sqs.ReceiveMessage":               handle(s.sqs.receiveMessage),
+		"sqs.DeleteMessage":                handle(s.sqs.deleteMessage),
+		"sqs.ChangeMessageVisibilityBatch": handle(s.sqs.changeMessageVisibilityBatch),
+
+		"secretsmanager.GetSecretValue": handle(s.secrets.getSecretValue),
+
+		"logs.StartQuery":      handle(s.logs.startQuery),
+		"logs.GetQueryResults": handle(s.logs.getQueryResults),
+		"logs.StopQuery":       handle(s.logs.stopQuery),
+
+		"lambda.ListEventSourceMappings": handle(lambda.listEventSourceMappings),
 	}
 	return s, nil
 }

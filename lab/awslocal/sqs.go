@@ -54,17 +54,6 @@ func (s *sqs) close() error {
 	return errors.Join(errs...)
 }
 
-func (s *sqs) operations() map[string]operation {
-	return map[string]operation{
-		"GetQueueAttributes": handle(s.getQueueAttributes),
-		"SendMessage":        handle(s.sendMessage),
-		"ReceiveMessage":     handle(s.receiveMessage),
-		"DeleteMessage":      handle(s.deleteMessage),
-
-		"ChangeMessageVisibilityBatch": handle(s.changeMessageVisibilityBatch),
-	}
-}
-
 // QueueURL is the URL of a queue at the listener's endpoint, such as http://127.0.0.1:4566.
 func QueueURL(endpoint, name string) string {
 	return strings.TrimSuffix(endpoint, "/") + "/" + Account + "/" + name
