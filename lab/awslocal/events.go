@@ -2,7 +2,10 @@ package awslocal
 
 import (
 	"cmp"
+	"encoding/json"
+	"errors"
 	"fmt"
+	"io"
 	"regexp"
 	"strings"
 	"time"
@@ -19,6 +22,8 @@ const (
 	// (boto3#3411). The size from which the answer is 413 is unconfirmed.
 	maxEventsBody = 4 << 20
 	maxDetailType = 128 // characters
+
+	maxDetailDepth = 1000
 )
 
 // events is the buses.
@@ -181,6 +186,35 @@ func (e *events) check(c *call, entry *eventEntry) eventResult {
 		return eventResult{ErrorCode: "MalformedDetail", ErrorMessage: "Detail is malformed."}
 	}
 	return eventResult{}
+}
+
+// validDetail reports whether EventBridge takes the Detail, which must be a JSON object, at most
+// 1,000 levels deep, with integers within int64.
+func validDetail(detail string) bool {
+	if !json.Valid([]byte(detail)) || !strings.HasPrefix(strings.TrimLeft(detail, " \t\r\n"), "{") {
+		return false
+	}
+	decoder := json.NewDecoder(strings.NewReader(detail))
+	decoder.UseNumber()
+	for depth := 0; depth <= maxDetailDepth; {
+		token, err := decoder.Token()
+		if err != nil {
+			return errors.Is(err, io.EOF)
+		}
+		switch token := token.(type) {
+		case json.Delim:
+			if token == '{' || token == '[' {
+				depth++
+			} else {
+				depth--
+			}
+		case json.Number:
+			if _, err := token.Int64(); err != nil && !strings.ContainsAny(token.String(), ".eE") {
+				return false
+			}
+		}
+	}
+	return false
 }
 
 func (e *eventEntry) event(now time.Time) BusEvent {
