@@ -14,6 +14,7 @@ import (
 
 	"rds-outbox-demo/dbgen"
 	"rds-outbox-demo/lab/awslocal"
+	"rds-outbox-demo/lab/domain"
 	"rds-outbox-demo/lab/judge"
 	"rds-outbox-demo/lab/local"
 )
@@ -90,19 +91,11 @@ func (p *path) release() {
 }
 
 func (p *path) healthy(ctx context.Context) error {
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, p.APIURL+"/healthz", nil)
-	if err != nil {
-		return err
+	status, answer, err := domain.Send(ctx, http.DefaultClient, http.MethodGet, p.APIURL+"/healthz", "")
+	if err == nil && status != http.StatusOK {
+		err = fmt.Errorf("%d %s", status, answer)
 	}
-	response, err := http.DefaultClient.Do(request)
-	if err != nil {
-		return err
-	}
-	defer response.Body.Close()
-	if response.StatusCode != http.StatusOK {
-		return errors.New(response.Status)
-	}
-	return nil
+	return err
 }
 
 // patience is how long anything is waited for that must happen.

@@ -4,10 +4,11 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"io"
 	"net/http"
 	"os"
 	"path/filepath"
+
+	"rds-outbox-demo/lab/domain"
 )
 
 // control tells other programs of this user how to reach the live view of a running `make dev`.
@@ -42,22 +43,12 @@ func Control(ctx context.Context, dir, action string) error {
 	if err := json.Unmarshal(content, &view); err != nil {
 		return fmt.Errorf("reading %s: %w", path, err)
 	}
-	request, err := http.NewRequestWithContext(ctx, http.MethodPost, view.URL+"/relay/"+action, nil)
-	if err != nil {
-		return err
-	}
-	request.Header.Set("X-View-Token", view.Token)
-	response, err := http.DefaultClient.Do(request)
+	status, answer, err := domain.Send(ctx, http.DefaultClient, http.MethodPost, view.URL+"/relay/"+action, "", "X-View-Token", view.Token)
 	if err != nil {
 		return fmt.Errorf("no `make dev` is running here (%w)", err)
 	}
-	defer response.Body.Close()
-	answer, err := io.ReadAll(io.LimitReader(response.Body, 1<<16))
-	if err != nil {
-		return err
-	}
 	var said string
-	if response.StatusCode != http.StatusOK || json.Unmarshal(answer, &said) != nil {
+	if status != http.StatusOK || json.Unmarshal(answer, &said) != nil {
 		return fmt.Errorf("relay %s: %s", action, answer)
 	}
 	_, err = fmt.Fprintln(os.Stdout, said)

@@ -127,8 +127,9 @@ func Read(answer []byte) (entity json.RawMessage, id string) {
 	return read.Car, of.ID
 }
 
-// Send sends a request of the API with a body of JSON, and returns the status and the body of the answer. header are pairs of name and value.
-// Without a whole answer the status is 0, and the change may have been made all the same.
+// Send sends a request to the API, or to another server of this machine, and returns the status and the body of the answer. The body is JSON
+// or empty, and the answer is cut at 1 MiB. header are pairs of name and value. Without a whole answer the status is 0, and the change may
+// have been made all the same.
 func Send(ctx context.Context, client *http.Client, method, url, body string, header ...string) (status int, answer []byte, err error) {
 	request, err := http.NewRequestWithContext(ctx, method, url, strings.NewReader(body))
 	if err != nil {

@@ -1,17 +1,16 @@
 package local
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"strconv"
 	"sync"
 
 	"rds-outbox-demo/lab/awslocal"
+	"rds-outbox-demo/lab/domain"
 )
 
 // FaultPath is where a listener that runs as a process of its own takes faults. PUT a Fault as JSON
@@ -80,41 +79,32 @@ func (c FaultClient) On(ctx context.Context, id string, fault awslocal.Fault) er
 	if err != nil {
 		return err
 	}
-	_, err = c.call(ctx, http.MethodPut, id, body)
+	_, err = c.call(ctx, http.MethodPut, id, string(body))
 	return err
 }
 
 // Struck returns how often the fault struck so far. It returns ErrNoFault when the listener was
 // started again since the fault was switched on.
 func (c FaultClient) Struck(ctx context.Context, id string) (int, error) {
-	return c.call(ctx, http.MethodGet, id, nil)
+	return c.call(ctx, http.MethodGet, id, "")
 }
 
 // Off switches the fault off. It is not an error when the listener does not know the fault.
 func (c FaultClient) Off(ctx context.Context, id string) error {
-	if _, err := c.call(ctx, http.MethodDelete, id, nil); !errors.Is(err, ErrNoFault) {
+	if _, err := c.call(ctx, http.MethodDelete, id, ""); !errors.Is(err, ErrNoFault) {
 		return err
 	}
 	return nil
 }
 
-func (c FaultClient) call(ctx context.Context, method, id string, body []byte) (number int, err error) {
-	request, err := http.NewRequestWithContext(ctx, method, c.URL+FaultPath+id, bytes.NewReader(body))
-	if err != nil {
-		return 0, err
-	}
-	response, err := http.DefaultClient.Do(request)
-	if err != nil {
-		return 0, fmt.Errorf("asking the listener: %w", err)
-	}
-	defer response.Body.Close()
-	answer, err := io.ReadAll(io.LimitReader(response.Body, 1<<16))
+func (c FaultClient) call(ctx context.Context, method, id, body string) (number int, err error) {
+	status, answer, err := domain.Send(ctx, http.DefaultClient, method, c.URL+FaultPath+id, body)
 	switch {
 	case err != nil:
 		return 0, fmt.Errorf("asking the listener: %w", err)
-	case response.StatusCode == http.StatusNotFound:
+	case status == http.StatusNotFound:
 		return 0, ErrNoFault
-	case response.StatusCode != http.StatusOK:
+	case status != http.StatusOK:
 		return 0, fmt.Errorf("asking the listener: %s", answer)
 	case len(answer) == 0:
 		return 0, nil

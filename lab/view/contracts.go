@@ -12,6 +12,7 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"rds-outbox-demo/contracts"
+	"rds-outbox-demo/lab/domain"
 )
 
 // contractsPage is what page/contracts.html shows, which are the promises of the API and of the
@@ -55,19 +56,14 @@ var methods = []string{"get", "post", "patch", "put", "delete"}
 
 // readRoutes returns the routes of an OpenAPI document.
 func readRoutes(ctx context.Context, url string) ([]route, error) {
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	_, text, err := domain.Send(ctx, http.DefaultClient, http.MethodGet, url, "")
 	if err != nil {
 		return nil, err
 	}
-	response, err := http.DefaultClient.Do(request)
-	if err != nil {
-		return nil, err
-	}
-	defer response.Body.Close()
 	var document struct {
 		Paths map[string]map[string]json.RawMessage `json:"paths"`
 	}
-	if err := json.NewDecoder(response.Body).Decode(&document); err != nil {
+	if err := json.Unmarshal(text, &document); err != nil {
 		return nil, fmt.Errorf("reading %s: %w", url, err)
 	}
 	var routes []route
