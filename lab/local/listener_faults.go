@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/http"
 	"strconv"
+	"strings"
 	"sync"
 
 	"rds-outbox-demo/lab/awslocal"
@@ -22,47 +23,36 @@ const FaultPath = "/faults/"
 func faultHandler(faults *awslocal.Faults) http.Handler {
 	var mu sync.Mutex
 	all := map[string]*awslocal.Active{}
-	find := func(r *http.Request) *awslocal.Active {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		mu.Lock()
 		defer mu.Unlock()
-		return all[r.PathValue("id")]
-	}
-	mux := http.NewServeMux()
-	mux.HandleFunc("PUT "+FaultPath+"{id}", func(w http.ResponseWriter, r *http.Request) {
-		if r.Header.Get("Origin") != "" {
+		id := strings.TrimPrefix(r.URL.Path, FaultPath)
+		active := all[id]
+		switch {
+		case r.Header.Get("Origin") != "":
 			http.Error(w, "requests of web pages are refused", http.StatusForbidden)
-			return
-		}
-		var fault awslocal.Fault
-		err := json.NewDecoder(http.MaxBytesReader(w, r.Body, 1<<16)).Decode(&fault)
-		if err == nil {
-			err = fault.Validate()
-		}
-		if err != nil {
-			http.Error(w, err.Error(), http.StatusBadRequest)
-			return
-		}
-		mu.Lock()
-		defer mu.Unlock()
-		if id := r.PathValue("id"); all[id] == nil {
+		case r.Method == http.MethodPut && active == nil:
+			var fault awslocal.Fault
+			err := json.NewDecoder(http.MaxBytesReader(w, r.Body, 1<<16)).Decode(&fault)
+			if err == nil {
+				err = fault.Validate()
+			}
+			if err != nil {
+				http.Error(w, err.Error(), http.StatusBadRequest)
+				return
+			}
 			all[id] = faults.Add(fault)
-		}
-	})
-	mux.HandleFunc("GET "+FaultPath+"{id}", func(w http.ResponseWriter, r *http.Request) {
-		if active := find(r); active != nil {
+		case r.Method == http.MethodPut: // once more, because the answer was lost
+		case active == nil:
+			http.NotFound(w, r)
+		case r.Method == http.MethodGet:
 			fmt.Fprint(w, active.Struck())
-			return
-		}
-		http.NotFound(w, r)
-	})
-	mux.HandleFunc("DELETE "+FaultPath+"{id}", func(w http.ResponseWriter, r *http.Request) {
-		if active := find(r); active != nil {
+		case r.Method == http.MethodDelete:
 			active.Off()
-			return
+		default:
+			w.WriteHeader(http.StatusMethodNotAllowed)
 		}
-		http.NotFound(w, r)
 	})
-	return mux
 }
 
 // ErrNoFault means that the listener does not know the fault, because it was started again since.
