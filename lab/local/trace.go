@@ -41,29 +41,26 @@ type Times struct {
 type tracker struct {
 	onEvent  func(Arrival)
 	observer *Observer
-
-	mu       sync.Mutex
-	invoked  map[uuid.UUID]Times
-	oldest   []uuid.UUID // bounds invoked: events that never arrive, and duplicates
-	reported sync.Mutex  // one call of onEvent at a time
+	reported sync.Mutex // one call of onEvent at a time
 }
 
-// maxTracked is far above what is between the consumer and the bus at one time.
-const maxTracked = 10_000
+// batchTimes is the key of a batch's Times by event id, in the context of its invocation.
+type batchTimes struct{}
 
 func newTracker(onEvent func(Arrival), observer *Observer) *tracker {
 	if observer == nil {
 		observer = &Observer{Invoked: func(Batch) {}, Returned: func(Batch) {}, Putting: func(int) {}, Accepted: func(awslocal.BusEvent) {}, Put: func(Put) {}}
 	}
-	return &tracker{onEvent: onEvent, observer: observer, invoked: map[uuid.UUID]Times{}}
+	return &tracker{onEvent: onEvent, observer: observer}
 }
 
 // handler is what Lambda calls.
 type handler func(context.Context, events.KinesisEvent) (events.KinesisEventResponse, error)
 
-// watch notes the times that a batch carries before it hands the batch on.
+// watch hands a batch on, with the times of its records in the context.
 func (t *tracker) watch(next handler) handler {
 	return func(ctx context.Context, batch events.KinesisEvent) (events.KinesisEventResponse, error) {
+		all := map[uuid.UUID]Times{}
 		seen := Batch{At: time.Now(), Records: make([]BatchRecord, len(batch.Records))}
 		for i, r := range batch.Records {
 			seen.Records[i] = BatchRecord{SequenceNumber: r.Kinesis.SequenceNumber, Arrival: r.Kinesis.ApproximateArrivalTimestamp.Time, Data: r.Kinesis.Data}
@@ -77,13 +74,13 @@ func (t *tracker) watch(next handler) handler {
 			if times.Stream.Before(times.Read) {
 				times.Stream = times.Read // cut to milliseconds
 			}
-			t.note(record.Row.ID, times)
+			all[record.Row.ID] = times
 		}
 		if lambda, ok := lambdacontext.FromContext(ctx); ok {
 			seen.Invocation = lambda.AwsRequestID
 		}
 		t.observer.Invoked(seen)
-		response, err := next(ctx, batch)
+		response, err := next(context.WithValue(ctx, batchTimes{}, all), batch)
 		seen.Took, seen.Err, seen.Failed = time.Since(seen.At), err, len(seen.Records)
 		switch {
 		case err != nil:
@@ -95,25 +92,6 @@ func (t *tracker) watch(next handler) handler {
 		t.observer.Returned(seen)
 		return response, err
 	}
-}
-
-func (t *tracker) note(id uuid.UUID, times Times) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if _, known := t.invoked[id]; !known {
-		t.oldest = append(t.oldest, id)
-	}
-	t.invoked[id] = times
-	if len(t.oldest) > maxTracked {
-		delete(t.invoked, t.oldest[0])
-		t.oldest = t.oldest[1:]
-	}
-}
-
-func (t *tracker) times(id uuid.UUID) Times {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return t.invoked[id]
 }
 
 // watchedBus reports each entry that the bus accepted.
@@ -156,18 +134,19 @@ func (b watchedBus) PutEvents(ctx context.Context, in *eventbridge.PutEventsInpu
 			observer.Accepted(entry.Event)
 		}
 	}
-	b.tracker.report(put)
+	all, _ := ctx.Value(batchTimes{}).(map[uuid.UUID]Times)
+	b.tracker.report(put, all)
 	return out, err
 }
 
-func (t *tracker) report(put Put) {
+func (t *tracker) report(put Put, all map[uuid.UUID]Times) {
 	t.reported.Lock()
 	defer t.reported.Unlock()
 	for _, entry := range put.Entries {
 		if !entry.Accepted() || entry.EventID == uuid.Nil {
 			continue
 		}
-		times := t.times(entry.EventID)
+		times := all[entry.EventID]
 		times.Bus = put.At
 		t.onEvent(Arrival{Event: entry.Event, EventID: entry.EventID, Times: times})
 	}
