@@ -55,7 +55,8 @@ type Config struct {
 	// Migrated is called after the migrations. It returns the URL that the relay gets. If it is
 	// nil, the relay gets DatabaseURL.
 	Migrated func(ctx context.Context, databaseURL string) (relayURL string, err error)
-	AWS      AWS
+	// AWS names the external services.
+	AWS Services
 	// Standing faults of the local listener are in force from the start on, also when its process was killed.
 	Standing []awslocal.Fault
 	// JournalBytes is how much of the bus's journal is kept. Default awslocal's.
@@ -182,7 +183,7 @@ func (p *Path) startAWS(ctx context.Context, c Config) (err error) {
 		}
 		local = "http://" + listener.Addr().String()
 	}
-	if p.Services, err = newServices(c.AWS, local); err != nil {
+	if p.Services, err = c.AWS.complete(local); err != nil {
 		return err
 	}
 	if listener != nil {

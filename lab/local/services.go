@@ -22,19 +22,6 @@ import (
 	"rds-outbox-demo/lab/awslocal"
 )
 
-// AWS says which services are not the local listener. An empty field means the local one. The path
-// never reaches a service that is not named here.
-type AWS struct {
-	Region                  string // default us-east-1
-	AccessKeyID, SecretKey  string // default: dummies
-	SessionToken            string
-	KinesisURL, StreamName  string
-	EventBridgeURL, BusName string
-	SQSURL, FailureQueueURL string
-	// LogsURL and BusLogGroup are where outboxctl reads the events of a bus that is not the local one. Optional.
-	LogsURL, BusLogGroup string
-}
-
 // Names of what is on the local listener.
 const (
 	localStream   = "rds-outbox-demo-dev-outbox"
@@ -48,55 +35,56 @@ const (
 	localShards = 2
 )
 
-// Services are the addresses of a path's AWS services and the names of what it has there. As JSON
-// they go to members in other processes.
+// Services are the addresses of a path's AWS services and the names of what it has there. Those of Config say which services are external.
+// The path never reaches a service that is not named there. As JSON they go to members in other processes.
 type Services struct {
-	Region, AccessKeyID, SecretKey, SessionToken string
+	Region                               string // default us-east-1
+	AccessKeyID, SecretKey, SessionToken string // default dummies
 
-	Local                                       string // URL of the listener; empty when every service is the user's own
-	KinesisURL, EventBridgeURL, SQSURL, LogsURL string
+	// An empty URL means the local listener.
+	KinesisURL, EventBridgeURL, SQSURL string
+	Stream, Bus                        string
+	FailureQueueURL                    string // of the consumer
+	// LogsURL and LogGroup are where outboxctl reads the events of the bus. Optional for an external bus, and the local one has its own.
+	LogsURL, LogGroup string
 
-	Stream, Bus     string
-	FailureQueueURL string // of the consumer
-	DiscardQueueURL string // of its mapping; empty when SQS is not local
+	// The path sets the others.
+	Local           string // URL of the listener; empty when every service is external
+	DiscardQueueURL string // of the consumer's mapping; empty when SQS is not local
 	CarStatsURL     string // the subscriber's queue; empty when the bus or SQS is not local: then nobody fills it
 	Consumer        string // name of the function; empty when the stream is not local: nobody then tells of its mapping
-	LogGroup        string // of the bus; empty when nobody said which
 }
 
-// newServices adds the local listener, whose URL may be empty, to what the user has.
-func newServices(a AWS, local string) (Services, error) {
-	if a.SQSURL != "" && a.FailureQueueURL == "" {
-		return Services{}, errors.New("AWS_ENDPOINT_URL_SQS is set: set FAILURE_QUEUE_URL, too")
+// complete adds the local listener, whose URL may be empty, to what the user has.
+func (s Services) complete(local string) (Services, error) {
+	if s.SQSURL != "" && s.FailureQueueURL == "" {
+		return s, errors.New("AWS_ENDPOINT_URL_SQS is set: set FAILURE_QUEUE_URL, too")
 	}
-	if a.EventBridgeURL != "" && a.BusName == "" {
-		return Services{}, errors.New("AWS_ENDPOINT_URL_EVENTBRIDGE is set: set EVENT_BUS_NAME, too")
+	if s.EventBridgeURL != "" && s.Bus == "" {
+		return s, errors.New("AWS_ENDPOINT_URL_EVENTBRIDGE is set: set EVENT_BUS_NAME, too")
 	}
-	s := Services{
-		Region: cmp.Or(a.Region, "us-east-1"), AccessKeyID: cmp.Or(a.AccessKeyID, "local"), SecretKey: cmp.Or(a.SecretKey, "local"), SessionToken: a.SessionToken,
-		Local: local, KinesisURL: cmp.Or(a.KinesisURL, local), EventBridgeURL: cmp.Or(a.EventBridgeURL, local), SQSURL: cmp.Or(a.SQSURL, local),
-		Stream: cmp.Or(a.StreamName, localStream), Bus: cmp.Or(a.BusName, localBus),
-		FailureQueueURL: cmp.Or(a.FailureQueueURL, awslocal.QueueURL(local, localQueue)),
-		LogsURL:         a.LogsURL, LogGroup: a.BusLogGroup,
-	}
-	if a.SQSURL == "" {
-		s.DiscardQueueURL = awslocal.QueueURL(local, localOnFail)
-	}
-	if a.KinesisURL == "" {
-		s.Consumer = localConsumer
-	}
-	if a.EventBridgeURL == "" {
-		s.LogsURL, s.LogGroup = local, localLogs
-	}
-	if a.EventBridgeURL == "" && a.SQSURL == "" {
+	if s.EventBridgeURL == "" && s.SQSURL == "" {
 		s.CarStatsURL = awslocal.QueueURL(local, localStats)
 	}
+	if s.KinesisURL == "" {
+		s.KinesisURL, s.Consumer = local, localConsumer
+	}
+	if s.EventBridgeURL == "" {
+		s.EventBridgeURL, s.LogsURL, s.LogGroup = local, local, localLogs
+	}
+	if s.SQSURL == "" {
+		s.SQSURL, s.DiscardQueueURL = local, awslocal.QueueURL(local, localOnFail)
+	}
+	s.Region, s.AccessKeyID, s.SecretKey = cmp.Or(s.Region, "us-east-1"), cmp.Or(s.AccessKeyID, "local"), cmp.Or(s.SecretKey, "local")
+	s.Stream, s.Bus = cmp.Or(s.Stream, localStream), cmp.Or(s.Bus, localBus)
+	s.FailureQueueURL = cmp.Or(s.FailureQueueURL, awslocal.QueueURL(local, localQueue))
+	s.Local = local
 	return s, nil
 }
 
 // needsListener reports whether any service is local.
-func (a AWS) needsListener() bool {
-	return a.KinesisURL == "" || a.EventBridgeURL == "" || a.SQSURL == ""
+func (s Services) needsListener() bool {
+	return s.KinesisURL == "" || s.EventBridgeURL == "" || s.SQSURL == ""
 }
 
 // idleConnTimeout is short, so that a load leaves no connections behind. Each costs three goroutines where both of its ends are here.

@@ -19,8 +19,8 @@ func TestServicesOfTheUsersOwn(t *testing.T) {
 		Streams: []awslocal.Stream{{Name: "theirs", Shards: 1}}, Buses: []string{"their-bus"}, Queues: []string{"their-failures"},
 	})
 	url := *aws.BaseEndpoint
-	config := local.AWS{
-		KinesisURL: url, StreamName: "theirs", EventBridgeURL: url, BusName: "their-bus",
+	config := local.Services{
+		KinesisURL: url, Stream: "theirs", EventBridgeURL: url, Bus: "their-bus",
 		SQSURL: url, FailureQueueURL: awslocal.QueueURL(url, "their-failures"),
 	}
 	dir := t.TempDir()

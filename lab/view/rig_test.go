@@ -31,7 +31,7 @@ type rig struct {
 	end func()
 }
 
-func newRig(t *testing.T, dir string, theirs ...local.AWS) *rig {
+func newRig(t *testing.T, dir string, theirs ...local.Services) *rig {
 	t.Helper()
 	return newRigWith(t, dir, func(c *local.Config) {
 		if len(theirs) > 0 {
