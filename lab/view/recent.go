@@ -33,13 +33,8 @@ type recent struct {
 	byID     map[uuid.UUID]*event
 	byChange map[string]*event // aggregate id and version, or trace id
 
-	requests       []change // answered before their event was seen, oldest first
+	requests       []string // names of those that were answered before their event was seen, oldest first
 	requestsByName map[string]*local.Request
-}
-
-type change struct {
-	names   []string
-	request *local.Request
 }
 
 func newRecent(hasArrived func(uuid.UUID, time.Time) bool) *recent {
@@ -142,25 +137,18 @@ func (r *recent) requested(q *local.Request) {
 	if parts := strings.Split(cmp.Or(q.Location, q.Path), "/"); len(parts) > 2 { // "", "cars", the id
 		id = parts[2]
 	}
-	names := []string{id + " v" + strings.Trim(q.ETag, `"`)}
+	name := id + " v" + strings.Trim(q.ETag, `"`)
 	if q.ETag == "" { // the answer to a deletion has no version
-		names = []string{id + " " + q.TraceID}
+		name = id + " " + q.TraceID
 	}
-	for _, name := range names {
-		if e := r.byChange[name]; e != nil {
-			r.change(e, func(e *event) { e.request = q })
-			return
-		}
+	if e := r.byChange[name]; e != nil {
+		r.change(e, func(e *event) { e.request = q })
+		return
 	}
-	for _, name := range names {
-		r.requestsByName[name] = q
-	}
-	r.requests = append(r.requests, change{names, q})
-	for len(r.requests) > maxRecent {
-		for _, name := range r.requests[0].names {
-			delete(r.requestsByName, name)
-		}
-		r.requests[0] = change{}
+	r.requestsByName[name] = q
+	r.requests = append(r.requests, name)
+	if len(r.requests) > maxRecent {
+		delete(r.requestsByName, r.requests[0])
 		r.requests = r.requests[1:]
 	}
 }
