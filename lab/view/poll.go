@@ -3,7 +3,6 @@ package view
 import (
 	"context"
 	"fmt"
-	"log/slog"
 	"math"
 	"slices"
 	"sync"
@@ -36,7 +35,6 @@ const (
 // poller asks the database and the queues. It feeds the watch's tally with what was committed, and keeps the rest for the page.
 type poller struct {
 	path  *local.Path
-	log   *slog.Logger
 	watch *Watch
 
 	mu   sync.Mutex

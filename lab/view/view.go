@@ -56,7 +56,7 @@ func Start(ctx context.Context, c Config) (*View, error) {
 		return nil, fmt.Errorf("listening for the live view: %w", err)
 	}
 	v := &View{path: c.Path, log: c.Log, watch: c.Watch, token: rand.Text(), url: "http://" + listener.Addr().String()}
-	v.poller = &poller{path: c.Path, log: c.Log, watch: c.Watch}
+	v.poller = &poller{path: c.Path, watch: c.Watch}
 	if err := v.poller.begin(ctx); err != nil {
 		return nil, errors.Join(fmt.Errorf("beginning to count the events: %w", err), listener.Close())
 	}
