@@ -81,7 +81,8 @@ func slotLost(ctx context.Context, r *round, _ *rand.Rand) error {
 		return err
 	}
 	defer r.release()
-	if err := r.limitWAL(ctx, "ALTER SYSTEM SET max_slot_wal_keep_size = '1MB'"); err != nil {
+	const reload = "SELECT pg_reload_conf()"
+	if err := r.execute(ctx, "ALTER SYSTEM SET max_slot_wal_keep_size = '1MB'", reload); err != nil {
 		return err
 	}
 	err := r.await(ctx, "the slot to be lost", func(ctx context.Context) error {
@@ -94,7 +95,7 @@ func slotLost(ctx context.Context, r *round, _ *rand.Rand) error {
 		}
 		return ask(ctx, r.pool, "SELECT wal_status = 'lost' FROM pg_replication_slots WHERE slot_name = $1", r.Slot())
 	})
-	if err := errors.Join(err, r.limitWAL(context.WithoutCancel(ctx), "ALTER SYSTEM RESET max_slot_wal_keep_size")); err != nil {
+	if err := errors.Join(err, r.execute(context.WithoutCancel(ctx), "ALTER SYSTEM RESET max_slot_wal_keep_size", reload)); err != nil {
 		return err
 	}
 	said, err := os.Stat(r.Relay.Log())
@@ -117,15 +118,5 @@ func slotLost(ctx context.Context, r *round, _ *rand.Rand) error {
 	return r.await(ctx, "a new slot", func(ctx context.Context) error {
 		_, err := r.pool.Exec(ctx, "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE slot_name = $1 AND wal_status = 'lost'", r.Slot())
 		return errors.Join(err, r.slotExists()(ctx))
-	})
-}
-
-func (r *round) limitWAL(ctx context.Context, statement string) error {
-	return r.await(ctx, "the limit of WAL", func(ctx context.Context) error {
-		if _, err := r.pool.Exec(ctx, statement); err != nil {
-			return err
-		}
-		_, err := r.pool.Exec(ctx, "SELECT pg_reload_conf()")
-		return err
 	})
 }

@@ -72,10 +72,8 @@ func (r *round) drill(ctx context.Context) error {
 	}
 	defer r.release()
 	lost := r.clients.create(ctx, "")
-	err := r.await(ctx, "the slot to be moved past an event", func(ctx context.Context) error {
-		_, err := r.pool.Exec(ctx, "SELECT pg_replication_slot_advance($1, pg_current_wal_lsn())", r.Slot())
-		return err
-	})
+	err := r.await(ctx, "the slot to be moved past an event",
+		r.holds("SELECT end_lsn IS NOT NULL FROM pg_replication_slot_advance($1, pg_current_wal_lsn())", r.Slot()))
 	if err != nil {
 		return err
 	}

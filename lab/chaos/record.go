@@ -99,3 +99,15 @@ func (p *path) alter(ctx context.Context, statements ...string) error {
 		})
 	})
 }
+
+// execute runs statements one after another, without a transaction, which VACUUM and ALTER SYSTEM refuse. It tries again while the server is away.
+func (p *path) execute(ctx context.Context, statements ...string) error {
+	return p.await(ctx, statements[0], func(ctx context.Context) error {
+		for _, statement := range statements {
+			if _, err := p.pool.Exec(ctx, statement); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}

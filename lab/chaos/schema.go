@@ -222,16 +222,10 @@ var harmlessTrials = []trial{
 // changedWithoutHarm changes the table, lets a moment of load pass over it, and changes it back.
 func changedWithoutHarm(change, back string) func(context.Context, *round, *rand.Rand) error {
 	return func(ctx context.Context, r *round, random *rand.Rand) error {
-		execute := func(ctx context.Context, statement string) error {
-			return r.await(ctx, statement, func(ctx context.Context) error {
-				_, err := r.pool.Exec(ctx, statement)
-				return err
-			})
-		}
-		err := execute(ctx, change)
+		err := r.execute(ctx, change)
 		if err == nil {
 			err = sleep(ctx, between(random, 100*time.Millisecond, 500*time.Millisecond))
 		}
-		return errors.Join(err, execute(context.WithoutCancel(ctx), back))
+		return errors.Join(err, r.execute(context.WithoutCancel(ctx), back))
 	}
 }

@@ -177,19 +177,17 @@ func (r *round) emptyQueue(ctx context.Context) (bodies [][]byte, err error) {
 // duplicates.
 func (r *round) forget(ctx context.Context, judged judge.Round) error {
 	r.earlier.Add(judged)
-	return r.await(ctx, "the tables to be emptied", func(ctx context.Context) error {
-		// The inbox stays, because a late duplicate must be recognised.
-		tables := append([]string{"chaos.record", "chaos.counted"}, domain.Tables...)
-		if !r.config.Promote { // a promotion must not send what earlier rounds wrote, so there it stays
-			tables = append(tables, "outbox")
+	// The inbox stays, because a late duplicate must be recognised.
+	tables := append([]string{"chaos.record", "chaos.counted"}, domain.Tables...)
+	if !r.config.Promote { // a promotion must not send what earlier rounds wrote, so there it stays
+		tables = append(tables, "outbox")
+	}
+	for _, table := range tables {
+		if err := r.execute(ctx, "DELETE FROM "+table); err != nil {
+			return err
 		}
-		for _, table := range tables {
-			if _, err := r.pool.Exec(ctx, "DELETE FROM "+table); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
+	}
+	return nil
 }
 
 // pause lets what comes twice come before the round is judged.
