@@ -235,6 +235,27 @@ func (r *round) run(ctx context.Context, service, machine *deck, result *report.
 	return r.forget(ctx, judged)
 }
 
+// showEvery is how often a round, which takes half a minute, says that it moves.
+const showEvery = 5 * time.Second
+
+// show prints a line every showEvery until the function that it returns is called.
+func (r *round) show(out io.Writer, name string, faults int) (stop func()) {
+	began := time.Now()
+	ctx, cancel := context.WithCancel(context.Background())
+	var showing sync.WaitGroup
+	showing.Go(func() {
+		for sleep(ctx, showEvery) == nil {
+			struck := 0
+			r.history.add(func() { struck = len(r.history.known.Windows) })
+			fmt.Fprintf(out, "%s: %d of %d faults have struck, %d s\n", name, struck, faults, int(time.Since(began).Seconds()))
+		}
+	})
+	return func() {
+		cancel()
+		showing.Wait()
+	}
+}
+
 // play loads the path while the trials of both lanes run, and returns when everything has settled.
 func (r *round) play(ctx context.Context, a, b []trial) error {
 	if err := r.clients.warmUp(ctx); err != nil {
