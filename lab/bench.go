@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -13,16 +14,10 @@ import (
 )
 
 func runBench(ctx context.Context) (err error) {
-	rounds, err := intEnv("ROUNDS", 5, 1, 1000)
-	if err != nil {
-		return err
-	}
-	quick, err := boolEnv("QUICK")
-	if err != nil {
-		return err
-	}
-	check, err := boolEnv("CHECK")
-	if err != nil {
+	rounds, err1 := intEnv("ROUNDS", 5, 1, 1000)
+	quick, err2 := boolEnv("QUICK")
+	check, err3 := boolEnv("CHECK")
+	if err := cmp.Or(err1, err2, err3); err != nil {
 		return err
 	}
 	dir, err := os.MkdirTemp("", "bench-")

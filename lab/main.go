@@ -7,6 +7,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -98,27 +99,19 @@ func run(ctx context.Context, args []string) error {
 }
 
 func runDev(ctx context.Context) error {
-	port, err := intEnv("PORT", 3000, 0, 65535)
-	if err != nil {
-		return err
-	}
-	fresh, err := boolEnv("FRESH")
-	if err != nil {
+	port, err1 := intEnv("PORT", 3000, 0, 65535)
+	fresh, err2 := boolEnv("FRESH")
+	inOrder, err3 := boolEnv("IN_ORDER")
+	config, err4 := pathConfig()
+	if err := cmp.Or(err1, err2, err3, err4); err != nil {
 		return err
 	}
 	if fresh && os.Getenv("DATABASE_URL") != "" {
 		return usageError("FRESH=1 empties the local data folder; with DATABASE_URL the data is on your server: empty it yourself, or leave FRESH out")
 	}
-	config, err := pathConfig()
-	if err != nil {
-		return err
-	}
-	if config.InOrder, err = boolEnv("IN_ORDER"); err != nil {
-		return err
-	}
 	// Half of Go's default. After a load this process has 62 MB instead of 75 MB, 24 MB of them the program itself.
 	debug.SetGCPercent(50)
-	config.Dir, config.Durable = dataDir, true
+	config.Dir, config.Durable, config.InOrder = dataDir, true, inOrder
 	config.Listen = fmt.Sprintf("127.0.0.1:%d", port)
 	viewPort := 0
 	if port != 0 && port < 65535 {
@@ -144,16 +137,10 @@ func browser() func(url string) {
 }
 
 func runDemo(ctx context.Context) error {
-	cars, err := intEnv("CARS", 100, 1, 1_000_000)
-	if err != nil {
-		return err
-	}
-	asJSON, err := boolEnv("JSON")
-	if err != nil {
-		return err
-	}
-	config, err := pathConfig()
-	if err != nil {
+	cars, err1 := intEnv("CARS", 100, 1, 1_000_000)
+	asJSON, err2 := boolEnv("JSON")
+	config, err3 := pathConfig()
+	if err := cmp.Or(err1, err2, err3); err != nil {
 		return err
 	}
 	config.Listen = "127.0.0.1:0"
