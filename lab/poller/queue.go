@@ -94,11 +94,15 @@ func (p *QueuePoller) Run(ctx context.Context) {
 
 func (p *QueuePoller) work(ctx context.Context) {
 	for failures := 0; ctx.Err() == nil; {
-		messages, err := p.receive(ctx)
-		switch {
-		case ctx.Err() != nil:
+		out, err := p.config.SQS.ReceiveMessage(ctx, &sqs.ReceiveMessageInput{
+			QueueUrl: &p.config.QueueURL, MaxNumberOfMessages: int32(p.config.BatchSize), WaitTimeSeconds: 20,
+			VisibilityTimeout:           int32(p.config.VisibilityTimeout / time.Second),
+			MessageSystemAttributeNames: []types.MessageSystemAttributeName{types.MessageSystemAttributeNameAll},
+		})
+		if ctx.Err() != nil {
 			return
-		case err != nil:
+		}
+		if err != nil {
 			p.config.Log.WarnContext(ctx, "polling the queue", "hop", 6, "queue", p.config.QueueURL, "error", err.Error())
 			if !wait(ctx, backoff(failures)) {
 				return
@@ -107,22 +111,10 @@ func (p *QueuePoller) work(ctx context.Context) {
 			continue
 		}
 		failures = 0
-		if len(messages) > 0 {
-			p.deliver(ctx, messages)
+		if len(out.Messages) > 0 {
+			p.deliver(ctx, out.Messages)
 		}
 	}
-}
-
-func (p *QueuePoller) receive(ctx context.Context) ([]types.Message, error) {
-	out, err := p.config.SQS.ReceiveMessage(ctx, &sqs.ReceiveMessageInput{
-		QueueUrl: &p.config.QueueURL, MaxNumberOfMessages: int32(p.config.BatchSize), WaitTimeSeconds: 20,
-		VisibilityTimeout:           int32(p.config.VisibilityTimeout / time.Second),
-		MessageSystemAttributeNames: []types.MessageSystemAttributeName{types.MessageSystemAttributeNameAll},
-	})
-	if err != nil {
-		return nil, err
-	}
-	return out.Messages, nil
 }
 
 // deliver invokes the function once and deletes what did not fail.
