@@ -1,8 +1,11 @@
 package scripts
 
 import (
+	"fmt"
+	"regexp"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 )
@@ -11,6 +14,7 @@ const (
 	walrelayCount  = "ecs describe-services services[0].desiredCount"
 	walrelayOutput = "describe-stacks rds-outbox-demo-dev-walrelay Stacks[0].Outputs[].[OutputKey,OutputValue]"
 	dmsTask        = "describe-replication-tasks ReplicationTasks[0].Status"
+	taskStopped    = "describe-replication-tasks ReplicationTasks[0].ReplicationTaskStats.StopDate"
 	slotLine       = `{"msg":"slot","slot":"outbox_relay","slot_lag_bytes":880,"retained_wal_bytes":5000,"streaming":1,"ready":true}`
 	ourDigest      = "sha256:0123"
 	outboxctlLog   = "logs filter-log-events outboxctl/outboxctl/7"
@@ -107,7 +111,7 @@ func TestDeployWalrelay(t *testing.T) {
 		require.Zero(t, r.Exit, r.Err)
 		const environment = `,"environment":[{"name":"RETENTION_DAYS","value":"30"}]}]}`
 		const copySlot = `{"containerOverrides":[{"name":"outboxctl","command":["copy-slot","--from","dms"]` + environment
-		const audit = `{"containerOverrides":[{"name":"outboxctl","command":["audit"]` + environment
+		const audit = `{"containerOverrides":[{"name":"outboxctl","command":["audit","--since","335h"]` + environment
 		require.Equal(t, []string{"stop-replication-task", "Tasks=0", copySlot, "Tasks=1", audit},
 			order(r, "stop-replication-task", "Tasks=0", copySlot, "Tasks=1", audit), "no relay runs while the slot is copied")
 		require.Contains(t, r.Out, "audit: ok")
@@ -121,6 +125,25 @@ func TestDeployWalrelay(t *testing.T) {
 		require.Contains(t, r.Err, "the slot was not copied. Nothing is lost")
 		require.Contains(t, r.Err, "To go back: make dms STAGE=dev REGION=us-east-1")
 		require.Zero(t, r.called("deploy Tasks=1"))
+	})
+	// DMS may have confirmed too early before it stopped, so the lost rows are older than the stop.
+	t.Run("AuditBeginsADayBeforeTheStop", func(t *testing.T) {
+		t.Parallel()
+		stop := time.Now().UTC().Add(-3 * 24 * time.Hour).Truncate(time.Second)
+		for version, printed := range map[string]string{"1": fmt.Sprintf("%d.25", stop.Unix()), "2": stop.Format("2006-01-02T15:04:05.250000+00:00")} {
+			from, found := strings.CutPrefix(auditWindow(t, out(printed)), `"--from",`)
+			require.True(t, found, "version %s of the CLI", version)
+			begin, err := time.Parse(time.RFC3339, strings.Trim(from, `"`))
+			require.NoError(t, err)
+			require.Equal(t, stop.Add(-24*time.Hour), begin.Truncate(time.Second), "version %s of the CLI", version)
+		}
+	})
+	// The audit refuses rows of which the log of the bus remembers nothing.
+	t.Run("AuditGoesBackAsFarAsTheLog", func(t *testing.T) {
+		t.Parallel()
+		for _, printed := range []string{"None", fmt.Sprint(time.Now().Add(-13 * 24 * time.Hour).Unix())} {
+			require.Equal(t, `"--since","335h"`, auditWindow(t, out(printed)), printed)
+		}
 	})
 	// An earlier run has copied the slot, and walrelay streams from it.
 	t.Run("SlotThatIsThereStopsNothing", func(t *testing.T) {
@@ -138,11 +161,24 @@ func TestDeployWalrelay(t *testing.T) {
 	})
 }
 
+// auditWindow returns the arguments of the audit after a change from a DMS task that has stopped before, as JSON without the brackets.
+// taskStopDate is what the AWS CLI prints of the task's StopDate.
+func auditWindow(t *testing.T, taskStopDate []answer) string {
+	t.Helper()
+	r := run(t, switching.with(world{dmsTask: out("failed"), taskState: out("failed\t2026-01-01\tStop Reason FATAL_ERROR\tNone"), taskStopped: taskStopDate}),
+		nil, "deploy-walrelay.sh", "dev", "us-east-1", "--from", "dms")
+	require.Zero(t, r.Exit, r.Err)
+	audits := regexp.MustCompile(`"command":\["audit",?([^]]*)\]`).FindAllStringSubmatch(strings.Join(r.Calls, "\n"), -1)
+	require.Len(t, audits, 1)
+	return audits[0][1]
+}
+
 // switching is relayed while the DMS task runs and walrelay has no task.
 var switching = relayed.with(world{
 	dmsTask:                              out("running"),
 	taskState:                            {{Out: "running\t2026-01-01\tNone\tNone\n"}, {Out: "stopped\t2026-01-01\tNone\tNone\n"}},
 	"dms stop-replication-task":          out(""),
+	taskStopped:                          out("None"),
 	walrelayCount:                        {{Out: "0\n"}, {Out: "1\n"}},
 	"ecs run-task":                       out("arn:aws:ecs:us-east-1:1:task/c/7\tNone"),
 	"describe-tasks tasks[0].lastStatus": {{Out: "RUNNING\n"}, {Out: "STOPPED\n"}},

@@ -165,8 +165,9 @@ def fail_once(self):
 
 def describe_failed_task(self):
     description = describe_task(self)
-    if self.start_date:  # in AWS's form, which is seconds since 1970
-        description["ReplicationTaskStats"]["StartDate"] = self.start_date.replace(tzinfo=datetime.UTC).timestamp()
+    for name, date in {"StartDate": self.start_date, "StopDate": self.stop_date}.items():
+        if date:  # in AWS's form, which is seconds since 1970
+            description["ReplicationTaskStats"][name] = date.replace(tzinfo=datetime.UTC).timestamp()
     if getattr(self, "failure", ""):
         description |= {"StopReason": "Stop Reason FATAL_ERROR", "LastFailureMessage": self.failure}
     return description
