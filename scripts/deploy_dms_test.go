@@ -25,7 +25,7 @@ var deployed = world{
 		"SourceEndpointArn\tarn:source\nTargetEndpointArn\tarn:target"),
 	taskState:     out("running\t2026-01-01\tNone\tNone"),
 	taskSince:     out("2026-01-01T00:00:00+00:00"),
-	invokeMigrate: {{Out: "None\n", Err: `{"slots":[{"name":"abc","plugin":"test_decoding","active":false,"walStatus":"reserved","usable":true}]}`}},
+	invokeMigrate: slotsAre(`{"name":"abc","plugin":"test_decoding","active":false,"walStatus":"reserved","usable":true}`),
 	"describe-replication-tasks ReplicationTasks[0].ReplicationTaskStats.[FullLoadProgressPercent,TablesLoaded,TablesErrored]": out("100\t1\t0"),
 	"dms test-connection":      out("testing"),
 	"dms describe-connections": {{Out: "testing\tNone\n"}, {Out: "successful\tNone\n"}},
@@ -201,6 +201,11 @@ func TestDeployDMS(t *testing.T) {
 	})
 }
 
+// slotsAre is the answer of the migrate function, where slots is what the list holds.
+func slotsAre(slots string) []answer {
+	return []answer{{Out: "None\n", Err: `{"slots":[` + slots + `]}`}}
+}
+
 // order lists the words in the order in which calls had them.
 func order(r result, words ...string) []string {
 	var all []string
@@ -300,7 +305,28 @@ func TestDeployDMSRefuses(t *testing.T) {
 			"dev us-east-1", []string{"connecting to database outbox", "could not be asked whether the slot of rds-outbox-demo-dev-replication-task is there"}, "start-replication-task"},
 		"OnlyWalrelaysSlotIsThere": {deployed.with(world{
 			taskState: out("failed\t2026-01-01\tStop Reason FATAL_ERROR\tNone"), log: out(""),
-			invokeMigrate: {{Out: "None\n", Err: `{"slots":[{"name":"outbox_relay","plugin":"pgoutput","active":true,"walStatus":"reserved","usable":true}]}`}}}),
+			invokeMigrate: slotsAre(`{"name":"outbox_relay","plugin":"pgoutput","active":true,"walStatus":"reserved","usable":true}`)}),
+			"dev us-east-1", []string{"the database has no replication slot from which DMS could go on", "reload-target"}, "start-replication-task"},
+		// Another tool reads the database with a plugin that DMS does not use.
+		"AnotherToolsSlotIsThere": {deployed.with(world{
+			taskState: out("failed\t2026-01-01\tStop Reason FATAL_ERROR\tNone"), log: out(""), "dms start-replication-task": out(""),
+			invokeMigrate: slotsAre(`{"name":"debezium","plugin":"wal2json","active":true,"walStatus":"reserved","usable":true}`)}),
+			"dev us-east-1", []string{"the database has no replication slot from which DMS could go on", "reload-target"}, "start-replication-task"},
+		"SlotLostWhileStopped": {deployed.with(world{
+			taskState: out("stopped\t2026-01-01\tStop Reason NORMAL\tNone"), log: out(""), "dms start-replication-task": out(""),
+			invokeMigrate: slotsAre("")}),
+			"dev us-east-1", []string{"is stopped (Stop Reason NORMAL)", "the database has no replication slot from which DMS could go on", "reload-target"}, "start-replication-task"},
+		// The usable slot may be another tool's, and the lost one DMS's.
+		"SeveralSlotsHaveThePlugin": {deployed.with(world{
+			taskState: out("stopped\t2026-01-01\tStop Reason NORMAL\tNone"), log: out(""), "dms start-replication-task": out(""),
+			invokeMigrate: slotsAre(`{"name":"abc","plugin":"test_decoding","active":false,"walStatus":"lost","usable":false},` +
+				`{"name":"of_a_tool","plugin":"test_decoding","active":false,"walStatus":"reserved","usable":true}`)}),
+			"dev us-east-1", []string{"several slots have the plugin of DMS, test_decoding: abc of_a_tool", "it does not resume the task",
+				"--replication-task-arn arn:task --start-replication-task-type resume-processing", "--start-replication-task-type reload-target"}, "start-replication-task"},
+		"SeveralSlotsAndNoneIsUsable": {deployed.with(world{
+			taskState: out("stopped\t2026-01-01\tStop Reason NORMAL\tNone"), log: out(""), "dms start-replication-task": out(""),
+			invokeMigrate: slotsAre(`{"name":"abc","plugin":"test_decoding","active":false,"walStatus":"lost","usable":false},` +
+				`{"name":"of_a_tool","plugin":"test_decoding","active":false,"walStatus":"lost","usable":false}`)}),
 			"dev us-east-1", []string{"the database has no replication slot from which DMS could go on", "reload-target"}, "start-replication-task"},
 		"TaskFailsWithoutLog": {failing.with(world{log: fails("An error occurred (ResourceNotFoundException)")}),
 			"dev us-east-1", []string{"is failed: ", "Stop Reason FATAL_ERROR"}, ""},
@@ -312,8 +338,8 @@ func TestDeployDMSRefuses(t *testing.T) {
 		"SlotLost": {deployed.with(world{
 			taskState:     out("failed\t2026-01-01\tStop Reason FATAL_ERROR\tNone"),
 			log:           out(`]E: ERROR: can no longer get changes from replication slot "abc" This slot has been invalidated`),
-			invokeMigrate: {{Out: "None\n", Err: `{"slots":[{"name":"abc","plugin":"test_decoding","active":false,"walStatus":"lost","usable":false}]}`}}}),
-			"dev us-east-1", []string{"can no longer get changes", "the database has no replication slot from which DMS could go on", "aws dms start-replication-task --start-replication-task-type reload-target --region us-east-1 --replication-task-arn arn:task"}, "start-replication-task"},
+			invokeMigrate: slotsAre(`{"name":"abc","plugin":"test_decoding","active":false,"walStatus":"lost","usable":false}`)}),
+			"dev us-east-1", []string{"can no longer get changes", "the database has no replication slot from which DMS could go on", "aws dms start-replication-task --region us-east-1 --replication-task-arn arn:task --start-replication-task-type reload-target"}, "start-replication-task"},
 		"TaskBusy": {deployed.with(world{taskState: out("modifying\t2026-01-01\tNone\tNone")}),
 			"dev us-east-1", []string{"task rds-outbox-demo-dev-replication-task is modifying: run this again when that is over"}, "start-replication-task"},
 		"TaskNeverRuns": {deployed.with(world{taskState: out("starting\t2026-01-01\tNone\tNone")}),

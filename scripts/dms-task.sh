@@ -29,28 +29,43 @@ read_log() {
         --filter-pattern '"]E:"' --query 'events[].[message]' 2>/dev/null | tail -n 20) || task_log=''
 }
 
-# slot_lost reports whether DMS has no slot to continue from. It asks the database, because the
-# task's log may be from before a repair, and a slot can be gone without a line in the log.
-# walrelay's slot is another one, with plugin pgoutput.
-slot_lost() {
-    local answer
+# find_slot sets task_slot to usable or lost, or to several if it cannot know which slot is DMS's.
+# It asks the database, because the task's log may be from before a repair, and a slot can be gone
+# without a line in the log. dms-setup.yaml sets the plugin. Slots of other plugins are walrelay's
+# or another tool's, and say nothing about DMS. slot_names has every slot with the plugin.
+find_slot() {
+    local answer slots
     answer=$(
         read_outputs "$main_stack" MigrateFunctionName
         call_migrate '{"command":"slots"}'
     ) || die "the database could not be asked whether the slot of $task_name is there, so the task was not touched"
-    ! tr '{' '\n' <<<"$answer" | grep -v '"plugin":"pgoutput"' | grep -q '"usable":true'
+    slots=$(tr '{' '\n' <<<"$answer" | grep '"plugin":"test_decoding"') || true
+    slot_names=$(awk -F '"name":"|"' 'NF { print $2 }' <<<"$slots" | paste -sd ' ' -)
+    task_slot=lost
+    if [[ $slots == *'"usable":true'* ]]; then task_slot=usable; fi
+    # The usable slot may be another tool's, and the lost one DMS's.
+    if [[ $task_slot == usable && $slot_names == *' '* ]]; then task_slot=several; fi
 }
 
-# task_failed ends the script with the task's own words, and with the repair if there is no slot.
+# task_failed ends the script with the task's own words, and with the repair if the task has no slot
+# to continue from.
 task_failed() {
     local reason
+    local by_hand="aws dms start-replication-task --region $region --replication-task-arn $task --start-replication-task-type"
     read_log
     reason=$(printf '%s\n' "$failure" "$stop_reason" "$(tail -n 1 <<<"$task_log")" | grep -vx 'None\|' | paste -sd ' ' -) || reason='no reason given'
-    if slot_lost; then
+    find_slot
+    case $task_slot in
+    lost)
         die "task $task_name is $task_status ($reason), and the database has no replication slot from which DMS could go on.
 The WAL it had not read is gone; the rows in outbox are not. When the cause is gone, send every row of outbox again (duplicates keep their event ids) and go on with a new slot:
-  aws dms start-replication-task --start-replication-task-type reload-target --region $region --replication-task-arn $task"
-    fi
+  $by_hand reload-target" ;;
+    several)
+        die "task $task_name is $task_status ($reason), and several slots have the plugin of DMS, test_decoding: $slot_names. This script cannot know which one is the task's, so it does not resume the task: without its slot DMS would go on from a new one, and skip what was not read.
+The slots: SELECT slot_name, active, wal_status FROM pg_replication_slots WHERE plugin = 'test_decoding';
+If you know that the task's slot is there and not lost: $by_hand resume-processing
+Otherwise send every row of outbox again (duplicates keep their event ids): $by_hand reload-target" ;;
+    esac
     die "task $task_name is $task_status: $reason. Its slot keeps the WAL. When the cause is gone, run this again: it resumes.
 The whole log: aws logs filter-log-events --region $region --log-group-name $log_group"
 }
@@ -93,8 +108,10 @@ start_task() {
     starting) wait_for_task running && return 0 ;;
     *) die "task $task_name is $task_status: run this again when that is over" ;;
     esac
-    if [[ $task_status == failed ]] && slot_lost; then
-        task_failed # resuming would fail, or go on from a new slot as if nothing were missing
+    # A task that was stopped may have lost its slot just as one that failed.
+    if [[ $started != None ]]; then
+        find_slot
+        [[ $task_slot == usable ]] || task_failed # resuming would fail, or go on from a new slot as if nothing were missing
     fi
     # The only valid first call. It cannot skip a row, because it loads the table.
     [[ $started != None ]] || how=start-replication

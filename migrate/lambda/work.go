@@ -254,7 +254,7 @@ type slotsAnswer struct {
 
 type slot struct {
 	Name      string `json:"name"`
-	Plugin    string `json:"plugin"` // pgoutput is walrelay's, another one is DMS's
+	Plugin    string `json:"plugin"` // pgoutput is walrelay's, test_decoding is DMS's
 	Active    bool   `json:"active"`
 	WALStatus string `json:"walStatus"`
 	Usable    bool   `json:"usable"` // reading goes on where it ended
