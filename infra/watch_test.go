@@ -40,6 +40,7 @@ var alarms = map[string]struct {
 	"MisplacedAlarm":           {emf.Namespace + " misplaced", []string{"FunctionName"}},
 	"EventBusLogAlarm":         {"AWS/Events FailedInvocations", []string{"EventBusName", "RuleName"}},
 	"ConsumerSilentAlarm":      {}, // of two metrics
+	"StreamUnreadAlarm":        {"AWS/Kinesis GetRecords.IteratorAgeMilliseconds", []string{"StreamName"}},
 }
 
 func TestAlarms(t *testing.T) {
@@ -88,6 +89,29 @@ func TestASilentScheduleIsReported(t *testing.T) {
 	require.Equal(t, "true", fmt.Sprint(withParameters(t).Resources["CarStatsGaveUpAlarm"].get(t, "ActionsEnabled")))
 }
 
+// A burst of records that nobody reads may be followed by quiet, so that no metric of records or invocations has data any more. That is
+// the same for a consumer that stands and for one that has nothing to do. Only Lambda's polling tells them apart. The canary, which would
+// see it too, is off in dev.
+func TestRecordsThatNobodyReadsAreReportedInTheQuiet(t *testing.T) {
+	forEachStage(t, func(t *testing.T, _ string, s *stack) {
+		var loud []string // when no metric has data
+		for id := range alarms {
+			alarm := s.Resources[id].Properties
+			if alarm["TreatMissingData"] == "breaching" && fmt.Sprint(alarm["ActionsEnabled"]) != "false" {
+				loud = append(loud, id)
+			}
+		}
+		require.Contains(t, loud, "StreamUnreadAlarm")
+		unread := s.Resources["StreamUnreadAlarm"]
+		require.Equal(t, map[string]any{"Ref": "OutboxStream"}, unread.get(t, "Dimensions", 0, "Value"))
+		require.Equal(t, "SampleCount", unread.get(t, "Statistic"), "a reader without records has an iterator of age 0")
+		require.Equal(t, "LessThanThreshold", unread.get(t, "ComparisonOperator"))
+		require.EqualValues(t, 1, unread.number(t, "Threshold"))
+		require.LessOrEqual(t, unread.number(t, "Period")*unread.number(t, "EvaluationPeriods"), 1800.0)
+		require.Contains(t, unread.DependsOn, mappingID, "a new stack's mapping polls before the alarm is there")
+	})
+}
+
 // silences has the alarms that say nothing when their metric has no data, and why nothing dies unseen by that.
 var silences = map[string]string{
 	"ApiErrorsAlarm":           "there are no requests",
@@ -96,11 +120,11 @@ var silences = map[string]string{
 	"DatabaseConnectionsAlarm": "a stopped database raises api-errors and canary",
 	"ReplicationSlotLagAlarm":  "without a slot the alarms of the relay's stack fire, and canary",
 	"StreamThrottledAlarm":     "nothing is written, and the alarms of the relay's stack see why",
-	"ConsumerLagAlarm":         "consumer-silent sees a consumer that is not invoked",
-	"ConsumerErrorsAlarm":      "consumer-silent sees a consumer that is not invoked",
-	"ConsumerSilentAlarm":      "nothing comes in, and the alarms of the relay's stack see why",
+	"ConsumerLagAlarm":         "stream-unread sees that nobody reads, and consumer-silent that nobody is invoked",
+	"ConsumerErrorsAlarm":      "stream-unread sees that nobody reads, and consumer-silent that nobody is invoked",
+	"ConsumerSilentAlarm":      "nothing comes in; stream-unread sees whether what came in before is read",
 	"CommitToBusAlarm":         "nothing was published, and canary sees that",
-	"MisplacedAlarm":           "consumer-silent sees a consumer that is not invoked",
+	"MisplacedAlarm":           "stream-unread sees that nobody reads, and consumer-silent that nobody is invoked",
 	"ConsumerFailuresAlarm":    "SQS stops measuring an idle queue",
 	"ConsumerDiscardsAlarm":    "SQS stops measuring an idle queue",
 	"CarStatsFailuresAlarm":    "SQS stops measuring an idle queue",
