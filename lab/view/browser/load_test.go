@@ -29,14 +29,17 @@ const watch = `
 window.watched = {shift: 0, shifts: [], jumps: [], changes: 0, freed: 0, answers: []};
 new PerformanceObserver(list => { for (const e of list.getEntries()) {
 	const largest = e.sources[0]?.node, element = largest?.closest ? largest : largest?.parentElement;
-	if (e.hadRecentInput || Math.abs(e.startTime - connection) < 1500 || element?.closest('tbody')) continue;
+	if (e.hadRecentInput || Math.abs(e.startTime - connection) < 1500 || Math.abs(e.startTime - panel) < 1500 || element?.closest('tbody')) continue;
 	watched.shift += e.value;
 	if (watched.shifts.length < 10) watched.shifts.push(e.value.toFixed(4) + ' ' + e.sources.map(s => s.node?.outerHTML?.slice(0, 100)).join(' | '));
 }}).observe({type: 'layout-shift', buffered: true});
-let hand = 0, connection = 0, places = new Map();
+let hand = 0, connection = 0, panel = 0, places = new Map();
 for (const type of ['pointerdown', 'keydown']) document.addEventListener(type, () => { hand = performance.now(); }, true);
 addEventListener('load', () => new MutationObserver(() => { connection = performance.now(); })
 	.observe(document.querySelector('#connection'), {attributes: true, attributeFilter: ['class']}));
+// An event may open and close long after the click, when the machine is busy. What is below it then moves.
+addEventListener('load', () => new MutationObserver(() => { panel = performance.now(); })
+	.observe(document.querySelector('#event'), {subtree: true, childList: true, characterData: true, attributes: true}));
 const jumps = () => {
 	const open = document.querySelector('#event')?.checkVisibility(), before = places;
 	places = new Map();
@@ -46,7 +49,7 @@ const jumps = () => {
 		// itself.
 		const r = e.getBoundingClientRect(), side = e.closest('.side'), top = side ? side.getBoundingClientRect().top - side.scrollTop : -scrollY;
 		places.set(e, [r.left + scrollX, r.top - top, r.width, r.height].map(Math.round).join());
-		if (open || performance.now() - Math.max(hand, connection) < 1500 || !before.has(e) || before.get(e) === places.get(e) || watched.jumps.length > 20) continue;
+		if (open || performance.now() - Math.max(hand, connection, panel) < 1500 || !before.has(e) || before.get(e) === places.get(e) || watched.jumps.length > 20) continue;
 		watched.jumps.push((e.id || e.dataset.station || e.textContent.slice(0, 40)) + ': ' + before.get(e) + ' -> ' + places.get(e));
 	}
 };
