@@ -47,8 +47,8 @@ type start struct {
 	furthest pglogrepl.LSN // position of the failed sessions
 }
 
-// works reports whether the relay streams or loads, and Kinesis takes what it sends. After a failure a session has to show first that it does. One that ends at the same
-// change again and again streams for a moment each time, and an alarm that takes that for work never comes.
+// works reports whether the relay streams or loads, and Kinesis takes what it sends. After a failure a session has to show first that it
+// does. One that ends at the same change again and again streams for a moment each time, and an alarm that takes that for work never comes.
 func (p *phase) works() bool {
 	switch {
 	case p.pipeline == nil || p.pipeline.hindrance() != "":

@@ -62,6 +62,31 @@ func acceptedAll(in *kinesis.PutRecordsInput) *kinesis.PutRecordsOutput {
 	return out
 }
 
+// outage is how long a Kinesis of recovering is in trouble.
+const outage = 30 * time.Minute
+
+// recovering returns a Kinesis that is in trouble until a time, and then accepts everything.
+func recovering(trouble func(in *kinesis.PutRecordsInput) (*kinesis.PutRecordsOutput, error)) (k *answering, until time.Time) {
+	until = time.Now().Add(outage)
+	return &answering{answer: func(_ int, in *kinesis.PutRecordsInput) (*kinesis.PutRecordsOutput, error) {
+		if time.Now().Before(until) {
+			return trouble(in)
+		}
+		return acceptedAll(in), nil
+	}}, until
+}
+
+// sendInBackground sends the pipeline's records until stop is called.
+func sendInBackground(t *testing.T, k Kinesis, p *pipeline) (stop func()) {
+	ctx, cancel := context.WithCancel(t.Context())
+	var sending sync.WaitGroup
+	sending.Go(func() { sender{k, "stream", "slot", slog.New(slog.DiscardHandler), &sequences{}}.run(ctx, p) })
+	return func() {
+		cancel()
+		sending.Wait()
+	}
+}
+
 // A refusal of the relay may pass, within seconds after a deployment, or later when somebody mends
 // the cause.
 func TestARefusalOfTheRelayIsWaitedFor(t *testing.T) {
@@ -70,26 +95,16 @@ func TestARefusalOfTheRelayIsWaitedFor(t *testing.T) {
 		t.Run(code, func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
-				const outage = 30 * time.Minute
-				until := time.Now().Add(outage)
-				k := &answering{answer: func(_ int, in *kinesis.PutRecordsInput) (*kinesis.PutRecordsOutput, error) {
-					if time.Now().Before(until) {
-						return nil, &smithy.GenericAPIError{Code: code}
-					}
-					return acceptedAll(in), nil
-				}}
+				k, until := recovering(func(*kinesis.PutRecordsInput) (*kinesis.PutRecordsOutput, error) {
+					return nil, &smithy.GenericAPIError{Code: code}
+				})
 				p := newPipeline()
 				tx := p.begin()
 				for i := range 9 {
 					p.add(&pending{key: fmt.Sprint("k", i%3), data: []byte(fmt.Sprint(i)), transaction: tx})
 				}
 				p.commit(tx, 7)
-				ctx, cancel := context.WithCancel(t.Context())
-				done := make(chan struct{})
-				go func() {
-					defer close(done)
-					sender{k, "stream", "slot", slog.New(slog.DiscardHandler), &sequences{}}.run(ctx, p)
-				}()
+				stop := sendInBackground(t, k, p)
 				time.Sleep(outage - time.Second)
 				require.NoError(t, p.failure())
 				require.Equal(t, "Kinesis answers "+code, p.hindrance())
@@ -102,8 +117,7 @@ func TestARefusalOfTheRelayIsWaitedFor(t *testing.T) {
 				require.Less(t, time.Since(until), maxRefusedBackoff)
 				require.Empty(t, p.hindrance())
 				require.EqualValues(t, 7, p.position())
-				cancel()
-				<-done
+				stop()
 				for key := range 3 {
 					require.Less(t, slices.Index(k.sent, fmt.Sprint(key)), slices.Index(k.sent, fmt.Sprint(key+3)))
 					require.Less(t, slices.Index(k.sent, fmt.Sprint(key+3)), slices.Index(k.sent, fmt.Sprint(key+6)))
@@ -128,21 +142,9 @@ func TestARelayWhoseRecordsNobodyTakesSaysSo(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
-				const outage = 30 * time.Minute
-				until := time.Now().Add(outage)
-				k := &answering{answer: func(_ int, in *kinesis.PutRecordsInput) (*kinesis.PutRecordsOutput, error) {
-					if time.Now().Before(until) {
-						return trouble(in)
-					}
-					return acceptedAll(in), nil
-				}}
+				k, until := recovering(trouble)
 				p := newPipeline()
-				ctx, cancel := context.WithCancel(t.Context())
-				done := make(chan struct{})
-				go func() {
-					defer close(done)
-					sender{k, "stream", "slot", slog.New(slog.DiscardHandler), &sequences{}}.run(ctx, p)
-				}()
+				stop := sendInBackground(t, k, p)
 				time.Sleep(outage / 2) // nothing waits, so nothing is amiss
 				require.Empty(t, p.hindrance())
 				p.add(&pending{key: "car", data: []byte("1")})
@@ -153,8 +155,7 @@ func TestARelayWhoseRecordsNobodyTakesSaysSo(t *testing.T) {
 				time.Sleep(time.Until(until) + maxBackoff)
 				require.NoError(t, p.await(t.Context(), p.empty))
 				require.Empty(t, p.hindrance())
-				cancel()
-				<-done
+				stop()
 			})
 		})
 	}

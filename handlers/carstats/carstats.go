@@ -78,8 +78,8 @@ func New(config Config) (*Subscriber, error) {
 	return &Subscriber{config}, nil
 }
 
-// Handle counts one batch, each message in a transaction of its own. Give it to lambda.Start. Its answer names the messages that failed,
-// and Lambda deletes the others. The event source mapping needs FunctionResponseTypes ReportBatchItemFailures. Without it Lambda does not
+// Handle counts one batch, each message in a transaction of its own. Give it to lambda.Start. Its answer names the messages that failed
+// or for which there was no time, and Lambda deletes the others. The event source mapping needs FunctionResponseTypes ReportBatchItemFailures. Without it Lambda does not
 // read the answer and deletes all messages, so failed ones are never counted. An unreachable database is an error of the whole batch,
 // because only then does Lambda poll less.
 //
