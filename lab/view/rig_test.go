@@ -102,13 +102,21 @@ func (r *rig) create(ctx context.Context, n int) error { return r.load.create(ct
 func (r *rig) frame() frame { return r.state() }
 
 // atRest returns a frame in which nothing is under way. An event may be on the bus, and counted, before the consumer has
-// answered for it.
+// answered for it. The stations' totals are as of the poll's beginning, so the frame is of a poll that began in that rest.
 func (r *rig) atRest(t *testing.T) (f frame) {
 	t.Helper()
-	labtest.Eventually(t, "nothing to be under way", func() bool {
+	var since time.Time // of the rest; zero while something is under way
+	labtest.Eventually(t, "nothing to be under way, and a poll behind it", func() bool {
+		read := r.poller.found().read
 		f = r.frame()
-		return !slices.ContainsFunc(f.Stations, func(s station) bool { return s.InFlight > 0 || s.Backlog > 0 }) &&
-			!slices.ContainsFunc(f.Shards, func(s shardState) bool { return s.Waiting > 0 })
+		switch {
+		case slices.ContainsFunc(f.Stations, func(s station) bool { return s.InFlight > 0 || s.Backlog > 0 }),
+			slices.ContainsFunc(f.Shards, func(s shardState) bool { return s.Waiting > 0 }):
+			since = time.Time{}
+		case since.IsZero():
+			since = time.Now()
+		}
+		return !since.IsZero() && read.After(since)
 	})
 	return f
 }
