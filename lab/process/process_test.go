@@ -70,10 +70,11 @@ func TestStopGivesTimeAndThenKills(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct {
 		name, script string
+		patience     time.Duration
 		killed       bool
 	}{
-		{"EndsBySIGTERM", `trap 'exit 0' TERM; echo ready; while true; do sleep 0.05; done`, false},
-		{"IsKilled", `trap '' TERM; echo ready; while true; do sleep 0.05; done`, true},
+		{"EndsBySIGTERM", `trap 'exit 0' TERM; echo ready; while true; do sleep 0.05; done`, labtest.Patience, false},
+		{"IsKilled", `trap '' TERM; echo ready; while true; do sleep 0.05; done`, time.Second, true},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
@@ -84,7 +85,7 @@ func TestStopGivesTimeAndThenKills(t *testing.T) {
 				said, err := os.ReadFile(out.Name())
 				return err == nil && string(said) == "ready\n"
 			})
-			p.Stop(context.Background(), 2*time.Second)
+			p.Stop(context.Background(), test.patience)
 			require.Equal(t, test.killed, p.Killed())
 		})
 	}
