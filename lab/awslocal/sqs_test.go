@@ -48,6 +48,15 @@ func (q queueClient) receive(edit ...func(*sdk.ReceiveMessageInput)) []types.Mes
 	return out.Messages
 }
 
+// await polls until there is a message. One poll would end empty on a machine on which its 20 s pass before the message is sent.
+func (q queueClient) await(edit ...func(*sdk.ReceiveMessageInput)) (messages []types.Message) {
+	q.t.Helper()
+	for len(messages) == 0 {
+		messages = q.receive(append(edit, func(in *sdk.ReceiveMessageInput) { in.WaitTimeSeconds = 20 })...)
+	}
+	return messages
+}
+
 func (q queueClient) delete(m types.Message) {
 	q.t.Helper()
 	_, err := q.DeleteMessage(q.t.Context(), &sdk.DeleteMessageInput{QueueUrl: q.url, ReceiptHandle: m.ReceiptHandle})
@@ -106,15 +115,14 @@ func TestQueueHidesAndReturnsMessages(t *testing.T) {
 // How long a poll takes is for TestLongPollEndsWithWhatEndsIt.
 func TestQueueLongPoll(t *testing.T) {
 	t.Parallel()
-	wait := func(in *sdk.ReceiveMessageInput) { in.WaitTimeSeconds = 20 }
 	t.Run("EndsWhenMessageArrives", func(t *testing.T) {
 		t.Parallel()
 		server, cfg := start(t, awslocal.Config{Queues: []string{"q"}})
 		q := queue(t, cfg)
 		polls := server.Faults().Add(awslocal.Fault{Operation: "ReceiveMessage", Kind: awslocal.Delay, Delay: time.Nanosecond}) // says that the poll is there
 		got := make(chan []string)
-		go func() { got <- bodies(q.receive(wait)) }()
-		labtest.Eventually(t, "the poll", func() bool { return polls.Struck() == 1 })
+		go func() { got <- bodies(q.await()) }()
+		labtest.Eventually(t, "the poll", func() bool { return polls.Struck() > 0 })
 		q.send("one")
 		require.Equal(t, []string{"one"}, <-got)
 	})
@@ -124,7 +132,7 @@ func TestQueueLongPoll(t *testing.T) {
 		q := queue(t, cfg)
 		q.send("one")
 		require.Len(t, q.receive(func(in *sdk.ReceiveMessageInput) { in.VisibilityTimeout = 1 }), 1)
-		require.Equal(t, []string{"one"}, bodies(q.receive(wait)))
+		require.Equal(t, []string{"one"}, bodies(q.await()))
 	})
 	t.Run("EndsEmptyAfterItsTime", func(t *testing.T) {
 		t.Parallel()
@@ -137,7 +145,7 @@ func TestQueueLongPoll(t *testing.T) {
 		q := queue(t, cfg)
 		polls := server.Faults().Add(awslocal.Fault{Operation: "ReceiveMessage", Kind: awslocal.Delay, Delay: time.Nanosecond})
 		got := make(chan []types.Message)
-		go func() { got <- q.receive(wait) }()
+		go func() { got <- q.receive(func(in *sdk.ReceiveMessageInput) { in.WaitTimeSeconds = 20 }) }()
 		labtest.Eventually(t, "the poll", func() bool { return polls.Struck() == 1 })
 		require.NoError(t, server.Close())
 		require.Empty(t, <-got)
@@ -222,7 +230,7 @@ func TestQueueErrors(t *testing.T) {
 
 func TestQueueSurvivesRestart(t *testing.T) {
 	t.Parallel()
-	conf := awslocal.Config{Dir: t.TempDir(), Queues: []string{"q"}}
+	conf := awslocal.Config{Dir: t.TempDir(), Queues: []string{"q"}, Now: newClock().now} // what is hidden stays hidden
 	server, cfg := start(t, conf)
 	q := queue(t, cfg)
 	for i := range 5 {
@@ -250,16 +258,15 @@ func TestQueueSurvivesRestart(t *testing.T) {
 
 func TestQueueForgetsDeletedMessages(t *testing.T) {
 	t.Parallel()
-	conf := awslocal.Config{Dir: t.TempDir(), Queues: []string{"q"}}
+	conf := awslocal.Config{Dir: t.TempDir(), Queues: []string{"q"}, Now: newClock().now} // what is hidden stays hidden
 	server, cfg := start(t, conf)
 	q := queue(t, cfg)
-	hide := func(in *sdk.ReceiveMessageInput) { in.VisibilityTimeout = 1000 } // longer than a busy machine takes
 	q.send("stays hidden")
-	hidden := q.receive(hide)
+	hidden := q.receive()
 	q.send("stays")
 	for range 30 {
 		q.send("x" + strings.Repeat("y", 100<<10))
-		for _, m := range q.receive(hide) {
+		for _, m := range q.receive() {
 			if *m.Body != "stays" {
 				q.delete(m)
 			}

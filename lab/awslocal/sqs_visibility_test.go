@@ -51,11 +51,8 @@ func TestChangeMessageVisibility(t *testing.T) {
 		hidden := q.receive(func(in *sdk.ReceiveMessageInput) { in.VisibilityTimeout = 1000 })
 		polls := server.Faults().Add(awslocal.Fault{Operation: "ReceiveMessage", Kind: awslocal.Delay, Delay: time.Nanosecond})
 		got := make(chan int)
-		go func() {
-			out, _ := q.ReceiveMessage(t.Context(), &sdk.ReceiveMessageInput{QueueUrl: q.url, WaitTimeSeconds: 20})
-			got <- len(out.Messages)
-		}()
-		labtest.Eventually(t, "the poll", func() bool { return polls.Struck() == 1 })
+		go func() { got <- len(q.await()) }()
+		labtest.Eventually(t, "the poll", func() bool { return polls.Struck() > 0 })
 		_, err := q.change(0, *hidden[0].ReceiptHandle)
 		require.NoError(t, err)
 		require.Equal(t, 1, <-got)
