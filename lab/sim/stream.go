@@ -92,11 +92,19 @@ type effect struct {
 type span struct{ from, to time.Duration }
 
 // carry carries a request to a model and its answer back. A request arrives even if its caller has given up or is dead, unless it is
-// lost on the way. arrives does the work. It gets the kind of the fault that struck the call.
+// lost on the way. arrives does the work. It gets the kind of the fault that struck the call. A process that is dead sends nothing more.
+// Its goroutines run on for the instant of its death, in any order.
 func carry[T any](ctx context.Context, w *world, p *process, tag string, faults map[Kind]effect, arrives func(Kind) T) (T, error) {
 	type reply struct {
 		answer T
 		err    error
+	}
+	w.mu.Lock()
+	dead := p.dead
+	w.mu.Unlock()
+	if dead {
+		var none T
+		return none, errGone
 	}
 	replies := make(chan reply, 1)
 	time.AfterFunc(w.delay(500*time.Microsecond, 15*time.Millisecond, "to", tag), func() {
