@@ -7,6 +7,12 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
+// SetupTimeout is how long these steps may take without SetupFor.
+const SetupTimeout = setupTimeout
+
+// SetupFor sets how long the steps before the load or the stream may take.
+func (r *Relay) SetupFor(d time.Duration) { r.setupFor = d }
+
 // DrainFor sets how long the relay waits for answers when it ends.
 func (r *Relay) DrainFor(d time.Duration) { r.drainFor = d }
 
@@ -19,7 +25,11 @@ func (r *Relay) ReportEvery(d time.Duration) { r.reportEvery = d }
 // ReportedRows is after how many rows it does both sooner.
 const ReportedRows = reportedRows
 
-// StreamOn streams on the given connections, without setting wal_sender_timeout.
+// longTimeout is a wal_sender_timeout whose third is longer than the day that tests give to ReportEvery.
+const longTimeout = 100 * time.Hour
+
+// StreamOn streams on the given connections, as if wal_sender_timeout were longTimeout. As if it were off, a server that says nothing for
+// minPatience would count as gone, although without statuses nobody asks it.
 func (r *Relay) StreamOn(ctx context.Context, control, replication *pgx.Conn) error {
 	if _, err := r.preflight(ctx, control); err != nil {
 		return err
@@ -27,7 +37,7 @@ func (r *Relay) StreamOn(ctx context.Context, control, replication *pgx.Conn) er
 	if err := r.startReplication(ctx, replication.PgConn()); err != nil {
 		return err
 	}
-	return r.streamWAL(ctx, control, replication.PgConn(), 0)
+	return r.streamWAL(ctx, control, replication.PgConn(), longTimeout)
 }
 
 // Pending returns how many records the relay holds.

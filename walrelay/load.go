@@ -49,7 +49,7 @@ const (
 // table, and then events would be lost. Duplicates are cheaper.
 func (r *Relay) load(ctx context.Context, control *pgx.Conn) error {
 	start := time.Now()
-	setup, cancel := context.WithTimeout(ctx, setupTimeout)
+	setup, cancel := context.WithTimeout(ctx, r.setupFor)
 	defer cancel()
 	lease, err := loadLease(setup, control)
 	if err != nil {

@@ -129,7 +129,7 @@ func (r *Relay) measureOnce(ctx context.Context) {
 
 // slotHealth asks on a session of its own, because the streaming one takes no queries.
 func (r *Relay) slotHealth(ctx context.Context, name string) (slot dbgen.SlotHealthRow, err error) {
-	ctx, cancel := context.WithTimeout(ctx, setupTimeout)
+	ctx, cancel := context.WithTimeout(ctx, r.setupFor)
 	defer cancel()
 	conn, err := r.database.Connect(ctx, nil)
 	if err != nil {

@@ -78,6 +78,7 @@ type Relay struct {
 	slot     string
 	kinesis  Kinesis
 	log      *slog.Logger
+	setupFor time.Duration // setupTimeout
 	drainFor time.Duration // drainTimeout
 
 	reportEvery  time.Duration // reportInterval
@@ -118,7 +119,7 @@ func New(c Config) (*Relay, error) {
 	}
 	r := &Relay{
 		database: c.Database, stream: c.Stream, slot: c.Slot, kinesis: c.Kinesis, log: c.Log,
-		drainFor: drainTimeout, reportEvery: reportInterval, measureEvery: measureInterval, entered: make(chan struct{}, 1),
+		setupFor: setupTimeout, drainFor: drainTimeout, reportEvery: reportInterval, measureEvery: measureInterval, entered: make(chan struct{}, 1),
 	}
 	r.phase.Store(&phase{state: stateConnecting, slot: c.Slot})
 	return r, nil
@@ -191,7 +192,7 @@ func (r *Relay) waitAgain(ctx context.Context, s *streak, streamed time.Duration
 // would hold back WAL for as long as we stream on it. streamed is how long the session has been
 // streaming.
 func (r *Relay) session(ctx context.Context) (streamed time.Duration, err error) {
-	setup, cancel := context.WithTimeout(ctx, setupTimeout)
+	setup, cancel := context.WithTimeout(ctx, r.setupFor)
 	defer cancel()
 	stop := r.waiting(setup, "a connection to PostgreSQL", nil)
 	control, err := r.database.Connect(setup, nil)

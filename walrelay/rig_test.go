@@ -102,12 +102,18 @@ func (r *rig) proxy(t *testing.T, pass func(_ *labtest.Proxy, fromServer bool, p
 	return proxy
 }
 
-// relay returns a relay that waits for every answer when it ends. With the 3 s of New a busy machine
-// would decide whether it confirms what is on the stream.
+// relay returns a relay that waits for every answer when it begins and when it ends. With the times of New a busy machine would decide
+// whether its first session comes to streaming, and whether it confirms what is on the stream.
 func (r *rig) relay(t *testing.T) *walrelay.Relay {
 	t.Helper()
-	relay, err := walrelay.New(r.config(t))
+	return relayOf(t, r.config(t))
+}
+
+func relayOf(t *testing.T, config walrelay.Config) *walrelay.Relay {
+	t.Helper()
+	relay, err := walrelay.New(config)
 	require.NoError(t, err)
+	relay.SetupFor(labtest.Patience)
 	relay.DrainFor(labtest.Patience)
 	return relay
 }

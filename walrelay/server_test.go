@@ -196,8 +196,7 @@ func TestTwoConnectionsToTwoServers(t *testing.T) {
 			}
 			relayConfig := r.config(t)
 			relayConfig.Database = rdsdb.NewLogin(config, "walrelay")
-			relay, err := walrelay.New(relayConfig)
-			require.NoError(t, err)
+			relay := relayOf(t, relayConfig)
 			ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
 			ended := make(chan error, 1)
 			go func() { ended <- relay.Run(ctx) }()

@@ -8,6 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"rds-outbox-demo/lab/labtest"
+	"rds-outbox-demo/walrelay"
 )
 
 // The server's address is gone. Packets vanish, and nothing is refused. The relay notices because answers do not
@@ -35,7 +36,7 @@ func TestASilentServerIsLeft(t *testing.T) {
 				}
 				return piece
 			})
-			r.start(t)
+			r.runWith(t, func(relay *walrelay.Relay) { relay.SetupFor(walrelay.SetupTimeout) })
 			if message == "" {
 				r.await(t, 5)
 				proxy.Vanish()

@@ -68,8 +68,8 @@ func firstWait(t *testing.T, log *labtest.Log) time.Duration {
 	return time.Duration(millis) * time.Millisecond
 }
 
-// run runs a relay with the database. Its error arrives on the channel.
-func run(t *testing.T, databaseURL string) (*labtest.Log, <-chan error) {
+// run runs a relay with the database, whose set-up may take so long. Its error arrives on the channel.
+func run(t *testing.T, databaseURL string, setupFor time.Duration) (*labtest.Log, <-chan error) {
 	t.Helper()
 	log := labtest.NewLog(t)
 	database, err := rdsdb.NewURLLogin(databaseURL, "walrelay")
@@ -80,6 +80,7 @@ func run(t *testing.T, databaseURL string) (*labtest.Log, <-chan error) {
 		Log:     slog.New(slog.NewTextHandler(log, nil)),
 	})
 	require.NoError(t, err)
+	relay.setupFor = setupFor
 	ctx, cancel := context.WithCancel(t.Context())
 	done, ended := make(chan error, 1), make(chan struct{})
 	go func() {
@@ -133,7 +134,7 @@ func TestSQLStates(t *testing.T) {
 		t.Run(code, func(t *testing.T) {
 			t.Parallel()
 			server := newRefuser(t, &pgproto3.ErrorResponse{Severity: "FATAL", Code: code, Message: "as it happens"})
-			log, done := run(t, server.url)
+			log, done := run(t, server.url, labtest.Patience) // a set-up that is cut off would be a failure more
 			switch want.reaction {
 			case stops:
 				var setup *SetupError
@@ -146,8 +147,9 @@ func TestSQLStates(t *testing.T) {
 			case waitsLong:
 				t.Fatal("no SQLSTATE is about a load that outlasts the WAL")
 			case standsBy:
-				labtest.Eventually(t, "a standby", func() bool { return server.connections.Load() > 1 })
-				require.True(t, strings.Contains(log.String(), "standby: another relay holds the slot"))
+				labtest.Eventually(t, "a standby", func() bool { return strings.Contains(log.String(), "standby: another relay holds the slot") })
+				tried := server.connections.Load() // the session's, and one that measures
+				labtest.Eventually(t, "its next tries", func() bool { return server.connections.Load() > tried+1 })
 				require.False(t, strings.Contains(log.String(), "session ended"))
 			case passes:
 				labtest.Eventually(t, "the third failure", func() bool { return strings.Contains(log.String(), "attempts=3 since=") })
@@ -165,7 +167,7 @@ func TestNotThroughAPooler(t *testing.T) {
 	t.Parallel()
 	for _, message := range []string{"unsupported startup parameter: statement_timeout", "unsupported startup parameter: replication"} {
 		server := newRefuser(t, &pgproto3.ErrorResponse{Severity: "FATAL", Code: "08P01", Message: message})
-		_, done := run(t, server.url)
+		_, done := run(t, server.url, labtest.Patience)
 		require.ErrorContains(t, <-done, message+" (SQLSTATE 08P01): connect to PostgreSQL itself, not through a pooler")
 	}
 }
@@ -174,18 +176,14 @@ func TestNotThroughAPooler(t *testing.T) {
 // when.
 func TestUnreachable(t *testing.T) {
 	t.Parallel()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	closed := listener.Addr().String()
-	require.NoError(t, listener.Close())
 	for name, url := range map[string]string{
 		"WrongCertificate": "postgres://relay@" + wrongCertificate(t) + "/outboxdb?sslmode=verify-full",
-		"NobodyListens":    "postgres://relay@" + closed + "/outboxdb?sslmode=disable",
+		"NobodyListens":    "postgres://relay@127.0.0.1:1/outboxdb?sslmode=disable",
 		"NoSuchName":       "postgres://relay@server.invalid/outboxdb?sslmode=disable",
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			log, _ := run(t, url)
+			log, _ := run(t, url, setupTimeout)
 			labtest.Eventually(t, "the third failure", func() bool { return strings.Contains(log.String(), "attempts=3 since=") })
 			require.LessOrEqual(t, firstWait(t, log), minBackoff)
 			require.Equal(t, name == "WrongCertificate", strings.Contains(log.String(), "x509: "))
