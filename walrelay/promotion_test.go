@@ -81,9 +81,22 @@ func (p *pair) pool(t *testing.T, server *postgres.Server) *pgxpool.Pool {
 	return pool
 }
 
-// awaitSynced waits until the standby has a copy of the slot that survives a promotion.
+// awaitFlushed waits until the standby has all that is committed. A commit waits for it only after the primary's checkpointer has read
+// synchronous_standby_names, and that may be some time after a session shows the new value.
+func (p *pair) awaitFlushed(t *testing.T) {
+	t.Helper()
+	var end string
+	require.NoError(t, p.db.Pool.QueryRow(t.Context(), "SELECT pg_current_wal_flush_lsn()::text").Scan(&end))
+	p.eventually(t, "the standby to have "+end, func() (has bool) {
+		err := p.db.Pool.QueryRow(t.Context(), "SELECT coalesce(restart_lsn >= $2::text::pg_lsn, false) FROM pg_replication_slots WHERE slot_name = $1", standbySlot, end).Scan(&has)
+		return err == nil && has
+	})
+}
+
+// awaitSynced waits until the standby has all that is committed, and a copy of the slot that survives a promotion.
 func (p *pair) awaitSynced(t *testing.T) {
 	t.Helper()
+	p.awaitFlushed(t)
 	pool := p.pool(t, p.standby)
 	p.eventually(t, "the slot on the standby", func() (synced bool) {
 		p.exec(t, "SELECT pg_log_standby_snapshot()") // the server's own, which moves the slot, comes every 15 s
@@ -152,6 +165,7 @@ func TestPromotionWithoutTheSlot(t *testing.T) {
 	p.exec(t, "SELECT pg_logical_emit_message(false, 'test', ''), pg_switch_wal()")
 	p.addStandby(t)
 	p.append(t, "b", 10, 1, 3)
+	p.awaitFlushed(t)
 	require.NoError(t, p.primary.Kill())
 	p.promote(t)
 	_, exists := p.slotState(t)
@@ -176,6 +190,7 @@ func TestNothingIsSentThatAPromotionTakesBack(t *testing.T) {
 			}
 			p.addStandby(t)
 			p.append(t, "b", 10, 1, 3)
+			p.awaitFlushed(t)
 			if slotExists {
 				p.await(t, 60)
 				p.awaitSynced(t)
