@@ -45,8 +45,8 @@ func TestTheSlotWaitsForATransaction(t *testing.T) {
 			stop := r.start(t)
 			pattern := regexp.MustCompile(`level=WARN msg=waiting hop=3 StreamName=\S+ SlotName=relay waiting_for="transactions to end" waiting=[1-9]\d* .*` + tc.line + ` _aws`)
 			r.eventually(t, "the wait to be told", func() bool { return pattern.MatchString(r.logged()) })
-			first, _, _ := strings.Cut(r.logged(), "msg=waiting")
-			require.Contains(t, first, "making a slot", "a line before the wait")
+			before, _, _ := strings.Cut(r.logged(), pattern.FindString(r.logged()))
+			require.Contains(t, before, "making a slot", "a line before the wait")
 			require.NoError(t, stop(), "while the transaction is still there")
 			r.eventually(t, "the server to end the wait", func() bool { return r.temporarySlots(t) == 0 })
 
@@ -180,6 +180,7 @@ func TestALoadThatOutlastsTheWAL(t *testing.T) {
 			active := r.stick("b0")
 			relay, dead := r.command(t, program(t))
 			r.heldUp(t, active, 400) // a quarter of the rows
+			r.eventually(t, "the relay to know of them", func() bool { return strings.Contains(r.logged(), `"rows":400,"of_rows":1600`) })
 			if loses {
 				require.NoError(t, relay.Process.Signal(syscall.SIGSTOP)) // it cannot look before it is too late
 			}
@@ -329,8 +330,7 @@ func TestTheSecondLoaderFindsTheSlot(t *testing.T) {
 	release := sync.OnceFunc(func() { close(late.until) })
 	config := r.config(t)
 	config.Kinesis = late
-	second, err := walrelay.New(config)
-	require.NoError(t, err)
+	second := relayOf(t, config)
 	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
 	done := make(chan error, 1)
 	go func() { done <- second.Run(ctx) }()
