@@ -60,7 +60,8 @@ func TestKilledBehindTheCopyOfTheSlot(t *testing.T) {
 	r := newRig(t)
 	r.append(t, "a", 10, 1, 1)
 	kill := r.spawn(t)
-	r.eventually(t, "the slot", func() bool { _, exists := r.slotState(t); return exists })
+	// The slot shows before its copy is complete. A kill then would end the server's session, and the slot with it.
+	r.eventually(t, "the slot", func() bool { return strings.Contains(r.logged(), "load complete, slot made") })
 	kill()
 	r.append(t, "a", 10, 2, 2)
 	r.spawn(t)
