@@ -49,7 +49,7 @@ func New(t testing.TB) *DB {
 
 // awaitIdleSlots waits for the server to notice that a relay is gone, which takes it a moment. If it does not, dropping the database says so.
 func awaitIdleSlots(pool *pgxpool.Pool) {
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute) // labtest.Patience. A walsender may be without a turn for long.
 	defer cancel()
 	for active := true; active && ctx.Err() == nil; {
 		err := pool.QueryRow(ctx, "SELECT EXISTS (SELECT FROM pg_replication_slots WHERE database = current_database() AND active)").Scan(&active)
