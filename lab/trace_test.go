@@ -50,20 +50,32 @@ func TestOneTraceThroughEveryHop(t *testing.T) {
 	require.Len(t, traceID, 32)
 
 	devLog, relayLog := filepath.Join(d.dir, ".data", "dev.log"), filepath.Join(d.dir, ".data", "walrelay.log")
-	hop := func(path, msg string, n float64) map[string]any {
-		for _, line := range logLines(t, path, traceID) {
-			if line["msg"] == msg && line["hop"] == n {
-				return line
+	hop := func(path, msg string, n float64) (line map[string]any) {
+		// Each hop writes its line after it has passed the event on, so the next hop's may come first.
+		labtest.Eventually(t, "the line "+msg, func() bool {
+			lines := logLines(t, path, traceID)
+			i := slices.IndexFunc(lines, func(line map[string]any) bool { return line["msg"] == msg && line["hop"] == n })
+			if i >= 0 {
+				line = lines[i]
 			}
-		}
-		return nil
+			return i >= 0
+		})
+		return line
 	}
-	labtest.Eventually(t, "the subscriber to count it", func() bool { return hop(devLog, "car stats", 6) != nil })
 	require.Equal(t, "POST /cars", hop(devLog, "request", 1)["route"])
 	require.InDelta(t, 1.0, hop(relayLog, "put", 4)["put"], 0)
 	require.InDelta(t, 1.0, hop(devLog, "batch", 5)["published"], 0)
-	require.Len(t, logLines(t, devLog, traceID), 3, "and nothing else is of this trace")
-	require.Len(t, logLines(t, relayLog, traceID), 1)
+	hop(devLog, "car stats", 6)
+	// A hop that is slow may get the event again, and then writes its line again.
+	kinds := func(path string) (all []string) {
+		for _, line := range logLines(t, path, traceID) {
+			all = append(all, line["msg"].(string))
+		}
+		slices.Sort(all)
+		return slices.Compact(all)
+	}
+	require.Equal(t, []string{"batch", "car stats", "request"}, kinds(devLog), "and nothing else is of this trace")
+	require.Equal(t, []string{"put"}, kinds(relayLog))
 
 	var onBus []awslocal.BusEvent
 	require.NoError(t, awslocal.ReadBus(filepath.Join(d.dir, ".data", "aws"), func(e awslocal.BusEvent) error {
@@ -72,7 +84,7 @@ func TestOneTraceThroughEveryHop(t *testing.T) {
 		}
 		return nil
 	}))
-	require.Len(t, onBus, 1)
+	require.NotEmpty(t, onBus)
 	var detail struct{ Traceparent string }
 	require.NoError(t, json.Unmarshal(onBus[0].Detail, &detail))
 	require.Equal(t, response.Header.Get("Traceresponse"), detail.Traceparent)
