@@ -23,7 +23,7 @@ type Relay struct {
 const (
 	// relayRestart keeps a relay that ends at once from spinning.
 	relayRestart = time.Second
-	// maxEnds is how often in a row a relay may end soon after its start. After that its errors
+	// maxEnds is how often in a row a relay may end soon after its start, or before it stands by or streams. After that its errors
 	// need a person, and it is not started again.
 	maxEnds = 3
 	soon    = 10 * time.Second
@@ -34,15 +34,16 @@ const (
 // newRelay makes a relay that does not run yet. In chaos it is started again without end, because
 // chaos stops relays in every way.
 func (p *Path) newRelay(databaseURL, logName string) *Relay {
+	r := &Relay{}
+	r.said.Store("")
 	c := process.SupervisorConfig{
 		Config: process.Config{
 			Program: p.config.Relay, Env: slices.Concat(p.config.Env, p.Services.env(), []string{"DATABASE_URL=" + databaseURL, "SLOT_NAME=" + p.slot}),
 		},
 		Name: "the relay", Log: filepath.Join(p.config.Dir, logName), RestartDelay: relayRestart, Patience: drainTime,
 		MaxEnds: maxEnds, Soon: soon, Forgiven: p.DatabaseStopped,
+		Worked: func() bool { return r.said.Swap("") != "" },
 	}
-	r := &Relay{}
-	r.said.Store("")
 	c.Said = r.hear
 	c.Ended = func(err error) {
 		p.config.Log.Warn("the relay ended and is started again", "hop", 3, "error", err, "last_line", r.LastLine())

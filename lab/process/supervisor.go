@@ -23,10 +23,13 @@ type SupervisorConfig struct {
 	RestartDelay time.Duration // between an end and the next start, so that a program that ends at once does not spin
 	Patience     time.Duration // how long Stop waits for an end by SIGTERM
 	Ended        func(error)   // called with the reason, never nil, of each end after which the program is started again
-	// MaxEnds is how often in a row the program may end within Soon after its start. The supervisor then gives it up, because a person is
-	// needed. With 0 it never gives up.
-	MaxEnds  int
-	Soon     time.Duration
+	// MaxEnds is how often in a row the program may end within Soon after its start, or at any time before it worked. The supervisor then
+	// gives it up, because a person is needed. With 0 it never gives up.
+	MaxEnds int
+	Soon    time.Duration
+	// Worked is called once for each process that has ended, and reports whether it had begun its work. On a busy machine a program that
+	// cannot work may need more than Soon to find that out. With nil each has worked.
+	Worked   func() bool
 	Forgiven func() bool // while it returns true, no end counts for MaxEnds. With nil each end counts
 	GaveUp   func(ends int, err error)
 }
@@ -141,6 +144,7 @@ func (s *Supervisor) startOnce() (*Process, error) {
 // ended notes the end of p, which is nil if it could not be started, and reports whether the program is to be started again.
 func (s *Supervisor) ended(p *Process, lived bool) (again bool, ends int) {
 	forgiven := s.config.Forgiven != nil && s.config.Forgiven()
+	worked := s.config.Worked == nil || s.config.Worked()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	defer s.notify()
@@ -148,7 +152,7 @@ func (s *Supervisor) ended(p *Process, lived bool) (again bool, ends int) {
 	if p != nil && p.Killed() && p != s.ours {
 		s.hits++
 	}
-	if lived {
+	if lived && worked {
 		s.ends = 0
 	}
 	if s.ends++; forgiven {

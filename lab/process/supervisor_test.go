@@ -119,6 +119,22 @@ func TestProgramThatEndsTooOftenIsGivenUp(t *testing.T) {
 	require.Equal(t, 3, <-gaveUp)
 }
 
+// A program that cannot work may need long to find that out.
+func TestProgramThatNeverWorkedIsGivenUp(t *testing.T) {
+	t.Parallel()
+	var worked atomic.Bool
+	worked.Store(true)
+	gaveUp := make(chan int, 1)
+	s := keep(t, "exit 3", func(c *process.SupervisorConfig) {
+		c.MaxEnds, c.Soon, c.Worked = 3, 0, worked.Load // no end is soon
+		c.GaveUp = func(ends int, _ error) { gaveUp <- ends }
+	})
+	labtest.Eventually(t, "more ends than are allowed in a row", func() bool { return s.Starts() > 5 })
+	require.True(t, s.Wanted())
+	worked.Store(false)
+	require.Equal(t, 3, <-gaveUp)
+}
+
 func TestStopLeavesNothing(t *testing.T) {
 	t.Parallel()
 	s := keep(t, "trap '' TERM; echo ready; while true; do sleep 0.05; done")
