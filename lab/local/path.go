@@ -243,11 +243,9 @@ func (p *Path) awaitStreaming(ctx context.Context) {
 func (p *Path) Failed() <-chan error { return p.failed }
 
 // closeTime is how long each part of the path may take to end. With one limit for all of them, a part could have none left when
-// those before it were slow, and Close would fail although nothing is wrong. The subscriber may take all of its function's time for a
-// batch that is under way.
-func (p *Path) closeTime() time.Duration {
-	return max(5*time.Second, p.config.Settings.CarStats.Timeout+time.Second)
-}
+// those before it were slow, and Close would fail although nothing is wrong. It is far more than any part needs, because a machine that is
+// busy may not run a part for seconds. A person who does not want to wait presses Ctrl-C once more.
+const closeTime = time.Minute
 
 // Close stops everything against the order of starting, which takes a second or two. What is on its way stays in the WAL or the
 // stream and arrives after the next start.
@@ -260,7 +258,7 @@ func (p *Path) Close() error {
 	}
 	var all error
 	for i := len(p.close) - 1; i >= 0; i-- {
-		ctx, cancel := context.WithTimeout(context.Background(), p.closeTime())
+		ctx, cancel := context.WithTimeout(context.Background(), closeTime)
 		all = errors.Join(all, p.close[i](ctx))
 		cancel()
 	}
