@@ -19,6 +19,9 @@ const (
 	// loadAtOnce bounds the requests under way. An API that does not keep up gets fewer a second, and never a queue of them.
 	loadAtOnce = 32
 	changeable = 256 // cars that a later request may change
+	// apiTimeout is longer than the API takes for a request, which is 45 s at most. A request that is given up earlier may still make
+	// a car, and an experiment would say that a refused request has made one.
+	apiTimeout = time.Minute
 )
 
 // load sends cars to the API at a pace, whatever the API answers. Four of five requests create a
@@ -37,7 +40,7 @@ type load struct {
 
 func newLoad(apiURL string) *load {
 	return &load{url: apiURL, wake: make(chan struct{}, 1), client: &http.Client{
-		Timeout: 10 * time.Second,
+		Timeout: apiTimeout,
 		Transport: &http.Transport{
 			MaxIdleConnsPerHost: loadAtOnce, MaxConnsPerHost: loadAtOnce, IdleConnTimeout: 5 * time.Second, DisableCompression: true,
 		},
