@@ -59,6 +59,7 @@ func newRigWith(t *testing.T, dir string, edit func(*local.Config)) *rig {
 	v, err := Start(t.Context(), Config{Path: s, Watch: watch, Listen: "127.0.0.1:0", Log: log})
 	require.NoError(t, err)
 	v.tour.stepTime = 0 // nobody reads
+	v.switches.onceTimeout = labtest.Patience
 	r := &rig{View: v, end: sync.OnceFunc(func() {
 		require.NoError(t, v.Close())
 		require.NoError(t, s.Close())

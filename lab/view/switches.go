@@ -36,7 +36,7 @@ var errNoSwitch = refusal{http.StatusNotFound, "there is no such switch"}
 const (
 	// switchTimeout is how long switching may take. PostgreSQL may have to recover, or a relay to drain.
 	switchTimeout = 60 * time.Second
-	// onceTimeout is how long a fault that strikes once waits for what it strikes. It may be
+	// onceTimeout is how long a fault that strikes once waits for what it strikes, unless a test has more patience. It may be
 	// waiting for another switch to be off, which cannot be switched meanwhile.
 	onceTimeout = 20 * time.Second
 )
@@ -51,6 +51,8 @@ type switches struct {
 	ctx  context.Context // ends with close
 	end  context.CancelFunc
 	turn chan struct{} // taken while a fault strikes or is mended, because two at once would undo each other
+
+	onceTimeout time.Duration
 
 	mu sync.Mutex
 
@@ -67,7 +69,7 @@ type faultSwitch struct {
 }
 
 func newSwitches(s *local.Path, log *slog.Logger) *switches {
-	all := &switches{path: s, log: log, turn: make(chan struct{}, 1)}
+	all := &switches{path: s, log: log, turn: make(chan struct{}, 1), onceTimeout: onceTimeout}
 	all.ctx, all.end = context.WithCancel(context.Background())
 	for _, f := range faults.Of(s) {
 		all.all = append(all.all, &faultSwitch{Fault: f})
@@ -171,7 +173,7 @@ func (s *switches) exclusively(ctx context.Context, one *faultSwitch, work func(
 	}
 	timeout := switchTimeout
 	if one.Once() {
-		timeout = onceTimeout
+		timeout = s.onceTimeout
 	}
 	ctx, cancel := context.WithTimeout(s.ctx, timeout)
 	defer cancel()
