@@ -80,9 +80,10 @@ func TestTimelineOfRealTraffic(t *testing.T) {
 		}
 		return n
 	}
-	labtest.Eventually(t, "every event in the timeline, and the end of the second: before it has no percentiles", func() bool {
+	// The consumer's answer may come after the subscriber's. A second has no percentiles before its end.
+	labtest.Eventually(t, "every event in each lane of the timeline, and the end of the second", func() bool {
 		p = r.timeline().(timeline)
-		return len(p.Seconds) > 0 && p.Seconds[len(p.Seconds)-1] >= over && sum(p.Passed[1]) == 30 && sum(p.Passed[5]) == 30
+		return len(p.Seconds) > 0 && p.Seconds[len(p.Seconds)-1] >= over && !slices.ContainsFunc(p.Passed[:], func(counts []int64) bool { return sum(counts) < 30 })
 	})
 	for hop, counts := range p.Passed {
 		require.Len(t, counts, len(p.Seconds))
@@ -165,19 +166,30 @@ func TestEverythingTwice(t *testing.T) {
 	id := r.post(t)
 	r.requireTotals(t, totals{Cars: 1, Counted: 1, Committed: 1, OnBus: 1, Duplicates: 1, Suppressed: 1})
 	require.Equal(t, 1, fault.Struck())
-	e := r.frame().Events[0]
+	e := r.atRest(t).Events[0] // before that the consumer may not have heard of its second try
 	require.Equal(t, id, e.AggregateID)
 	// The answer to the first call was lost, so only the bus knows that it arrived.
 	require.Equal(t, 2, e.Tries)
 	require.Equal(t, 2, e.Copies)
 	var all seen
+	var counted, suppressed int
 	labtest.Eventually(t, "both deliveries", func() bool {
 		all, _ = r.seen(t, e.ID)
-		return all.Subscriber != nil && len(all.Subscriber.Deliveries) == 2 && all.Subscriber.CountedAt != ""
+		counted, suppressed = 0, 0
+		if all.Subscriber != nil {
+			for _, d := range all.Subscriber.Deliveries {
+				switch d.Answer {
+				case "counted":
+					counted++
+				case "suppressed: counted already":
+					suppressed++ // more than once if SQS takes a slow subscriber for a dead one
+				}
+			}
+		}
+		return counted > 0 && suppressed > 0
 	})
-	require.Equal(t, 2, all.Subscriber.Delivered)
-	answers := []string{all.Subscriber.Deliveries[0].Answer, all.Subscriber.Deliveries[1].Answer}
-	require.ElementsMatch(t, []string{"counted", "suppressed: counted already"}, answers)
+	require.Equal(t, 1, counted)
+	require.Len(t, all.Subscriber.Deliveries, all.Subscriber.Delivered)
 	require.Contains(t, all.Consumer.PutEvents[0].Result, "NoAnswer")
 	story, _ := r.where(t, e.ID)
 	require.Equal(t, "on the bus 2 times", story.Says)

@@ -59,7 +59,7 @@ func TestRefusedEntriesShow(t *testing.T) {
 	require.Nil(t, all.Entry)
 	fault.Off()
 	r.requireTotals(t, totals{Cars: 1, Counted: 1, Committed: 1, OnBus: 1})
-	tries := r.frame().Events[0].Tries
+	tries := r.atRest(t).Events[0].Tries // before that the consumer may not have heard of its last try
 	require.Greater(t, tries, 1)
 	all, _ = r.seen(t, f.Events[0].ID)
 	require.Equal(t, tries, all.Tries)
@@ -111,10 +111,12 @@ func TestCountsBeginWithTheView(t *testing.T) {
 	lost := r.path.AWS.Faults().Add(awslocal.Fault{Service: "events", Operation: "PutEvents", Kind: awslocal.ResetAfter, Count: 2})
 	require.NoError(t, r.create(t.Context(), 20))
 	labtest.Eventually(t, "duplicates", func() bool { return lost.Struck() == 2 && r.totals().OnBus == 20 && r.totals().Counted == 20 })
-	labtest.Eventually(t, "the subscriber to get them", func() bool { n := r.totals(); return n.Duplicates > 0 && n.Suppressed == n.Duplicates })
+	r.atRest(t) // both calls without an answer have been made again
+	labtest.Eventually(t, "the subscriber to get them", func() bool { n := r.totals(); return n.Duplicates > 0 && n.Suppressed >= n.Duplicates })
 	before := r.totals()
 	boat := insert(t, r.connect(t), "now()")
 	labtest.Eventually(t, "the boat", func() bool { return r.totals().OnBus == 21 })
+	r.atRest(t) // if the consumer's answer is lost with the rig, the next rig gets the boat again
 	r.stopRelay(t)
 	require.NoError(t, r.create(t.Context(), 40))
 	r.requireTotals(t, totals{Cars: 60, Counted: 20, Committed: 61, OnBus: 21, OnTheWay: 40, Duplicates: before.Duplicates, Suppressed: before.Suppressed})
