@@ -21,24 +21,6 @@ import (
 
 var viewAddress = regexp.MustCompile(`(?m)^The live view: http://(127\.0\.0\.1:\d+)$`)
 
-// freePorts returns two ports beside each other that nobody has.
-func freePorts(t *testing.T) int {
-	t.Helper()
-	for range 100 {
-		one, err := net.Listen("tcp", "127.0.0.1:0")
-		require.NoError(t, err)
-		port := one.Addr().(*net.TCPAddr).Port
-		two, err := net.Listen("tcp", "127.0.0.1:"+strconv.Itoa(port+1))
-		_ = one.Close()
-		if err == nil {
-			_ = two.Close()
-			return port
-		}
-	}
-	t.Fatal("no two free ports beside each other")
-	return 0
-}
-
 // The view is on the port after the API's, and the output says so. If that port is taken, the view
 // is on another. A pipe gets lines and nothing else.
 func TestLiveViewIsBesideTheAPI(t *testing.T) {
@@ -48,7 +30,7 @@ func TestLiveViewIsBesideTheAPI(t *testing.T) {
 	browser := filepath.Join(t.TempDir(), "xdg-open")
 	require.NoError(t, os.WriteFile(browser, []byte("#!/bin/sh\ntouch "+browser+".opened\n"), 0o700))
 	environment := []string{"DISPLAY=:99", "CI=", "PATH=" + filepath.Dir(browser) + ":" + os.Getenv("PATH")}
-	port := freePorts(t)
+	port := labtest.TwoPorts(t)
 	d := startDev(t, dir, append(environment, fmt.Sprintf("PORT=%d", port))...)
 	require.Contains(t, d.url, strconv.Itoa(port))
 	found := viewAddress.FindStringSubmatch(d.printed())
@@ -68,7 +50,7 @@ func TestLiveViewIsBesideTheAPI(t *testing.T) {
 	}
 	require.NoFileExists(t, browser+".opened")
 
-	taken := freePorts(t)
+	taken := labtest.TwoPorts(t)
 	other, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", taken+1))
 	require.NoError(t, err)
 	defer other.Close()

@@ -7,7 +7,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -136,24 +135,6 @@ func (d *dev) tail(t *testing.T) []byte {
 	t.Helper()
 	content := d.printed(t)
 	return content[max(0, len(content)-1500):]
-}
-
-// twoPorts returns the first of two free ports that are next to each other.
-func twoPorts(t *testing.T) int {
-	t.Helper()
-	for range 50 {
-		first, err := net.Listen("tcp", "127.0.0.1:0")
-		require.NoError(t, err)
-		port := first.Addr().(*net.TCPAddr).Port
-		second, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port+1))
-		require.NoError(t, first.Close())
-		if err == nil {
-			require.NoError(t, second.Close())
-			return port
-		}
-	}
-	require.Fail(t, "no two free ports beside each other")
-	return 0
 }
 
 // meta is what the view says about itself, as far as the tests ask.

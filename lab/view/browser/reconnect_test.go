@@ -10,6 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"rds-outbox-demo/lab/domain"
+	"rds-outbox-demo/lab/labtest"
 )
 
 const disconnected = `/disconnected/i.test(document.querySelector('#connection').textContent)`
@@ -24,7 +25,7 @@ addEventListener('load', () => new MutationObserver(() => said.push(document.que
 // view is back with another token.
 func TestReconnects(t *testing.T) {
 	t.Parallel()
-	dir, port := newFolder(t), twoPorts(t)
+	dir, port := newFolder(t), labtest.TwoPorts(t)
 	first := start(t, dir, port)
 	l := desk
 	l.script = watchConnection
