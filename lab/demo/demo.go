@@ -140,7 +140,7 @@ func (c *Config) scratchDatabase(ctx context.Context) (drop func() error, err er
 	}
 	return func() error {
 		// The relay has stopped, and its slot goes with the database, once the server has noticed.
-		for patience := time.Now().Add(10 * time.Second); ; time.Sleep(50 * time.Millisecond) {
+		for patience := time.Now().Add(time.Minute); ; time.Sleep(50 * time.Millisecond) {
 			err := execOn(context.WithoutCancel(ctx), server, "DROP DATABASE "+name+" WITH (FORCE)")
 			if err == nil {
 				return nil
