@@ -35,6 +35,7 @@ type Bus interface {
 func (c ConsumerConfig) NewConsumer(bus Bus) (*cdcconsumer.Consumer, error) {
 	return cdcconsumer.New(cdcconsumer.Config{
 		EventBridge: bus, SQS: watchedQueue{c.Services.SQS(), c.Observe}, BusName: c.Services.Bus, FailureQueueURL: c.Services.FailureQueueURL, Logger: c.Log,
+		CallTimeout: c.Settings.CallTimeout,
 	})
 }
 

@@ -12,6 +12,7 @@ type Settings struct {
 // ConsumerSettings are those of the consumer and of its mapping on the stream.
 type ConsumerSettings struct {
 	Timeout               time.Duration // of the function
+	CallTimeout           time.Duration // of a call to the bus; 0 is the default of package cdcconsumer
 	BatchSize             int
 	ParallelizationFactor int
 	BisectOnError         bool

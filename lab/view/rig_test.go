@@ -53,6 +53,9 @@ func newRigWith(t *testing.T, dir string, edit func(*local.Config)) *rig {
 	// On a busy machine 4 s are too short for some batches, whose messages are then parked.
 	stats := &config.Settings.CarStats
 	stats.Timeout, stats.VisibilityTimeout, stats.MaxReceives = 20*time.Second, 20*time.Second, 1000
+	// Nor are 5 s always enough for a call to the bus, which is then made again, and its events are there twice.
+	consumer := &config.Settings.Consumer
+	consumer.Timeout, consumer.CallTimeout = 2*time.Minute, time.Minute
 	edit(&config)
 	s, err := local.Start(t.Context(), config)
 	require.NoError(t, err)
