@@ -45,6 +45,16 @@ func (q *Queries) LoadSession(ctx context.Context, lease string) error {
 	return err
 }
 
+const LoadUnlock = `-- name: LoadUnlock :exec
+SELECT pg_advisory_unlock(hashtextextended('walrelay load ' || $1::text, 0))
+`
+
+// Gives LoadLock back at once. A server notices the end of a session a moment after its client has ended.
+func (q *Queries) LoadUnlock(ctx context.Context, slot string) error {
+	_, err := q.db.Exec(ctx, LoadUnlock, slot)
+	return err
+}
+
 const LoadUnsettled = `-- name: LoadUnsettled :one
 SELECT
     coalesce(held.pid, 0)::integer AS pid,

@@ -44,7 +44,7 @@ func runCopySlot(ctx context.Context, p *program, flags *flag.FlagSet, args []st
 
 func copySlot(ctx context.Context, conn *pgx.Conn, from, to string, dryRun bool) (*copySlotReport, error) {
 	queries := dbgen.New(conn)
-	// A relay that loads would make the slot, too. The lock goes with the session.
+	// A relay that loads would make the slot, too.
 	locked, err := queries.LoadLock(ctx, to)
 	if err != nil {
 		return nil, fmt.Errorf("locking the load: %w", err)
@@ -52,6 +52,12 @@ func copySlot(ctx context.Context, conn *pgx.Conn, from, to string, dryRun bool)
 	if !locked {
 		return nil, fmt.Errorf("a relay is loading for slot %s: stop it first", to)
 	}
+	defer func() {
+		// Closing conn is not enough, because the next command may ask for the lock before the server has noticed.
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleTimeout)
+		defer cancel()
+		_ = queries.LoadUnlock(ctx, to) // else the end of the session does it
+	}()
 	_, err = queries.SlotGet(ctx, to)
 	if err == nil {
 		return nil, fmt.Errorf("slot %s exists: walrelay streams from where it stands", to)

@@ -143,8 +143,14 @@ func TestASlotIsNotCopied(t *testing.T) {
 	}
 	refused(t, r.slot+"_dms", "does not exist")
 	refused(t, "dms", "no slot of this database has the plugin of DMS")
+	ended, err := r.setup.connect(t.Context())
+	require.NoError(t, err)
+	defer func() { _ = ended.Close(context.Background()) }() // the server has not noticed that the command has ended
+	_, err = copySlot(t.Context(), ended, "x", r.slot, true)
+	require.ErrorContains(t, err, "slot x does not exist")
+	refused(t, "x", "slot x does not exist")
 
-	_, err := r.db.Pool.Exec(t.Context(), "SELECT pg_create_physical_replication_slot($1)", r.slot+"_physical")
+	_, err = r.db.Pool.Exec(t.Context(), "SELECT pg_create_physical_replication_slot($1)", r.slot+"_physical")
 	require.NoError(t, err)
 	t.Cleanup(func() {
 		_, _ = r.db.Pool.Exec(context.Background(), "SELECT pg_drop_replication_slot($1)", r.slot+"_physical")

@@ -2,6 +2,10 @@
 -- Takes the session's advisory lock on loading for a slot. Returns false when another relay has it. The lock ends with the session.
 SELECT pg_try_advisory_lock(hashtextextended('walrelay load ' || @slot::text, 0));
 
+-- name: LoadUnlock :exec
+-- Gives LoadLock back at once. A server notices the end of a session a moment after its client has ended.
+SELECT pg_advisory_unlock(hashtextextended('walrelay load ' || @slot::text, 0));
+
 -- name: LoadUnsettled :one
 -- A session or a prepared transaction (pid 0) whose commit the snapshot of this transaction sees, although it is still in progress for
 -- everybody else. pgx.ErrNoRows when there is none. A transaction keeps the lock on its id until it has ended in every respect. Every user
