@@ -484,6 +484,7 @@ func (q *Queries) ServerClock(ctx context.Context) (time.Time, error) {
 
 const SlotHealth = `-- name: SlotHealth :one
 SELECT
+    clock_timestamp()::timestamptz AS looked_at,
     coalesce(plugin::text, '')::text AS plugin,
     coalesce(database::text, '')::text AS database,
     coalesce(active, false)::boolean AS active,
@@ -500,6 +501,7 @@ WHERE slot_name = $1::name
 `
 
 type SlotHealthRow struct {
+	LookedAt           time.Time
 	Plugin             string
 	Database           string
 	Active             bool
@@ -516,11 +518,12 @@ type SlotHealthRow struct {
 // What a slot holds back and how much more it may, in bytes. pgx.ErrNoRows when there is no slot.
 // safe_wal_size is -1 when there is no limit, or when the slot is lost already. invalidation_reason
 // is why a slot is lost. inactive_since is since when nobody reads it, as text in UTC. Both are
-// empty before PostgreSQL 17.
+// empty before PostgreSQL 17. looked_at is the server's time.
 func (q *Queries) SlotHealth(ctx context.Context, slot string) (SlotHealthRow, error) {
 	row := q.db.QueryRow(ctx, SlotHealth, slot)
 	var i SlotHealthRow
 	err := row.Scan(
+		&i.LookedAt,
 		&i.Plugin,
 		&i.Database,
 		&i.Active,

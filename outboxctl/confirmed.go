@@ -50,7 +50,7 @@ func (d doctor) confirmedRows(ctx context.Context, conn *pgx.Conn) (check, error
 	if len(rows) == 0 {
 		return check{State: stateOK, Finding: "none that the stream would still have"}, nil
 	}
-	searching, cancel := context.WithTimeout(ctx, checkTimeout/2)
+	searching, cancel := context.WithTimeout(ctx, d.patience/2)
 	defer cancel()
 	onStream, err := newStreamReader(d.Setup).find(searching, rows)
 	if searching.Err() != nil {

@@ -42,10 +42,8 @@ type doctor struct {
 	between        time.Duration // two looks at the slot
 	oldTransaction time.Duration
 	settled        time.Duration // clocks differ by less, and what is on its way arrives within it
+	patience       time.Duration // with one check. The others still run.
 }
-
-// checkTimeout ends one check. The others still run.
-const checkTimeout = 10 * time.Second
 
 func runDoctor(ctx context.Context, p *program, flags *flag.FlagSet, args []string) error {
 	rest, err := parse(flags, args)
@@ -59,7 +57,7 @@ func runDoctor(ctx context.Context, p *program, flags *flag.FlagSet, args []stri
 	if err != nil {
 		return err
 	}
-	d := doctor{Setup: s, now: time.Now, between: time.Second, oldTransaction: 5 * time.Minute, settled: time.Minute}
+	d := doctor{Setup: s, now: time.Now, between: time.Second, oldTransaction: 5 * time.Minute, settled: time.Minute, patience: 10 * time.Second}
 	report := d.examine(ctx)
 	if err := p.print(report); err != nil {
 		return err

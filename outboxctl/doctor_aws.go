@@ -25,7 +25,7 @@ import (
 // services makes the checks of ④, ⑤ and ⑥.
 func (d doctor) services(ctx context.Context) (checks []check) {
 	limited := func(make func(context.Context) []check) {
-		ctx, cancel := context.WithTimeout(ctx, checkTimeout)
+		ctx, cancel := context.WithTimeout(ctx, d.patience)
 		defer cancel()
 		checks = append(checks, make(ctx)...)
 	}
@@ -45,8 +45,9 @@ func (d doctor) services(ctx context.Context) (checks []check) {
 
 // checkStream also compares the clocks, because every answer of AWS has a Date.
 func (d doctor) checkStream(ctx context.Context) (*kinesistypes.StreamDescriptionSummary, []check) {
+	asked := d.now()
 	out, err := kinesis.NewFromConfig(d.AWS).DescribeStreamSummary(ctx, &kinesis.DescribeStreamSummaryInput{StreamName: &d.Stream})
-	ours := d.now()
+	half := d.now().Sub(asked) / 2
 	if err != nil {
 		return nil, []check{serviceError("stream", err, "check STREAM_NAME, the region and the credentials"), {"AWS clock", stateSkip, "no answer", ""}}
 	}
@@ -71,7 +72,8 @@ func (d doctor) checkStream(ctx context.Context) (*kinesistypes.StreamDescriptio
 	if !ok {
 		return found, []check{c, {"AWS clock", stateSkip, "the answer has no Date", ""}}
 	}
-	return found, []check{c, clock("AWS clock", theirs.Add(time.Second/2), ours, time.Second/2)} // a Date has whole seconds
+	// A Date has whole seconds.
+	return found, []check{c, clock("AWS clock", theirs.Add(time.Second/2), asked.Add(half), half+time.Second/2)}
 }
 
 // mapping checks what makes Lambda lose records, or give them up before the stream does.

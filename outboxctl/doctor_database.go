@@ -48,7 +48,7 @@ func (d doctor) database(ctx context.Context) (checks []check) {
 				checks = append(checks, server(ctx, conn))
 			}
 		}
-		checking, cancel := context.WithTimeout(ctx, checkTimeout)
+		checking, cancel := context.WithTimeout(ctx, d.patience)
 		made := check{State: stateSkip, Finding: "the server is a standby: its primary answers this"}
 		standby, err := isStandby(checking, conn)
 		if err == nil && (!standby || r.name == "promotion") {
@@ -205,15 +205,20 @@ func (d doctor) retainedWAL(ctx context.Context, conn *pgx.Conn) (check, error) 
 	if err != nil || !found {
 		return check{State: stateSkip, Finding: "no slot that holds any"}, err
 	}
+	return judgeRetained(limit, first, second), nil
+}
+
+// judgeRetained judges two looks at a slot. limit is max_slot_wal_keep_size in MB.
+func judgeRetained(limit int64, first, second dbgen.SlotHealthRow) check {
 	// The retained WAL goes up and down in steps while all is well, because the slot releases WAL only now and then. The
 	// unconfirmed WAL grows if the slot does not move, or is too slow.
-	growth := float64(second.Unconfirmed-first.Unconfirmed) / d.between.Seconds() // bytes a second
+	growth := float64(second.Unconfirmed-first.Unconfirmed) / second.LookedAt.Sub(first.LookedAt).Seconds() // bytes a second
 	stands := !second.Active || second.Unconfirmed > largeBacklog
 	c := check{State: stateOK, Finding: size(second.Retained)}
 	if limit < 0 {
 		c.State, c.Do = stateWarn, "set max_slot_wal_keep_size to less than half of the disk: a lost slot costs duplicates, a full disk the service"
 		c.Finding += ", without a limit: a slot that stands fills the disk"
-		return c, nil
+		return c
 	}
 	c.Finding += fmt.Sprintf(" of %s", size(limit<<20))
 	left := time.Duration(1<<63 - 1)
@@ -231,7 +236,7 @@ func (d doctor) retainedWAL(ctx context.Context, conn *pgx.Conn) (check, error) 
 	case used > 0.5 || left < time.Hour:
 		c.State = stateWarn
 	}
-	return c, nil
+	return c
 }
 
 // backlog is the WAL that the slot has not confirmed. Events that are committed there may not be on the stream.

@@ -1,7 +1,6 @@
 package outboxctl
 
 import (
-	"context"
 	"os"
 	"path/filepath"
 	"strings"
@@ -60,9 +59,12 @@ func TestDoctorOfAPromotion(t *testing.T) {
 
 	// The standby knows more.
 	r.setup.DatabaseURL = standby.URL()
-	checks := r.doctor().database(context.WithoutCancel(t.Context()))
-	require.Equal(t, stateOK, named(checks, "promotion")[0].State, "%v", checks)
-	require.Equal(t, stateSkip, named(checks, "slot")[0].State)
+	r.eventually(t, "the standby to have the slot", func() bool {
+		r.exec(t, "SELECT pg_log_standby_snapshot()")
+		checks := r.doctor().database(t.Context())
+		require.Equal(t, stateSkip, named(checks, "slot")[0].State)
+		return named(checks, "promotion")[0].State == stateOK
+	})
 	r.setup.Slot = "another"
 	says(stateWarn, "the standby does not have slot another")
 	r.setup.DatabaseURL, r.setup.Slot = primary.URL(), "relay"

@@ -14,6 +14,7 @@ import (
 
 	"rds-outbox-demo/internal/pgtest"
 	"rds-outbox-demo/lab/awslocal"
+	"rds-outbox-demo/lab/labtest"
 	"rds-outbox-demo/lab/postgres"
 	"rds-outbox-demo/lab/postgres/postgrestest"
 	"rds-outbox-demo/migrate"
@@ -54,7 +55,7 @@ func wholeMapping(c *awslocal.Config) {
 }
 
 func (r *rig) doctor() doctor {
-	return doctor{Setup: r.setup, now: time.Now, between: 50 * time.Millisecond, oldTransaction: time.Minute}
+	return doctor{Setup: r.setup, now: time.Now, between: 50 * time.Millisecond, oldTransaction: time.Minute, patience: labtest.Patience}
 }
 
 func (r *rig) exec(t *testing.T, sql string) {
@@ -85,6 +86,20 @@ func requireOnly(t *testing.T, checks []check, want state, name, finding string)
 	}
 	for _, c := range checks {
 		require.False(t, c.Name != name && c.State == stateFail, "%v", c)
+	}
+}
+
+func TestClockSaysHowFarItIsOff(t *testing.T) {
+	t.Parallel()
+	ours := time.Now()
+	for off, want := range map[time.Duration]check{
+		time.Second:       {"clock", stateOK, "within 2s of ours", ""},
+		-10 * time.Second: {"clock", stateWarn, "-10s off ours", ""},
+		3 * time.Minute:   {"clock", stateFail, "3m0s off ours", ""},
+	} {
+		got := clock("clock", ours.Add(off), ours, time.Second)
+		want.Do = got.Do
+		require.Equal(t, want, got)
 	}
 }
 

@@ -139,8 +139,9 @@ SELECT clock_timestamp()::timestamptz AS now;
 -- What a slot holds back and how much more it may, in bytes. pgx.ErrNoRows when there is no slot.
 -- safe_wal_size is -1 when there is no limit, or when the slot is lost already. invalidation_reason
 -- is why a slot is lost. inactive_since is since when nobody reads it, as text in UTC. Both are
--- empty before PostgreSQL 17.
+-- empty before PostgreSQL 17. looked_at is the server's time.
 SELECT
+    clock_timestamp()::timestamptz AS looked_at,
     coalesce(plugin::text, '')::text AS plugin,
     coalesce(database::text, '')::text AS database,
     coalesce(active, false)::boolean AS active,
