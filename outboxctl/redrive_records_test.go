@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -113,13 +114,29 @@ func TestRedriveOfDiscardedRecords(t *testing.T) {
 			c.MaxRetries, c.OnFailure = &retries, r.setup.DiscardQueue
 			c.Function = func(context.Context, []byte) ([]byte, error) { return nil, errors.New("down") }
 		})
-		r.written(t, events...)
+		r.commit(t, events...)
+		last := map[string]string{} // by shard
+		for _, e := range events {
+			shard, sequence := r.onto(t, e.AggregateID, r.recordOf(t, e))
+			last[shard] = sequence
+		}
 		r.eventually(t, "the records given up", func() bool {
 			n := 0
 			for _, m := range decode[redriveListing](t, r.run(t, "redrive", "list", "--json")).Messages {
 				n += m.BatchSize
 			}
 			return n == len(events)
+		})
+		// A consumer that ends before its checkpoint leads past them would get them again.
+		r.eventually(t, "a checkpoint behind them", func() bool {
+			checkpoint, err := os.ReadFile(r.checkpoint)
+			require.NoError(t, err)
+			for _, sequence := range last {
+				if !strings.Contains(string(checkpoint), sequence) {
+					return false
+				}
+			}
+			return true
 		})
 		stop()
 	}

@@ -199,7 +199,9 @@ func (r *rig) startRelayTo(t *testing.T, stream string) (stop func()) {
 	t.Cleanup(stop)
 	r.eventually(t, "a relay that streams", func() bool {
 		var streams bool
-		err := r.db.Pool.QueryRow(t.Context(), "SELECT EXISTS (SELECT FROM pg_replication_slots WHERE slot_name = $1 AND active)", r.slot).Scan(&streams)
+		// While the load makes the slot, it is active, too.
+		err := r.db.Pool.QueryRow(t.Context(), `SELECT EXISTS (SELECT FROM pg_stat_replication AS reader JOIN pg_replication_slots AS slot ON slot.active_pid = reader.pid
+			WHERE slot.slot_name = $1 AND reader.state IN ('streaming', 'catchup'))`, r.slot).Scan(&streams)
 		return err == nil && streams
 	})
 	return stop
