@@ -178,7 +178,7 @@ func TestSecretsAreReadInTurn(t *testing.T) {
 	var up lambdarun.Answer
 	var waiting errgroup.Group
 	waiting.Go(func() (err error) {
-		up, err = p.function.Invoke(t.Context(), []byte(`{"command":"up"}`), time.Minute)
+		up, err = p.function.Invoke(t.Context(), []byte(`{"command":"up"}`), labtest.Patience)
 		return err
 	})
 	labtest.Eventually(t, "a migration that waits for the lock", func() bool {
@@ -204,7 +204,7 @@ func TestTableInUseFailsSoon(t *testing.T) {
 	defer func() { _ = holder.Close(t.Context()) }()
 	_, err = holder.Exec(t.Context(), "BEGIN; LOCK TABLE outbox")
 	require.NoError(t, err)
-	up := p.invoke(t, json.RawMessage(`{"command":"up"}`), reserve+30*time.Second)
+	up := p.command(t, `{"command":"up"}`)
 	require.True(t, up.failed)
 	require.Contains(t, up.body, "canceling statement due to lock timeout")
 	require.Contains(t, up.body, "statement: CREATE PUBLICATION")

@@ -14,6 +14,8 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/pressly/goose/v3/lock"
 	"github.com/stretchr/testify/require"
+
+	"rds-outbox-demo/lab/labtest"
 )
 
 // signature is what nobody may see of the presigned URL.
@@ -63,7 +65,7 @@ func (p *presigned) request(kind cfn.RequestType) cfn.Event {
 // ask sends one request to the program and returns what CloudFormation got.
 func (p *presigned) ask(t *testing.T, lambda *program, kind cfn.RequestType) cfn.Response {
 	t.Helper()
-	return p.askWithin(t, lambda, kind, time.Minute)
+	return p.askWithin(t, lambda, kind, labtest.Patience)
 }
 
 func (p *presigned) askWithin(t *testing.T, lambda *program, kind cfn.RequestType, timeout time.Duration) cfn.Response {
@@ -130,7 +132,7 @@ func TestCustomResource(t *testing.T) {
 			t.Helper()
 			update.OldResourceProperties = map[string]any{"PasswordVersion": before}
 			update.ResourceProperties = map[string]any{"PasswordVersion": after}
-			require.False(t, lambda.invoke(t, update, time.Minute).failed)
+			require.False(t, lambda.invoke(t, update, labtest.Patience).failed)
 			response := <-cloudFormation.answers
 			require.Equal(t, cfn.StatusSuccess, response.Status, response.Reason)
 		}
@@ -257,7 +259,7 @@ func TestCustomResource(t *testing.T) {
 			if name == "NotString" {
 				request = map[string]any{"RequestType": "Delete", "ResponseURL": []string{signature}}
 			}
-			answer := lambda.invoke(t, request, time.Minute)
+			answer := lambda.invoke(t, request, labtest.Patience)
 			require.True(t, answer.failed, name)
 			require.NotContains(t, answer.body, signature, name)
 			require.NotContains(t, lambda.output(), signature, name)

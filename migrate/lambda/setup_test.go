@@ -260,5 +260,5 @@ func (p *program) invoke(t *testing.T, event any, timeout time.Duration) answer 
 // command invokes by hand.
 func (p *program) command(t *testing.T, event string) answer {
 	t.Helper()
-	return p.invoke(t, json.RawMessage(event), time.Minute)
+	return p.invoke(t, json.RawMessage(event), labtest.Patience)
 }
