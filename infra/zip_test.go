@@ -26,10 +26,12 @@ import (
 	"rds-outbox-demo/lab/awslocal"
 	"rds-outbox-demo/lab/awslocal/awstest"
 	"rds-outbox-demo/lab/domain"
+	"rds-outbox-demo/lab/labtest"
 	"rds-outbox-demo/lab/lambdarun"
 )
 
-const timeout = 30 * time.Second
+// timeout is what a function is told. It is not waited for, and more than a busy machine needs.
+const timeout = labtest.Patience
 
 // database returns the DB_* variables for a database on this machine.
 func database(t *testing.T, url, secret string) (map[string]string, *pgx.ConnConfig) {
@@ -192,7 +194,7 @@ func TestRetentionZip(t *testing.T) {
 
 	variables["RETENTION_ENABLED"] = "true"
 	f := start(t, s, "retention", variables, endpoint)
-	refused := invoke(t, f, schedule, 2*timeout)
+	refused := invoke(t, f, schedule, timeout)
 	require.True(t, refused.Failed, "%s", refused.Body)
 	require.Contains(t, string(refused.Body), "replication slot "+slot+" does not exist")
 	require.Equal(t, 3, rows())
@@ -207,7 +209,7 @@ func TestRetentionZip(t *testing.T) {
 			_, _ = db.Pool.Exec(reader, "SELECT pg_replication_slot_advance($1, pg_current_wal_flush_lsn())", slot)
 		}
 	}()
-	done := invoke(t, f, schedule, 2*timeout)
+	done := invoke(t, f, schedule, timeout)
 	stop()
 	<-read
 	require.False(t, done.Failed, "%s", done.Body)
