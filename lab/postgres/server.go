@@ -29,6 +29,9 @@ const (
 
 	// startTimeout is for initdb and a start with crash recovery on a busy machine. A usual start takes a fraction of a second.
 	startTimeout = 3 * time.Minute
+
+	// lastPatience is for the children of a killed postmaster. Each has to have a turn to notice that it is gone.
+	lastPatience = time.Minute
 )
 
 // Config says which server to start. Dir and Binaries are required.
@@ -246,7 +249,7 @@ func (s *Server) end(ctx context.Context, gone <-chan struct{}) error {
 	}{
 		{syscall.SIGINT, 2 * time.Second, ctx}, // fast: a walsender waits for a reader that does not confirm
 		{syscall.SIGQUIT, time.Second, context.WithoutCancel(ctx)},
-		{syscall.SIGKILL, 5 * time.Second, context.WithoutCancel(ctx)},
+		{syscall.SIGKILL, lastPatience, context.WithoutCancel(ctx)},
 	}
 	for _, step := range steps {
 		s.process.Signal(step.signal)
@@ -266,7 +269,7 @@ func (s *Server) Kill() error {
 	select {
 	case <-s.done:
 		return nil
-	case <-time.After(10 * time.Second):
+	case <-time.After(lastPatience):
 		return fmt.Errorf("killing PostgreSQL (process %d): some of its processes are still there", s.PID())
 	}
 }
