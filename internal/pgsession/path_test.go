@@ -176,7 +176,8 @@ func (p *path) testRelay(t *testing.T) {
 		require.NoError(t, <-done)
 	}()
 	labtest.Eventually(t, "the relay to stream", func() bool {
-		return p.ask(t, "SELECT count(*)::text FROM pg_replication_slots WHERE slot_name = $1 AND active", p.name) == "1"
+		return p.ask(t, `SELECT count(*)::text FROM pg_stat_replication AS reader JOIN pg_replication_slots AS slot ON slot.active_pid = reader.pid
+			WHERE slot.slot_name = $1 AND reader.state IN ('streaming', 'catchup')`, p.name) == "1"
 	})
 	_, err = p.server.Exec(t.Context(), `INSERT INTO public.outbox (id, aggregate_type, aggregate_id, aggregate_version, event_type, event_data)
 		VALUES (gen_random_uuid(), 'Car', 'streamed', 1, 'CarCreated', '{"make": "Škoda 車", "price": 1e300}')`)

@@ -58,9 +58,20 @@ func TestAnIdleConnectionThatWentSilentIsReplaced(t *testing.T) {
 func TestAStatementOnASilentConnectionFailsBeforeItsContextEnds(t *testing.T) {
 	t.Parallel()
 	config, store, proxy := behindProxy(t)
-	session := connect(t, config, store, pgsession.Limits{Statement: time.Second})
-	_, err := session.Exec(inTime(t), "SELECT 1")
+	conn, err := ConnConfig(t.Context(), config, store.client, pgsession.Limits{Statement: time.Second})
 	require.NoError(t, err)
+	// The limit is short, and a busy server may say nothing for longer before it has vanished.
+	var session *pgx.Conn
+	labtest.Eventually(t, "a session that answers", func() bool {
+		opened, err := pgx.ConnectConfig(inTime(t), conn)
+		if err != nil {
+			return false
+		}
+		t.Cleanup(func() { _ = opened.Close(context.Background()) })
+		session = opened
+		_, err = session.Exec(inTime(t), "SELECT 1")
+		return err == nil
+	})
 	proxy.Vanish()
 
 	ctx := inTime(t)
