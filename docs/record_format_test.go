@@ -265,8 +265,14 @@ func (r *recordRun) subscriber(t *testing.T) (event events.SQSEvent) {
 func (r *recordRun) queue(name string) string { return awslocal.QueueURL(*r.config.BaseEndpoint, name) }
 
 func (r *recordRun) message(t *testing.T, queue string) []byte {
-	out, err := sqs.NewFromConfig(r.config).ReceiveMessage(t.Context(), &sqs.ReceiveMessageInput{QueueUrl: aws.String(r.queue(queue)), WaitTimeSeconds: 20})
-	require.NoError(t, err)
-	require.Len(t, out.Messages, 1)
-	return []byte(*out.Messages[0].Body)
+	var body string
+	labtest.Eventually(t, "a message in "+queue, func() bool {
+		out, err := sqs.NewFromConfig(r.config).ReceiveMessage(t.Context(), &sqs.ReceiveMessageInput{QueueUrl: aws.String(r.queue(queue)), WaitTimeSeconds: 20})
+		require.NoError(t, err)
+		for _, message := range out.Messages {
+			body = *message.Body
+		}
+		return len(out.Messages) > 0
+	})
+	return []byte(body)
 }

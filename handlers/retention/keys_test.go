@@ -28,7 +28,7 @@ func TestKeysThatAreOverGo(t *testing.T) {
 	r := newRig(t)
 	r.dropSlot(t) // which proves nothing about keys
 	r.keys(t, "over-", 11_000, -60)
-	r.keys(t, "kept-", 3, 60)
+	r.keys(t, "kept-", 3, 3600)
 	var batches []int64
 	r.hook.after = func(query string, rows int64) { batches = append(batches, rows) }
 	deleted, err := retention.PurgeKeys(t.Context(), r.conn)
